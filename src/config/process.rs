@@ -1,0 +1,82 @@
+//! The sections about the process itself: `[process]`, `[admin]`, `[log]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[process]`.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Data-plane threads; nothing means one per CPU.
+    pub workers: Option<usize>,
+    /// `/readyz` says no for so long before listeners stop accepting.
+    pub drain_delay: Duration,
+    /// What live work gets at shutdown.
+    pub drain_timeout: Duration,
+}
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminBind {
+    /// A loopback address (or any other, with a token).
+    Tcp(SocketAddr),
+    /// A unix socket, mode 0600.
+    Unix(PathBuf),
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where it listens.
+    pub bind: AdminBind,
+    /// Host values accepted beside the loopback names, lower case; others get 421.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A human must act.
+    Error,
+    /// Unexpected, work went on.
+    Warn,
+    /// State changed.
+    Info,
+    /// Detail for us.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Text or JSON, for the log and the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of key=value text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, reopened on SIGUSR1.
+    File(PathBuf),
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The least level that is written.
+    pub level: LogLevel,
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// Where access-log records go.
+    pub access: AccessLog,
+}

@@ -1,0 +1,5 @@
+//! Plimsoll, an L4/L7 load balancer and health proxy.
+
+pub mod model;
+pub mod route;
+pub mod config;

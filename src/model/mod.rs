@@ -1,0 +1,11 @@
+//! The nouns: names, addresses, hosts, paths, weights and units, each parsed once and then valid.
+//!
+//! Lowest floor: everything may name `model`, `model` names nothing of ours.
+
+pub mod address;
+pub mod field;
+pub mod host;
+pub mod method;
+pub mod name;
+pub mod request;
+pub mod units;

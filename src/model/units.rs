@@ -1,0 +1,150 @@
+//! Quantities with their text form: durations ("250ms"), sizes ("64KiB") and weights.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why a text is no quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// No digits where a number must be.
+    #[error("it must start with a number")]
+    NoNumber,
+    /// A number without a unit where one is needed, or an unknown unit.
+    #[error("the unit must be one of {0}")]
+    Unit(&'static str),
+    /// More than the type can hold.
+    #[error("the number is too large")]
+    TooLarge,
+}
+
+const DURATION_UNITS: &str = "ms, s, m, h, d";
+const SIZE_UNITS: &str = "B, KiB, MiB, GiB, KB, MB, GB";
+
+fn split_number(text: &str) -> Result<(u64, &str), UnitError> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    if digits.is_empty() {
+        return Err(UnitError::NoNumber);
+    }
+    let number = digits.parse().map_err(|_| UnitError::TooLarge)?;
+    Ok((number, unit.trim_start()))
+}
+
+/// Reads a duration such as `"250ms"`, `"2s"` or `"5m"`.
+///
+/// # Errors
+/// [`UnitError`] when the number or its unit is missing, unknown or too large.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let (number, unit) = split_number(text.trim())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(UnitError::Unit(DURATION_UNITS)),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or(UnitError::TooLarge)
+}
+
+/// Writes a duration in the largest unit that holds it exactly, as [`parse_duration`] reads it.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= size && millis % size == 0 {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads a size such as `"64KiB"` or `"512B"`.
+    ///
+    /// # Errors
+    /// [`UnitError`] when the number or its unit is missing, unknown or too large.
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
+        let (number, unit) = split_number(text.trim())?;
+        let bytes: u64 = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "KB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            _ => return Err(UnitError::Unit(SIZE_UNITS)),
+        };
+        number.checked_mul(bytes).map(Self).ok_or(UnitError::TooLarge)
+    }
+
+    /// The size as an index type; saturates on a machine whose addresses are smaller.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+            if self.0 != 0 && self.0.trailing_zeros() >= shift {
+                return write!(f, "{}{unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+/// The share of traffic that an endpoint or a part of a split takes, relative to its siblings; 0 takes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// The largest weight.
+    pub const MAX: u16 = 1000;
+    /// The weight of whatever names none.
+    pub const ONE: Self = Self(1);
+
+    /// A weight between 0 and [`Weight::MAX`].
+    #[must_use]
+    pub fn new(value: u16) -> Option<Self> {
+        (value <= Self::MAX).then_some(Self(value))
+    }
+
+    /// The plain number.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_write_the_same_text() {
+        for text in ["0s", "250ms", "2s", "5m", "1h", "2d", "90s"] {
+            let parsed = parse_duration(text);
+            assert_eq!(parsed.map(format_duration).as_deref(), Ok(text));
+        }
+        assert_eq!(parse_duration("5"), Err(UnitError::Unit(DURATION_UNITS)));
+        assert_eq!(parse_duration("s"), Err(UnitError::NoNumber));
+        assert_eq!(parse_duration("99999999999999999d"), Err(UnitError::TooLarge));
+    }
+
+    #[test]
+    fn sizes_read_and_write_the_same_text() {
+        for text in ["0B", "1000B", "64KiB", "3MiB", "1GiB"] {
+            assert_eq!(ByteSize::parse(text).map(|s| s.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!(ByteSize::parse("1KB"), Ok(ByteSize(1000)));
+        assert_eq!(ByteSize::parse("64"), Err(UnitError::Unit(SIZE_UNITS)));
+    }
+}
