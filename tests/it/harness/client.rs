@@ -1,0 +1,94 @@
+//! A raw client: bytes out, checked HTTP/1 messages in, every wait with a deadline. A broken answer fails the test.
+
+use std::net::{SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
+
+use super::DEADLINE;
+use super::wire::{Message, Wire};
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Client(Wire);
+
+impl Deref for Client {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.0
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.0
+    }
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) fn connect(to: SocketAddr) -> Self {
+        Self(Wire::new(TcpStream::connect_timeout(&to, DEADLINE).expect("a connection to the proxy")))
+    }
+
+    /// Sends bytes, which must be taken.
+    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.send(bytes).expect("the proxy takes what is sent");
+        self
+    }
+
+    /// The next response to a request that was no HEAD.
+    pub(crate) fn answer(&mut self) -> Message {
+        self.answer_to("GET")
+    }
+
+    /// The next response to a request of this method.
+    pub(crate) fn answer_to(&mut self, method: &str) -> Message {
+        match self.0.response(method) {
+            Ok(message) => message,
+            Err(error) => panic!("no whole response: {error}; received {:?}", self.tail()),
+        }
+    }
+
+    /// A GET on this connection and its response.
+    pub(crate) fn get(&mut self, path: &str) -> Message {
+        self.say(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).answer()
+    }
+
+    /// A POST of this body on this connection and its response.
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> Message {
+        let length = body.len();
+        self.say(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")).answer()
+    }
+
+    /// Fails unless the connection is closed now, without another byte.
+    pub(crate) fn expect_end(&mut self) {
+        assert!(self.0.at_end(), "the connection should be closed; received {:?}", self.tail());
+    }
+
+    fn tail(&self) -> String {
+        let from = self.0.received.len().saturating_sub(400);
+        super::wire::latin1(&self.0.received[from..])
+    }
+
+    /// Gives the wire back, for a reset.
+    pub(crate) fn into_wire(self) -> Wire {
+        self.0
+    }
+}
+
+/// A GET on a connection of its own.
+pub(crate) fn get(to: SocketAddr, path: &str) -> Message {
+    ask(to, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+}
+
+/// Any request without HEAD's rule on a connection of its own, and its (final) response.
+pub(crate) fn ask(to: SocketAddr, request: impl AsRef<[u8]>) -> Message {
+    let mut client = Client::connect(to);
+    client.say(request);
+    loop {
+        let message = client.answer();
+        if message.status() >= 200 {
+            return message;
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What every behaviour test stands on: the real binary, scripted origins, a raw client, and waiting with a deadline.
+
+pub(crate) mod client;
+pub(crate) mod origin;
+pub(crate) mod proxy;
+pub(crate) mod wire;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nothing that a test waits for may take longer; generous, for a machine that does other work beside.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A loopback address that no other test of this run uses, so that ports cannot clash.
+pub(crate) fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [_, _, high, low] = number.to_be_bytes();
+    let run = u8::try_from(std::process::id() % 200).expect("below 200");
+    Ipv4Addr::new(127, 20 + run, high, low.wrapping_add(1).max(1))
+}
+
+/// A port of `ip` that is free now; nobody else uses that address, so it stays free.
+pub(crate) fn free_port(ip: Ipv4Addr) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).expect("a loopback port");
+    listener.local_addr().expect("its address")
+}
+
+/// Asks again and again until the answer is there; panics after [`DEADLINE`].
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

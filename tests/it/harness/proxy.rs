@@ -1,0 +1,283 @@
+//! The real binary with a configuration of its own: written, started, waited for, watched and stopped.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::client::{self, Client};
+use super::wire::Message;
+use super::{free_port, own_ip, until};
+
+/// The binary under test; `PLIMSOLL_TEST_BINARY` names a peer in its place (see `tests/peers/`).
+fn binary() -> PathBuf {
+    let ours = || PathBuf::from(env!("CARGO_BIN_EXE_plimsoll"));
+    std::env::var_os("PLIMSOLL_TEST_BINARY").map_or_else(ours, PathBuf::from)
+}
+
+/// What a proxy is started with: one listener `web`, one pool `main`, and whatever a test adds.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    process: String,
+    log: String,
+    listener: String,
+    protocol: &'static str,
+    routes: Option<String>,
+    pool: String,
+    text: String,
+    environment: Vec<(&'static str, String)>,
+}
+
+fn quoted(addresses: &[SocketAddr]) -> String {
+    let list: Vec<String> = addresses.iter().map(|a| format!("\"{a}\"")).collect();
+    format!("endpoints = [{}]\n", list.join(", "))
+}
+
+fn add(to: &mut String, line: &str) {
+    to.push_str(line);
+    to.push('\n');
+}
+
+impl Setup {
+    /// An HTTP listener whose every request goes to these endpoints.
+    pub(crate) fn http(endpoints: &[SocketAddr]) -> Self {
+        Self { protocol: "http", pool: quoted(endpoints), ..Self::default() }
+    }
+
+    /// A TCP listener in front of these endpoints.
+    pub(crate) fn tcp(endpoints: &[SocketAddr]) -> Self {
+        let mut setup = Self { protocol: "tcp", pool: quoted(endpoints), ..Self::default() };
+        setup.routes = Some(String::new());
+        setup.listener("pool = \"main\"")
+    }
+
+    /// Adds a key to `[process]`.
+    pub(crate) fn process(mut self, line: &str) -> Self {
+        add(&mut self.process, line);
+        self
+    }
+
+    /// Adds a key to `[log]` (which otherwise says JSON on standard output).
+    pub(crate) fn log(mut self, line: &str) -> Self {
+        add(&mut self.log, line);
+        self
+    }
+
+    /// Adds a key to the listener.
+    pub(crate) fn listener(mut self, line: &str) -> Self {
+        add(&mut self.listener, line);
+        self
+    }
+
+    /// Adds a key to the pool.
+    pub(crate) fn pool(mut self, line: &str) -> Self {
+        add(&mut self.pool, line);
+        self
+    }
+
+    /// Takes the place of the route that sends everything to the pool.
+    pub(crate) fn routes(mut self, text: &str) -> Self {
+        self.routes = Some(text.to_owned());
+        self
+    }
+
+    /// Adds whole tables.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        add(&mut self.text, text);
+        self
+    }
+
+    /// Sets a variable in the environment of the process.
+    pub(crate) fn environment(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    fn render(&self, web: SocketAddr, admin: SocketAddr) -> String {
+        let default_route = "[[route]]\nname = \"all\"\npool = \"main\"\n".to_owned();
+        let mut text = String::new();
+        let workers = if self.process.contains("workers") { "" } else { "workers = 2\n" };
+        let log = if self.log.is_empty() { "access = \"stdout\"\nformat = \"json\"\n" } else { &self.log };
+        let routes = self.routes.as_ref().unwrap_or(&default_route);
+        write!(
+            text,
+            "[process]\n{workers}{}\n[admin]\nbind = \"{admin}\"\n\n[log]\n{log}\n[listener.web]\nbind = [\"{web}\"]\n\
+             protocol = \"{}\"\n{}\n{routes}\n[pool.main]\n{}\n{}",
+            self.process, self.protocol, self.listener, self.pool, self.text
+        )
+        .expect("text grows");
+        text
+    }
+
+    /// Starts the binary and waits until it is ready.
+    pub(crate) fn start(self) -> Proxy {
+        let ip = own_ip();
+        let (web, admin) = (free_port(ip), free_port(ip));
+        let directory = own_directory();
+        let file = directory.join("plimsoll.toml");
+        fs::write(&file, self.render(web, admin)).expect("a configuration file");
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(&file).current_dir(&directory);
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = Lines::follow(child.stdout.take().expect("piped"));
+        let errors = Lines::follow(child.stderr.take().expect("piped"));
+        let mut proxy = Proxy { child, web, admin, directory, output, errors };
+        proxy.wait_until_ready();
+        proxy
+    }
+}
+
+/// Lines that a process writes, gathered by a thread.
+#[derive(Debug, Clone)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn follow(source: impl Read + Send + 'static) -> Self {
+        let lines = Self(Arc::default());
+        let copy = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                copy.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        lines
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A directory for one test's files.
+pub(crate) fn own_directory() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("it-{}-{number}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
+/// Runs the binary with these arguments to its end.
+pub(crate) fn command(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+/// The running binary; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    child: Child,
+    /// Where the listener `web` is.
+    pub(crate) web: SocketAddr,
+    /// Where the admin API is.
+    pub(crate) admin: SocketAddr,
+    /// Where its configuration stands.
+    pub(crate) directory: PathBuf,
+    output: Lines,
+    errors: Lines,
+}
+
+impl Proxy {
+    fn wait_until_ready(&mut self) {
+        until("the proxy to be ready", || {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                panic!("the proxy ended with {status}: {}", self.errors.all().join("\n"));
+            }
+            std::net::TcpStream::connect(self.admin).ok()?;
+            (self.admin_get("/readyz").status() == 200).then_some(())
+        });
+    }
+
+    /// A connection to the listener `web`.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.web)
+    }
+
+    /// A GET through the proxy on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Message {
+        client::get(self.web, path)
+    }
+
+    /// Any request through the proxy on a connection of its own.
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        client::ask(self.web, request)
+    }
+
+    /// A GET of the admin API.
+    pub(crate) fn admin_get(&self, path: &str) -> Message {
+        client::ask(self.admin, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// The sum of all samples of a metric whose labels contain this text.
+    pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin_get("/metrics").text();
+        let lines = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name) && l.contains(labels));
+        lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard output so far.
+    pub(crate) fn output(&self) -> Vec<String> {
+        self.output.all()
+    }
+
+    /// What it wrote to standard error so far.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.errors.all()
+    }
+
+    /// Waits for so many access-log records in JSON and gives them all.
+    pub(crate) fn records(&self, count: usize) -> Vec<serde_json::Value> {
+        until("access-log records", || {
+            let lines = self.output();
+            let records: Vec<_> = lines.iter().filter_map(|l| serde_json::from_str(l).ok()).collect();
+            (records.len() >= count).then_some(records)
+        })
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("an id");
+        rustix::process::kill_process(id, signal).expect("it is ours");
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until("the proxy to end", || self.ended())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let errors = self.errors.all();
+            let from = errors.len().saturating_sub(20);
+            eprintln!("the proxy's last words:\n{}", errors[from..].join("\n"));
+        }
+        // Both fail only where the process has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
