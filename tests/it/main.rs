@@ -2,5 +2,31 @@
 //!
 //! `harness` is what they stand on; every other file is one behaviour.
 
+mod access_log;
+mod admin;
+mod allow_deny;
+mod balance;
+mod commands;
 mod corpus;
+mod drain;
+mod early_response;
+mod errors;
+mod expect_continue;
+mod forwarded;
+mod framing;
 mod harness;
+mod head_edits;
+mod hop_by_hop;
+mod host;
+mod keep_alive;
+mod limits;
+mod panic_isolation;
+mod pipelining;
+mod queue;
+mod retries;
+mod routing;
+mod splicing;
+mod stale_connections;
+mod tcp_relay;
+mod timeouts;
+mod upgrade;

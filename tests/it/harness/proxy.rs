@@ -49,6 +49,11 @@ impl Setup {
         Self { protocol: "http", pool: quoted(endpoints), ..Self::default() }
     }
 
+    /// The same with endpoints as they are to be written.
+    pub(crate) fn listed(endpoints: &str) -> Self {
+        Self { protocol: "http", pool: format!("endpoints = [{endpoints}]\n"), ..Self::default() }
+    }
+
     /// A TCP listener in front of these endpoints.
     pub(crate) fn tcp(endpoints: &[SocketAddr]) -> Self {
         let mut setup = Self { protocol: "tcp", pool: quoted(endpoints), ..Self::default() };
