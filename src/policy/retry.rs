@@ -149,3 +149,135 @@ impl Policy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            attempts: 3,
+            connect: true,
+            reset: true,
+            timeout: true,
+            statuses: vec![(502, 503)],
+            within: Duration::from_secs(10),
+        }
+    }
+
+    /// An attempt on a new connection that broke after all of a request without a body was sent.
+    fn facts(idempotent: bool, failure: Failure) -> Facts {
+        Facts {
+            failure,
+            idempotent,
+            reused: false,
+            bytes_sent: failure != Failure::Connect,
+            answer_bytes: matches!(failure, Failure::Status(_)),
+            body_replayable: true,
+            response_started: false,
+            attempts: 1,
+            elapsed: Duration::from_secs(1),
+            other_usable: true,
+        }
+    }
+
+    /// Asserts what follows for a GET and for a POST.
+    fn check(row: &str, failure: Failure, change: impl Fn(&mut Facts), get: Next, post: Next) {
+        for (idempotent, want) in [(true, get), (false, post)] {
+            let mut facts = facts(idempotent, failure);
+            change(&mut facts);
+            assert_eq!(next(&policy(), &facts), want, "{row}: {facts:?}");
+        }
+    }
+
+    const FAILURES: [Failure; 4] = [Failure::Connect, Failure::Reset, Failure::Timeout, Failure::Status(503)];
+
+    #[test]
+    fn a_failed_connect_goes_to_the_next_whatever_the_method_and_count() {
+        check("connect", Failure::Connect, |_| {}, Next::Repick, Next::Repick);
+        check("connect", Failure::Connect, |f| f.attempts = 3, Next::Repick, Next::Repick);
+    }
+
+    #[test]
+    fn a_stale_connection_is_repeated_on_a_fresh_one_where_it_cannot_have_been_acted_on_twice() {
+        let never = Next::GiveUp(Why::NotIdempotent);
+        check("stale", Failure::Reset, |f| f.reused = true, Next::RepeatFresh, never);
+        let unsent = |f: &mut Facts| (f.reused, f.bytes_sent, f.body_replayable) = (true, false, false);
+        check("stale, nothing accepted", Failure::Reset, unsent, Next::RepeatFresh, Next::RepeatFresh);
+        let last = |f: &mut Facts| (f.reused, f.attempts, f.other_usable) = (true, 3, false);
+        check("stale is no attempt", Failure::Reset, last, Next::RepeatFresh, never);
+        let answered = |f: &mut Facts| (f.reused, f.answer_bytes) = (true, true);
+        check("broken in its answer", Failure::Reset, answered, Next::Another, never);
+    }
+
+    #[test]
+    fn a_stale_connection_is_repeated_even_where_resets_are_not_listed() {
+        let quiet = Policy { attempts: 1, reset: false, ..policy() };
+        let stale = Facts { reused: true, ..facts(true, Failure::Reset) };
+        assert_eq!(next(&quiet, &stale), Next::RepeatFresh);
+        assert_eq!(next(&quiet, &Facts { reused: false, ..stale }), Next::GiveUp(Why::NotListed));
+    }
+
+    #[test]
+    fn what_was_sent_is_repeated_only_when_idempotent() {
+        for failure in [Failure::Reset, Failure::Timeout, Failure::Status(502), Failure::Status(503)] {
+            check("sent", failure, |_| {}, Next::Another, Next::GiveUp(Why::NotIdempotent));
+        }
+        check("not sent", Failure::Reset, |f| f.bytes_sent = false, Next::Another, Next::Another);
+    }
+
+    #[test]
+    fn nothing_is_repeated_once_the_client_has_a_byte() {
+        for failure in FAILURES {
+            let never = Next::GiveUp(Why::ResponseStarted);
+            check("started", failure, |f| (f.response_started, f.reused) = (true, true), never, never);
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_gone_is_not_repeated() {
+        for failure in [Failure::Reset, Failure::Timeout, Failure::Status(503)] {
+            let gone = |f: &mut Facts| f.body_replayable = false;
+            check("streamed", failure, gone, Next::GiveUp(Why::BodyGone), Next::GiveUp(Why::NotIdempotent));
+        }
+    }
+
+    #[test]
+    fn nothing_starts_after_the_time_is_over() {
+        let late = Next::GiveUp(Why::TooLate);
+        let over = |f: &mut Facts| f.elapsed = Duration::from_secs(10);
+        for failure in FAILURES {
+            let post = if failure == Failure::Connect { late } else { Next::GiveUp(Why::NotIdempotent) };
+            check("late", failure, over, late, post);
+        }
+    }
+
+    #[test]
+    fn attempts_are_bounded_and_never_go_back() {
+        check(
+            "used up",
+            Failure::Reset,
+            |f| f.attempts = 3,
+            Next::GiveUp(Why::AttemptsUsed),
+            Next::GiveUp(Why::NotIdempotent),
+        );
+        check(
+            "alone",
+            Failure::Timeout,
+            |f| f.other_usable = false,
+            Next::GiveUp(Why::NoOther),
+            Next::GiveUp(Why::NotIdempotent),
+        );
+        let alone = Next::GiveUp(Why::NoOther);
+        check("alone", Failure::Connect, |f| f.other_usable = false, alone, alone);
+    }
+
+    #[test]
+    fn what_is_not_listed_stands() {
+        let none = Policy { connect: false, reset: false, timeout: false, statuses: Vec::new(), ..policy() };
+        for failure in FAILURES {
+            assert_eq!(next(&none, &facts(true, failure)), Next::GiveUp(Why::NotListed), "{failure:?}");
+        }
+        assert_eq!(next(&policy(), &facts(true, Failure::Status(500))), Next::GiveUp(Why::NotListed));
+    }
+}

@@ -30,3 +30,6 @@ mod table;
 pub use explain::{Candidate, Verdict};
 pub use rule::{PathPattern, Rule, ValuePattern};
 pub use table::Table;
+
+#[cfg(test)]
+mod tests;

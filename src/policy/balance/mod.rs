@@ -81,3 +81,6 @@ impl Balancer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
