@@ -1,5 +1,6 @@
 //! Plimsoll, an L4/L7 load balancer and health proxy.
 
 pub mod model;
+pub mod policy;
 pub mod route;
 pub mod config;
