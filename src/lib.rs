@@ -3,3 +3,4 @@
 pub mod model;
 pub mod route;
 pub mod config;
+pub mod telemetry;
