@@ -4,3 +4,4 @@ pub mod model;
 pub mod policy;
 pub mod route;
 pub mod config;
+pub mod telemetry;
