@@ -41,3 +41,49 @@ fn every_valid_configuration_loads() {
         }
     }
 }
+
+/// Compares `got` with the file at `path`, or writes it there.
+fn expect(path: &Path, got: &str) {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, got).expect("the expectation can be written");
+        return;
+    }
+    let want = fs::read_to_string(path).unwrap_or_default();
+    assert!(want == got, "{} differs; it should be:\n{got}", path.display());
+}
+
+/// What a configuration means, without the hash of its text.
+fn meaning(config: &Config) -> String {
+    format!("{:?}", Config { hash: 0, ..config.clone() })
+}
+
+#[test]
+fn a_configuration_that_is_shown_loads_to_the_same() {
+    for path in cases("tests/config/valid").iter().chain(&cases("conf")) {
+        let config = load(path).expect("it loads");
+        let shown = config::show(&config);
+        let again = config::load_text(&shown, Path::new("shown.toml"), &|_| None)
+            .unwrap_or_else(|e| panic!("{} shown does not load:\n{e}\n{shown}", path.display()));
+        assert_eq!(meaning(&config), meaning(&again), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_invalid_configuration_says_what_to_write() {
+    let found = cases("tests/config/invalid");
+    for path in &found {
+        match load(path) {
+            Ok(_) => panic!("{} should not load", path.display()),
+            Err(diagnostics) => expect(&path.with_extension("stderr"), &diagnostics.to_string()),
+        }
+    }
+    assert!(found.len() >= 45, "only {} cases", found.len());
+}
+
+#[test]
+fn the_reference_has_every_key_and_loads() {
+    let text = config::reference();
+    expect(Path::new("conf/reference.toml"), &text);
+    let loaded = config::load_text(&text, Path::new("conf/reference.toml"), &|_| None);
+    assert!(loaded.is_ok(), "{}", loaded.err().map(|e| e.to_string()).unwrap_or_default());
+}

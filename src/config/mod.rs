@@ -6,6 +6,7 @@
 //! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against the `tables` of
 //! keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s, and `assemble` joins these to a
 //! [`Config`], each section by its own file. `names` finds what others name; `diagnostic` prints what is wrong.
+//! `schema` and `reference` are the tables in other clothes; `show` prints a [`Config`] as a file that says the same.
 
 mod assemble;
 mod diagnostic;
@@ -16,7 +17,10 @@ pub mod listener;
 mod names;
 pub mod pool;
 pub mod process;
+mod reference;
 pub mod route;
+mod schema;
+mod show;
 mod source;
 mod suggest;
 mod tables;
@@ -30,7 +34,10 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 use listener::Listener;
 use pool::Pool;
 use process::{Admin, Log, Process};
+pub use reference::reference;
 use route::Route;
+pub use schema::schema;
+pub use show::show;
 
 /// Reads the configuration file at `path`, with all that it includes and the environment of this process.
 ///

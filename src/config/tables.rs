@@ -664,3 +664,30 @@ pub(super) static RETRY: Section = Section::new(
         Key::later("budget"),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::read_text;
+    use super::*;
+
+    fn check(section: &'static Section, path: &str) {
+        for key in section.supported() {
+            let path = format!("{path}.{}", key.name);
+            assert!(read_text(key.example(), key).is_some(), "{path} cannot be {}", key.example());
+            assert!(key.doc.ends_with('.'), "{path} has no sentence about it");
+            assert_eq!(
+                section.keys.iter().filter(|other| other.name == key.name).count(),
+                1,
+                "{path} is there twice"
+            );
+            if let Some(below) = key.kind.section() {
+                check(below, &path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_and_example_is_valid() {
+        check(&ROOT, "");
+    }
+}
