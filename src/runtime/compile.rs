@@ -13,15 +13,25 @@ use crate::policy::balance::{Balancer, Kind};
 use crate::policy::retry;
 use crate::route::{PathPattern, Table};
 
+/// What the machine allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Data-plane threads.
+    pub workers: usize,
+    /// Client connections that the descriptor limit has room for.
+    pub connections_max: usize,
+}
+
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
-/// endpoint name) comes from `previous`; `workers` is how many blocks of counters there are.
+/// endpoint name) comes from `previous`.
 #[must_use]
-pub fn compile(config: &Config, previous: Option<&Snapshot>, workers: usize) -> Snapshot {
+pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) -> Snapshot {
+    let workers = machine.workers;
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let pools: Vec<Pool> = config.pools.iter().map(|p| compile_pool(p, previous, &slots, workers)).collect();
     let index: HashMap<&PoolName, usize> = config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index)).collect();
-    let listeners = compile_listeners(config, previous, &index, workers);
+    let listeners = compile_listeners(config, previous, &index, machine);
     Snapshot {
         generation: previous.map_or(0, |p| p.generation) + 1,
         hash: config.hash,
@@ -161,11 +171,11 @@ fn compile_listeners(
     config: &Config,
     previous: Option<&Snapshot>,
     pools: &HashMap<&PoolName, usize>,
-    workers: usize,
+    machine: &Machine,
 ) -> Vec<Listener> {
     let live = |l: &config::listener::Listener| {
         let before = previous.and_then(|p| p.listeners.iter().find(|b| b.name == l.name));
-        before.map_or_else(|| Arc::new(ListenerLive::new(workers)), |b| Arc::clone(&b.live))
+        before.map_or_else(|| Arc::new(ListenerLive::new(machine.workers)), |b| Arc::clone(&b.live))
     };
     config
         .listeners
@@ -189,7 +199,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
-            max_connections: l.max_connections,
+            max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
             head_max: l.limits.head.as_usize(),
             fields_max: l.limits.fields,
