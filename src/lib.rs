@@ -2,5 +2,7 @@
 
 pub mod model;
 pub mod route;
+pub mod admin;
 pub mod config;
+pub mod control;
 pub mod telemetry;
