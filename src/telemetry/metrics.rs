@@ -118,7 +118,7 @@ table! {
     ENDPOINT_REQUESTS = Counter "plimsoll_endpoint_requests_total" ["pool", "endpoint"]
         "Attempts (tcp: sessions) on the endpoint.";
     ENDPOINT_FAILURES = Counter "plimsoll_endpoint_failures_total" ["pool", "endpoint", "kind"]
-        "Failed attempts by kind: connect, reset, timeout or invalid.";
+        "Failed attempts by kind: connect, reset, timeout or answer (a listed status, or no HTTP at all).";
     ENDPOINT_IN_FLIGHT = Gauge "plimsoll_endpoint_in_flight" ["pool", "endpoint"] "Attempts (tcp: sessions) under way.";
     ENDPOINT_IDLE = Gauge "plimsoll_endpoint_idle_connections" ["pool", "endpoint"] "Open connections that wait for use.";
     ENDPOINT_CONNECTS = Counter "plimsoll_endpoint_connects_total" ["pool", "endpoint"] "Connections made.";
