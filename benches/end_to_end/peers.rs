@@ -4,7 +4,6 @@
 use std::fmt;
 use std::io::{Error, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,6 +22,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Debian's place for nginx's relay of plain TCP.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// Pipes that HAProxy may hold for splicing: one each way for every client of a line that measures CPU time, twice.
+const HAPROXY_PIPES: u64 = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -163,7 +165,7 @@ impl Running {
         for address in addresses {
             while TcpStream::connect(address).is_err() {
                 if let Some(status) = self.child.try_wait()? {
-                    return Err(self.did_not_start(&format!("it ended with {}", status.into_raw())));
+                    return Err(self.did_not_start(&format!("it ended with {status}:")));
                 }
                 if start.elapsed() > START_PATIENCE {
                     return Err(self.did_not_start("it does not listen"));
@@ -176,7 +178,8 @@ impl Running {
 
     fn did_not_start(&self, what: &str) -> Error {
         let said = std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default();
-        Error::new(ErrorKind::NotConnected, format!("{what} {}", said.trim()))
+        // The last line is the one that says why.
+        Error::new(ErrorKind::NotConnected, format!("{what} {}", said.lines().last().unwrap_or_default()))
     }
 }
 
@@ -241,13 +244,14 @@ fn haproxy(task: &Task, http: SocketAddr, tcp: SocketAddr) -> String {
     } else {
         ("", "", "")
     };
-    // Each connection takes two descriptors.
-    let connections = (task.descriptors - 500) / 2;
+    // Each connection and each pipe takes two descriptors.
+    let connections = (task.descriptors - 500) / 2 - HAPROXY_PIPES;
     format!(
         r"
 global
  nbthread 1
  maxconn {connections}
+ maxpipes {HAPROXY_PIPES}
  {target}
 defaults
  timeout connect 2s

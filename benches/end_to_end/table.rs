@@ -107,7 +107,7 @@ pub(crate) fn json(line: &Line, access_log: bool, entries: &[Entry]) -> Value {
         let Some(median) = entry.median() else {
             return json!({ "proxy": entry.peer.to_string(), "failure": entry.failure });
         };
-        let pass = verdict(line, &entry.peer, median, ours).map(|(_, pass)| pass);
+        let pass = verdict(line, &entry.peer, median, ours).and_then(|(_, pass)| pass);
         json!({
             "proxy": entry.peer.to_string(), "cost": median.cost, "cost_of_rounds": rounds,
             "ours_to_its_cost": ours.map(|ours| ours.cost / median.cost), "requests_per_second": median.rate,
@@ -133,16 +133,16 @@ fn with_ratio(figure: f64, ours: Option<f64>, digits: usize) -> String {
     }
 }
 
-/// The target that stands in this row, what was reached, and whether that is enough.
-fn verdict(line: &Line, peer: &Peer, median: Sample, ours: Option<Sample>) -> Option<(String, bool)> {
+/// The target that stands in this row, what was reached, and whether that is enough, if ours was measured.
+fn verdict(line: &Line, peer: &Peer, median: Sample, ours: Option<Sample>) -> Option<(String, Option<bool>)> {
     let word = |pass| if pass { "pass" } else { "MISS" };
     if let Some(bytes) = line.bytes_target(peer) {
         let pass = median.cost <= bytes;
-        return Some((format!("<= {bytes:.0} bytes: {}", word(pass)), pass));
+        return Some((format!("<= {bytes:.0} bytes: {}", word(pass)), Some(pass)));
     }
     let share = line.ratio_target(peer)?;
-    let Some(ours) = ours else { return Some((format!("ours <= {share:.2}x: not measured"), false)) };
+    let Some(ours) = ours else { return Some((format!("ours <= {share:.2}x: not measured"), None)) };
     let reached = ours.cost / median.cost;
     let pass = reached <= share;
-    Some((format!("ours {reached:.2}x <= {share:.2}x: {}", word(pass)), pass))
+    Some((format!("ours {reached:.2}x <= {share:.2}x: {}", word(pass)), Some(pass)))
 }
