@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::diagnostic::Report;
+use super::names::Names;
+use super::value::{Fields, Value};
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
 
@@ -86,4 +89,109 @@ pub struct ListenerTimeouts {
     pub tcp_keepalive: Duration,
     /// Unacknowledged data to a client.
     pub tcp_user_timeout: Duration,
+}
+
+impl Listener {
+    /// Reads a section `[listener.NAME]` that lies over its base; nothing when something of it was reported.
+    pub(super) fn read(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Self> {
+        fields.require(&format!("[listener.{name}]"), report);
+        let protocol = protocol(name, fields, pools, report);
+        let limits = ListenerLimits::read(&fields.table("limits")?, report);
+        Some(Self {
+            name: ListenerName::new(name).ok()?,
+            bind: fields.plain_list("bind"),
+            protocol: protocol?,
+            trusted_proxies: fields.plain_list("trusted_proxies"),
+            client_address: ClientAddress::ALL
+                .into_iter()
+                .find(|a| fields.is_word("client_address", a.word()))?,
+            max_connections: fields.get("max_connections")?,
+            max_connections_per_source: fields.get("max_connections_per_source")?,
+            allow: fields.plain_list("allow"),
+            deny: fields.plain_list("deny"),
+            freebind: fields.get("freebind")?,
+            limits: limits?,
+            timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
+        })
+    }
+}
+
+fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Protocol> {
+    let pool = fields.get::<String>("pool");
+    if fields.is_word("protocol", "http") {
+        // A protocol that was misspelt, or is not supported yet, may well be one that has a pool.
+        let known =
+            !matches!(fields.written("protocol"), Some(field) if matches!(field.item.value, Value::Invalid));
+        if let Some(field) = fields.written("pool").filter(|_| known) {
+            let help = match &pool {
+                Some(pool) => {
+                    format!("remove it and add [[route]] pool = \"{pool}\", or write protocol = \"tcp\"")
+                }
+                None => "remove it and add a [[route]], or write protocol = \"tcp\"".to_owned(),
+            };
+            report.error(
+                field.key_span,
+                format!("the http listener `{name}` cannot have a pool: routes choose it"),
+                help,
+            );
+        }
+        return Some(Protocol::Http);
+    }
+    let Some(pool) = pool else {
+        if !fields.has("pool") {
+            let message = format!("the tcp listener `{name}` has no `pool`");
+            report.error(fields.span, message, "add pool = \"NAME\", the pool that its connections go to");
+        }
+        return None;
+    };
+    pools.check(&pool, fields.span_of("pool"), report);
+    Some(Protocol::Tcp { pool: PoolName::new(&pool).ok()? })
+}
+
+impl ClientAddress {
+    const ALL: [Self; 4] = [Self::XForwardedFor, Self::Forwarded, Self::CfConnectingIp, Self::XRealIp];
+
+    /// Its word in a configuration, which is the field's name.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::CfConnectingIp => "cf-connecting-ip",
+            Self::XRealIp => "x-real-ip",
+        }
+    }
+}
+
+impl ListenerLimits {
+    fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
+        let limits =
+            Self { head: fields.get("head")?, fields: fields.get("fields")?, target: fields.get("target")? };
+        if limits.target > limits.head {
+            let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
+            let message = format!(
+                "`target` ({}) is larger than `head` ({}), which it is part of",
+                limits.target, limits.head
+            );
+            report.error(
+                span,
+                message,
+                format!("write target = \"{}\" or less, or a larger head", limits.head),
+            );
+            return None;
+        }
+        Some(limits)
+    }
+}
+
+impl ListenerTimeouts {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self {
+            request_header: fields.get("request_header")?,
+            keep_alive: fields.get("keep_alive")?,
+            client_idle: fields.get("client_idle")?,
+            tcp_keepalive: fields.get("tcp_keepalive")?,
+            tcp_user_timeout: fields.get("tcp_user_timeout")?,
+        })
+    }
 }

@@ -1,6 +1,13 @@
 //! `[pool.NAME]`: endpoints, balancing, limits, timeouts and retry rules.
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use super::diagnostic::Report;
+use super::names::Names;
+use super::source::Span;
+use super::tables::RETRY;
+use super::value::Fields;
 
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, PoolName};
@@ -105,4 +112,153 @@ pub struct RetryOn {
     pub timeout: bool,
     /// Statuses of the answer, sorted, inclusive ranges.
     pub statuses: Vec<(u16, u16)>,
+}
+
+/// One member of `retry.on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryCause {
+    /// The connection could not be made.
+    Connect,
+    /// Closed before a complete response head.
+    Reset,
+    /// No response head in time.
+    Timeout,
+    /// An answer with a status from the first to the second.
+    Statuses(u16, u16),
+}
+
+impl Pool {
+    /// Reads a section `[pool.NAME]` that lies over its bases; nothing when something of it was reported.
+    ///
+    /// `tcp_only` says that only tcp listeners name the pool: then nothing queues unless that is written.
+    pub(super) fn read(name: &str, fields: &Fields, tcp_only: bool, report: &mut Report) -> Option<Self> {
+        fields.require(&format!("[pool.{name}]"), report);
+        let endpoints = read_endpoints(name, fields, report);
+        let limits = fields.table("limits")?;
+        Some(Self {
+            name: PoolName::new(name).ok()?,
+            balance: Balance::ALL.into_iter().find(|balance| fields.is_word("balance", balance.word()))?,
+            endpoints,
+            limits: PoolLimits {
+                max_requests: limits.get("max_requests")?,
+                max_connections: limits.get("max_connections")?,
+                queue: if tcp_only && !limits.has("queue") { 0 } else { limits.get("queue")? },
+                queue_timeout: limits.get("queue_timeout")?,
+            },
+            timeouts: PoolTimeouts::read(&fields.table("timeouts")?)?,
+            retry: Retry::read(fields)?,
+        })
+    }
+}
+
+fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpoint> {
+    let written = fields.list::<Fields>("endpoints");
+    let mut names = Names::new("endpoint");
+    let mut addresses: HashMap<EndpointAddress, Span> = HashMap::new();
+    let mut endpoints = Vec::with_capacity(written.len());
+    for (fields, span) in &written {
+        fields.require("an endpoint", report);
+        let Some(endpoint) = Endpoint::read(fields) else { continue };
+        let address_span = fields.span_of("address");
+        if let Some(first) = addresses.insert(endpoint.address, address_span) {
+            let message = format!("the address {} is in pool `{pool}` twice", endpoint.address);
+            let help = "remove one; to send it more than others, give it a weight";
+            report.error_beside(address_span, message, ("it is first at", first), help);
+        } else {
+            let named = if fields.has("name") { fields.span_of("name") } else { *span };
+            names.define(endpoint.name.as_str(), named, report);
+        }
+        endpoints.push(endpoint);
+    }
+    if !endpoints.is_empty()
+        && endpoints.len() == written.len()
+        && endpoints.iter().all(|e| e.weight.get() == 0)
+    {
+        let message = format!("no endpoint of pool `{pool}` has a weight above 0, so none would get traffic");
+        report.error(fields.span_of("endpoints"), message, "give at least one a weight from 1 to 1000");
+    }
+    endpoints
+}
+
+impl Endpoint {
+    fn read(fields: &Fields) -> Option<Self> {
+        let address: EndpointAddress = fields.get("address")?;
+        let name = fields.get::<String>("name").unwrap_or_else(|| address.to_string());
+        Some(Self {
+            name: EndpointName::new(&name).ok()?,
+            address,
+            weight: Weight::new(fields.get("weight")?)?,
+            tier: fields.get("tier")?,
+            max_requests: fields.get("max_requests"),
+        })
+    }
+}
+
+impl Balance {
+    const ALL: [Self; 4] = [Self::RoundRobin, Self::LeastRequests, Self::Random, Self::First];
+
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastRequests => "least_requests",
+            Self::Random => "random",
+            Self::First => "first",
+        }
+    }
+}
+
+impl PoolTimeouts {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self {
+            connect: fields.get("connect")?,
+            response_header: fields.get("response_header")?,
+            idle: fields.get("idle")?,
+            keep_alive: fields.get("keep_alive")?,
+            tunnel: fields.get("tunnel")?,
+            tcp_user_timeout: fields.get("tcp_user_timeout")?,
+        })
+    }
+}
+
+impl Retry {
+    /// Reads the key `retry` of a pool or a route; nothing when it is neither written nor has a default.
+    pub(super) fn read(fields: &Fields) -> Option<Self> {
+        if fields.is_word("retry", "off") {
+            let within = Fields::empty(&RETRY, fields.span).get("within")?;
+            return Some(Self { attempts: 1, on: RetryOn::default(), within, max_body: ByteSize(0) });
+        }
+        let fields = fields.table("retry")?;
+        Some(Self {
+            attempts: fields.get("attempts")?,
+            on: RetryOn::of(&fields.plain_list("on")),
+            within: fields.get("within")?,
+            max_body: fields.get("max_body")?,
+        })
+    }
+}
+
+impl RetryOn {
+    fn of(causes: &[RetryCause]) -> Self {
+        let mut on = Self::default();
+        for cause in causes {
+            match *cause {
+                RetryCause::Connect => on.connect = true,
+                RetryCause::Reset => on.reset = true,
+                RetryCause::Timeout => on.timeout = true,
+                RetryCause::Statuses(first, last) => on.statuses.push((first, last)),
+            }
+        }
+        on.statuses.sort_unstable();
+        // Ranges that touch become one, so that no status is in two.
+        on.statuses.dedup_by(|next, kept| {
+            let touch = next.0 <= kept.1.saturating_add(1);
+            if touch {
+                kept.1 = kept.1.max(next.1);
+            }
+            touch
+        });
+        on
+    }
 }

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::source::Sources;
+use super::value::Fields;
+
 /// `[process]`.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -79,4 +82,67 @@ pub struct Log {
     pub format: LogFormat,
     /// Where access-log records go.
     pub access: AccessLog,
+}
+
+impl Process {
+    /// Reads the section `[process]`.
+    pub(super) fn read(fields: &Fields) -> Option<Self> {
+        let workers = if fields.is_word("workers", "auto") { None } else { Some(fields.get("workers")?) };
+        Some(Self {
+            workers,
+            drain_delay: fields.get("drain_delay")?,
+            drain_timeout: fields.get("drain_timeout")?,
+        })
+    }
+}
+
+impl Admin {
+    /// Reads the section `[admin]`.
+    pub(super) fn read(fields: &Fields) -> Option<Self> {
+        Some(Self { bind: fields.get("bind")?, allowed_hosts: fields.plain_list("allowed_hosts") })
+    }
+}
+
+impl Log {
+    /// Reads the section `[log]`, whose paths are relative to the file that they stand in.
+    pub(super) fn read(fields: &Fields, sources: &Sources) -> Option<Self> {
+        let level = LogLevel::ALL.into_iter().find(|level| fields.is_word("level", level.word()))?;
+        let format = LogFormat::ALL.into_iter().find(|format| fields.is_word("format", format.word()))?;
+        let access = match fields.get("access")? {
+            AccessLog::File(path) => {
+                AccessLog::File(sources.directory(fields.span_of("access").file).join(path))
+            }
+            other => other,
+        };
+        Some(Self { level, format, access })
+    }
+}
+
+impl LogLevel {
+    const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl LogFormat {
+    const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }

@@ -1,13 +1,18 @@
-//! `[[route]]`: what a route does with a request that it matches. The conditions themselves are `route::Rule`.
+//! `[[route]]`: what a route does with a request that it matches. The conditions themselves are
+//! `route::Rule`.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::model::field::FieldEdits;
-use crate::model::name::PoolName;
-use crate::model::units::Weight;
-use crate::route::Rule;
-
+use super::diagnostic::Report;
+use super::names::Names;
 use super::pool::Retry;
+use super::tables::POOL;
+use super::value::{Field, Fields, FromValue};
+use crate::model::field::{FieldEdits, FieldName};
+use crate::model::name::{ListenerName, PoolName, RouteName};
+use crate::model::units::Weight;
+use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Conditions on a request and what happens to it.
 #[derive(Debug, Clone)]
@@ -85,4 +90,244 @@ pub struct RouteTimeouts {
     pub idle: Option<Duration>,
     /// Upgraded connections without a byte.
     pub tunnel: Option<Duration>,
+}
+
+/// What the routes of a configuration may name and build on.
+pub(super) struct Surroundings<'a> {
+    /// Every pool.
+    pub(super) pools: &'a Names,
+    /// The pools as written, over their bases.
+    pub(super) layers: &'a HashMap<String, Fields>,
+    /// `[defaults.pool]`.
+    pub(super) base: &'a Fields,
+    /// Every listener.
+    pub(super) listeners: &'a Names,
+    /// Those that speak http.
+    pub(super) http: &'a HashSet<String>,
+}
+
+impl Route {
+    /// Reads a table `[[route]]`, the `number`th; nothing when something of it was reported.
+    pub(super) fn read(
+        fields: &Fields,
+        number: usize,
+        around: &Surroundings<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
+        let name = fields.get::<String>("name").unwrap_or_else(|| format!("route-{number}"));
+        let listeners = read_listeners(fields, around, report);
+        let path = read_path(fields, report);
+        let action = read_action(fields, &name, around, report);
+        let rewrite = read_rewrite(fields, report);
+        forwarding_only(fields, &name, action.as_ref(), report);
+        let retry = read_retry(fields, action.as_ref(), around);
+        Some(Self {
+            rule: Rule {
+                name: RouteName::new(&name).ok()?,
+                priority: fields.get("priority")?,
+                listeners,
+                hosts: fields.plain_list("host"),
+                path: path?,
+                methods: fields.plain_list("methods"),
+                headers: read_patterns(fields, "headers"),
+                query: read_patterns(fields, "query"),
+                cookies: fields
+                    .map("cookies")
+                    .into_iter()
+                    .map(|(n, v, _): (FieldName, _, _)| (n.as_str().to_owned(), v))
+                    .collect(),
+                source: fields.plain_list("source"),
+            },
+            action: action?,
+            request_headers: read_edits(fields.table("request_headers")),
+            response_headers: read_edits(fields.table("response_headers")),
+            rewrite,
+            timeouts: fields
+                .table("timeouts")
+                .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
+            retry,
+        })
+    }
+}
+
+fn read_patterns<K: FromValue>(fields: &Fields, name: &str) -> Vec<(K, ValuePattern)> {
+    fields.map(name).into_iter().map(|(key, pattern, _)| (key, pattern)).collect()
+}
+
+fn read_edits(fields: Option<Fields>) -> FieldEdits {
+    let Some(fields) = fields else { return FieldEdits::default() };
+    let pairs = |name| fields.map(name).into_iter().map(|(field, value, _)| (field, value)).collect();
+    FieldEdits { remove: fields.plain_list("remove"), set: pairs("set"), add: pairs("add") }
+}
+
+fn read_listeners(fields: &Fields, around: &Surroundings<'_>, report: &mut Report) -> Vec<ListenerName> {
+    let written = fields.list::<String>("listeners");
+    for (name, span) in &written {
+        if around.listeners.check(name, *span, report) && !around.http.contains(name) {
+            let message = format!("the listener `{name}` speaks tcp, and routes are for http");
+            report.error(
+                *span,
+                message,
+                format!("remove it, or write protocol = \"http\" in [listener.{name}]"),
+            );
+        }
+    }
+    written.iter().filter_map(|(name, _)| ListenerName::new(name).ok()).collect()
+}
+
+/// The written ones of some keys of which only one may be; reports the second.
+fn only_one<'f>(fields: &'f Fields, keys: &[&str], report: &mut Report) -> Option<&'f Field> {
+    let mut written: Vec<&Field> = fields.written.iter().filter(|field| keys.contains(&field.name)).collect();
+    written.sort_by_key(|field| field.key_span.start);
+    let first = written.first().copied()?;
+    for second in written.iter().skip(1) {
+        let message = format!("`{}` cannot stand beside `{}`", second.name, first.name);
+        let help = format!(
+            "keep one of the two{}",
+            if keys.contains(&"split") { "; a second route can have the other" } else { "" }
+        );
+        report.error_beside(second.key_span, message, ("the other is at", first.key_span), help);
+    }
+    Some(first)
+}
+
+fn read_path(fields: &Fields, report: &mut Report) -> Option<PathPattern> {
+    let Some(field) = only_one(fields, &["path", "path_prefix", "path_regex"], report) else {
+        return Some(PathPattern::Any);
+    };
+    match field.name {
+        "path" => fields.get("path").map(PathPattern::Exact),
+        "path_prefix" => fields.get("path_prefix").map(PathPattern::Prefix),
+        _ => fields.get("path_regex").map(PathPattern::Regex),
+    }
+}
+
+fn read_action(
+    fields: &Fields,
+    name: &str,
+    around: &Surroundings<'_>,
+    report: &mut Report,
+) -> Option<Action> {
+    let Some(field) = only_one(fields, &["pool", "split", "redirect", "respond"], report) else {
+        let message = format!("the route `{name}` says nothing of what to do");
+        report.error(
+            fields.span,
+            message,
+            "add one of pool = \"NAME\", split = [...], redirect = {...}, respond = {...}",
+        );
+        return None;
+    };
+    if let Some(by) = fields.written("split_by").filter(|_| field.name != "split") {
+        report.error(
+            by.key_span,
+            "`split_by` needs a `split`",
+            "remove it, or write split = [{ pool = \"NAME\" }, ...]",
+        );
+    }
+    match field.name {
+        "pool" => {
+            let pool: String = fields.get("pool")?;
+            around.pools.check(&pool, fields.span_of("pool"), report);
+            PoolName::new(&pool).ok().map(Action::Pool)
+        }
+        "split" => read_split(fields, around, report),
+        "redirect" => read_redirect(&fields.table("redirect")?, report),
+        _ => read_respond(&fields.table("respond")?, report),
+    }
+}
+
+fn read_split(fields: &Fields, around: &Surroundings<'_>, report: &mut Report) -> Option<Action> {
+    let written = fields.list::<Fields>("split");
+    let mut parts: Vec<(PoolName, Weight)> = Vec::new();
+    for (part, _) in &written {
+        part.require("a part of a split", report);
+        let Some(pool) = part.get::<String>("pool") else { continue };
+        around.pools.check(&pool, part.span_of("pool"), report);
+        let (Ok(pool), Some(weight)) = (PoolName::new(&pool), part.get("weight").and_then(Weight::new))
+        else {
+            continue;
+        };
+        if parts.iter().any(|(earlier, _)| *earlier == pool) {
+            let message = format!("the pool `{pool}` is in the split twice");
+            report.error(part.span_of("pool"), message, "keep one of the two, with both weights added");
+        }
+        parts.push((pool, weight));
+    }
+    if !parts.is_empty() && parts.len() == written.len() && parts.iter().all(|(_, weight)| weight.get() == 0)
+    {
+        let message = "no part of the split has a weight above 0";
+        report.error(fields.span_of("split"), message, "give at least one a weight from 1 to 1000");
+    }
+    let by = if fields.is_word("split_by", "source") { SplitBy::Source } else { SplitBy::Random };
+    Some(Action::Split { parts, by })
+}
+
+fn read_redirect(fields: &Fields, report: &mut Report) -> Option<Action> {
+    fields.require("a redirect", report);
+    Some(Action::Redirect { to: fields.get("to")?, status: fields.get("status")? })
+}
+
+fn read_respond(fields: &Fields, report: &mut Report) -> Option<Action> {
+    fields.require("`respond`", report);
+    let (status, body): (u16, String) = (fields.get("status")?, fields.get("body")?);
+    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
+        let message = format!("an answer of status {status} has no body");
+        report.error(fields.span_of("body"), message, "remove the body, or write status = 200");
+        return None;
+    }
+    Some(Action::Respond { status, body })
+}
+
+fn read_rewrite(fields: &Fields, report: &mut Report) -> Option<Rewrite> {
+    let rewrite = fields.table("rewrite")?;
+    let Some(field) = only_one(&rewrite, &["path_prefix", "path"], report) else {
+        let help = "write { path_prefix = \"/\" } or { path = \"/\" }";
+        report.error(fields.span_of("rewrite"), "`rewrite` is empty", help);
+        return None;
+    };
+    if field.name == "path" {
+        return rewrite.get("path").map(Rewrite::Path);
+    }
+    if !fields.has("path_prefix") {
+        let help = "add path_prefix = \"/...\" to the route, or write rewrite = { path = \"/...\" }";
+        report.error(field.key_span, "`rewrite.path_prefix` needs a route with `path_prefix`", help);
+    }
+    rewrite.get("path_prefix").map(Rewrite::PathPrefix)
+}
+
+/// Reports what only has a meaning where a request goes on to an endpoint.
+fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report: &mut Report) {
+    if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. })) {
+        return;
+    }
+    for key in ["request_headers", "rewrite", "timeouts", "retry"] {
+        if let Some(field) = fields.written(key) {
+            let message = format!("`{key}` has no use: the route `{name}` answers by itself");
+            report.error(field.key_span, message, "remove it, or send the request to a pool");
+        }
+    }
+}
+
+/// The route's rules over those of its pool; a split has several pools, so there they lie over the common
+/// base.
+fn read_retry(fields: &Fields, action: Option<&Action>, around: &Surroundings<'_>) -> Option<Retry> {
+    let written = fields.written("retry")?;
+    let pool = match action {
+        Some(Action::Pool(pool)) => around.layers.get(pool.as_str()).unwrap_or(around.base),
+        _ => around.base,
+    };
+    let mut own = Fields::empty(&POOL, fields.span);
+    own.written.push(written.clone());
+    Retry::read(&own.over(pool))
+}
+
+impl RouteTimeouts {
+    fn read(fields: &Fields) -> Self {
+        Self {
+            connect: fields.get("connect"),
+            response_header: fields.get("response_header"),
+            idle: fields.get("idle"),
+            tunnel: fields.get("tunnel"),
+        }
+    }
 }

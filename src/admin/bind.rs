@@ -1,0 +1,170 @@
+//! The socket of the admin API: a TCP address, or a unix socket that only its owner can reach.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+
+use crate::config::process::AdminBind;
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: u32 = 128;
+
+/// A bound admin socket. Dropping it closes it and takes a unix socket's file away.
+#[derive(Debug)]
+pub struct Bound(Socket);
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        /// Held for its drop.
+        _file: SocketFile,
+    },
+}
+
+/// A connection to either.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Bound {
+    /// Binds and listens; must be called inside a tokio runtime. A unix socket's file that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::AddrInUse`] also when another process listens on the unix socket, and
+    /// [`io::ErrorKind::AlreadyExists`] when its path is something else than a socket.
+    pub fn bind(address: &AdminBind) -> io::Result<Self> {
+        let _runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        Ok(Self(match address {
+            AdminBind::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                Socket::Tcp(TcpListener::from_std(listener)?)
+            }
+            AdminBind::Unix(path) => {
+                remove_stale(path)?;
+                let socket = UnixSocket::new_stream()?;
+                socket.bind(path)?;
+                let file = SocketFile::new(path)?;
+                // Nobody can connect before `listen`, so there is no moment at which others could.
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+                Socket::Unix { listener: socket.listen(BACKLOG)?, _file: file }
+            }
+        }))
+    }
+
+    /// The bound TCP address, with the port that the kernel chose; nothing for a unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Socket::Tcp(listener) => listener.local_addr().ok(),
+            Socket::Unix { .. } => None,
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match &self.0 {
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Socket::Unix { listener, .. } => {
+                listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+            }
+        }
+    }
+}
+
+/// Takes away what an earlier process left behind; a socket in use stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the path is there already and is no socket",
+            ));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file of a unix socket; taken away at the end unless a successor has put its own there.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the admin socket's file stays behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_unix_socket_is_its_owners_and_goes_with_the_process() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("admin.sock");
+        let bound = Bound::bind(&AdminBind::Unix(path.clone()))?;
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+        let second = Bound::bind(&AdminBind::Unix(path.clone())).map(drop);
+        assert_eq!(second.map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse));
+        drop(bound);
+        assert!(!path.exists());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_behind_is_replaced_and_other_files_are_not() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("admin.sock");
+        // The standard library's listener leaves its file behind.
+        drop(std::os::unix::net::UnixListener::bind(&path)?);
+        assert!(path.exists());
+        drop(Bound::bind(&AdminBind::Unix(path.clone()))?);
+        fs::write(&path, "precious")?;
+        let refused = Bound::bind(&AdminBind::Unix(path.clone())).map(drop);
+        assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::AlreadyExists));
+        assert_eq!(fs::read(&path)?, b"precious");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_successors_socket_is_left_alone() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("admin.sock");
+        let bound = Bound::bind(&AdminBind::Unix(path.clone()))?;
+        fs::remove_file(&path)?;
+        let _successor = std::os::unix::net::UnixListener::bind(&path)?;
+        drop(bound);
+        assert!(path.exists());
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! The forms that a text can have: what is accepted, and for what is not, why and what to write.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::pool::RetryCause;
+use super::process::{AccessLog, AdminBind};
+use super::tree::quoted;
+use super::value::Value;
+use crate::model::address::{AddressError, EndpointAddress, parse_socket};
+use crate::model::field::{FieldName, FieldValue, is_token_byte};
+use crate::model::host::HostPattern;
+use crate::model::method::Method;
+use crate::model::name::PoolName;
+
+/// What a text must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Anything at all.
+    Any,
+    /// Anything that is not empty.
+    Some,
+    /// A name of a listener, route, pool or endpoint.
+    Name,
+    /// An address to bind.
+    Bind,
+    /// An address or unix socket for the admin API.
+    AdminBind,
+    /// The address of an endpoint.
+    Endpoint,
+    /// A network in CIDR form.
+    Network,
+    /// A host, or `*.` and a host.
+    Host,
+    /// A host without a star.
+    ExactHost,
+    /// An absolute path of a URL.
+    Path,
+    /// A regular expression.
+    Regex,
+    /// A request method.
+    Method,
+    /// A field name.
+    Field,
+    /// A field name that an edit of a head may name.
+    EditedField,
+    /// As `EditedField`, and `Host`, which can be replaced but never removed or doubled.
+    SetField,
+    /// A field value.
+    FieldValue,
+    /// Where a redirect leads.
+    Location,
+    /// Why a request is tried again.
+    Cause,
+    /// Where the access log goes.
+    AccessLog,
+}
+
+/// Why a text does not have its form, and what to write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) write: String,
+}
+
+impl Fault {
+    fn new(what: impl std::fmt::Display, write: impl Into<String>) -> Self {
+        Self { what: format!("{what}"), write: write.into() }
+    }
+}
+
+/// Most memory that one compiled regular expression may take.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+impl Form {
+    /// What the text is, for "must be ...".
+    pub(super) const fn describe(self) -> &'static str {
+        match self {
+            Self::Any | Self::Some => "text",
+            Self::Name => "a name",
+            Self::Bind => "an address such as \"0.0.0.0:80\" or \"[::]:80\"",
+            Self::AdminBind => "a loopback address such as \"127.0.0.1:9900\", or \"unix:/path\"",
+            Self::Endpoint => "an address such as \"10.0.0.1:8080\"",
+            Self::Network => "a network such as \"10.0.0.0/8\"",
+            Self::Host => "a host such as \"example.com\" or \"*.example.com\"",
+            Self::ExactHost => "a host such as \"example.com\"",
+            Self::Path => "a path such as \"/v1\"",
+            Self::Regex => "a regular expression",
+            Self::Method => "a method such as \"GET\"",
+            Self::Field | Self::EditedField | Self::SetField => "a field name",
+            Self::FieldValue => "a field value",
+            Self::Location => "a URL with {host}, {path}, {query} or {uri} put in",
+            Self::Cause => {
+                "\"connect\", \"reset\", \"timeout\", a status or a range of statuses such as \"502-504\""
+            }
+            Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
+        }
+    }
+
+    /// Reads a text of this form.
+    pub(super) fn read(self, text: &str) -> Result<Value, Fault> {
+        match self {
+            Self::Any => Ok(Value::Text(text.to_owned())),
+            Self::Some if text.is_empty() => Err(Fault::new("it is empty", "write at least one character")),
+            Self::Some => Ok(Value::Text(text.to_owned())),
+            Self::Name => name(text),
+            Self::Bind => socket(text).map(Value::Socket),
+            Self::AdminBind => admin_bind(text),
+            Self::Endpoint => endpoint(text),
+            Self::Network => network(text),
+            Self::Host => HostPattern::parse(text).map(Value::Host).map_err(|e| Fault::new(e, HOST_HELP)),
+            Self::ExactHost => exact_host(text),
+            Self::Path => path(text),
+            Self::Regex => regex(text).map(Value::Regex),
+            Self::Method => method(text),
+            Self::Field => FieldName::new(text).map(Value::Field).map_err(|e| Fault::new(e, FIELD_HELP)),
+            Self::EditedField => edited_field(text, false),
+            Self::SetField => edited_field(text, true),
+            Self::FieldValue => FieldValue::new(text)
+                .map(Value::FieldValue)
+                .map_err(|e| Fault::new(e, "remove line breaks and other control characters")),
+            Self::Location => location(text),
+            Self::Cause => cause(text),
+            Self::AccessLog => access_log(text),
+        }
+    }
+}
+
+const HOST_HELP: &str = "write a host such as \"example.com\", or \"*.example.com\" for all below it";
+const FIELD_HELP: &str = "write a name such as x-request-id";
+const BIND_HELP: &str = "write \"ip:port\", such as \"0.0.0.0:80\" or \"[::]:80\"";
+
+fn name(text: &str) -> Result<Value, Fault> {
+    match PoolName::new(text) {
+        Ok(_) => Ok(Value::Text(text.to_owned())),
+        Err(e) => Err(Fault::new(e, "write a name of letters, digits and -_.:@[] with at most 128 of them")),
+    }
+}
+
+fn socket(text: &str) -> Result<SocketAddr, Fault> {
+    parse_socket(text).map_err(|error| {
+        let help = match error {
+            AddressError::Name => {
+                "write the IP address to bind; \"0.0.0.0\" is all of IPv4, \"[::]\" all of IPv6"
+            }
+            _ => BIND_HELP,
+        };
+        Fault::new(error, help)
+    })
+}
+
+fn admin_bind(text: &str) -> Result<Value, Fault> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(Fault::new(
+                "the path is not absolute",
+                "write for example \"unix:/run/plimsoll/admin.sock\"",
+            ));
+        }
+        return Ok(Value::AdminBind(AdminBind::Unix(PathBuf::from(path))));
+    }
+    let address = socket(text)?;
+    if !address.ip().is_loopback() {
+        let what = "any but a loopback address needs `token_file`, which is not supported yet";
+        return Err(Fault::new(what, format!("write \"127.0.0.1:{}\" or \"unix:/path\"", address.port())));
+    }
+    Ok(Value::AdminBind(AdminBind::Tcp(address)))
+}
+
+fn endpoint(text: &str) -> Result<Value, Fault> {
+    if text.starts_with("srv:") {
+        return Err(Fault::new(
+            "SRV names are not supported yet",
+            "write the address of each endpoint, \"ip:port\"",
+        ));
+    }
+    EndpointAddress::parse(text).map(Value::Endpoint).map_err(|error| {
+        let help = match error {
+            AddressError::Name => "write its IP address and port, such as \"10.0.0.1:8080\"",
+            AddressError::Unix => "let the endpoint listen on a loopback address, such as \"127.0.0.1:8080\"",
+            _ => "write \"ip:port\", such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\"",
+        };
+        Fault::new(error, help)
+    })
+}
+
+fn network(text: &str) -> Result<Value, Fault> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Err(Fault::new("it has no prefix length", format!("write \"{}\"", IpNet::from(address))));
+    }
+    match text.parse::<IpNet>() {
+        Ok(network) if network.addr() == network.network() => Ok(Value::Network(network)),
+        Ok(network) => {
+            let what = format!("it has bits set behind its prefix of {}", network.prefix_len());
+            Err(Fault::new(what, format!("write \"{}\"", network.trunc())))
+        }
+        Err(_) => {
+            Err(Fault::new("it is no network", "write a network such as \"10.0.0.0/8\" or \"fd00::/8\""))
+        }
+    }
+}
+
+fn exact_host(text: &str) -> Result<Value, Fault> {
+    match HostPattern::parse(text) {
+        Ok(HostPattern::Exact(host)) => Ok(Value::Text(host.into())),
+        Ok(HostPattern::Wildcard(_)) => {
+            Err(Fault::new("a star is not possible here", "write each host in full"))
+        }
+        Err(e) => Err(Fault::new(e, "write a host such as \"lb1.internal\"")),
+    }
+}
+
+fn path(text: &str) -> Result<Value, Fault> {
+    if !text.starts_with('/') {
+        return Err(Fault::new("a path starts with '/'", format!("write {:?}", format!("/{text}"))));
+    }
+    if let Some(c) = text.chars().find(|&c| !c.is_ascii_graphic()) {
+        return Err(Fault::new(
+            format!("a path cannot contain {c:?}"),
+            "percent-encode it, as in \"/a%20b\"",
+        ));
+    }
+    match text.find(['?', '#']) {
+        Some(at) => {
+            let start = text.get(..at).unwrap_or("/");
+            Err(Fault::new(
+                "a path has no query or fragment",
+                format!("write {start:?}; the route's `query` looks at queries"),
+            ))
+        }
+        None => Ok(Value::Text(text.to_owned())),
+    }
+}
+
+/// Compiles a regular expression within a bound of memory.
+pub(super) fn regex(text: &str) -> Result<Regex, Fault> {
+    RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
+        let error = error.to_string();
+        let reason = error.lines().find_map(|line| line.strip_prefix("error: "));
+        let what = format!("it is no regular expression: {}", reason.unwrap_or(&error));
+        Fault::new(what, "write for example \"^/u/[0-9]+$\"; look-around and back-references do not exist")
+    })
+}
+
+fn method(text: &str) -> Result<Value, Fault> {
+    let upper = text.to_ascii_uppercase();
+    if upper != text && Method::from_bytes(upper.as_bytes()) != Method::Other {
+        return Err(Fault::new("methods are case-sensitive", format!("write \"{upper}\"")));
+    }
+    if text.is_empty() || !text.bytes().all(is_token_byte) {
+        return Err(Fault::new("it is no method", "write a method such as \"GET\""));
+    }
+    Ok(Value::Text(text.to_owned()))
+}
+
+/// Fields that say where a message ends or that concern one connection only (RFC 9110 section 7.6.1): they
+/// are the proxy's.
+const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn edited_field(text: &str, host: bool) -> Result<Value, Fault> {
+    let name = FieldName::new(text).map_err(|e| Fault::new(e, FIELD_HELP))?;
+    if FRAMING.iter().any(|framing| name.matches(framing.as_bytes())) {
+        return Err(Fault::new(
+            "it frames the message or belongs to one connection, and is the proxy's",
+            "remove it",
+        ));
+    }
+    if !host && name.matches(b"host") {
+        let what = "there must be exactly one Host field";
+        return Err(Fault::new(what, "replace it with request_headers = { set = { host = \"...\" } }"));
+    }
+    Ok(Value::Field(name))
+}
+
+const PLACEHOLDERS: [&str; 4] = ["host", "path", "query", "uri"];
+
+fn location(text: &str) -> Result<Value, Fault> {
+    if text.is_empty() {
+        return Err(Fault::new("it is empty", "write for example \"https://{host}{uri}\""));
+    }
+    if let Some(c) = text.chars().find(|&c| !c.is_ascii_graphic()) {
+        return Err(Fault::new(format!("a URL cannot contain {c:?}"), "percent-encode it"));
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let inside = rest.get(at..).and_then(|r| r.strip_prefix('{')).and_then(|r| r.split_once('}'));
+        let Some((placeholder, behind)) = inside else {
+            return Err(Fault::new(
+                "a brace stands alone",
+                "write {host}, {path}, {query} or {uri}; percent-encode other braces",
+            ));
+        };
+        if !PLACEHOLDERS.contains(&placeholder) {
+            let what = format!("there is no placeholder {{{placeholder}}}");
+            return Err(Fault::new(
+                what,
+                "write {host}, {path}, {query} or {uri} ({path} has no query, {uri} is both)",
+            ));
+        }
+        rest = behind;
+    }
+    Ok(Value::Text(text.to_owned()))
+}
+
+fn cause(text: &str) -> Result<Value, Fault> {
+    let status = |digits: &str| -> Option<u16> {
+        let plain = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse().ok().filter(|n| plain && (400..=599).contains(n))
+    };
+    let statuses = match text.split_once('-') {
+        Some((first, last)) => status(first).zip(status(last)).filter(|(first, last)| first <= last),
+        None => status(text).map(|n| (n, n)),
+    };
+    match (text, statuses) {
+        ("connect", _) => Ok(Value::Cause(RetryCause::Connect)),
+        ("reset", _) => Ok(Value::Cause(RetryCause::Reset)),
+        ("timeout", _) => Ok(Value::Cause(RetryCause::Timeout)),
+        (_, Some((first, last))) => Ok(Value::Cause(RetryCause::Statuses(first, last))),
+        _ => Err(Fault::new(
+            "it is no cause of a retry",
+            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\"",
+        )),
+    }
+}
+
+fn access_log(text: &str) -> Result<Value, Fault> {
+    let log = match text {
+        "off" => AccessLog::Off,
+        "stdout" => AccessLog::Stdout,
+        "stderr" => AccessLog::Stderr,
+        path if path.contains('/') && !path.contains('\0') && !path.ends_with('/') => {
+            AccessLog::File(PathBuf::from(path))
+        }
+        _ => {
+            let what = format!("{} is neither one of the words nor a path", quoted(text));
+            return Err(Fault::new(
+                what,
+                "write \"off\", \"stdout\", \"stderr\", or a path with a '/', such as \"./access.log\"",
+            ));
+        }
+    };
+    Ok(Value::AccessLog(log))
+}

@@ -1,0 +1,316 @@
+//! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again.
+
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use super::Config;
+use super::listener::{Listener, Protocol};
+use super::pool::{Endpoint, Pool, Retry};
+use super::process::{AccessLog, AdminBind};
+use super::route::{Action, Rewrite, Route, SplitBy};
+use crate::model::field::{FieldEdits, FieldName, FieldValue};
+use crate::model::units::format_duration;
+use crate::route::{PathPattern, Rule, ValuePattern};
+
+/// Prints what a configuration means, as a configuration that says so in full.
+#[must_use]
+pub fn show(config: &Config) -> String {
+    let mut page = Page::default();
+    process(&mut page, config);
+    for listener in &config.listeners {
+        show_listener(&mut page, listener);
+    }
+    for route in &config.routes {
+        show_route(&mut page, route);
+    }
+    for pool in &config.pools {
+        show_pool(&mut page, pool);
+    }
+    page.text
+}
+
+/// TOML being written.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, text: impl Display) {
+        // Writing to a String cannot fail.
+        writeln!(self.text, "{text}").ok();
+    }
+
+    fn section(&mut self, header: impl Display) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.line(header);
+    }
+
+    fn key(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn text(&mut self, key: &str, value: impl Display) {
+        self.key(key, quote(&value.to_string()));
+    }
+
+    fn time(&mut self, key: &str, value: Duration) {
+        self.text(key, format_duration(value));
+    }
+
+    fn list<T: Display>(&mut self, key: &str, values: &[T]) {
+        self.key(key, format_args!("[{}]", join(values.iter().map(|value| quote(&value.to_string())))));
+    }
+
+    /// As [`Page::list`], but nothing where there is nothing: an empty list is not "any".
+    fn some<T: Display>(&mut self, key: &str, values: &[T]) {
+        if !values.is_empty() {
+            self.list(key, values);
+        }
+    }
+}
+
+fn join(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn braces(parts: impl Iterator<Item = String>) -> String {
+    let parts = join(parts);
+    if parts.is_empty() { "{}".to_owned() } else { format!("{{ {parts} }}") }
+}
+
+/// A basic string of TOML in which nothing is taken from the environment.
+fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.replace("${", "$${").chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.push_str(&format!("\\U{:08X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A key of TOML: bare where it can be, and never looked into for the environment.
+fn quote_key(text: &str) -> String {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return text.to_owned();
+    }
+    quote(text).replace("$${", "${")
+}
+
+fn process(page: &mut Page, config: &Config) {
+    page.section("[process]");
+    match config.process.workers {
+        Some(number) => page.key("workers", number),
+        None => page.text("workers", "auto"),
+    }
+    page.time("drain_delay", config.process.drain_delay);
+    page.time("drain_timeout", config.process.drain_timeout);
+    page.section("[admin]");
+    match &config.admin.bind {
+        AdminBind::Tcp(address) => page.text("bind", address),
+        AdminBind::Unix(path) => page.text("bind", format_args!("unix:{}", path.display())),
+    }
+    page.list("allowed_hosts", &config.admin.allowed_hosts);
+    page.section("[log]");
+    page.text("level", config.log.level.word());
+    page.text("format", config.log.format.word());
+    match &config.log.access {
+        AccessLog::Off => page.text("access", "off"),
+        AccessLog::Stdout => page.text("access", "stdout"),
+        AccessLog::Stderr => page.text("access", "stderr"),
+        AccessLog::File(path) => page.text("access", path.display()),
+    }
+}
+
+fn show_listener(page: &mut Page, listener: &Listener) {
+    let name = quote_key(listener.name.as_str());
+    page.section(format_args!("[listener.{name}]"));
+    page.list("bind", &listener.bind);
+    match &listener.protocol {
+        Protocol::Http => page.text("protocol", "http"),
+        Protocol::Tcp { pool } => {
+            page.text("protocol", "tcp");
+            page.text("pool", pool);
+        }
+    }
+    page.list("trusted_proxies", &listener.trusted_proxies);
+    page.text("client_address", listener.client_address.word());
+    page.key("max_connections", listener.max_connections);
+    page.key("max_connections_per_source", listener.max_connections_per_source);
+    page.list("allow", &listener.allow);
+    page.list("deny", &listener.deny);
+    page.key("freebind", listener.freebind);
+    page.section(format_args!("[listener.{name}.limits]"));
+    page.text("head", listener.limits.head);
+    page.key("fields", listener.limits.fields);
+    page.text("target", listener.limits.target);
+    page.section(format_args!("[listener.{name}.timeouts]"));
+    let timeouts = &listener.timeouts;
+    page.time("request_header", timeouts.request_header);
+    page.time("keep_alive", timeouts.keep_alive);
+    page.time("client_idle", timeouts.client_idle);
+    page.time("tcp_keepalive", timeouts.tcp_keepalive);
+    page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
+}
+
+fn show_route(page: &mut Page, route: &Route) {
+    page.section("[[route]]");
+    show_rule(page, &route.rule);
+    match &route.action {
+        Action::Pool(pool) => page.text("pool", pool),
+        Action::Split { parts, by } => {
+            let part = |pool: &str, weight| format!("{{ pool = {}, weight = {weight} }}", quote(pool));
+            page.key(
+                "split",
+                format_args!("[{}]", join(parts.iter().map(|(pool, w)| part(pool.as_str(), w.get())))),
+            );
+            page.text("split_by", if *by == SplitBy::Source { "source" } else { "random" });
+        }
+        Action::Redirect { to, status } => {
+            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));
+        }
+        Action::Respond { status, body } => {
+            page.key("respond", format_args!("{{ status = {status}, body = {} }}", quote(body)));
+        }
+    }
+    show_edits(page, "request_headers", &route.request_headers);
+    show_edits(page, "response_headers", &route.response_headers);
+    match &route.rewrite {
+        Some(Rewrite::PathPrefix(path)) => {
+            page.key("rewrite", format_args!("{{ path_prefix = {} }}", quote(path)))
+        }
+        Some(Rewrite::Path(path)) => page.key("rewrite", format_args!("{{ path = {} }}", quote(path))),
+        None => {}
+    }
+    let times = &route.timeouts;
+    let written = [
+        ("connect", times.connect),
+        ("response_header", times.response_header),
+        ("idle", times.idle),
+        ("tunnel", times.tunnel),
+    ];
+    let time =
+        |(key, time): (&str, Option<Duration>)| Some(format!("{key} = {}", quote(&format_duration(time?))));
+    let written: Vec<String> = written.into_iter().filter_map(time).collect();
+    if !written.is_empty() {
+        page.key("timeouts", format_args!("{{ {} }}", written.join(", ")));
+    }
+    if let Some(retry) = &route.retry {
+        let keys = retry_keys(retry).map(|(key, value)| format!("{key} = {value}"));
+        page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
+    }
+}
+
+fn show_rule(page: &mut Page, rule: &Rule) {
+    page.text("name", &rule.name);
+    page.key("priority", rule.priority);
+    page.some("listeners", &rule.listeners);
+    page.some("host", &rule.hosts);
+    match &rule.path {
+        PathPattern::Any => {}
+        PathPattern::Exact(path) => page.text("path", path),
+        PathPattern::Prefix(path) => page.text("path_prefix", path),
+        PathPattern::Regex(regex) => page.text("path_regex", regex),
+    }
+    page.some("methods", &rule.methods);
+    show_patterns(page, "headers", rule.headers.iter().map(|(name, pattern)| (name.as_str(), pattern)));
+    show_patterns(page, "query", rule.query.iter().map(|(name, pattern)| (name.as_str(), pattern)));
+    show_patterns(page, "cookies", rule.cookies.iter().map(|(name, pattern)| (name.as_str(), pattern)));
+    page.some("source", &rule.source);
+}
+
+fn show_patterns<'p>(
+    page: &mut Page,
+    key: &str,
+    patterns: impl Iterator<Item = (&'p str, &'p ValuePattern)>,
+) {
+    let show = |(name, pattern): (&str, &ValuePattern)| match pattern {
+        ValuePattern::Exact(text) => format!("{} = {}", quote_key(name), quote(text)),
+        ValuePattern::Regex(regex) => {
+            format!("{} = {{ regex = {} }}", quote_key(name), quote(regex.as_str()))
+        }
+    };
+    let shown: Vec<String> = patterns.map(show).collect();
+    if !shown.is_empty() {
+        page.key(key, format_args!("{{ {} }}", shown.join(", ")));
+    }
+}
+
+fn show_edits(page: &mut Page, key: &str, edits: &FieldEdits) {
+    if edits.is_empty() {
+        return;
+    }
+    let remove = join(edits.remove.iter().map(|name| quote(name.as_str())));
+    let pairs = |pairs: &[(FieldName, FieldValue)]| {
+        braces(
+            pairs
+                .iter()
+                .map(|(name, value)| format!("{} = {}", quote_key(name.as_str()), quote(value.as_str()))),
+        )
+    };
+    let (set, add) = (pairs(&edits.set), pairs(&edits.add));
+    page.key(key, format_args!("{{ remove = [{remove}], set = {set}, add = {add} }}"));
+}
+
+fn show_pool(page: &mut Page, pool: &Pool) {
+    let name = quote_key(pool.name.as_str());
+    page.section(format_args!("[pool.{name}]"));
+    page.text("balance", pool.balance.word());
+    page.line("endpoints = [");
+    for endpoint in &pool.endpoints {
+        show_endpoint(page, endpoint);
+    }
+    page.line("]");
+    page.section(format_args!("[pool.{name}.limits]"));
+    page.key("max_requests", pool.limits.max_requests);
+    page.key("max_connections", pool.limits.max_connections);
+    page.key("queue", pool.limits.queue);
+    page.time("queue_timeout", pool.limits.queue_timeout);
+    page.section(format_args!("[pool.{name}.timeouts]"));
+    let timeouts = &pool.timeouts;
+    page.time("connect", timeouts.connect);
+    page.time("response_header", timeouts.response_header);
+    page.time("idle", timeouts.idle);
+    page.time("keep_alive", timeouts.keep_alive);
+    page.time("tunnel", timeouts.tunnel);
+    page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
+    page.section(format_args!("[pool.{name}.retry]"));
+    for (key, value) in retry_keys(&pool.retry) {
+        page.key(key, value);
+    }
+}
+
+fn show_endpoint(page: &mut Page, endpoint: &Endpoint) {
+    let Endpoint { name, address, weight, tier, max_requests } = endpoint;
+    let ceiling = max_requests.map_or_else(String::new, |n| format!(", max_requests = {n}"));
+    let (name, address) = (quote(name.as_str()), quote(&address.to_string()));
+    let weight = weight.get();
+    page.line(format_args!(
+        "  {{ name = {name}, address = {address}, weight = {weight}, tier = {tier}{ceiling} }},"
+    ));
+}
+
+fn retry_keys(retry: &Retry) -> [(&'static str, String); 4] {
+    let words = [("connect", retry.on.connect), ("reset", retry.on.reset), ("timeout", retry.on.timeout)];
+    let words = words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word.to_owned());
+    let statuses = retry.on.statuses.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    [
+        ("attempts", retry.attempts.to_string()),
+        ("on", format!("[{}]", join(words.chain(statuses).map(|cause| quote(&cause))))),
+        ("within", quote(&format_duration(retry.within))),
+        ("max_body", quote(&retry.max_body.to_string())),
+    ]
+}

@@ -1,0 +1,247 @@
+//! Values that have the type their key asks for, and the fields of a section with their layers and defaults.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use regex::bytes::Regex;
+
+use super::diagnostic::Report;
+use super::form::Form;
+use super::key::{Given, Kind, Section};
+use super::pool::RetryCause;
+use super::process::{AccessLog, AdminBind};
+use super::source::Span;
+use super::walk;
+use crate::model::address::EndpointAddress;
+use crate::model::field::{FieldName, FieldValue};
+use crate::model::host::HostPattern;
+use crate::model::units::ByteSize;
+use crate::route::ValuePattern;
+
+/// A value of the right type.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Bool(bool),
+    Integer(i64),
+    Duration(Duration),
+    Size(ByteSize),
+    Word(&'static str),
+    Text(String),
+    Socket(SocketAddr),
+    AdminBind(AdminBind),
+    Endpoint(EndpointAddress),
+    Network(IpNet),
+    Host(HostPattern),
+    Regex(Regex),
+    Field(FieldName),
+    FieldValue(FieldValue),
+    Pattern(ValuePattern),
+    Cause(RetryCause),
+    AccessLog(AccessLog),
+    List(Vec<Item>),
+    Map(Vec<(Item, Item)>),
+    Table(Fields),
+    /// Written, wrong and reported: nothing more is to be said of it.
+    Invalid,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) value: Value,
+    pub(super) span: Span,
+}
+
+/// The written keys of a section.
+#[derive(Debug, Clone)]
+pub(super) struct Fields {
+    pub(super) section: &'static Section,
+    /// Where a missing key is missing: the name of the table.
+    pub(super) span: Span,
+    pub(super) written: Vec<Field>,
+}
+
+/// One written key.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) key_span: Span,
+    pub(super) item: Item,
+}
+
+/// What a [`Value`] can be taken as.
+pub(super) trait FromValue: Sized {
+    fn from_value(value: &Value) -> Option<Self>;
+}
+
+macro_rules! from_value {
+    ($($variant:ident => $type:ty),* $(,)?) => {$(
+        impl FromValue for $type {
+            fn from_value(value: &Value) -> Option<Self> {
+                if let Value::$variant(inner) = value { Some(inner.clone()) } else { None }
+            }
+        }
+    )*};
+}
+
+from_value! {
+    Bool => bool,
+    Duration => Duration,
+    Size => ByteSize,
+    Word => &'static str,
+    Text => String,
+    Socket => SocketAddr,
+    AdminBind => AdminBind,
+    Endpoint => EndpointAddress,
+    Network => IpNet,
+    Host => HostPattern,
+    Regex => Regex,
+    Field => FieldName,
+    FieldValue => FieldValue,
+    Pattern => ValuePattern,
+    Cause => RetryCause,
+    AccessLog => AccessLog,
+    Table => Fields,
+}
+
+macro_rules! from_integer {
+    ($($type:ty),*) => {$(
+        impl FromValue for $type {
+            fn from_value(value: &Value) -> Option<Self> {
+                if let Value::Integer(number) = value { Self::try_from(*number).ok() } else { None }
+            }
+        }
+    )*};
+}
+
+from_integer!(u8, u16, u32, usize, i32);
+
+impl Fields {
+    /// Fields of a section of which nothing is written.
+    pub(super) const fn empty(section: &'static Section, span: Span) -> Self {
+        Self { section, span, written: Vec::new() }
+    }
+
+    /// What was written for a key.
+    pub(super) fn written(&self, name: &str) -> Option<&Field> {
+        self.written.iter().find(|field| field.name == name)
+    }
+
+    /// Whether a key was written, rightly or not.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.written(name).is_some()
+    }
+
+    /// Where a key's value stands, or else its section.
+    pub(super) fn span_of(&self, name: &str) -> Span {
+        self.written(name).map_or(self.span, |field| field.item.span)
+    }
+
+    /// The value of a key: what was written, or else its default; nothing when it is neither, or invalid.
+    pub(super) fn get<T: FromValue>(&self, name: &str) -> Option<T> {
+        debug_assert!(self.section.key(name).is_some(), "no key {name}");
+        self.value(name).and_then(T::from_value)
+    }
+
+    /// The valid members of a key that holds a list, each with its place.
+    pub(super) fn list<T: FromValue>(&self, name: &str) -> Vec<(T, Span)> {
+        debug_assert!(self.section.key(name).is_some(), "no key {name}");
+        match self.value(name) {
+            Some(Value::List(items)) => {
+                items.iter().filter_map(|item| Some((T::from_value(&item.value)?, item.span))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// As [`Fields::list`], without the places.
+    pub(super) fn plain_list<T: FromValue>(&self, name: &str) -> Vec<T> {
+        self.list(name).into_iter().map(|(value, _)| value).collect()
+    }
+
+    /// The valid entries of a key that holds a map, each with the place of its key.
+    pub(super) fn map<K: FromValue, V: FromValue>(&self, name: &str) -> Vec<(K, V, Span)> {
+        debug_assert!(self.section.key(name).is_some(), "no key {name}");
+        let Some(Value::Map(entries)) = self.value(name) else { return Vec::new() };
+        let read = |(key, item): &(Item, Item)| {
+            Some((K::from_value(&key.value)?, V::from_value(&item.value)?, key.span))
+        };
+        entries.iter().filter_map(read).collect()
+    }
+
+    /// The section below a key: what was written of it, all else its defaults.
+    pub(super) fn table(&self, name: &str) -> Option<Self> {
+        debug_assert!(self.section.key(name).is_some(), "no key {name}");
+        match self.value(name) {
+            Some(Value::Table(fields)) => Some(fields.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a key has this word.
+    pub(super) fn is_word(&self, name: &str, word: &str) -> bool {
+        matches!(self.value(name), Some(Value::Word(found)) if *found == word)
+    }
+
+    /// Puts these fields over a base: what is written here wins, table by table and key by key.
+    pub(super) fn over(mut self, base: &Self) -> Self {
+        for below in &base.written {
+            match self.written.iter_mut().find(|field| field.name == below.name) {
+                None => self.written.push(below.clone()),
+                Some(field) => {
+                    if let (Value::Table(upper), Value::Table(lower)) =
+                        (&mut field.item.value, &below.item.value)
+                    {
+                        let whole =
+                            std::mem::replace(upper, Self::empty(lower.section, lower.span)).over(lower);
+                        *upper = whole;
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    /// Reports the keys that must be written and are not; `place` says where, as in "[pool.api]".
+    pub(super) fn require(&self, place: &str, report: &mut Report) {
+        for key in self.section.keys {
+            if let (Given::Required(example), false) = (key.given, self.has(key.name)) {
+                let message = format!("{place} has no `{}`", key.name);
+                report.error(self.span, message, format!("add {} = {example}", key.name));
+            }
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        match self.written(name) {
+            Some(Field { item: Item { value: Value::Invalid, .. }, .. }) | None => {
+                self.section.defaults().written(name).map(|field| &field.item.value)
+            }
+            Some(field) => Some(&field.item.value),
+        }
+    }
+}
+
+impl Section {
+    /// The defaults of the section's keys, as if they had been written.
+    pub(super) fn defaults(&'static self) -> &'static Fields {
+        self.defaults.get_or_init(|| {
+            let mut fields = Fields::empty(self, Span::default());
+            for key in self.keys {
+                if let Given::Default(text) = key.given {
+                    let item = walk::read_text(text, key);
+                    debug_assert!(item.is_some(), "the default of `{}` is invalid: {text}", key.name);
+                    let field = |item| Field { name: key.name, key_span: Span::default(), item };
+                    fields.written.extend(item.map(field));
+                }
+            }
+            fields
+        })
+    }
+}
+
+/// Whether the keys of a map are names of fields, which differ by more than case.
+pub(super) const fn keys_ignore_case(kind: &Kind) -> bool {
+    matches!(kind, Kind::Map { key: Form::Field | Form::EditedField | Form::SetField, .. })
+}

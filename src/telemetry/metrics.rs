@@ -1,0 +1,168 @@
+//! The one table of every metric, and [`Sink`]: how whoever counts tells whoever shows.
+//!
+//! The counters themselves live where they are counted; `control` walks them when somebody asks and feeds a sink:
+//! [`super::prometheus`] for the page, [`super::recorder`] for programs that embed the proxy.
+//!
+//! Label values are names from the configuration or words from closed lists, never anything that a peer chose: the number of
+//! series is bounded by the configuration.
+
+/// One metric: its name, labels and meaning.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Name as Prometheus shows it; counters end in `_total`, other names in their unit where they have one.
+    pub name: &'static str,
+    /// What it says, for people.
+    pub help: &'static str,
+    /// What may be done with it.
+    pub kind: Kind,
+    /// Names of its labels, in the order in which a sink is given them.
+    pub labels: &'static [&'static str],
+}
+
+/// What may be done with a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until the process restarts.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the Prometheus text format.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Takes metrics, in any order; one call is one series.
+pub trait Sink {
+    /// A whole number since the start of the process.
+    fn counter(&mut self, metric: &'static Metric, labels: &[(&str, &str)], value: u64);
+
+    /// A value as it is now. Also for the few counters that are no whole numbers (seconds of CPU).
+    fn gauge(&mut self, metric: &'static Metric, labels: &[(&str, &str)], value: f64);
+
+    /// Observations since the start of the process: `counts` has one number for each of `bounds_seconds` (those above the
+    /// bound before and up to this one) and a last one for what lies above all.
+    fn histogram(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[(&str, &str)],
+        bounds_seconds: &[f64],
+        counts: &[u64],
+        sum_seconds: f64,
+    );
+}
+
+/// Whether `labels` are those of the table, in its order: what every sink asserts in test builds.
+#[must_use]
+pub fn labels_fit(metric: &Metric, labels: &[(&str, &str)]) -> bool {
+    labels.iter().map(|(name, _)| *name).eq(metric.labels.iter().copied())
+}
+
+macro_rules! table {
+    ($($item:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub static $item: Metric =
+                Metric { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };
+        )+
+
+        /// Every metric, in the order in which pages show them.
+        pub static ALL: &[&Metric] = &[$(&$item),+];
+    };
+}
+
+table! {
+    BUILD_INFO = Gauge "plimsoll_build_info" ["version"] "Always 1; the label says which build runs.";
+    CONFIG_INFO = Gauge "plimsoll_config_info" ["hash"] "Always 1; the label is the hash of the configuration that runs.";
+    CONFIG_GENERATION = Gauge "plimsoll_config_generation" [] "Snapshots published since the start.";
+    RELOADS = Counter "plimsoll_reloads_total" ["result"] "Reloads by result: ok or failed.";
+    DRAINING = Gauge "plimsoll_draining" [] "1 while the process drains before it stops.";
+
+    LISTENER_ACCEPTED = Counter "plimsoll_listener_accepted_total" ["listener"] "Connections accepted.";
+    LISTENER_CONNECTIONS = Gauge "plimsoll_listener_connections" ["listener"] "Connections open now.";
+    LISTENER_REFUSED = Counter "plimsoll_listener_refused_total" ["listener", "reason"]
+        "Connections closed at once, by reason: denied or per_source.";
+    LISTENER_PAUSED = Counter "plimsoll_listener_paused_total" ["listener"]
+        "Times that accepting paused because max_connections was reached.";
+    LISTENER_ACCEPT_ERRORS = Counter "plimsoll_listener_accept_errors_total" ["listener"] "Failed accepts.";
+    LISTENER_REQUESTS = Counter "plimsoll_listener_requests_total" ["listener", "class"]
+        "Requests (tcp: connections) that ended, by class of the status sent: 1xx to 5xx, or none.";
+    LISTENER_BYTES_IN = Counter "plimsoll_listener_bytes_in_total" ["listener"] "Body bytes from clients.";
+    LISTENER_BYTES_OUT = Counter "plimsoll_listener_bytes_out_total" ["listener"] "Body bytes to clients.";
+    TERMINATIONS = Counter "plimsoll_terminations_total" ["end"]
+        "Requests and tcp connections that ended, by the reason that the access log shows.";
+
+    POOL_REQUESTS = Counter "plimsoll_pool_requests_total" ["pool", "class"]
+        "Requests (tcp: connections) that ended, by class of the status sent: 1xx to 5xx, or none.";
+    POOL_REQUEST_DURATION = Histogram "plimsoll_pool_request_duration_seconds" ["pool"]
+        "Time from the first byte of a request to the last of its response.";
+    POOL_RETRIES = Counter "plimsoll_pool_retries_total" ["pool"] "Attempts after the first one of a request.";
+    POOL_QUEUE_LENGTH = Gauge "plimsoll_pool_queue_length" ["pool"] "Requests waiting for an endpoint.";
+    POOL_QUEUE_TIMEOUTS = Counter "plimsoll_pool_queue_timeouts_total" ["pool"] "Requests that waited for queue_timeout.";
+    POOL_QUEUE_FULL = Counter "plimsoll_pool_queue_full_total" ["pool"] "Requests that found the queue full.";
+    POOL_NOTHING_USABLE = Counter "plimsoll_pool_nothing_usable_total" ["pool"] "Requests that found no usable endpoint.";
+    POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
+
+    ENDPOINT_USABLE = Gauge "plimsoll_endpoint_usable" ["pool", "endpoint"] "1 when the endpoint may be picked now.";
+    ENDPOINT_WEIGHT = Gauge "plimsoll_endpoint_weight" ["pool", "endpoint"] "Weight in force.";
+    ENDPOINT_REQUESTS = Counter "plimsoll_endpoint_requests_total" ["pool", "endpoint"]
+        "Attempts (tcp: sessions) on the endpoint.";
+    ENDPOINT_FAILURES = Counter "plimsoll_endpoint_failures_total" ["pool", "endpoint", "kind"]
+        "Failed attempts by kind: connect, reset, timeout or answer (a listed status, or no HTTP at all).";
+    ENDPOINT_IN_FLIGHT = Gauge "plimsoll_endpoint_in_flight" ["pool", "endpoint"] "Attempts (tcp: sessions) under way.";
+    ENDPOINT_IDLE = Gauge "plimsoll_endpoint_idle_connections" ["pool", "endpoint"] "Open connections that wait for use.";
+    ENDPOINT_CONNECTS = Counter "plimsoll_endpoint_connects_total" ["pool", "endpoint"] "Connections made.";
+    ENDPOINT_REUSED = Counter "plimsoll_endpoint_reused_total" ["pool", "endpoint"] "Attempts on a connection used before.";
+    ENDPOINT_STALE = Counter "plimsoll_endpoint_stale_total" ["pool", "endpoint"]
+        "Idle connections found closed when they were wanted, and repeats because of one.";
+    ENDPOINT_BYTES_IN = Counter "plimsoll_endpoint_bytes_in_total" ["pool", "endpoint"] "Body bytes from the endpoint.";
+    ENDPOINT_BYTES_OUT = Counter "plimsoll_endpoint_bytes_out_total" ["pool", "endpoint"] "Body bytes to the endpoint.";
+
+    LIMIT_HITS = Counter "plimsoll_limit_hits_total" ["limit"] "Times that a limit was reached, by its name.";
+    WORKER_CONNECTIONS = Gauge "plimsoll_worker_connections" ["worker"] "Client connections that a worker owns.";
+    WORKER_HANDOVERS = Counter "plimsoll_worker_handovers_total" ["worker"]
+        "Connections that a worker accepted and gave to a less loaded one.";
+    PANICS = Counter "plimsoll_panics_total" [] "Panics, each of which ended one connection.";
+    EVENTS_DROPPED = Counter "plimsoll_events_dropped_total" [] "Events that workers had for control and found its queue full.";
+    ACCESS_LOG_DROPPED = Counter "plimsoll_access_log_dropped_total" []
+        "Access-log records lost because the log could not be written as fast, or at all.";
+    ACCESS_LOG_ERRORS = Counter "plimsoll_access_log_errors_total" [] "Failed writes of the access log.";
+    LOG_DROPPED = Counter "plimsoll_log_dropped_total" [] "Log lines lost because standard error could not be written as fast.";
+
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory.";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" [] "Most file descriptors that may be open.";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "Start of the process since 1970.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus_and_ours() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len(), "a name stands twice");
+        for metric in ALL {
+            let Metric { name, help, kind, labels } = metric;
+            assert!(name.starts_with("plimsoll_") || name.starts_with("process_"), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(help.ends_with('.'), "{name}");
+            assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase())), "{name}");
+        }
+    }
+}
