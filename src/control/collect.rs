@@ -68,7 +68,11 @@ impl Handle {
         gauge(&m::DRAINING, &[], u64::from(inner.draining.load(Ordering::Relaxed)));
         for worker in 0..inner.fleet.workers() {
             let labels = worker.to_string();
-            gauge(&m::WORKER_CONNECTIONS, &[("worker", &labels)], inner.fleet.connections(WorkerId(worker)) as u64);
+            gauge(
+                &m::WORKER_CONNECTIONS,
+                &[("worker", &labels)],
+                inner.fleet.connections(WorkerId(worker)) as u64,
+            );
         }
         for worker in 0..inner.fleet.workers() {
             let handovers = inner.fleet.counters.of(WorkerId(worker)).handovers.get();
@@ -142,8 +146,16 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
     sink.gauge(&m::LISTENER_CONNECTIONS, &labels, listener.live.connections() as f64);
     sink.counter(&m::LISTENER_ACCEPTED, &labels, sum(|c| &c.accepted));
-    sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", "denied")], sum(|c| &c.refused_address));
-    sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", "per_source")], sum(|c| &c.refused_source));
+    sink.counter(
+        &m::LISTENER_REFUSED,
+        &[("listener", name), ("reason", "denied")],
+        sum(|c| &c.refused_address),
+    );
+    sink.counter(
+        &m::LISTENER_REFUSED,
+        &[("listener", name), ("reason", "per_source")],
+        sum(|c| &c.refused_source),
+    );
     sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
     sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
@@ -155,7 +167,11 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
     let counters = &pool.live.counters;
     for (index, class) in CLASSES.into_iter().enumerate() {
-        sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", class)], counters.sum(|c| &c.statuses[index]));
+        sink.counter(
+            &m::POOL_REQUESTS,
+            &[("pool", name), ("class", class)],
+            counters.sum(|c| &c.statuses[index]),
+        );
     }
     sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", "none")], counters.sum(|c| &c.unanswered));
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
