@@ -7,12 +7,15 @@ use super::status::{EndpointStatus, ListenerStatus, PoolStatus, Readiness, Statu
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Pool, PoolCounters};
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
 
 /// Words for the classes of a status, in the order of their counters.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A label's value and the counter behind it.
+type Named<T> = (&'static str, fn(&T) -> &Counter);
 
 impl Handle {
     /// Everything about the process at this moment.
@@ -68,7 +71,11 @@ impl Handle {
         gauge(&m::DRAINING, &[], u64::from(inner.draining.load(Ordering::Relaxed)));
         for worker in 0..inner.fleet.workers() {
             let labels = worker.to_string();
-            gauge(&m::WORKER_CONNECTIONS, &[("worker", &labels)], inner.fleet.connections(WorkerId(worker)) as u64);
+            gauge(
+                &m::WORKER_CONNECTIONS,
+                &[("worker", &labels)],
+                inner.fleet.connections(WorkerId(worker)) as u64,
+            );
         }
         for worker in 0..inner.fleet.workers() {
             let handovers = inner.fleet.counters.of(WorkerId(worker)).handovers.get();
@@ -142,8 +149,16 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
     sink.gauge(&m::LISTENER_CONNECTIONS, &labels, listener.live.connections() as f64);
     sink.counter(&m::LISTENER_ACCEPTED, &labels, sum(|c| &c.accepted));
-    sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", "denied")], sum(|c| &c.refused_address));
-    sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", "per_source")], sum(|c| &c.refused_source));
+    sink.counter(
+        &m::LISTENER_REFUSED,
+        &[("listener", name), ("reason", "denied")],
+        sum(|c| &c.refused_address),
+    );
+    sink.counter(
+        &m::LISTENER_REFUSED,
+        &[("listener", name), ("reason", "per_source")],
+        sum(|c| &c.refused_source),
+    );
     sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
     sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
@@ -155,7 +170,11 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
     let counters = &pool.live.counters;
     for (index, class) in CLASSES.into_iter().enumerate() {
-        sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", class)], counters.sum(|c| &c.statuses[index]));
+        sink.counter(
+            &m::POOL_REQUESTS,
+            &[("pool", name), ("class", class)],
+            counters.sum(|c| &c.statuses[index]),
+        );
     }
     sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", "none")], counters.sum(|c| &c.unanswered));
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
@@ -187,7 +206,7 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
     sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
     sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
     sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
-    let failures: [(&str, fn(&EndpointCounters) -> &Counter); 4] = [
+    let failures: [Named<EndpointCounters>; 4] = [
         ("connect", |c| &c.failed_connect),
         ("reset", |c| &c.failed_reset),
         ("timeout", |c| &c.failed_timeout),
@@ -201,7 +220,7 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
-    let by_listener: [(&str, fn(&ListenerCounters) -> &Counter); 8] = [
+    let by_listener: [Named<ListenerCounters>; 8] = [
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
@@ -215,7 +234,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [(&str, fn(&crate::runtime::pool::PoolCounters) -> &Counter); 4] = [
+    let by_pool: [Named<PoolCounters>; 4] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),

@@ -54,7 +54,9 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// Listeners would change, which needs a restart for now.
-    #[error("listener \"{0}\" was added, removed, or changed its addresses or protocol: that needs a restart")]
+    #[error(
+        "listener \"{0}\" was added, removed, or changed its addresses or protocol: that needs a restart"
+    )]
     Listeners(String),
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
@@ -109,10 +111,12 @@ struct Reloads {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start(config: &Config) -> Result<Handle, StartError> {
-    let workers = config.process.workers.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-    });
-    let machine = Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
+    let workers = config
+        .process
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
+    let machine =
+        Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let snapshot = compile(config, None, &machine);
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = threads::bind_all(&snapshot, workers)?;

@@ -96,7 +96,11 @@ pub(super) fn start(
 }
 
 impl Supervisor {
-    async fn run(&mut self, commands: &mut mpsc::Receiver<Command>, events: &mut mpsc::Receiver<Event>) -> Ended {
+    async fn run(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        events: &mut mpsc::Receiver<Event>,
+    ) -> Ended {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -25,8 +25,7 @@ pub(super) fn bind_all(snapshot: &Snapshot, workers: usize) -> Result<Vec<Vec<Bo
     let mut sockets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
     for (index, listener) in snapshot.listeners.iter().enumerate() {
         for &address in &listener.bind {
-            let fault =
-                |error| StartError::Bind { listener: listener.name.to_string(), address, error };
+            let fault = |error| StartError::Bind { listener: listener.name.to_string(), address, error };
             listener::probe(listener, address).map_err(fault)?;
             for own in &mut sockets {
                 own.push(listener::bind(listener, index, address).map_err(fault)?);

@@ -84,7 +84,10 @@ pub fn probe(listener: &Listener, address: SocketAddr) -> io::Result<()> {
 /// Accepts for as long as the worker does not drain.
 pub async fn serve(worker: Rc<Worker>, bound: Bound) {
     // The one way to accept without registering the new connection here, so that another worker can take it.
-    #[expect(deprecated, reason = "its successor is an unsafe fn for types that may close their descriptor; an OwnedFd does not")]
+    #[expect(
+        deprecated,
+        reason = "its successor is an unsafe fn for types that may close their descriptor; an OwnedFd does not"
+    )]
     let watched = AsyncFd::with_interest(bound.socket, Interest::READABLE);
     let Ok(socket) = watched else {
         tracing::error!("a listening socket cannot be watched");

@@ -2,6 +2,7 @@
 //!
 //! What a protocol supplies is a [`Downstream`]: a view of the head, a body to send on, and ways to answer.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use super::worker::Worker;
 use crate::model::field::FieldEdits;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
+use crate::route::path::strip_prefix;
 use crate::runtime::endpoint::Work;
 use crate::runtime::listener::{Listener, Protocol};
 use crate::runtime::pool::{Place, Pool, Timeouts};
@@ -216,7 +218,9 @@ fn spread(source: IpAddr) -> u64 {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     };
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
@@ -226,14 +230,14 @@ fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
     match rewrite? {
         Rewrite::Path(with) => Some(with.as_bytes().to_vec()),
         Rewrite::Prefix { matched, with } => {
-            let rest = path.strip_prefix(matched.as_bytes()).unwrap_or(path);
+            let rest = strip_prefix(path, matched).unwrap_or(Cow::Borrowed(path));
             let with = with.trim_end_matches('/').as_bytes();
             let mut path = Vec::with_capacity(with.len() + rest.len() + 1);
             path.extend_from_slice(with);
             if !rest.starts_with(b"/") && (!rest.is_empty() || with.is_empty()) {
                 path.push(b'/');
             }
-            path.extend_from_slice(rest);
+            path.extend_from_slice(&rest);
             Some(path)
         }
     }
@@ -458,7 +462,10 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
     let target = view.target();
     log.log(&Record {
         at: SystemTime::now() - total,
-        client: std::net::SocketAddr::new(view.source(), if context.trusted { 0 } else { context.peer.port() }),
+        client: std::net::SocketAddr::new(
+            view.source(),
+            if context.trusted { 0 } else { context.peer.port() },
+        ),
         peer: context.peer,
         listener: context.listener.name.as_str(),
         route: trace.route.map(|r| r.name.as_str()),

@@ -116,9 +116,12 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
 /// Whether `Accept` prefers JSON to plain text: it is named, and HTML or text is not named before it.
 #[must_use]
 pub fn prefers_json(accept: &[u8]) -> bool {
-    let mut ranges = accept.split(|&b| b == b',').map(|r| r.split(|&b| b == b';').next().unwrap_or_default().trim_ascii());
+    let mut ranges =
+        accept.split(|&b| b == b',').map(|r| r.split(|&b| b == b';').next().unwrap_or_default().trim_ascii());
     ranges.find_map(|range| match range {
-        r if r.eq_ignore_ascii_case(b"application/json") || r.eq_ignore_ascii_case(b"application/problem+json") => {
+        r if r.eq_ignore_ascii_case(b"application/json")
+            || r.eq_ignore_ascii_case(b"application/problem+json") =>
+        {
             Some(true)
         }
         r if r.len() >= 5 && r[..5].eq_ignore_ascii_case(b"text/") => Some(false),

@@ -279,7 +279,10 @@ mod tests {
                 timer.set_after(Duration::from_millis(ms));
                 timer.expired().await;
                 let took = start.elapsed().as_millis();
-                assert!(took >= u128::from(ms) && took <= u128::from(ms + 2 * TICK_MS + 1), "{ms} ms took {took}");
+                assert!(
+                    took >= u128::from(ms) && took <= u128::from(ms + 2 * TICK_MS + 1),
+                    "{ms} ms took {took}"
+                );
             }
         })
         .await;

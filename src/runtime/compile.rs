@@ -29,7 +29,8 @@ pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) 
     let workers = machine.workers;
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let pools: Vec<Pool> = config.pools.iter().map(|p| compile_pool(p, previous, &slots, workers)).collect();
-    let index: HashMap<&PoolName, usize> = config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
+    let index: HashMap<&PoolName, usize> =
+        config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
     Snapshot {
@@ -42,10 +43,16 @@ pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) 
     }
 }
 
-fn compile_pool(pool: &config::pool::Pool, previous: Option<&Snapshot>, slots: &Arc<Slots>, workers: usize) -> Pool {
+fn compile_pool(
+    pool: &config::pool::Pool,
+    previous: Option<&Snapshot>,
+    slots: &Arc<Slots>,
+    workers: usize,
+) -> Pool {
     let before = previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
     let live = before.map_or_else(|| Arc::new(PoolLive::new(workers)), |b| Arc::clone(&b.live));
-    let known: HashMap<_, _> = before.map_or_else(HashMap::new, |b| b.endpoints.iter().map(|e| (&e.name, e)).collect());
+    let known: HashMap<_, _> =
+        before.map_or_else(HashMap::new, |b| b.endpoints.iter().map(|e| (&e.name, e)).collect());
     let mut endpoints: Vec<Endpoint> = pool
         .endpoints
         .iter()
@@ -149,10 +156,9 @@ fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>
         request_edits: route.request_headers.clone(),
         response_edits: route.response_headers.clone(),
         rewrite: route.rewrite.as_ref().map(|rewrite| match (rewrite, &route.rule.path) {
-            (config::route::Rewrite::PathPrefix(with), PathPattern::Prefix(matched)) => Rewrite::Prefix {
-                matched: matched.trim_end_matches('/').into(),
-                with: with.as_str().into(),
-            },
+            (config::route::Rewrite::PathPrefix(with), PathPattern::Prefix(matched)) => {
+                Rewrite::Prefix { matched: matched.trim_end_matches('/').into(), with: with.as_str().into() }
+            }
             (config::route::Rewrite::PathPrefix(with) | config::route::Rewrite::Path(with), _) => {
                 Rewrite::Path(with.as_str().into())
             }
@@ -217,13 +223,9 @@ fn compile_listeners(
 }
 
 fn compile_http(config: &Config, listener: &config::listener::Listener) -> listener::Protocol {
-    let serves = |r: &&config::route::Route| r.rule.listeners.is_empty() || r.rule.listeners.contains(&listener.name);
-    let (routes, rules) = config
-        .routes
-        .iter()
-        .enumerate()
-        .filter(|(_, r)| serves(r))
-        .map(|(i, r)| (i, r.rule.clone()))
-        .unzip();
-    listener::Protocol::Http { table: Table::new(rules), routes }
+    let serves =
+        |r: &&config::route::Route| r.rule.listeners.is_empty() || r.rule.listeners.contains(&listener.name);
+    let (routes, rules) =
+        config.routes.iter().enumerate().filter(|(_, r)| serves(r)).map(|(i, r)| (i, r.rule.clone())).unzip();
+    listener::Protocol::Http { table: Box::new(Table::new(rules)), routes }
 }

@@ -43,8 +43,10 @@ impl Counter {
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-const LATENCY_BOUNDS_MICROS: [u64; LATENCY_BOUNDS.len()] =
-    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000, 60_000_000];
+const LATENCY_BOUNDS_MICROS: [u64; LATENCY_BOUNDS.len()] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000, 60_000_000,
+];
 
 /// A latency histogram with the bounds of [`LATENCY_BOUNDS`], written by one worker only.
 #[derive(Debug, Default)]
@@ -58,7 +60,8 @@ impl Histogram {
     #[inline]
     pub fn observe(&self, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        let bucket = LATENCY_BOUNDS_MICROS.iter().position(|&bound| micros <= bound).unwrap_or(LATENCY_BOUNDS.len());
+        let bucket =
+            LATENCY_BOUNDS_MICROS.iter().position(|&bound| micros <= bound).unwrap_or(LATENCY_BOUNDS.len());
         if let Some(counter) = self.buckets.get(bucket) {
             counter.one();
         }
@@ -138,6 +141,6 @@ mod tests {
         latency.observe(Duration::from_secs(3600));
         let (counts, seconds) = blocks.sum_histogram(|b| &b.latency);
         assert_eq!((counts[0], counts[1], counts[LATENCY_BOUNDS.len()]), (1, 1, 1));
-        assert!((seconds - 3600.001_001).abs() < 1e-6);
+        assert!((seconds - 3_600.001_001).abs() < 1e-6);
     }
 }

@@ -127,7 +127,8 @@ impl Queue {
             }
             let Some(waiter) = waiters.remove(index) else { return };
             queue.forget(1);
-            let grant = Grant { endpoint: Arc::clone(endpoint), queue: Arc::clone(queue), limit, armed: true };
+            let grant =
+                Grant { endpoint: Arc::clone(endpoint), queue: Arc::clone(queue), limit, armed: true };
             match waiter.grant.send(grant) {
                 Ok(()) => return,
                 Err(mut unused) => {
@@ -202,7 +203,9 @@ mod tests {
     fn an_endpoint_already_tried_is_left_to_the_next_waiter() {
         let (queue, endpoint) = setup();
         assert!(endpoint.try_acquire(1));
-        let Joined::Waiting(mut first) = queue.join(9, &[endpoint.slot()], || None) else { panic!("it waits") };
+        let Joined::Waiting(mut first) = queue.join(9, &[endpoint.slot()], || None) else {
+            panic!("it waits")
+        };
         let mut second = wait(&queue);
         Queue::release(&queue, &endpoint, 1);
         assert!(first.try_recv().is_err());

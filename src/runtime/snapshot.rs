@@ -86,7 +86,7 @@ impl Split {
     pub fn choose(&self, random: u64) -> usize {
         // Multiply-shift instead of a remainder: no bias worth the name (Lemire 2019).
         let point = ((u128::from(random) * u128::from(self.total)) >> 64) as u32;
-        let part = self.parts.iter().find(|(_, sum)| point < *sum).or(self.parts.last());
+        let part = self.parts.iter().find(|(_, sum)| point < *sum).or_else(|| self.parts.last());
         part.map_or(0, |(pool, _)| *pool)
     }
 }
@@ -116,7 +116,12 @@ impl Piece {
         while let Some(open) = rest.find('{') {
             let (before, from) = rest.split_at(open);
             text.push_str(before);
-            let known = [("{host}", Self::Host), ("{path}", Self::Path), ("{query}", Self::Query), ("{uri}", Self::Uri)];
+            let known = [
+                ("{host}", Self::Host),
+                ("{path}", Self::Path),
+                ("{query}", Self::Query),
+                ("{uri}", Self::Uri),
+            ];
             if let Some((name, piece)) = known.into_iter().find(|(name, _)| from.starts_with(name)) {
                 if !text.is_empty() {
                     pieces.push(Self::Text(std::mem::take(&mut text).into()));
@@ -171,7 +176,13 @@ mod tests {
     fn a_redirect_template_is_cut_into_pieces() {
         assert_eq!(
             Piece::parse("https://{host}/x{uri}{"),
-            [Piece::Text("https://".into()), Piece::Host, Piece::Text("/x".into()), Piece::Uri, Piece::Text("{".into())]
+            [
+                Piece::Text("https://".into()),
+                Piece::Host,
+                Piece::Text("/x".into()),
+                Piece::Uri,
+                Piece::Text("{".into())
+            ]
         );
     }
 

@@ -143,7 +143,9 @@ impl AnswerBody {
             Coding::UntilClose { .. } => 0,
         };
         let going = self.splice.as_ref().is_some_and(|s| !s.is_empty());
-        if self.held.is_empty() && (left >= splice::WORTHWHILE || going || (self.splice.is_some() && left > 0)) {
+        if self.held.is_empty()
+            && (left >= splice::WORTHWHILE || going || (self.splice.is_some() && left > 0))
+        {
             left
         } else {
             0
@@ -170,7 +172,9 @@ impl AnswerBody {
                         self.sent(n);
                         budget = budget.saturating_sub(n);
                     }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err((Waiting::Client, Some(Error::ClientGone)))),
+                    Poll::Ready(Err(_)) => {
+                        return Poll::Ready(Err((Waiting::Client, Some(Error::ClientGone))));
+                    }
                     Poll::Pending => return Poll::Ready(Err((Waiting::Client, None))),
                 }
                 continue;
@@ -205,7 +209,10 @@ impl AnswerBody {
     ) -> Poll<Result<usize, (Waiting, Option<Error>)>> {
         // What is held and not staged is the start of a size line or of a trailer section.
         if !self.held.make_room(self.trailers_max.max(BLOCK)) {
-            return Poll::Ready(Err((Waiting::Endpoint, Some(Error::Answer("its trailer section is too large")))));
+            return Poll::Ready(Err((
+                Waiting::Endpoint,
+                Some(Error::Answer("its trailer section is too large")),
+            )));
         }
         match poll_read(cx, endpoint, &mut self.held) {
             Poll::Pending => {
@@ -241,7 +248,9 @@ impl AnswerBody {
                 }
                 Poll::Ready(Ok(usize::try_from(n).unwrap_or(usize::MAX)))
             }
-            Ok(Turn::End) => Poll::Ready(self.end().map(|()| 0).map_err(|error| (Waiting::Endpoint, Some(error)))),
+            Ok(Turn::End) => {
+                Poll::Ready(self.end().map(|()| 0).map_err(|error| (Waiting::Endpoint, Some(error))))
+            }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 Poll::Ready(Err((Waiting::Client, Some(Error::ClientGone))))
             }

@@ -193,7 +193,8 @@ impl Chunked {
             return Ok(Vec::new());
         }
         let mut scratch = [httparse::EMPTY_HEADER; super::head::FIELDS_MAX];
-        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut scratch) else {
+        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut scratch)
+        else {
             return Err(BAD_TRAILER);
         };
         if fields.len() > self.trailer_fields_max || section.len() > self.trailers_max {
@@ -214,8 +215,16 @@ impl Chunked {
 /// 6.5.1).
 fn may_trail(name: &[u8]) -> bool {
     const NEVER: [&str; 10] = [
-        "authorization", "cache-control", "content-encoding", "content-range", "content-type", "cookie", "range",
-        "set-cookie", "www-authenticate", "age",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "range",
+        "set-cookie",
+        "www-authenticate",
+        "age",
     ];
     matches!(Kind::of(name), Kind::Other) && !NEVER.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }

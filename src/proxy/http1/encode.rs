@@ -125,7 +125,9 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
     match kind {
         Kind::Other | Kind::Accept | Kind::ContentLength | Kind::TransferEncoding => true,
         Kind::Expect => head.expects_continue,
-        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => edits.trusted,
+        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
+            edits.trusted
+        }
         _ => false,
     }
 }
@@ -143,7 +145,8 @@ fn put_max_forwards(out: &mut Buffer, method: Method, name: &[u8], value: &[u8])
 
 fn put_upgrade(out: &mut Buffer, bytes: &[u8], fields: &[Field]) {
     out.put(b"Connection: Upgrade\r\nUpgrade: ");
-    let protocols = fields.iter().filter(|f| f.kind == Kind::Upgrade).flat_map(|f| list_elements(f.value.get(bytes)));
+    let protocols =
+        fields.iter().filter(|f| f.kind == Kind::Upgrade).flat_map(|f| list_elements(f.value.get(bytes)));
     for (i, protocol) in protocols.filter(|p| !is_h2c(p)).enumerate() {
         if i > 0 {
             out.put(b", ");
@@ -188,7 +191,11 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
     let plain = edits.route.is_empty();
     for field in &head.fields {
         let goes_on = match field.kind {
-            Kind::HopByHop | Kind::LookAlike | Kind::Connection | Kind::KeepAlive | Kind::TransferEncoding => false,
+            Kind::HopByHop
+            | Kind::LookAlike
+            | Kind::Connection
+            | Kind::KeepAlive
+            | Kind::TransferEncoding => false,
             // RFC 9110 section 8.6; beside chunked it would be a second framing.
             Kind::ContentLength => {
                 !interim
@@ -230,7 +237,13 @@ fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
 }
 
 /// Writes a whole answer of our own.
-pub fn put_own_response(out: &mut Buffer, own: &crate::proxy::respond::Own, to_head: bool, close: bool, client: Version) {
+pub fn put_own_response(
+    out: &mut Buffer,
+    own: &crate::proxy::respond::Own,
+    to_head: bool,
+    close: bool,
+    client: Version,
+) {
     put_status_line(out, own.status, own.reason().as_bytes());
     for (name, value) in &own.fields {
         put_field(out, name.as_bytes(), value);

@@ -134,7 +134,11 @@ struct Sending {
 
 impl Sending {
     fn failed(&self, error: Error) -> Failed {
-        Failed { error, bytes_sent: self.taken > 0, answer_bytes: !self.answer.is_empty() || self.interim > 0 }
+        Failed {
+            error,
+            bytes_sent: self.taken > 0,
+            answer_bytes: !self.answer.is_empty() || self.interim > 0,
+        }
     }
 }
 
@@ -217,7 +221,8 @@ impl Downstream for Exchange<'_> {
         let early = !self.upload.is_done();
         self.close |= early || framing == Framing::UntilClose || self.worker.is_draining();
         let mut out = Buffer::default();
-        let response = ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
+        let response =
+            ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
         encode::put_response(&mut out, bytes.bytes(), &head, &response);
         bytes.consume(head.length);
         let mut body =
@@ -227,6 +232,7 @@ impl Downstream for Exchange<'_> {
         let delivered = self.send_answer(&connection, &mut out, &mut body, timeouts).await;
         self.sent += body.moved();
         if delivered.is_err() {
+            self.close = true;
             relay::reset_on_close(&self.client.stream);
             return delivered;
         }
@@ -490,11 +496,13 @@ impl Exchange<'_> {
         poll_fn(|cx| {
             let waiting = match body.poll(cx, &connection.stream, &self.client.stream, &self.worker.pipes) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err((_, Some(error)))) => return Poll::Ready(Err(match error {
-                    // The head has gone: there is no status left for it.
-                    Error::Answer(_) => Error::Truncated,
-                    error => error,
-                })),
+                Poll::Ready(Err((_, Some(error)))) => {
+                    return Poll::Ready(Err(match error {
+                        // The head has gone: there is no status left for it.
+                        Error::Answer(_) => Error::Truncated,
+                        error => error,
+                    }));
+                }
                 Poll::Ready(Err((waiting, None))) => waiting,
                 Poll::Pending => Waiting::Endpoint,
             };
@@ -504,10 +512,13 @@ impl Exchange<'_> {
             let progress = (body.moved(), uploaded, waiting);
             if moved != Some(progress) {
                 moved = Some(progress);
-                timer.set(Instant::now() + match waiting {
-                    Waiting::Endpoint => timeouts.idle,
-                    Waiting::Client => self.listener.timeouts.client_idle,
-                });
+                timer.set(
+                    Instant::now()
+                        + match waiting {
+                            Waiting::Endpoint => timeouts.idle,
+                            Waiting::Client => self.listener.timeouts.client_idle,
+                        },
+                );
             }
             timer.poll_expired(cx).map(|_| match waiting {
                 Waiting::Endpoint => Err(Error::Stalled),
@@ -527,7 +538,8 @@ impl Exchange<'_> {
     ) -> Result<(), Error> {
         let Answer { head, mut bytes } = answer;
         let mut out = Buffer::default();
-        let response = ResponseEdits { route: edits, client: Version::Http11, close: true, framing: Framing::None };
+        let response =
+            ResponseEdits { route: edits, client: Version::Http11, close: true, framing: Framing::None };
         encode::put_response(&mut out, bytes.bytes(), &head, &response);
         bytes.consume(head.length);
         self.started = true;

@@ -115,7 +115,10 @@ impl Kind {
                 (b"cf-connecting-ip", Self::CfConnectingIp),
                 (b"proxy-connection", Self::HopByHop),
             ],
-            17 => &[(b"x-forwarded-proto", Self::XForwardedProto), (b"transfer-encoding", Self::TransferEncoding)],
+            17 => &[
+                (b"x-forwarded-proto", Self::XForwardedProto),
+                (b"transfer-encoding", Self::TransferEncoding),
+            ],
             18 => &[(b"proxy-authenticate", Self::HopByHop)],
             19 => &[(b"proxy-authorization", Self::HopByHop)],
             _ => return Self::Other,

@@ -192,7 +192,9 @@ pub fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
     }
     match version {
         b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
             Err(Refusal::Version)
         }
         _ => Err(Refusal::Malformed("the request line does not end in an HTTP version")),
@@ -202,7 +204,11 @@ pub fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
 /// Whether bytes that hold no complete line yet can still become a request line.
 #[must_use]
 pub fn may_become_request(bytes: &[u8]) -> bool {
-    bytes.iter().take(32).take_while(|&&b| b != b' ').all(|&b| crate::model::field::is_token_byte(b) || b == b'\r')
+    bytes
+        .iter()
+        .take(32)
+        .take_while(|&&b| b != b' ')
+        .all(|&b| crate::model::field::is_token_byte(b) || b == b'\r')
 }
 
 /// Reads a complete request head, as [`Scanner`] has found it at the front of `bytes`. `fields` is an empty list
@@ -266,12 +272,17 @@ fn refusal_of(error: httparse::Error) -> Refusal {
 }
 
 /// Turns the parser's fields into ranges, and notes what the engine acts on.
-fn read_fields(bytes: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> Result<Findings, FieldFault> {
+fn read_fields(
+    bytes: &[u8],
+    headers: &[httparse::Header<'_>],
+    fields: &mut Vec<Field>,
+) -> Result<Findings, FieldFault> {
     let mut found = Findings::default();
     for header in headers {
         let name = header.name.as_bytes();
         let kind = Kind::of(name);
-        let value = if kind == Kind::ContentLength { without_leading_zeros(header.value) } else { header.value };
+        let value =
+            if kind == Kind::ContentLength { without_leading_zeros(header.value) } else { header.value };
         let field = Field { name: Span::of(bytes, name), value: Span::of(bytes, value), kind };
         if kind != Kind::Other {
             note(&field, header.value, &mut found)?;
@@ -326,10 +337,8 @@ fn note(field: &Field, value: &[u8], found: &mut Findings) -> Result<(), FieldFa
         }
         // Several lines of one of these mean the list of all (RFC 9110 section 5.3); the first that is not the one
         // value understood decides.
-        Kind::Expect => {
-            if found.expect.is_none() || !value.eq_ignore_ascii_case(b"100-continue") {
-                found.expect = Some(field.value);
-            }
+        Kind::Expect if found.expect.is_none() || !value.eq_ignore_ascii_case(b"100-continue") => {
+            found.expect = Some(field.value);
         }
         Kind::Upgrade => found.upgrade = Some(field.value),
         Kind::KeepAlive => found.keep_alive_field = Some(field.value),
@@ -340,13 +349,16 @@ fn note(field: &Field, value: &[u8], found: &mut Findings) -> Result<(), FieldFa
 
 /// Marks what `Connection` names as going no further (RFC 9110 section 7.6.1).
 fn drop_nominated(bytes: &[u8], fields: &mut [Field]) -> Result<(), FieldFault> {
-    let connections: Vec<Span> = fields.iter().filter(|f| f.kind == Kind::Connection).map(|f| f.value).collect();
+    let connections: Vec<Span> =
+        fields.iter().filter(|f| f.kind == Kind::Connection).map(|f| f.value).collect();
     for option in connections.iter().flat_map(|span| list_elements(span.get(bytes))) {
         for field in fields.iter_mut().filter(|f| f.name.get(bytes).eq_ignore_ascii_case(option)) {
             match field.kind {
                 // No honest sender calls these hop-by-hop; taking them away would change what the message is.
                 Kind::Host | Kind::ContentLength | Kind::TransferEncoding => {
-                    return Err(FieldFault::Malformed("Connection names a field that the message cannot do without"));
+                    return Err(FieldFault::Malformed(
+                        "Connection names a field that the message cannot do without",
+                    ));
                 }
                 // The engine acts on these itself.
                 Kind::Connection | Kind::Upgrade | Kind::KeepAlive => {}
@@ -386,11 +398,7 @@ fn split_target(bytes: &[u8], target: &[u8], head: &mut RequestHead) -> Result<(
         head.path = head.target;
         return Ok(());
     }
-    let origin = if target.first() == Some(&b'/') {
-        target
-    } else {
-        split_absolute(bytes, target, head)?
-    };
+    let origin = if target.first() == Some(&b'/') { target } else { split_absolute(bytes, target, head)? };
     let (path, query) = match memchr::memchr(b'?', origin) {
         Some(mark) => (&origin[..mark], Some(Span::of(bytes, &origin[mark + 1..]))),
         None => (origin, None),
@@ -419,7 +427,8 @@ fn split_absolute<'a>(bytes: &[u8], target: &'a [u8], head: &mut RequestHead) ->
     };
     let own = split_authority(head.authority.get(bytes)).unwrap_or_default();
     if !own.0.is_empty()
-        && (!own.0.eq_ignore_ascii_case(host) || own.1.unwrap_or(default_port) != port.unwrap_or(default_port))
+        && (!own.0.eq_ignore_ascii_case(host)
+            || own.1.unwrap_or(default_port) != port.unwrap_or(default_port))
     {
         return Err(Refusal::Malformed("Host and request target name different hosts"));
     }
@@ -487,8 +496,11 @@ pub fn parse_response(
 ) -> Result<ResponseHead, &'static str> {
     let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut scratch);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut scratch,
+    );
     match parsed {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err("the header section is cut short"),

@@ -108,19 +108,24 @@ async fn busy(worker: &Worker, client: &Client) -> After {
 async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
     let start = Instant::now();
     let snapshot = worker.snapshot();
-    let Some(listener) = snapshot.listeners.get(client.listener) else { return After::Close { linger: false } };
+    let Some(listener) = snapshot.listeners.get(client.listener) else {
+        return After::Close { linger: false };
+    };
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let read = match read_head(client, input, &limits, listener, start).await {
         Ok(Some(length)) => {
             fields.clear();
-            head::parse_request(&input.bytes()[..length], &limits, std::mem::take(fields)).map_err(Error::Refused)
+            head::parse_request(&input.bytes()[..length], &limits, std::mem::take(fields))
+                .map_err(Error::Refused)
         }
         Ok(None) => return if input.is_empty() { After::Next } else { After::Close { linger: false } },
         Err(error) => Err(error),
     };
     let head = match read {
         Ok(head) if head.method != Method::Trace => head,
-        Ok(_) => return refuse(worker, client, listener, input, &Error::Refused(Refusal::Method), start).await,
+        Ok(_) => {
+            return refuse(worker, client, listener, input, &Error::Refused(Refusal::Method), start).await;
+        }
         Err(error) => return refuse(worker, client, listener, input, &error, start).await,
     };
     let head_time = start.elapsed();
@@ -149,8 +154,17 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     #[cfg(debug_assertions)]
     panic_if_asked(&request);
     let close = !request.head.persistent || worker.is_draining();
-    let mut exchange =
-        Exchange { worker, client, listener, request, input: &mut rest, upload, close, started: false, sent: 0 };
+    let mut exchange = Exchange {
+        worker,
+        client,
+        listener,
+        request,
+        input: &mut rest,
+        upload,
+        close,
+        started: false,
+        sent: 0,
+    };
     request::handle(&context, &mut exchange).await;
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;

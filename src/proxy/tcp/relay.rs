@@ -144,7 +144,9 @@ impl Direction {
                 Poll::Ready(Ok(0))
             }
             // Either side may have broken; the endpoint's and the client's end look alike from here.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Poll::Ready(Err(Broke::Sink)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Poll::Ready(Err(Broke::Sink))
+            }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Broke::Source)),
             Poll::Pending => {
                 if splice.is_empty() {
@@ -190,8 +192,12 @@ pub async fn run(
             timer.set(Instant::now() + idle);
         }
         match (a, b) {
-            (Poll::Ready(Err(Broke::Source)), _) | (_, Poll::Ready(Err(Broke::Sink))) => Poll::Ready(Ended::FirstBroke),
-            (Poll::Ready(Err(Broke::Sink)), _) | (_, Poll::Ready(Err(Broke::Source))) => Poll::Ready(Ended::SecondBroke),
+            (Poll::Ready(Err(Broke::Source)), _) | (_, Poll::Ready(Err(Broke::Sink))) => {
+                Poll::Ready(Ended::FirstBroke)
+            }
+            (Poll::Ready(Err(Broke::Sink)), _) | (_, Poll::Ready(Err(Broke::Source))) => {
+                Poll::Ready(Ended::SecondBroke)
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Closed),
             _ => timer.poll_expired(cx).map(|_| Ended::Idle),
         }

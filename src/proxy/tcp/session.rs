@@ -103,5 +103,13 @@ async fn connect<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
 
 async fn relay(worker: &Worker, client: &Client, pool: &Pool, connection: &Connection<'_>) -> Relayed {
     let buffers = (Buffer::default(), Buffer::default());
-    relay::run(&client.stream, &connection.stream, buffers, pool.timeouts.tunnel, &client.timer, &worker.pipes).await
+    relay::run(
+        &client.stream,
+        &connection.stream,
+        buffers,
+        pool.timeouts.tunnel,
+        &client.timer,
+        &worker.pipes,
+    )
+    .await
 }

@@ -53,7 +53,13 @@ pub struct IdleConnections(RefCell<Vec<Shelf>>);
 impl IdleConnections {
     /// Takes the connection that was used last and still looks open. With `fresh_only` one that was idle for
     /// [`FRESH`] or more is left alone, and the socket itself is asked whether it has been closed.
-    pub fn take(&self, worker: WorkerId, endpoint: &Endpoint, identity: Identity, fresh_only: bool) -> Option<TcpStream> {
+    pub fn take(
+        &self,
+        worker: WorkerId,
+        endpoint: &Endpoint,
+        identity: Identity,
+        fresh_only: bool,
+    ) -> Option<TcpStream> {
         let mut shelves = self.0.borrow_mut();
         let shelf = shelves.get_mut(endpoint.live.slot() as usize)?;
         let counters = endpoint.live.counters.of(worker);
@@ -77,7 +83,14 @@ impl IdleConnections {
     }
 
     /// Keeps a connection for at most `keep`.
-    pub fn put(&self, worker: WorkerId, endpoint: &Endpoint, identity: Identity, stream: TcpStream, keep: Duration) {
+    pub fn put(
+        &self,
+        worker: WorkerId,
+        endpoint: &Endpoint,
+        identity: Identity,
+        stream: TcpStream,
+        keep: Duration,
+    ) {
         if keep.is_zero() {
             return;
         }

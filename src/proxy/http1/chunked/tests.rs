@@ -27,7 +27,11 @@ fn run(wire: &[u8], output: Output, piece: usize) -> Result<(Vec<u8>, usize, boo
 fn check(wire: &str, chunked: &str, data: &str) {
     for piece in 1..=wire.len() {
         let got = run(wire.as_bytes(), Output::Chunked, piece).expect("it is valid");
-        assert_eq!((String::from_utf8_lossy(&got.0).as_ref(), got.1, got.2), (chunked, wire.len(), true), "in {piece}s");
+        assert_eq!(
+            (String::from_utf8_lossy(&got.0).as_ref(), got.1, got.2),
+            (chunked, wire.len(), true),
+            "in {piece}s"
+        );
         let got = run(wire.as_bytes(), Output::Data, piece).expect("it is valid");
         assert_eq!(String::from_utf8_lossy(&got.0), data, "in {piece}s");
     }
@@ -35,7 +39,11 @@ fn check(wire: &str, chunked: &str, data: &str) {
 
 #[test]
 fn what_is_canonical_goes_on_unchanged() {
-    check("5\r\nhello\r\nB\r\n hello worl\r\n0\r\n\r\n", "5\r\nhello\r\nB\r\n hello worl\r\n0\r\n\r\n", "hello hello worl");
+    check(
+        "5\r\nhello\r\nB\r\n hello worl\r\n0\r\n\r\n",
+        "5\r\nhello\r\nB\r\n hello worl\r\n0\r\n\r\n",
+        "hello hello worl",
+    );
 }
 
 #[test]
