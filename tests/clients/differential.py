@@ -86,7 +86,7 @@ def main():
         for proxy in proxies:
             answers.append(exchange(proxy.port, case))
             upstream.append({tag: [normal(r) for r in rs] for tag, rs in origin.take().items()})
-        found = difference(*answers)
+        found = next((f"{a}" for side in answers for a in side if a[0] == "error"), "") or difference(*answers)
         tags = [f"{case.number}.{place}" for place in range(len(case.requests))]
         found = found or difference(*[[side.get(tag) for tag in tags] for side in upstream])
         if found:

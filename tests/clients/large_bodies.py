@@ -13,6 +13,14 @@ FLAT = 16 << 20  # what memory may grow by
 
 
 def serve(connection):
+    """One connection; its end by the other side is no news."""
+    try:
+        converse(connection)
+    except ConnectionError:
+        pass
+
+
+def converse(connection):
     """Takes any body, tells its hash; GET sends a body; both as the path says."""
     stream = connection.makefile("rwb", buffering=1 << 20)
     while line := stream.readline():

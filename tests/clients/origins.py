@@ -56,6 +56,9 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
     daemon_threads = True
 
+    def handle_error(self, request, client_address):
+        """A connection that the other side ended is no news."""
+
 
 def python_origin():
     server = Server(("127.0.0.1", 0), Handler)

@@ -110,7 +110,7 @@ class Proxy(Process):
 
     def records(self):
         """Access-log records so far."""
-        lines = self.output().splitlines()
+        lines = self.output().split("\n")
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def memory(self):

@@ -10,7 +10,7 @@ const server = http.createServer((request, response) => {
 });
 server.on("clientError", (error, socket) => {
   const aborted = ["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"].includes(error.code);
-  if (!aborted) say({ refused: error.code, reason: error.reason, bytes: error.rawPacket?.toString("latin1").slice(-300) });
+  if (!aborted) say({ refused: error.code, reason: error.reason, bytes: error.rawPacket?.toString("latin1").slice(0, 300) });
   socket.destroy();
 });
 server.listen(Number(process.argv[2]), "127.0.0.1");
