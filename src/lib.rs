@@ -4,6 +4,7 @@ pub mod model;
 pub mod policy;
 pub mod route;
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod telemetry;
