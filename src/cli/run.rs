@@ -26,7 +26,7 @@ const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(config: Config) -> Result<(), Failure> {
-    with_log(&config.log.clone(), || proxy(config, || Ok(())))
+    with_log(&config.log, || proxy(&config, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -40,14 +40,14 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 }
 
 /// Runs the proxy and its admin API; `started` is called when both are there.
-pub(super) fn proxy(config: Config, started: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let runtime = runtime()?;
     let mut signals = {
         let _context = runtime.enter();
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin)?;
-    let handle = control::start(&config).map_err(|error| Failure::Running(error.to_string()))?;
+    let handle = control::start(config).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
     let ended = runtime.block_on(signals.obey(&handle));
