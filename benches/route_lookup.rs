@@ -78,8 +78,11 @@ fn by_path(i: usize) -> (Rule, Request) {
     (rule(None, &prefix, &[]), Request { authority: "api.example.com".to_owned(), path })
 }
 
+/// The `i`-th rule and a request that takes it.
+type Shape = fn(usize) -> (Rule, Request);
+
 fn lookup(c: &mut Criterion) {
-    let shapes: [(&str, fn(usize) -> (Rule, Request)); 3] =
+    let shapes: [(&str, Shape); 3] =
         [("by_host", by_host), ("by_wildcard", by_wildcard), ("by_path", by_path)];
     for (name, shape) in shapes {
         let mut group = c.benchmark_group(name);

@@ -1,10 +1,79 @@
-//! Plimsoll, an L4/L7 load balancer and health proxy.
+//! Plimsoll: an L4/L7 load balancer and health proxy, as a program and as a library. This page is its architecture.
+//!
+//! # The floors
+//! Imports go down only; `tests/tidy.rs` holds every file to it.
+//!
+//! ```text
+//!    main.rs                                                   parse, run, exit code
+//! 9  cli/        run check explain demo
+//! 8  admin/      HTTP API, metrics page                        asks control through control::Handle
+//! 7  control/    supervisor, reload, drain, events, status     COLD: may wait, allocate
+//! 6  proxy/      accept -> tcp relay | http request -> answer  HOT: reads, never decides what is true
+//! 5  runtime/    the meeting point: Snapshot (arc-swap), live state (atomics), events
+//! 4  config/     text -> Config, every error at once with file:line:col; never named by proxy
+//! 3  route/      which route does this request take?   }  pure: no I/O, no async,
+//! 2  policy/     every decision of the product         }  no clock, no lock, no logging
+//! 1  telemetry/  names of metrics, access-log record, log set-up
+//! 0  model/      the nouns: names, addresses, hosts, fields, units
+//! ```
+//!
+//! # Invariants
+//! - `proxy` names neither `config` nor `control`; `route` and `policy` name only `model`; `control` never names `admin`.
+//! - Hot and cold meet in one place: control builds an immutable [`runtime::snapshot::Snapshot`] and publishes it with one
+//!   atomic store; a worker compares one number per request to notice.
+//! - Live state is keyed by identity (listener name, pool name, pool and endpoint name) and outlives every snapshot.
+//! - A worker owns its connections, timers, buffers, pipes, idle upstream connections and counters. What workers share is
+//!   the snapshot, work in flight, and the queue of a pool, whose lock is touched only while somebody waits.
+//! - Peers' bytes never panic, and if they do, the panic ends one connection. No `unsafe` is written here.
+//! - Whatever must be undone is a guard: places on endpoints, under ceilings, in queues fall with their scope.
+//! - An idle connection holds neither a buffer nor a request's state: both live in a box that goes with the request.
+//! - Absent on purpose: a map of owned headers, a lock per request, a timer entry per request, label building per request.
+//!
+//! # Glossary
+//! *Listener*: a name with bound addresses and a protocol. *Route*: conditions on a request and what happens to it.
+//! *Pool*: a named set of endpoints with one balancing policy. *Endpoint*: one address that traffic can be sent to.
+//! *Tier*: priority group of endpoints. *Attempt*: one try of one request or connection on one endpoint. *Snapshot*: the
+//! immutable compiled configuration. *Reload*: a new snapshot replaces the old one, or nothing changes. *Drain*: no new
+//! work; work in flight finishes, up to a deadline.
+//!
+//! # Reading order
+//! [`model`], then [`route`] and [`policy`] (each decides something and does nothing), then [`runtime`] (what is shared),
+//! then [`proxy`] with its two walks, then [`control`]. [`config`], [`admin`] and [`cli`] are the edges.
+//!
+//! # Embedding
+//! [`Proxy::start`] runs the proxy on threads of its own inside any program; see `examples/embed.rs`. The library
+//! installs no signal handler, logger, metrics recorder or crypto default of the process.
 
 pub mod model;
+pub mod telemetry;
+
 pub mod policy;
 pub mod route;
+
+pub mod config;
+pub mod runtime;
+
+pub mod proxy;
+
+pub mod control;
+
 pub mod admin;
 pub mod cli;
-pub mod config;
-pub mod control;
-pub mod telemetry;
+
+pub use config::Config;
+pub use control::{Handle, ReloadError, StartError};
+
+/// The proxy, for programs that embed it.
+#[derive(Debug)]
+pub struct Proxy;
+
+impl Proxy {
+    /// Binds every listener of `config` and starts to proxy, on threads of its own. The handle reloads, tells the status
+    /// and shuts down; dropping it changes nothing.
+    ///
+    /// # Errors
+    /// [`StartError`] when an address cannot be bound or a log cannot be opened; nothing is left running then.
+    pub fn start(config: &Config) -> Result<Handle, StartError> {
+        control::start(config)
+    }
+}

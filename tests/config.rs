@@ -1,5 +1,6 @@
-//! Runs the configurations of `tests/config/` and `conf/`: valid ones load and print themselves again, of invalid ones
-//! every diagnostic is as written beside them. `UPDATE_EXPECT=1` writes what is printed instead of comparing it.
+//! Runs the configurations of `tests/config/` and `conf/`: valid ones load and print themselves again, of
+//! invalid ones every diagnostic is as written beside them. `UPDATE_EXPECT=1` writes what is printed
+//! instead of comparing it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,14 @@ fn every_valid_configuration_loads() {
         if let Err(diagnostics) = load(path) {
             panic!("{} should load:\n{diagnostics}", path.display());
         }
+    }
+}
+
+#[test]
+fn every_valid_configuration_means_what_is_written_beside_it() {
+    for path in cases("tests/config/valid") {
+        let config = load(&path).expect("it loads");
+        expect(&path.with_extension("shown"), &config::show(&config));
     }
 }
 
@@ -86,4 +95,180 @@ fn the_reference_has_every_key_and_loads() {
     expect(Path::new("conf/reference.toml"), &text);
     let loaded = config::load_text(&text, Path::new("conf/reference.toml"), &|_| None);
     assert!(loaded.is_ok(), "{}", loaded.err().map(|e| e.to_string()).unwrap_or_default());
+}
+
+/// A folder of its own for a test that needs files which cannot be kept as they are.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    folder
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_diagnostic() {
+    let folder = scratch("unreadable");
+    let check = |path: &Path, want: &str| {
+        let printed =
+            config::load(path).map(|_| ()).map_err(|e| e.to_string()).expect_err("it does not load");
+        assert!(printed.contains(want) && printed.contains("help: "), "{printed}");
+        printed
+    };
+    check(&folder.join("none.toml"), "none.toml:1:1: the file cannot be read: No such file");
+    check(&folder, ":1:1: the file cannot be read: Is a directory");
+    let binary = folder.join("binary.toml");
+    fs::write(&binary, b"# fine\nname = \"a\xff\"\n").expect("the file can be written");
+    check(&binary, "binary.toml:2:10: the file is not UTF-8 text");
+    let endless = check(Path::new("/dev/zero"), "larger than 16 MiB");
+    assert!(endless.len() < 1000, "{endless}");
+}
+
+#[test]
+fn a_file_is_loaded_with_the_environment_of_the_process() {
+    let folder = scratch("environment");
+    let path = folder.join("plimsoll.toml");
+    // A variable that every test process of cargo has.
+    let text = r#"
+        [listener.web]
+        bind = ["127.0.0.1:80"]
+        [[route]]
+        respond = { status = 200, body = "${CARGO_PKG_NAME}" }
+    "#;
+    fs::write(&path, text).expect("the file can be written");
+    let config = config::load(&path).unwrap_or_else(|e| panic!("{e}"));
+    assert!(config::show(&config).contains("body = \"plimsoll\""));
+}
+
+#[test]
+fn the_hash_tells_texts_apart() {
+    let hash = |text: &str| config::load_text(text, Path::new("a.toml"), &|_| None).map(|c| c.hash).ok();
+    let text = "[listener.web]\nbind = [\"127.0.0.1:80\"]\n";
+    assert_eq!(hash(text), hash(text));
+    assert_ne!(hash(text), hash(&format!("{text}# other\n")));
+}
+
+/// Walks the schema with the path to each section as the start and the end of an inline table.
+fn walk_schema(schema: &serde_json::Value, open: &str, close: &str, visit: &mut dyn FnMut(&str, &str, &str)) {
+    if let Some(choices) = schema["anyOf"].as_array() {
+        choices.iter().for_each(|choice| walk_schema(choice, open, close, visit));
+    }
+    if schema["items"].is_object() {
+        walk_schema(&schema["items"], &format!("{open}["), &format!("]{close}"), visit);
+    }
+    if schema["additionalProperties"].is_object() {
+        walk_schema(
+            &schema["additionalProperties"],
+            &format!("{open}{{ x = "),
+            &format!(" }}{close}"),
+            visit,
+        );
+    }
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        visit(open, close, key);
+        walk_schema(below, &format!("{open}{{ {key} = "), &format!(" }}{close}"), visit);
+    }
+    if schema["additionalProperties"] == false {
+        visit(open, close, "");
+    }
+}
+
+#[test]
+fn the_schema_has_the_keys_that_are_read() {
+    let mut keys = 0;
+    let mut check = |open: &str, close: &str, key: &str| {
+        // A date is never right, so that every key that is known complains about it by name; one that is
+        // none is unknown.
+        let (name, value) = if key.is_empty() { ("zzzzzzzz", "1") } else { (key, "1979-05-27") };
+        let inline = format!("{open}{{ {name} = {value} }}{close}");
+        // The outermost table is the file itself.
+        let text = inline.strip_prefix("{ ").and_then(|t| t.strip_suffix(" }")).unwrap_or(&inline);
+        let printed = config::load_text(text, Path::new("a.toml"), &|_| None).err().map(|e| e.to_string());
+        let printed = printed.unwrap_or_default();
+        let known = !printed.contains("unknown key")
+            && !printed.contains("no section")
+            && !printed.contains("not supported");
+        let of_regex = key == "regex" || printed.contains("{ regex = ");
+        assert!(of_regex || known != key.is_empty(), "{text}\n{printed}");
+        assert!(
+            of_regex || key.is_empty() || printed.contains(&format!("`{key}` must be")),
+            "{text}\n{printed}"
+        );
+        keys += usize::from(!key.is_empty());
+    };
+    let schema = config::schema();
+    walk_schema(&schema, "", "", &mut check);
+    assert!(keys > 100, "only {keys} keys");
+    walk_schema(&schema, "", "", &mut |_, _, key| {
+        let later = ["tls", "sticky", "outlier", "token_file"].contains(&key);
+        assert!(!later, "`{key}` is not supported yet");
+    });
+}
+
+/// Pieces of which wrong configurations are made.
+const PIECES: [&str; 40] = [
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "\n",
+    "\n",
+    " = ",
+    "\"",
+    "\"\"\"",
+    "'",
+    "{",
+    "}",
+    ",",
+    ".",
+    "#",
+    "${",
+    "}",
+    "listener",
+    "web",
+    "pool",
+    "route",
+    "defaults",
+    "bind",
+    "endpoints",
+    "like",
+    "retry",
+    "split",
+    "\"10.0.0.1:80\"",
+    "1",
+    "-1e9",
+    "\"5s\"",
+    "ü",
+    "\u{0}",
+    "\r",
+    "\t",
+    "name",
+    "path_regex",
+    "\"(a\"",
+    "off",
+    "include",
+];
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}", picks in proptest::collection::vec(0..PIECES.len(), 0..60)) {
+        let name = Path::new("/nonexistent/fuzz.toml");
+        let made: String = picks.iter().filter_map(|&i| PIECES.get(i).copied()).collect();
+        for text in [text.as_str(), made.as_str()] {
+            if let Err(diagnostics) = config::load_text(text, name, &|_| None) {
+                assert!(!diagnostics.to_string().is_empty() && diagnostics.count() > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn no_change_to_a_valid_text_makes_it_panic(at in 0usize..3000, length in 0usize..40, piece in 0..PIECES.len()) {
+        let text = include_str!("../conf/web.toml");
+        let boundary = |at: usize| (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let (start, end) = (boundary(at), boundary(at + length));
+        let piece = PIECES.get(piece).copied().unwrap_or("");
+        let changed = format!("{}{piece}{}", text.get(..start).unwrap_or(""), text.get(end..).unwrap_or(""));
+        if let Ok(config) = config::load_text(&changed, Path::new("/nonexistent/fuzz.toml"), &|_| None) {
+            let again = config::load_text(&config::show(&config), Path::new("a.toml"), &|_| None);
+            proptest::prop_assert_eq!(again.map(|again| meaning(&again)).ok(), Some(meaning(&config)));
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub(super) fn demo(out: &mut impl Write) -> Result<(), Failure> {
         origin::start().map_err(|error| Failure::Running(format!("the origins cannot start: {error}")))?;
     let text = config_text(LISTEN, ADMIN, origins);
     let config = config(&text)?;
-    run::with_log(&config.log.clone(), || run::proxy(config, || print(out, &guide(&text))))
+    run::with_log(&config.log, || run::proxy(&config, || print(out, &guide(&text))))
 }
 
 /// The proxy shares its port with other sockets of the same user where these allow it, which would split the demo's

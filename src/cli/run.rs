@@ -4,7 +4,7 @@ use std::backtrace::Backtrace;
 use std::future::Future;
 use std::io;
 use std::panic::PanicHookInfo;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, Log, LogFormat, LogLevel};
-use crate::control::{self, Handle};
+use crate::control::{self, Ended, Handle};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
 
@@ -25,8 +25,8 @@ use crate::telemetry::logging;
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: Config) -> Result<(), Failure> {
-    with_log(&config.log.clone(), || proxy(config, || Ok(())))
+pub(super) fn run(config: &Config) -> Result<(), Failure> {
+    with_log(&config.log, || proxy(config, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -40,20 +40,22 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 }
 
 /// Runs the proxy and its admin API; `started` is called when both are there.
-pub(super) fn proxy(config: Config, started: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let runtime = runtime()?;
     let mut signals = {
         let _context = runtime.enter();
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin)?;
-    let handle = control::start(config, control::Options::default())
-        .map_err(|error| Failure::Running(error.to_string()))?;
+    let handle = control::start(config).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
-    runtime.block_on(signals.obey(&handle));
+    let ended = runtime.block_on(signals.obey(&handle));
     admin.stop();
-    Ok(())
+    match ended {
+        Ended::Stopped { .. } => Ok(()),
+        Ended::WorkerDied => Err(Failure::Running("a worker died; the log says why".to_owned())),
+    }
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -135,15 +137,20 @@ impl Signals {
         })
     }
 
-    /// Does what signals ask until the proxy has stopped.
-    async fn obey(&mut self, handle: &Handle) {
-        let mut stopping: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
+    /// Does what signals ask until the proxy has ended.
+    async fn obey(&mut self, handle: &Handle) -> Ended {
+        let mut ended = pin!(handle.ended());
+        let mut stopping: Option<Pin<Box<dyn Future<Output = Ended> + '_>>> = None;
         loop {
-            tokio::select! {
-                () = async { match &mut stopping { Some(stop) => stop.await, None => std::future::pending().await } } => {
-                    tracing::info!("stopped");
-                    return;
+            let stopped = async {
+                match &mut stopping {
+                    Some(stop) => stop.await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                end = &mut ended => return end,
+                end = stopped => return end,
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hang_up.recv() => {

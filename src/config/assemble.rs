@@ -26,7 +26,7 @@ pub(super) fn load(
     let mut report = Report::default();
     let table = read(&mut Loader::new(&mut sources, &mut report, environment));
     // What is missing may be in the part that could not be read: saying more would mislead.
-    let config = if report.incomplete { None } else { assemble(&table, sources.hash(), &mut report) };
+    let config = if report.incomplete { None } else { assemble(&table, &sources, &mut report) };
     match config {
         Some(config) if report.is_empty() => Ok(config),
         _ => {
@@ -46,7 +46,7 @@ struct Named {
     fields: Fields,
 }
 
-fn assemble(table: &Table, hash: u64, report: &mut Report) -> Option<Config> {
+fn assemble(table: &Table, sources: &Sources, report: &mut Report) -> Option<Config> {
     let root = read_root(table, &ROOT, report);
     let defaults = root.table("defaults")?;
     let pool_base = defaults.table("pool")?;
@@ -57,7 +57,7 @@ fn assemble(table: &Table, hash: u64, report: &mut Report) -> Option<Config> {
     let listener_names = define("listener", &listeners, report);
     let process = Process::read(&root.table("process")?);
     let admin = Admin::read(&root.table("admin")?);
-    let log = Log::read(&root.table("log")?);
+    let log = Log::read(&root.table("log")?, sources);
     let read_listeners = read_listeners(&root, &listeners, &pool_names, report);
     check_bind(&listeners, &root, admin.as_ref(), report);
 
@@ -82,7 +82,7 @@ fn assemble(table: &Table, hash: u64, report: &mut Report) -> Option<Config> {
         listeners: read_listeners?,
         routes: routes?,
         pools: read_pools.into_iter().collect::<Option<_>>()?,
-        hash,
+        hash: sources.hash(),
     })
 }
 
@@ -152,7 +152,8 @@ fn pool_layers(root: &Fields, base: &Fields, report: &mut Report) -> Vec<Named> 
         .collect()
 }
 
-/// Stands for the endpoints that a wrong `like` might have brought, so that they are not reported missing as well.
+/// Stands for the endpoints that a wrong `like` might have brought, so that they are not reported missing
+/// as well.
 fn inherited_unknown(span: Span) -> Field {
     Field { name: "endpoints", key_span: span, item: Item { value: Value::Invalid, span } }
 }

@@ -67,8 +67,8 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(what: impl ToString, write: impl Into<String>) -> Self {
-        Self { what: what.to_string(), write: write.into() }
+    fn new(what: impl std::fmt::Display, write: impl Into<String>) -> Self {
+        Self { what: format!("{what}"), write: write.into() }
     }
 }
 
@@ -157,7 +157,7 @@ fn admin_bind(text: &str) -> Result<Value, Fault> {
         if !path.starts_with('/') || path.contains('\0') {
             return Err(Fault::new(
                 "the path is not absolute",
-                "write such as \"unix:/run/plimsoll/admin.sock\"",
+                "write for example \"unix:/run/plimsoll/admin.sock\"",
             ));
         }
         return Ok(Value::AdminBind(AdminBind::Unix(PathBuf::from(path))));
@@ -241,7 +241,7 @@ pub(super) fn regex(text: &str) -> Result<Regex, Fault> {
         let error = error.to_string();
         let reason = error.lines().find_map(|line| line.strip_prefix("error: "));
         let what = format!("it is no regular expression: {}", reason.unwrap_or(&error));
-        Fault::new(what, "write such as \"^/u/[0-9]+$\"; look-around and back-references do not exist")
+        Fault::new(what, "write for example \"^/u/[0-9]+$\"; look-around and back-references do not exist")
     })
 }
 
@@ -256,7 +256,8 @@ fn method(text: &str) -> Result<Value, Fault> {
     Ok(Value::Text(text.to_owned()))
 }
 
-/// Fields that say where a message ends or that concern one connection only (RFC 9110 section 7.6.1): they are the proxy's.
+/// Fields that say where a message ends or that concern one connection only (RFC 9110 section 7.6.1): they
+/// are the proxy's.
 const FRAMING: [&str; 8] = [
     "connection",
     "content-length",
@@ -287,7 +288,7 @@ const PLACEHOLDERS: [&str; 4] = ["host", "path", "query", "uri"];
 
 fn location(text: &str) -> Result<Value, Fault> {
     if text.is_empty() {
-        return Err(Fault::new("it is empty", "write such as \"https://{host}{uri}\""));
+        return Err(Fault::new("it is empty", "write for example \"https://{host}{uri}\""));
     }
     if let Some(c) = text.chars().find(|&c| !c.is_ascii_graphic()) {
         return Err(Fault::new(format!("a URL cannot contain {c:?}"), "percent-encode it"));
@@ -346,7 +347,7 @@ fn access_log(text: &str) -> Result<Value, Fault> {
             let what = format!("{} is neither one of the words nor a path", quoted(text));
             return Err(Fault::new(
                 what,
-                "write \"off\", \"stdout\", \"stderr\", or a path such as \"/var/log/plimsoll/access.log\"",
+                "write \"off\", \"stdout\", \"stderr\", or a path with a '/', such as \"./access.log\"",
             ));
         }
     };

@@ -113,7 +113,7 @@ impl<'a> Loader<'a> {
 
     /// The files of a pattern, sorted; a plain name must exist, a pattern may match nothing.
     fn matches(&mut self, from: &Path, pattern: &str, span: Span) -> Vec<PathBuf> {
-        let base = from.parent().unwrap_or(Path::new(""));
+        let base = from.parent().unwrap_or_else(|| Path::new(""));
         if !is_glob(pattern) {
             return vec![base.join(pattern)];
         }
@@ -151,7 +151,8 @@ impl<'a> Loader<'a> {
         None
     }
 
-    /// Joins the tree of another file into this one: sections join key by key, named ones name by name, routes in order.
+    /// Joins the tree of another file into this one: sections join key by key, named ones name by name,
+    /// routes in order.
     fn merge(&mut self, into: &mut Table, from: Table, levels: usize) {
         for entry in from.entries {
             let Some(present) = into.entries.iter_mut().find(|present| present.key == entry.key) else {
@@ -192,7 +193,8 @@ fn is_glob(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-/// All regular files under `base` that match `pattern`, name by name, sorted; hidden files only where the pattern has the dot.
+/// All regular files under `base` that match `pattern`, name by name, sorted; hidden files only where the
+/// pattern has the dot.
 fn glob(base: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![base.to_owned()];
     for component in Path::new(pattern).components() {

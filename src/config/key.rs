@@ -1,4 +1,5 @@
-//! What a section, a key and a kind of value are, as data. Leaves the data itself to `tables`, reading by it to `walk`.
+//! What a section, a key and a kind of value are, as data. Leaves the data itself to `tables`, reading by
+//! it to `walk`.
 
 use std::sync::OnceLock;
 use std::time::Duration;

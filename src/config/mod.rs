@@ -1,12 +1,13 @@
 //! Text to [`Config`]: read, walked by tables, validated, with every error at once.
 //!
-//! Three stages: what was written (a spanned tree), what is meant ([`Config`]), what runs (`runtime::Snapshot`).
-//! `proxy` never names this floor.
+//! Three stages: what was written (a spanned tree), what is meant ([`Config`]), what runs
+//! (`runtime::Snapshot`). `proxy` never names this floor.
 //!
-//! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against the `tables` of
-//! keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s, and `assemble` joins these to a
-//! [`Config`], each section by its own file. `names` finds what others name; `diagnostic` prints what is wrong.
-//! `schema` and `reference` are the tables in other clothes; `show` prints a [`Config`] as a file that says the same.
+//! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against
+//! the `tables` of keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s,
+//! and `assemble` joins these to a [`Config`], each section by its own file. `names` finds what others
+//! name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
+//! `show` prints a [`Config`] as a file that says the same.
 
 mod assemble;
 mod diagnostic;

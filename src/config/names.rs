@@ -21,7 +21,7 @@ impl Names {
     /// Notes a definition, which must be the first of its name.
     pub(super) fn define(&mut self, name: &str, span: Span, report: &mut Report) {
         if let Some((_, first)) = self.defined.get(name) {
-            let message = format!("there are two of the {} name `{name}`", self.sort);
+            let message = format!("there is another {} of the name `{name}`", self.sort);
             report.error_beside(span, message, ("the first is at", *first), "give one of them another name");
             return;
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::source::Sources;
 use super::value::Fields;
 
 /// `[process]`.
@@ -103,11 +104,17 @@ impl Admin {
 }
 
 impl Log {
-    /// Reads the section `[log]`.
-    pub(super) fn read(fields: &Fields) -> Option<Self> {
+    /// Reads the section `[log]`, whose paths are relative to the file that they stand in.
+    pub(super) fn read(fields: &Fields, sources: &Sources) -> Option<Self> {
         let level = LogLevel::ALL.into_iter().find(|level| fields.is_word("level", level.word()))?;
         let format = LogFormat::ALL.into_iter().find(|format| fields.is_word("format", format.word()))?;
-        Some(Self { level, format, access: fields.get("access")? })
+        let access = match fields.get("access")? {
+            AccessLog::File(path) => {
+                AccessLog::File(sources.directory(fields.span_of("access").file).join(path))
+            }
+            other => other,
+        };
+        Some(Self { level, format, access })
     }
 }
 

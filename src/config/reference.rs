@@ -6,8 +6,8 @@ use super::tables::{ROOT, ROUTE};
 /// Columns of a comment.
 const WIDTH: usize = 110;
 
-/// A configuration that has every supported key once: with its default where it has one, as a comment with an example where
-/// it is optional. It loads as it is.
+/// A configuration that has every supported key once: with its default where it has one, as a comment with
+/// an example where it is optional. It loads as it is.
 #[must_use]
 pub fn reference() -> String {
     let mut page = String::new();

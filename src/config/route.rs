@@ -1,4 +1,5 @@
-//! `[[route]]`: what a route does with a request that it matches. The conditions themselves are `route::Rule`.
+//! `[[route]]`: what a route does with a request that it matches. The conditions themselves are
+//! `route::Rule`.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -252,7 +253,8 @@ fn read_split(fields: &Fields, around: &Surroundings<'_>, report: &mut Report) -
         }
         parts.push((pool, weight));
     }
-    if parts.len() == written.len() && parts.iter().all(|(_, weight)| weight.get() == 0) {
+    if !parts.is_empty() && parts.len() == written.len() && parts.iter().all(|(_, weight)| weight.get() == 0)
+    {
         let message = "no part of the split has a weight above 0";
         report.error(fields.span_of("split"), message, "give at least one a weight from 1 to 1000");
     }
@@ -306,7 +308,8 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     }
 }
 
-/// The route's rules over those of its pool; a split has several pools, so there they lie over the common base.
+/// The route's rules over those of its pool; a split has several pools, so there they lie over the common
+/// base.
 fn read_retry(fields: &Fields, action: Option<&Action>, around: &Surroundings<'_>) -> Option<Retry> {
     let written = fields.written("retry")?;
     let pool = match action {

@@ -9,8 +9,9 @@ use super::tree::{Node, Tree, parse_value};
 
 /// The JSON Schema (draft 2020-12) of a configuration, as it is after TOML has become JSON.
 ///
-/// It knows types, words, ranges of numbers and the shape of quantities. What only the program can tell (names that exist,
-/// ranges of quantities, addresses) it leaves to `plimsoll check`. Keys that are not supported yet are not in it.
+/// It knows types, words, ranges of numbers and the shape of quantities. What only the program can tell
+/// (names that exist, ranges of quantities, addresses) it leaves to `plimsoll check`. Keys that are not
+/// supported yet are not in it.
 #[must_use]
 pub fn schema() -> Value {
     let mut schema = section(&ROOT, false);
@@ -30,7 +31,8 @@ fn section(section: &'static Section, base: bool) -> Value {
         "properties": properties,
         "additionalProperties": false,
     });
-    // What one pool does not write may come from the one that it is like; and listeners may be in a file that is included.
+    // What one pool does not write may come from the one that it is like; and listeners may be in a file
+    // that is included.
     let elsewhere = section.key("like").is_some() || section.key("include").is_some();
     let required: Vec<&str> =
         keys().filter(|k| matches!(k.given, Given::Required(_))).map(|k| k.name).collect();

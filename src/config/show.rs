@@ -76,6 +76,11 @@ fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
+fn braces(parts: impl Iterator<Item = String>) -> String {
+    let parts = join(parts);
+    if parts.is_empty() { "{}".to_owned() } else { format!("{{ {parts} }}") }
+}
+
 /// A basic string of TOML in which nothing is taken from the environment.
 fn quote(text: &str) -> String {
     let mut out = String::from("\"");
@@ -247,14 +252,14 @@ fn show_edits(page: &mut Page, key: &str, edits: &FieldEdits) {
     }
     let remove = join(edits.remove.iter().map(|name| quote(name.as_str())));
     let pairs = |pairs: &[(FieldName, FieldValue)]| {
-        join(
+        braces(
             pairs
                 .iter()
                 .map(|(name, value)| format!("{} = {}", quote_key(name.as_str()), quote(value.as_str()))),
         )
     };
     let (set, add) = (pairs(&edits.set), pairs(&edits.add));
-    page.key(key, format_args!("{{ remove = [{remove}], set = {{ {set} }}, add = {{ {add} }} }}"));
+    page.key(key, format_args!("{{ remove = [{remove}], set = {set}, add = {add} }}"));
 }
 
 fn show_pool(page: &mut Page, pool: &Pool) {

@@ -38,7 +38,12 @@ impl Sources {
 
     /// The name of a file; empty when there is none of this index.
     pub(super) fn name(&self, file: usize) -> &Path {
-        self.files.get(file).map_or(Path::new(""), |(name, _)| name)
+        self.files.get(file).map_or_else(|| Path::new(""), |(name, _)| name)
+    }
+
+    /// The folder that a file is in, which relative paths in it start from.
+    pub(super) fn directory(&self, file: usize) -> &Path {
+        self.name(file).parent().unwrap_or_else(|| Path::new(""))
     }
 
     /// The text of a file; empty when there is none of this index.

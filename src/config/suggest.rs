@@ -13,7 +13,8 @@ pub(super) fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -
     measured.filter(|(far, _)| *far <= allowed).min_by_key(|(far, _)| *far).map(|(_, name)| name)
 }
 
-/// Damerau's distance with adjacent swaps (optimal string alignment): insertions, deletions, changes and swaps, one each.
+/// Damerau's distance with adjacent swaps (optimal string alignment): insertions, deletions, changes and
+/// swaps, one each.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut before: Vec<usize> = Vec::new();

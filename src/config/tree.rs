@@ -1,6 +1,7 @@
 //! TOML text as a tree of values, each with its place, environment put in. Leaves what keys mean to `walk`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use toml::de::{DeTable, DeValue};
 
@@ -81,6 +82,9 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{start:?}...")
 }
 
+/// Syntax errors of one file that are looked at: each costs a walk over the text, and nobody reads more.
+const ERRORS_MAX: usize = 500;
+
 /// Reads one value, such as the default of a key; nothing when it is no TOML.
 pub(super) fn parse_value(text: &str) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
@@ -100,33 +104,87 @@ pub(super) fn parse(
         return Some(Reader { file, environment, report }.table(document.get_ref()));
     }
     report.incomplete = true;
-    let mut last_line = None;
-    for error in errors {
+    let mut lines = HashSet::new();
+    let mut repeated_section = None;
+    for error in errors.into_iter().take(ERRORS_MAX) {
         let range = error.span().unwrap_or(0..0);
+        let before = text.get(..range.start).unwrap_or("");
         // One mistake often makes the rest of its line senseless too: only the first of a line is of use.
-        let line =
-            text.as_bytes().get(..range.start).map(|before| memchr::memchr_iter(b'\n', before).count());
-        if last_line.replace(line) == Some(line) {
+        if !lines.insert(before.matches('\n').count()) {
             continue;
         }
         let span = Span { file, start: range.start, end: range.end };
-        let message = error.message();
-        if message.contains("duplicate key") {
-            let key = text.get(range).unwrap_or("");
-            report.error(
-                span,
-                format!("`{key}` is written twice"),
-                "keep one of the two, or give one another name",
-            );
+        if error.message().contains("duplicate key") {
+            // All keys of a section that is there twice are there twice.
+            let same_section =
+                |end| text.get(end..range.start).is_some_and(|between| !between.contains("\n["));
+            if repeated_section.is_some_and(same_section) {
+                continue;
+            }
+            if is_header(line_of(before)) {
+                repeated_section = Some(range.end);
+            }
+            duplicate(text, span, report);
         } else {
-            report.error(
-                span,
-                format!("this is not TOML: {message}"),
-                "write key = value, with text in \"quotes\"",
-            );
+            let message = format!("this is not TOML: {}", error.message());
+            report.error(span, message, "write key = value, with text in \"quotes\"");
         }
     }
     None
+}
+
+/// The last line of a text.
+fn line_of(text: &str) -> &str {
+    text.rsplit('\n').next().unwrap_or("")
+}
+
+/// Whether a line begins a section.
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[')
+}
+
+fn duplicate(text: &str, span: Span, report: &mut Report) {
+    let key = text.get(span.start..span.end).unwrap_or("");
+    let message = format!("`{key}` is written twice");
+    let help = "keep one of the two, or give one another name";
+    match first_of(text, span) {
+        Some(first) => report.error_beside(span, message, ("it is first written at", first), help),
+        None => report.error(span, message, help),
+    }
+}
+
+/// Where the key of `span` was written first: the same header of a section, or the same key between the
+/// header and it.
+///
+/// The parser does not say. Nothing where the two are spelt differently, as `a.b` and `[a] b`.
+fn first_of(text: &str, span: Span) -> Option<Span> {
+    let before = text.get(..span.start)?;
+    let line_start = span.start - line_of(before).len();
+    let line = text.get(line_start..)?.lines().next()?;
+    let key = text.get(span.start..span.end)?;
+    let header = is_header(line);
+    let mut found = None;
+    let mut start = 0;
+    for earlier in text.get(..line_start)?.split_inclusive('\n') {
+        let at = start;
+        start += earlier.len();
+        if header && earlier.trim() == line.trim() {
+            return earlier.find(key).map(|column| Span {
+                start: at + column,
+                end: at + column + key.len(),
+                ..span
+            });
+        }
+        if !header && is_header(earlier) {
+            found = None;
+        }
+        let behind = earlier.trim_start().strip_prefix(key).map(str::trim_start);
+        if !header && found.is_none() && behind.is_some_and(|rest| rest.starts_with('=')) {
+            let column = earlier.len() - earlier.trim_start().len();
+            found = Some(Span { start: at + column, end: at + column + key.len(), ..span });
+        }
+    }
+    found
 }
 
 struct Reader<'a> {
@@ -192,7 +250,8 @@ enum ExpandError {
     Malformed,
 }
 
-/// Puts the environment's values in the place of `${NAME}`; `$${` stands for a plain `${`. Values are not looked into again.
+/// Puts the environment's values in the place of `${NAME}`; `$${` stands for a plain `${`. Values are not
+/// looked into again.
 fn expand<'t>(text: &'t str, environment: Environment<'_>) -> Result<Cow<'t, str>, ExpandError> {
     if !text.contains("${") {
         return Ok(Cow::Borrowed(text));

@@ -19,7 +19,8 @@ pub(super) fn read_root(table: &Table, section: &'static Section, report: &mut R
 pub(super) fn read_text(text: &str, key: &'static Key) -> Option<Item> {
     let node = parse_value(text)?;
     let mut report = Report::default();
-    let value = Walk { report: &mut report }.value(&node, &key.kind, &Slot { key, path: key.name });
+    let value =
+        Walk { report: &mut report }.value(&node, &key.kind, &Slot { key, path: key.name, name: key.name });
     report.is_empty().then_some(Item { value, span: Span::default() })
 }
 
@@ -33,6 +34,8 @@ struct Slot<'a> {
     key: &'static Key,
     /// Dotted names from the root, as in `pool.api.limits`.
     path: &'a str,
+    /// What messages call it: the key, or the key and a name that the operator chose.
+    name: &'a str,
 }
 
 impl Walk<'_> {
@@ -62,7 +65,7 @@ impl Walk<'_> {
                 continue;
             }
             let below = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
-            let mut value = self.value(&entry.node, &key.kind, &Slot { key, path: &below });
+            let mut value = self.value(&entry.node, &key.kind, &Slot { key, path: &below, name: key.name });
             if let Value::Table(fields) = &mut value {
                 fields.span = entry.key_span;
             }
@@ -73,8 +76,7 @@ impl Walk<'_> {
     }
 
     fn unknown(&mut self, entry: &Entry, section: &'static Section, path: &str) {
-        let name = quoted(&entry.key);
-        let name = name.trim_matches('"');
+        let name = &shown(&entry.key);
         let message = match path {
             "" => format!("there is no section `{name}`"),
             _ => format!("unknown key `{name}` in {}", title(path)),
@@ -127,8 +129,8 @@ impl Walk<'_> {
     }
 
     fn mismatch(&mut self, node: &Node, kind: &Kind, slot: &Slot<'_>) -> Value {
-        let message = format!("`{}` must be {}, not {}", slot.key.name, kind.describe(), node.describe());
-        self.report.error(node.span, message, example(slot));
+        let message = format!("`{}` must be {}, not {}", slot.name, kind.describe(), node.describe());
+        self.report.error(node.span, message, remedy(kind, slot));
         Value::Invalid
     }
 
@@ -151,7 +153,7 @@ impl Walk<'_> {
             Ok((false, _)) => {
                 let message =
                     format!("`{}` must be from \"{low}\" to \"{high}\", not {}", slot.key.name, quoted(text));
-                self.report.error(node.span, message, example(slot));
+                self.report.error(node.span, message, remedy(kind, slot));
                 Value::Invalid
             }
             Err(error) => {
@@ -163,7 +165,7 @@ impl Walk<'_> {
     }
 
     fn choice(&mut self, node: &Node, text: &str, words: &'static [Word], slot: &Slot<'_>) -> Value {
-        let name = slot.key.name;
+        let name = slot.name;
         let possible = Kind::Choice(words).describe();
         match words.iter().find(|word| word.name == text) {
             Some(word) if word.supported => return Value::Word(word.name),
@@ -188,7 +190,9 @@ impl Walk<'_> {
 
     fn text(&mut self, span: Span, text: &str, form: Form, slot: &Slot<'_>) -> Value {
         form.read(text).unwrap_or_else(|fault| {
-            let message = format!("`{}` cannot be {}: {}", slot.key.name, quoted(text), fault.what);
+            // A field's value may be a secret that came from the environment.
+            let value = if form == Form::FieldValue { "this value".to_owned() } else { quoted(text) };
+            let message = format!("`{}` cannot be {value}: {}", slot.name, fault.what);
             self.report.error(span, message, fault.write);
             Value::Invalid
         })
@@ -215,7 +219,7 @@ impl Walk<'_> {
     fn list(&mut self, node: &Node, nodes: &[Node], of: &'static Kind, min: usize, slot: &Slot<'_>) -> Value {
         if nodes.len() < min {
             let message = format!("`{}` must not be empty", slot.key.name);
-            self.report.error(node.span, message, example(slot));
+            self.report.error(node.span, message, remedy(&slot.key.kind, slot));
             return Value::Invalid;
         }
         let read = |node| Item { value: self.value(node, of, slot), span: node.span };
@@ -238,7 +242,8 @@ impl Walk<'_> {
                 );
             }
             let path = format!("{}.{}", slot.path, entry.key);
-            let below = Slot { key: slot.key, path: &path };
+            let name = format!("{}.{}", slot.key.name, shown(&entry.key));
+            let below = Slot { key: slot.key, path: &path, name: &name };
             let key = self.text(entry.key_span, &entry.key, form, slot);
             let mut value = self.value(&entry.node, of, &below);
             if let Value::Table(fields) = &mut value {
@@ -251,7 +256,7 @@ impl Walk<'_> {
 
     fn short(&mut self, node: &Node, section: &'static Section, name: &str, slot: &Slot<'_>) -> Value {
         let Some(key) = section.key(name) else { return self.mismatch(node, &slot.key.kind, slot) };
-        let value = self.value(node, &key.kind, &Slot { key, path: slot.path });
+        let value = self.value(node, &key.kind, &Slot { key, path: slot.path, name: key.name });
         let field = Field { name: key.name, key_span: node.span, item: Item { value, span: node.span } };
         let mut fields = Fields::empty(section, node.span);
         fields.written.push(field);
@@ -268,8 +273,26 @@ fn title(path: &str) -> String {
     }
 }
 
-fn example(slot: &Slot<'_>) -> String {
-    format!("write such as {} = {}", slot.key.name, slot.key.example())
+/// What to write for a key: its default or its example, and where these are empty, what would fill them.
+fn remedy(kind: &Kind, slot: &Slot<'_>) -> String {
+    let Slot { key, path, .. } = slot;
+    match (&key.kind, kind, key.example()) {
+        (_, Kind::Table(_) | Kind::Base(_), "{}" | "[]") => format!("write a section [{path}]"),
+        (_, Kind::Or(word, Kind::Table(_)), "{}") => format!("write \"{word}\" or a section [{path}]"),
+        (_, Kind::Map { of: Kind::Table(_), .. }, _) => format!("write sections [{path}.NAME]"),
+        (_, Kind::List { of: Kind::Table(_), .. }, "[]") => format!("write [[{path}]]"),
+        (Kind::List { of, .. }, _, "[]") => {
+            format!("write {} = [...], each of it {}", key.name, of.describe())
+        }
+        (_, _, example) => format!("write for example {} = {example}", key.name),
+    }
+}
+
+/// A key that an operator wrote, as a message can show it.
+fn shown(key: &str) -> String {
+    const SHOWN: usize = 60;
+    let start: String = key.chars().take(SHOWN).collect();
+    format!("{}{}", start.escape_debug(), if key.chars().nth(SHOWN).is_some() { "..." } else { "" })
 }
 
 fn holds(key: &Key, name: &str) -> bool {

@@ -40,7 +40,8 @@ impl HostPattern {
             return Err(HostError::Star);
         }
         if !wildcard && rest.starts_with('[') {
-            let address = rest.strip_prefix('[').and_then(|r| r.strip_suffix(']')).ok_or(HostError::Malformed)?;
+            let address =
+                rest.strip_prefix('[').and_then(|r| r.strip_suffix(']')).ok_or(HostError::Malformed)?;
             address.parse::<std::net::Ipv6Addr>().map_err(|_| HostError::Malformed)?;
             return Ok(Self::Exact(rest.into()));
         }

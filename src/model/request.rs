@@ -21,6 +21,8 @@ pub trait RequestView {
     fn path(&self) -> &[u8];
     /// The query as sent, without its question mark.
     fn query(&self) -> Option<&[u8]>;
+    /// The whole request target as sent, for the log.
+    fn target(&self) -> &[u8];
     /// The fields in order, as (name, value).
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
     /// The address of the client after trust has been applied.

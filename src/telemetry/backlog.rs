@@ -283,7 +283,7 @@ mod tests {
     /// A target whose every write waits for a permit and is then told to the test, or fails when it is told to.
     struct Gate {
         permits: mpsc::Receiver<io::Result<usize>>,
-        written: mpsc::Sender<Vec<u8>>,
+        written: mpsc::SyncSender<Vec<u8>>,
     }
 
     impl Write for Gate {
@@ -298,11 +298,14 @@ mod tests {
         }
     }
 
-    type Gated = (Backlog, mpsc::Sender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>);
+    /// More than any test here writes.
+    const WRITES_MAX: usize = 2 * BACKLOG_BYTES_MAX / 1024;
+
+    type Gated = (Backlog, mpsc::SyncSender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>);
 
     fn gated() -> io::Result<Gated> {
-        let (permit, permits) = mpsc::channel();
-        let (written, writes) = mpsc::channel();
+        let (permit, permits) = mpsc::sync_channel(WRITES_MAX);
+        let (written, writes) = mpsc::sync_channel(WRITES_MAX);
         let mut gate = Some(Gate { permits, written });
         let opener: Opener = Box::new(move || match gate.take() {
             Some(gate) => Ok(Box::new(gate)),

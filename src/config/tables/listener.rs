@@ -1,0 +1,121 @@
+//! The keys of `[listener.NAME]` and of the tables in it, as data.
+
+use super::super::form::Form;
+use super::super::key::{Given, Key, Kind, Section, Word};
+use super::{TIMEOUT, number, size};
+use Given::{Default, Optional, Required};
+
+pub(in super::super) static LISTENER: Section = Section::new(
+    "A listener: one or more bound addresses and a protocol.",
+    &[
+        Key::new(
+            "bind",
+            Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
+            Required(r#"["127.0.0.1:8080"]"#),
+            "Addresses; \"[::]:80\" binds IPv6 only.",
+        )
+        .own(),
+        Key::new(
+            "protocol",
+            Kind::Choice(&[Word::new("http"), Word::new("tcp"), Word::later("udp")]),
+            Default(r#""http""#),
+            "http goes on by routes, tcp to one pool.",
+        ),
+        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp listener.").own(),
+        Key::new(
+            "trusted_proxies",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields are believed.",
+        ),
+        Key::new(
+            "client_address",
+            Kind::Choice(&[
+                Word::new("x-forwarded-for"),
+                Word::new("forwarded"),
+                Word::new("cf-connecting-ip"),
+                Word::new("x-real-ip"),
+            ]),
+            Default(r#""x-forwarded-for""#),
+            "In which field a trusted peer names the client: also forwarded, cf-connecting-ip, x-real-ip.",
+        ),
+        Key::new(
+            "max_connections",
+            number(1, 10_000_000),
+            Default("20000"),
+            "Connections at once; at the ceiling accepting pauses. Also bounded by the descriptor limit.",
+        ),
+        Key::new(
+            "max_connections_per_source",
+            number(0, 10_000_000),
+            Default("0"),
+            "Connections at once of one source address; 0 is no limit.",
+        ),
+        Key::new(
+            "allow",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks that may connect; empty is all.",
+        ),
+        Key::new(
+            "deny",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks that may not connect.",
+        ),
+        Key::new(
+            "freebind",
+            Kind::Bool,
+            Default("false"),
+            "Bind an address that is not (yet) here: a floating one.",
+        ),
+        Key::new("limits", Kind::Table(&LISTENER_LIMITS), Default("{}"), "Sizes of requests."),
+        Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), Default("{}"), "Times; none is infinite."),
+        Key::later("accept_proxy_protocol"),
+        Key::later("h2c"),
+        Key::later("tls"),
+        Key::later("when_empty"),
+    ],
+);
+
+static LISTENER_LIMITS: Section = Section::new(
+    "Sizes of requests.",
+    &[
+        Key::new("head", size(1 << 10, 1 << 20), Default(r#""64KiB""#), "A whole request head (431)."),
+        Key::new(
+            "fields",
+            number(1, 10_000),
+            Default("128"),
+            "Fields of a request head or trailer section (431).",
+        ),
+        Key::new(
+            "target",
+            size(64, 1 << 20),
+            Default(r#""8KiB""#),
+            "A request target (414); no more than head.",
+        ),
+    ],
+);
+
+static LISTENER_TIMEOUTS: Section = Section::new(
+    "Times of connections from clients.",
+    &[
+        Key::new(
+            "request_header",
+            TIMEOUT,
+            Default(r#""10s""#),
+            "A whole request head, from its first byte.",
+        ),
+        Key::new("keep_alive", TIMEOUT, Default(r#""60s""#), "Idle between requests."),
+        Key::new("client_idle", TIMEOUT, Default(r#""60s""#), "No progress while a body moves."),
+        Key::new(
+            "tcp_keepalive",
+            TIMEOUT,
+            Default(r#""30s""#),
+            "First keepalive probe of an idle connection.",
+        ),
+        Key::new("tcp_user_timeout", TIMEOUT, Default(r#""60s""#), "Unacknowledged data to a client."),
+        Key::later("tls_handshake"),
+        Key::later("udp_idle"),
+    ],
+);

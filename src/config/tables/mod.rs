@@ -1,0 +1,184 @@
+//! The tables of keys: every section and key of a configuration, its type, range, default and meaning, as
+//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each.
+//!
+//! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
+//! ones.
+
+mod listener;
+mod pool;
+mod route;
+
+use std::time::Duration;
+
+use super::form::Form;
+use super::key::{Given, Key, Kind, Section, Word};
+use Given::{Default, Optional, Required};
+use listener::LISTENER;
+pub(super) use pool::{POOL, RETRY};
+pub(super) use route::ROUTE;
+
+const MS: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A time-out: never zero, never infinite.
+const TIMEOUT: Kind = Kind::Duration { min: MS, max: LONGEST };
+/// A delay that may be nothing.
+const DELAY: Kind = Kind::Duration { min: Duration::ZERO, max: LONGEST };
+
+const fn number(min: i64, max: i64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+/// A whole configuration.
+pub(super) static ROOT: Section = Section::new(
+    "Durations are text with a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB), addresses \"ip:port\" or \
+     \"[v6]:port\", networks CIDR. \"${NAME}\" inside a text is the environment's value; \"$${\" is a plain \"${\".",
+    &[
+        Key::new(
+            "include",
+            Kind::List { of: &Kind::Text(Form::Some), min: 0 },
+            Optional(r#"["conf.d/*.toml"]"#),
+            "Files that are merged into this one, in sorted order, relative to it; before any table.",
+        ),
+        Key::new("process", Kind::Table(&PROCESS), Default("{}"), "The process itself."),
+        Key::new("admin", Kind::Table(&ADMIN), Default("{}"), "The admin API."),
+        Key::new("log", Kind::Table(&LOG), Default("{}"), "The log and the access log."),
+        Key::new("defaults", Kind::Table(&DEFAULTS), Default("{}"), "What listeners and pools start from."),
+        Key::new(
+            "listener",
+            Kind::Map { key: Form::Name, of: &Kind::Table(&LISTENER) },
+            Required(r#"{ web = { bind = ["127.0.0.1:8080"] } }"#),
+            "Listeners by name; at least one.",
+        ),
+        Key::new(
+            "route",
+            Kind::List { of: &Kind::Table(&ROUTE), min: 0 },
+            Default("[]"),
+            "Routes of http listeners.",
+        ),
+        Key::new(
+            "pool",
+            Kind::Map { key: Form::Name, of: &Kind::Table(&POOL) },
+            Default("{}"),
+            "Pools by name.",
+        ),
+        Key::later("health"),
+        Key::later("check"),
+        Key::later("notify"),
+    ],
+);
+
+pub(super) static PROCESS: Section = Section::new(
+    "The process itself.",
+    &[
+        Key::new(
+            "workers",
+            Kind::Or("auto", &Kind::Integer { min: 1, max: 1024 }),
+            Default(r#""auto""#),
+            "Data-plane threads: \"auto\" is one per CPU, or a number.",
+        ),
+        Key::new(
+            "drain_delay",
+            DELAY,
+            Default(r#""0s""#),
+            "/readyz says no for so long before listeners stop accepting.",
+        ),
+        Key::new("drain_timeout", DELAY, Default(r#""30s""#), "What live work gets at shutdown."),
+        Key::later("zone"),
+        Key::later("upgrade_drain_timeout"),
+        Key::later("watch"),
+        Key::later("reload_guard"),
+        Key::later("warm_timeout"),
+        Key::later("state_dir"),
+        Key::later("resolvers"),
+    ],
+);
+
+pub(super) static ADMIN: Section = Section::new(
+    "The admin API.",
+    &[
+        Key::new(
+            "bind",
+            Kind::Text(Form::AdminBind),
+            Default(r#""127.0.0.1:9900""#),
+            "A loopback address, or \"unix:/path\" (mode 0600).",
+        ),
+        Key::new(
+            "allowed_hosts",
+            Kind::List { of: &Kind::Text(Form::ExactHost), min: 0 },
+            Default("[]"),
+            "Host values accepted beside the loopback names, as in [\"lb1.internal\"]; others are refused (421).",
+        ),
+        Key::later("token_file"),
+        Key::later("read_token_file"),
+    ],
+);
+
+pub(super) static LOG: Section = Section::new(
+    "The log and the access log.",
+    &[
+        Key::new(
+            "level",
+            Kind::Choice(&[
+                Word::new("error"),
+                Word::new("warn"),
+                Word::new("info"),
+                Word::new("debug"),
+                Word::new("trace"),
+            ]),
+            Default(r#""info""#),
+            "The least level that is written.",
+        ),
+        Key::new(
+            "format",
+            Kind::Choice(&[Word::new("text"), Word::new("json")]),
+            Default(r#""text""#),
+            "Of the log and of the access log.",
+        ),
+        Key::new(
+            "access",
+            Kind::Text(Form::AccessLog),
+            Default(r#""stdout""#),
+            "Where access-log records go: off, stdout, stderr, or a path (reopened on SIGUSR1).",
+        ),
+    ],
+);
+
+pub(super) static DEFAULTS: Section = Section::new(
+    "What listeners and pools start from: any of their keys but those that each must have for itself.",
+    &[
+        Key::new("listener", Kind::Base(&LISTENER), Default("{}"), "What every listener starts from."),
+        Key::new("pool", Kind::Base(&POOL), Default("{}"), "What every pool starts from."),
+    ],
+);
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::read_text;
+    use super::*;
+
+    fn check(section: &'static Section, path: &str) {
+        for key in section.supported() {
+            let path = format!("{path}.{}", key.name);
+            assert!(read_text(key.example(), key).is_some(), "{path} cannot be {}", key.example());
+            assert!(key.doc.ends_with('.'), "{path} has no sentence about it");
+            assert_eq!(
+                section.keys.iter().filter(|other| other.name == key.name).count(),
+                1,
+                "{path} is there twice"
+            );
+            if let Some(below) = key.kind.section() {
+                check(below, &path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_and_example_is_valid() {
+        check(&ROOT, "");
+    }
+}

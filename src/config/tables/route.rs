@@ -1,0 +1,243 @@
+//! The keys of `[[route]]` and of the tables in it, as data.
+
+use super::super::form::Form;
+use super::super::key::{Given, Key, Kind, Section, Word};
+use super::pool::RETRY;
+use super::{TIMEOUT, number};
+use Given::{Default, Optional, Required};
+
+pub(in super::super) static ROUTE: Section = Section::new(
+    "A route: conditions, all of which must hold, and one of pool, split, redirect and respond. Order: priority; \
+     host exact, then wildcard (longer first), then none; path exact, then longest prefix, then regex; more \
+     conditions; then the order of the file.",
+    &[
+        Key::new(
+            "name",
+            Kind::Text(Form::Name),
+            Optional(r#""api""#),
+            "Its name; \"route-N\" where none is given.",
+        ),
+        Key::new("priority", number(-1_000_000, 1_000_000), Default("0"), "Higher is asked first."),
+        Key::new(
+            "listeners",
+            Kind::List { of: &Kind::Text(Form::Name), min: 1 },
+            Optional(r#"["web"]"#),
+            "Listeners that it serves; by default every http listener.",
+        ),
+        Key::new(
+            "host",
+            Kind::OneOrList(&Kind::Text(Form::Host)),
+            Optional(r#"["example.com", "*.example.com"]"#),
+            "A host or a list of hosts, without ports.",
+        ),
+        Key::new("path", Kind::Text(Form::Path), Optional(r#""/exact""#), "The whole path."),
+        Key::new(
+            "path_prefix",
+            Kind::Text(Form::Path),
+            Optional(r#""/v1""#),
+            "The start of the path, element by element: /v1 and /v1/a but not /v1a.",
+        ),
+        Key::new(
+            "path_regex",
+            Kind::Text(Form::Regex),
+            Optional(r#""^/u/[0-9]+$""#),
+            "A regular expression, unanchored unless it anchors itself.",
+        ),
+        Key::new(
+            "methods",
+            Kind::List { of: &Kind::Text(Form::Method), min: 1 },
+            Optional(r#"["GET", "HEAD"]"#),
+            "Methods.",
+        ),
+        Key::new(
+            "headers",
+            Kind::Map { key: Form::Field, of: &Kind::Pattern },
+            Optional(r#"{ x-canary = "1", user-agent = { regex = "^curl/" } }"#),
+            "Fields, each with the text or the regular expression that one of its values must be.",
+        ),
+        Key::new(
+            "query",
+            Kind::Map { key: Form::Some, of: &Kind::Pattern },
+            Optional(r#"{ version = "2" }"#),
+            "Query parameters, likewise; compared as they are sent, undecoded.",
+        ),
+        Key::new(
+            "cookies",
+            Kind::Map { key: Form::Field, of: &Kind::Pattern },
+            Optional(r#"{ beta = "yes" }"#),
+            "Cookies, likewise.",
+        ),
+        Key::new(
+            "source",
+            Kind::List { of: &Kind::Text(Form::Network), min: 1 },
+            Optional(r#"["10.0.0.0/8"]"#),
+            "Networks of the client.",
+        ),
+        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "Sends it to this pool."),
+        Key::new(
+            "split",
+            Kind::List { of: &Kind::Table(&SPLIT), min: 1 },
+            Optional(r#"[{ pool = "stable", weight = 95 }, { pool = "canary", weight = 5 }]"#),
+            "Or: sends it to one of several pools, by weight.",
+        ),
+        Key::new(
+            "split_by",
+            Kind::Choice(&[Word::new("random"), Word::new("source"), Word::later("sticky")]),
+            Optional(r#""random""#),
+            "What decides in a split: random (the default), or source (a client stays with its pool).",
+        ),
+        Key::new(
+            "redirect",
+            Kind::Table(&REDIRECT),
+            Optional(r#"{ to = "https://{host}{uri}", status = 308 }"#),
+            "Or: answers with a redirect.",
+        ),
+        Key::new(
+            "respond",
+            Kind::Table(&RESPOND),
+            Optional(r#"{ status = 503, body = "back soon" }"#),
+            "Or: answers by itself.",
+        ),
+        Key::new(
+            "request_headers",
+            Kind::Table(&REQUEST_HEADERS),
+            Optional(r#"{ remove = ["x-debug"], set = { x-tier = "web" }, add = {} }"#),
+            "Edits to the request head on its way to the endpoint.",
+        ),
+        Key::new(
+            "response_headers",
+            Kind::Table(&RESPONSE_HEADERS),
+            Optional(r#"{ remove = ["server"], set = {}, add = {} }"#),
+            "Edits to the response head on its way to the client.",
+        ),
+        Key::new(
+            "rewrite",
+            Kind::Table(&REWRITE),
+            Optional(r#"{ path_prefix = "/" }"#),
+            "Rewriting of the path on its way to the endpoint.",
+        ),
+        Key::new(
+            "timeouts",
+            Kind::Table(&ROUTE_TIMEOUTS),
+            Optional(r#"{ response_header = "60s" }"#),
+            "Times that override the pool's.",
+        ),
+        Key::new(
+            "retry",
+            Kind::Or("off", &Kind::Table(&RETRY)),
+            Optional(r#"{ attempts = 2 }"#),
+            "Retry rules that override the pool's, key by key (in a split, those of [defaults.pool]); or \"off\".",
+        ),
+        Key::later("sni"),
+        Key::later("rate_limit"),
+        Key::later("health"),
+    ],
+);
+
+static SPLIT: Section = Section::new(
+    "A part of a split.",
+    &[
+        Key::new("pool", Kind::Text(Form::Name), Required(r#""stable""#), "The pool."),
+        Key::new("weight", number(0, 1000), Default("1"), "Its share, relative to the others; 0 takes none."),
+    ],
+);
+
+static REDIRECT: Section = Section::new(
+    "A redirect.",
+    &[
+        Key::new(
+            "to",
+            Kind::Text(Form::Location),
+            Required(r#""https://{host}{uri}""#),
+            "Where to; {path} has no query, {query} no question mark, {uri} is both.",
+        ),
+        Key::new("status", Kind::OneOf(&[301, 302, 303, 307, 308]), Default("308"), "The status."),
+    ],
+);
+
+static RESPOND: Section = Section::new(
+    "A fixed answer.",
+    &[
+        Key::new("status", number(200, 599), Required("503"), "The status."),
+        Key::new("body", Kind::Text(Form::Any), Default(r#""""#), "The body, as plain text."),
+    ],
+);
+
+static REQUEST_HEADERS: Section = Section::new(
+    "Edits to a request head: first remove, then set, then add.",
+    &[
+        edit_remove(),
+        Key::new(
+            "set",
+            Kind::Map { key: Form::SetField, of: &Kind::Text(Form::FieldValue) },
+            Default("{}"),
+            "Fields that replace all of their name.",
+        ),
+        edit_add(),
+    ],
+);
+
+static RESPONSE_HEADERS: Section = Section::new(
+    "Edits to a response head: first remove, then set, then add.",
+    &[
+        edit_remove(),
+        Key::new(
+            "set",
+            Kind::Map { key: Form::EditedField, of: &Kind::Text(Form::FieldValue) },
+            Default("{}"),
+            "Fields that replace all of their name.",
+        ),
+        edit_add(),
+    ],
+);
+
+const fn edit_remove() -> Key {
+    Key::new(
+        "remove",
+        Kind::List { of: &Kind::Text(Form::EditedField), min: 0 },
+        Default("[]"),
+        "Fields taken away.",
+    )
+}
+
+const fn edit_add() -> Key {
+    Key::new(
+        "add",
+        Kind::Map { key: Form::EditedField, of: &Kind::Text(Form::FieldValue) },
+        Default("{}"),
+        "Fields put beside those that are there.",
+    )
+}
+
+static REWRITE: Section = Section::new(
+    "One of the two.",
+    &[
+        Key::new(
+            "path_prefix",
+            Kind::Text(Form::Path),
+            Optional(r#""/""#),
+            "Takes the place of the route's matched path_prefix.",
+        ),
+        Key::new(
+            "path",
+            Kind::Text(Form::Path),
+            Optional(r#""/index.html""#),
+            "Takes the place of the whole path.",
+        ),
+    ],
+);
+
+static ROUTE_TIMEOUTS: Section = Section::new(
+    "Times of a route; what is not written is the pool's.",
+    &[
+        Key::new("connect", TIMEOUT, Optional(r#""2s""#), "Connecting."),
+        Key::new("response_header", TIMEOUT, Optional(r#""60s""#), "To the response head."),
+        Key::new("idle", TIMEOUT, Optional(r#""5m""#), "No progress while a body moves."),
+        Key::new(
+            "tunnel",
+            TIMEOUT,
+            Optional(r#""1h""#),
+            "Upgraded connections without a byte in either direction.",
+        ),
+    ],
+);

@@ -1,0 +1,244 @@
+//! What the process says of itself: live state read into [`Status`] and into metrics.
+
+use std::sync::atomic::Ordering;
+
+use super::Handle;
+use super::status::{EndpointStatus, ListenerStatus, PoolStatus, Readiness, Status, WorkerStatus};
+use crate::runtime::counters::{Counter, LATENCY_BOUNDS, WorkerId};
+use crate::runtime::endpoint::{Endpoint, EndpointCounters};
+use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
+use crate::runtime::pool::Pool;
+use crate::telemetry::metrics::{self as m, Metric, Sink};
+use crate::telemetry::process;
+
+/// Words for the classes of a status, in the order of their counters.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl Handle {
+    /// Everything about the process at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = &self.0;
+        let snapshot = inner.store.load();
+        let fleet = &inner.fleet;
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            generation: snapshot.generation,
+            config_hash: snapshot.hash,
+            started: inner.started,
+            draining: inner.draining.load(Ordering::Relaxed),
+            workers: (0..fleet.workers())
+                .map(|worker| WorkerStatus {
+                    connections: fleet.connections(WorkerId(worker)) as u64,
+                    handovers: fleet.counters.of(WorkerId(worker)).handovers.get(),
+                })
+                .collect(),
+            listeners: snapshot.listeners.iter().map(listener_status).collect(),
+            pools: snapshot.pools.iter().map(pool_status).collect(),
+        }
+    }
+
+    /// Whether this node can proxy. Pools do not count yet: what makes one required comes with its health.
+    #[must_use]
+    pub fn readiness(&self, _local_only: bool) -> Readiness {
+        let mut reasons = Vec::new();
+        if self.0.draining.load(Ordering::Relaxed) {
+            reasons.push("draining".to_owned());
+        }
+        if !self.is_live() {
+            reasons.push("a worker does not turn".to_owned());
+        }
+        if self.0.ended.borrow().is_some() {
+            reasons.push("stopped".to_owned());
+        }
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    /// Tells `sink` every metric.
+    pub fn collect(&self, sink: &mut dyn Sink) {
+        let inner = &self.0;
+        let snapshot = inner.store.load();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+        let mut gauge = |metric: &'static Metric, labels: &[(&str, &str)], value: u64| {
+            sink.gauge(metric, labels, value as f64);
+        };
+        gauge(&m::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        gauge(&m::CONFIG_INFO, &[("hash", &format!("{:016x}", snapshot.hash))], 1);
+        gauge(&m::CONFIG_GENERATION, &[], snapshot.generation);
+        gauge(&m::DRAINING, &[], u64::from(inner.draining.load(Ordering::Relaxed)));
+        for worker in 0..inner.fleet.workers() {
+            let labels = worker.to_string();
+            gauge(
+                &m::WORKER_CONNECTIONS,
+                &[("worker", &labels)],
+                inner.fleet.connections(WorkerId(worker)) as u64,
+            );
+        }
+        for worker in 0..inner.fleet.workers() {
+            let handovers = inner.fleet.counters.of(WorkerId(worker)).handovers.get();
+            sink.counter(&m::WORKER_HANDOVERS, &[("worker", &worker.to_string())], handovers);
+        }
+        sink.counter(&m::RELOADS, &[("result", "ok")], inner.reloads.ok.load(Ordering::Relaxed));
+        sink.counter(&m::RELOADS, &[("result", "failed")], inner.reloads.failed.load(Ordering::Relaxed));
+        sink.counter(&m::EVENTS_DROPPED, &[], inner.events.dropped());
+        sink.counter(&m::ACCESS_LOG_DROPPED, &[], inner.access_log.dropped());
+        sink.counter(&m::ACCESS_LOG_ERRORS, &[], inner.access_log.errors());
+        for listener in &snapshot.listeners {
+            collect_listener(sink, listener);
+        }
+        let panics = snapshot.listeners.iter().map(|l| l.live.counters.sum(|c| &c.panics)).sum();
+        sink.counter(&m::PANICS, &[], panics);
+        for pool in &snapshot.pools {
+            collect_pool(sink, pool);
+        }
+        collect_limits(sink, &snapshot.listeners, &snapshot.pools);
+        process::collect(sink);
+    }
+}
+
+fn listener_status(listener: &Listener) -> ListenerStatus {
+    ListenerStatus {
+        name: listener.name.clone(),
+        protocol: match listener.protocol {
+            Protocol::Http { .. } => "http",
+            Protocol::Tcp { .. } => "tcp",
+        },
+        addresses: listener.bind.clone(),
+        connections: listener.live.connections() as u64,
+        max_connections: listener.max_connections as u64,
+        accepted: listener.live.counters.sum(|c| &c.accepted),
+    }
+}
+
+fn pool_status(pool: &Pool) -> PoolStatus {
+    let counters = &pool.live.counters;
+    let answered: u64 = (0..CLASSES.len()).map(|class| counters.sum(|c| &c.statuses[class])).sum();
+    PoolStatus {
+        name: pool.name.clone(),
+        queue: u64::from(pool.live.queue.len()),
+        requests: answered + counters.sum(|c| &c.unanswered),
+        retries: counters.sum(|c| &c.retries),
+        endpoints: pool.endpoints.iter().map(endpoint_status).collect(),
+    }
+}
+
+fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
+    let counters = &endpoint.live.counters;
+    let failures: [fn(&EndpointCounters) -> &Counter; 4] =
+        [|c| &c.failed_connect, |c| &c.failed_reset, |c| &c.failed_timeout, |c| &c.failed_answer];
+    EndpointStatus {
+        name: endpoint.name.clone(),
+        address: endpoint.address,
+        weight: endpoint.weight,
+        tier: endpoint.tier,
+        usable: endpoint.weight > 0,
+        in_flight: u64::from(endpoint.live.in_flight()),
+        idle_connections: counters.sum(|c| &c.idle),
+        requests: counters.sum(|c| &c.attempts),
+        failures: failures.into_iter().map(|failure| counters.sum(failure)).sum(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
+    let name = listener.name.as_str();
+    let labels = [("listener", name)];
+    let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
+    sink.gauge(&m::LISTENER_CONNECTIONS, &labels, listener.live.connections() as f64);
+    sink.counter(&m::LISTENER_ACCEPTED, &labels, sum(|c| &c.accepted));
+    sink.counter(
+        &m::LISTENER_REFUSED,
+        &[("listener", name), ("reason", "denied")],
+        sum(|c| &c.refused_address),
+    );
+    sink.counter(
+        &m::LISTENER_REFUSED,
+        &[("listener", name), ("reason", "per_source")],
+        sum(|c| &c.refused_source),
+    );
+    sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
+    sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
+    sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
+    sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
+    let name = pool.name.as_str();
+    let counters = &pool.live.counters;
+    for (index, class) in CLASSES.into_iter().enumerate() {
+        sink.counter(
+            &m::POOL_REQUESTS,
+            &[("pool", name), ("class", class)],
+            counters.sum(|c| &c.statuses[index]),
+        );
+    }
+    sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", "none")], counters.sum(|c| &c.unanswered));
+    let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
+    sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
+    sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
+    sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
+    sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
+    sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
+    sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], f64::from(pool.live.queue.len()));
+    let usable = pool.endpoints.iter().filter(|e| e.weight > 0).count();
+    sink.gauge(&m::POOL_USABLE, &[("pool", name)], usable as f64);
+    for endpoint in &pool.endpoints {
+        collect_endpoint(sink, name, endpoint);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
+    let name = endpoint.name.as_str();
+    let labels = [("pool", pool), ("endpoint", name)];
+    let sum = |counter: fn(&EndpointCounters) -> &Counter| endpoint.live.counters.sum(counter);
+    sink.gauge(&m::ENDPOINT_USABLE, &labels, f64::from(u8::from(endpoint.weight > 0)));
+    sink.gauge(&m::ENDPOINT_WEIGHT, &labels, f64::from(endpoint.weight));
+    sink.gauge(&m::ENDPOINT_IN_FLIGHT, &labels, f64::from(endpoint.live.in_flight()));
+    sink.gauge(&m::ENDPOINT_IDLE, &labels, sum(|c| &c.idle) as f64);
+    sink.counter(&m::ENDPOINT_REQUESTS, &labels, sum(|c| &c.attempts));
+    sink.counter(&m::ENDPOINT_CONNECTS, &labels, sum(|c| &c.connects));
+    sink.counter(&m::ENDPOINT_REUSED, &labels, sum(|c| &c.reused));
+    sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
+    sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
+    sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
+    let failures: [(&str, fn(&EndpointCounters) -> &Counter); 4] = [
+        ("connect", |c| &c.failed_connect),
+        ("reset", |c| &c.failed_reset),
+        ("timeout", |c| &c.failed_timeout),
+        ("answer", |c| &c.failed_answer),
+    ];
+    for (kind, counter) in failures {
+        let labels = [("pool", pool), ("endpoint", name), ("kind", kind)];
+        sink.counter(&m::ENDPOINT_FAILURES, &labels, sum(counter));
+    }
+}
+
+/// Every limit by its name, over all listeners and pools.
+fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
+    let by_listener: [(&str, fn(&ListenerCounters) -> &Counter); 8] = [
+        ("max_connections", |c| &c.paused),
+        ("max_connections_per_source", |c| &c.refused_source),
+        ("head", |c| &c.head_too_large),
+        ("target", |c| &c.target_too_long),
+        ("bad_request", |c| &c.bad_requests),
+        ("request_header", |c| &c.head_timeouts),
+        ("client_idle", |c| &c.client_idle_timeouts),
+        ("keep_alive", |c| &c.keep_alive_timeouts),
+    ];
+    for (limit, counter) in by_listener {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
+    }
+    let by_pool: [(&str, fn(&crate::runtime::pool::PoolCounters) -> &Counter); 4] = [
+        ("max_requests", |c| &c.queued),
+        ("queue", |c| &c.queue_full),
+        ("queue_timeout", |c| &c.queue_timeouts),
+        ("max_body", |c| &c.retry_body_exceeded),
+    ];
+    for (limit, counter) in by_pool {
+        let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
+    }
+}

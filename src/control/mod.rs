@@ -1,0 +1,200 @@
+//! Everything that can change the process: one supervisor task, and the [`Handle`] through which others ask it.
+//!
+//! Cold: it may wait and allocate. Workers are told by bounded channels; what they see comes back as events.
+
+mod collect;
+mod descriptors;
+pub mod status;
+mod supervisor;
+mod threads;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::config::process::{AccessLog as AccessTarget, LogFormat};
+use crate::proxy::worker::Fleet;
+use crate::runtime::compile::{Machine, compile};
+use crate::runtime::events::{self, EventSender};
+use crate::runtime::store::Store;
+use crate::telemetry::access_log::{AccessLog, Format};
+use crate::telemetry::backlog::Target;
+use supervisor::Command;
+
+/// Requests to control that may wait.
+const COMMANDS_MAX: usize = 16;
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error("listener \"{listener}\" cannot bind {address}: {error}")]
+    Bind {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("the access log cannot be opened: {0}")]
+    AccessLog(io::Error),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Listeners would change, which needs a restart for now.
+    #[error(
+        "listener \"{0}\" was added, removed, or changed its addresses or protocol: that needs a restart"
+    )]
+    Listeners(String),
+    /// The number of workers would change.
+    #[error("process.workers changes only by a restart")]
+    Workers,
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked, and so many connections were cut.
+    Stopped {
+        /// Connections that were still open at the deadline.
+        cut: usize,
+    },
+    /// A worker died; a supervisor should start the process again.
+    WorkerDied,
+}
+
+/// The running proxy. Clones are the same one; it runs until [`Handle::shutdown`].
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Store>,
+    fleet: Arc<Fleet>,
+    access_log: AccessLog,
+    events: EventSender,
+    commands: mpsc::Sender<Command>,
+    started: SystemTime,
+    workers: usize,
+    machine: Machine,
+    draining: AtomicBool,
+    /// Workers whose loops have not turned for a while.
+    stuck: AtomicU64,
+    reloads: Reloads,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+#[derive(Debug, Default)]
+struct Reloads {
+    ok: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Starts the proxy: binds every listener, starts the workers and the supervisor. Installs no signal handler, logger
+/// or metrics recorder of the process; what needs the process as a whole (descriptor limit) is raised, never lowered.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub fn start(config: &Config) -> Result<Handle, StartError> {
+    let workers = config
+        .process
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
+    let machine =
+        Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
+    let snapshot = compile(config, None, &machine);
+    let (fleet, handovers) = Fleet::new(workers);
+    let sockets = threads::bind_all(&snapshot, workers)?;
+    let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
+    let (event_sender, event_receiver) = events::queue();
+    let store = Arc::new(Store::new(snapshot));
+    let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+    let (ended_sender, ended) = watch::channel(None);
+    let inner = Arc::new(Inner {
+        store,
+        fleet,
+        access_log,
+        events: event_sender,
+        commands,
+        started: SystemTime::now(),
+        workers,
+        machine,
+        draining: AtomicBool::new(false),
+        stuck: AtomicU64::new(0),
+        reloads: Reloads::default(),
+        ended,
+    });
+    let crew = threads::start_workers(&inner, handovers, sockets)?;
+    supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
+        .map_err(StartError::Thread)?;
+    Ok(Handle(inner))
+}
+
+fn open_access_log(config: &Config) -> io::Result<AccessLog> {
+    let target = match &config.log.access {
+        AccessTarget::Off => None,
+        AccessTarget::Stdout => Some(Target::Stdout),
+        AccessTarget::Stderr => Some(Target::Stderr),
+        AccessTarget::File(path) => Some(Target::File(path.clone())),
+    };
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    AccessLog::start(target, format)
+}
+
+impl Handle {
+    /// Puts a new configuration in the place of the running one, atomically: requests in flight end with the one
+    /// they began with, live state of what stays is kept.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the running configuration then stays as it is.
+    pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let (answer, result) = oneshot::channel();
+        let command = Command::Reload { config: Box::new(config), answer };
+        self.0.commands.send(command).await.map_err(|_| ReloadError::Stopping)?;
+        result.await.unwrap_or(Err(ReloadError::Stopping))
+    }
+
+    /// Stops: drains first, unless `immediate`; asked again with `immediate`, a drain ends at once. Resolves when the
+    /// process has ended, with the number of connections that were cut.
+    pub async fn shutdown(&self, immediate: bool) -> Ended {
+        // A supervisor that is gone has ended already, which `ended` tells.
+        drop(self.0.commands.send(Command::Shutdown { immediate }).await);
+        self.ended().await
+    }
+
+    /// Resolves when the proxy has ended.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.0.ended.clone();
+        let seen = ended.wait_for(Option::is_some).await.map(|ended| *ended);
+        seen.ok().flatten().unwrap_or(Ended::WorkerDied)
+    }
+
+    /// Whether every worker's thread runs and its loop turns.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.0.stuck.load(Ordering::Relaxed) == 0
+    }
+
+    /// Opens log files again, as after a rotation.
+    pub fn reopen_logs(&self) {
+        self.0.access_log.reopen();
+    }
+}

@@ -1,0 +1,290 @@
+//! The one task that changes the process: commands, events of workers and the clock in one `select`.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::threads::Member;
+use super::{Ended, Inner, ReloadError};
+use crate::config::Config;
+use crate::config::process::Process;
+use crate::proxy::worker::Command as WorkerCommand;
+use crate::runtime::compile::compile;
+use crate::runtime::counters::WorkerId;
+use crate::runtime::events::Event;
+use crate::runtime::snapshot::Snapshot;
+
+/// How often workers are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A loop that has not turned for so long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// The same failure of the same endpoint is logged this often; counters tell the rest.
+const REPEAT_LOG: Duration = Duration::from_secs(5);
+
+/// How long the access log may take to write its last lines.
+const LOG_CLOSE: Duration = Duration::from_secs(2);
+
+/// What control is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Publish another configuration.
+    Reload { config: Box<Config>, answer: oneshot::Sender<Result<(), ReloadError>> },
+    /// Stop.
+    Shutdown { immediate: bool },
+}
+
+/// Where a shutdown stands.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Running,
+    /// Not ready any more, but still accepting until then.
+    Delaying(Instant),
+    /// Finishing what is in flight until then.
+    Draining(Instant),
+}
+
+struct Supervisor {
+    inner: Arc<Inner>,
+    crew: Vec<Member>,
+    phase: Phase,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+    turns: Vec<(u64, Instant)>,
+    logged: HashMap<String, Instant>,
+}
+
+/// Starts the supervisor on a thread of its own.
+pub(super) fn start(
+    inner: Arc<Inner>,
+    crew: Vec<Member>,
+    mut commands: mpsc::Receiver<Command>,
+    mut events: mpsc::Receiver<Event>,
+    ended: watch::Sender<Option<Ended>>,
+    process: &Process,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let (drain_delay, drain_timeout) = (process.drain_delay, process.drain_timeout);
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let now = Instant::now();
+            let turns = vec![(0, now); crew.len()];
+            let mut supervisor = Supervisor {
+                inner,
+                crew,
+                phase: Phase::Running,
+                drain_delay,
+                drain_timeout,
+                turns,
+                logged: HashMap::new(),
+            };
+            let end = supervisor.run(&mut commands, &mut events).await;
+            supervisor.stop_workers().await;
+            if !supervisor.inner.access_log.close(LOG_CLOSE) {
+                tracing::warn!("the access log did not take its last lines in time");
+            }
+            ended.send_replace(Some(end));
+        });
+    })?;
+    Ok(())
+}
+
+impl Supervisor {
+    async fn run(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        events: &mut mpsc::Receiver<Event>,
+    ) -> Ended {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = match self.phase {
+                Phase::Running => None,
+                Phase::Delaying(until) | Phase::Draining(until) => Some(until),
+            };
+            let ended = tokio::select! {
+                Some(command) = commands.recv() => self.obey(command).await,
+                Some(event) = events.recv() => {
+                    self.learn(event);
+                    None
+                }
+                _ = look.tick() => self.look(),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    self.deadline_passed().await
+                }
+            };
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Option<Ended> {
+        match command {
+            Command::Reload { config, answer } => {
+                let result = self.reload(&config).await;
+                let reloads = &self.inner.reloads;
+                let counter = if result.is_ok() { &reloads.ok } else { &reloads.failed };
+                counter.fetch_add(1, Ordering::Relaxed);
+                // Whoever asked may have left.
+                drop(answer.send(result));
+                None
+            }
+            Command::Shutdown { immediate: true } => Some(self.cut()),
+            Command::Shutdown { immediate: false } => {
+                if matches!(self.phase, Phase::Running) {
+                    self.inner.draining.store(true, Ordering::Relaxed);
+                    tracing::info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
+                    self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
+                }
+                None
+            }
+        }
+    }
+
+    async fn reload(&mut self, config: &Config) -> Result<(), ReloadError> {
+        if !matches!(self.phase, Phase::Running) {
+            return Err(ReloadError::Stopping);
+        }
+        if config.process.workers.is_some_and(|workers| workers != self.inner.workers) {
+            return Err(ReloadError::Workers);
+        }
+        let previous = self.inner.store.load();
+        let next = compile(config, Some(&previous), &self.inner.machine);
+        same_listeners(&previous, &next)?;
+        let gone = gone_slots(&previous, &next);
+        let generation = next.generation;
+        self.inner.store.publish(next);
+        self.drain_delay = config.process.drain_delay;
+        self.drain_timeout = config.process.drain_timeout;
+        if !gone.is_empty() {
+            self.tell(|| WorkerCommand::Purge(gone.clone())).await;
+        }
+        tracing::info!(generation, "a new configuration is published");
+        Ok(())
+    }
+
+    async fn tell(&self, command: impl Fn() -> WorkerCommand) {
+        for member in &self.crew {
+            // A worker that is gone needs no telling; `look` notices it.
+            drop(member.commands.send(command()).await);
+        }
+    }
+
+    async fn deadline_passed(&mut self) -> Option<Ended> {
+        match self.phase {
+            Phase::Running => None,
+            Phase::Delaying(_) => {
+                self.tell(|| WorkerCommand::Drain).await;
+                self.phase = Phase::Draining(Instant::now() + self.drain_timeout);
+                None
+            }
+            Phase::Draining(_) => Some(self.cut()),
+        }
+    }
+
+    /// What is still open is cut now.
+    fn cut(&self) -> Ended {
+        let cut = self.connections();
+        if cut > 0 {
+            tracing::warn!(connections = cut, "connections were cut");
+        }
+        Ended::Stopped { cut }
+    }
+
+    fn connections(&self) -> usize {
+        (0..self.crew.len()).map(|w| self.inner.fleet.connections(WorkerId(w))).sum()
+    }
+
+    fn look(&mut self) -> Option<Ended> {
+        if matches!(self.phase, Phase::Draining(_)) && self.connections() == 0 {
+            return Some(Ended::Stopped { cut: 0 });
+        }
+        let now = Instant::now();
+        let mut stuck = 0;
+        for (index, (turns, since)) in self.turns.iter_mut().enumerate() {
+            let worker = WorkerId(index);
+            let turned = self.inner.fleet.counters.of(worker).turns.get();
+            if turned != *turns {
+                *turns = turned;
+                *since = now;
+            }
+            if !self.inner.fleet.is_alive(worker) {
+                tracing::error!(worker = index, "a worker has died");
+                return Some(Ended::WorkerDied);
+            }
+            if now.saturating_duration_since(*since) > STUCK {
+                stuck += 1;
+            }
+        }
+        self.inner.stuck.store(stuck, Ordering::Relaxed);
+        None
+    }
+
+    fn learn(&mut self, event: Event) {
+        match event {
+            Event::EndpointFailed { pool, endpoint, failure, evidence } => {
+                if self.is_news(format!("{pool}/{endpoint} {failure:?}")) {
+                    tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
+                }
+            }
+            Event::ConnectionPanicked { message } => {
+                tracing::error!(message, "a connection ended by a panic");
+            }
+        }
+    }
+
+    /// Whether this has not been logged a moment ago.
+    fn is_news(&mut self, what: String) -> bool {
+        let now = Instant::now();
+        self.logged.retain(|_, at| now.saturating_duration_since(*at) < REPEAT_LOG);
+        if self.logged.contains_key(&what) {
+            return false;
+        }
+        self.logged.insert(what, now);
+        true
+    }
+
+    async fn stop_workers(&mut self) {
+        self.tell(|| WorkerCommand::Stop).await;
+        for member in self.crew.drain(..) {
+            if member.thread.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+    }
+}
+
+/// Listeners are bound when the process starts.
+fn same_listeners(previous: &Snapshot, next: &Snapshot) -> Result<(), ReloadError> {
+    let (before, after) = (&previous.listeners, &next.listeners);
+    for (index, listener) in after.iter().enumerate() {
+        let same = before.get(index).is_some_and(|b| {
+            b.name == listener.name
+                && b.bind == listener.bind
+                && std::mem::discriminant(&b.protocol) == std::mem::discriminant(&listener.protocol)
+        });
+        if !same {
+            return Err(ReloadError::Listeners(listener.name.to_string()));
+        }
+    }
+    match before.get(after.len()) {
+        Some(removed) => Err(ReloadError::Listeners(removed.name.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Endpoints that the next snapshot does not have any more.
+fn gone_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
+    let slots = |snapshot: &Snapshot| -> Vec<u32> {
+        snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect()
+    };
+    let stay: std::collections::HashSet<u32> = slots(next).into_iter().collect();
+    slots(previous).into_iter().filter(|slot| !stay.contains(slot)).collect()
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with a request: who is to blame, whether a repeat is safe, and the word for the log.
+//!
+//! The status that a client gets for it is decided in `respond`, and only there.
+
+use std::io;
+
+use crate::policy::retry::Failure;
+use crate::telemetry::access_log::Termination;
+
+/// Who is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client sent something wrong, too slowly, or left.
+    Client,
+    /// The endpoint.
+    Endpoint,
+    /// This proxy, or how it is configured.
+    Us,
+}
+
+/// Why a request head (or what came instead of one) is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not HTTP, or not valid HTTP.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// An HTTP version that is not spoken here.
+    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    Version,
+    /// The request target is over its limit.
+    #[error("the request target is longer than this listener allows")]
+    TargetTooLong,
+    /// The head or a trailer section is over a limit.
+    #[error("the header section is larger than this listener allows")]
+    HeadTooLarge,
+    /// A transfer coding that is not understood.
+    #[error("only the transfer coding \"chunked\" is understood")]
+    Coding,
+    /// A method that this proxy does not pass on.
+    #[error("this method is not passed on")]
+    Method,
+    /// CONNECT, which a reverse proxy does not do.
+    #[error("this is no forward proxy")]
+    Connect,
+    /// An expectation other than `100-continue`.
+    #[error("only the expectation \"100-continue\" is understood")]
+    Expectation,
+}
+
+/// Why a request did not get its answer from an endpoint, or not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is refused.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The request head did not arrive in time.
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
+    /// The client's body stood still.
+    #[error("the request body did not arrive in time")]
+    ClientTimeout,
+    /// The client left.
+    #[error("the client left")]
+    ClientGone,
+    /// No route takes the request.
+    #[error("no route takes this request")]
+    NoRoute,
+    /// All endpoints have been tried or none can be used.
+    #[error("no endpoint can be used")]
+    NothingUsable,
+    /// The queue of the pool is full.
+    #[error("too many requests wait already")]
+    QueueFull,
+    /// Waited in the queue for too long.
+    #[error("no endpoint became free in time")]
+    QueueTimeout,
+    /// No connection could be made.
+    #[error("no connection could be made: {0}")]
+    Connect(io::Error),
+    /// The connection ended before a complete response head.
+    #[error("the endpoint closed the connection before it answered")]
+    Reset,
+    /// No response head in time.
+    #[error("the endpoint did not answer in time")]
+    Timeout,
+    /// The answer is no valid HTTP.
+    #[error("the endpoint's answer is not valid: {0}")]
+    Answer(&'static str),
+    /// The answer broke off after its head had gone to the client.
+    #[error("the endpoint's answer broke off")]
+    Truncated,
+    /// The answer stood still after its head had gone to the client.
+    #[error("the endpoint's answer stood still")]
+    Stalled,
+}
+
+impl Error {
+    /// Who is to blame.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
+            Self::NoRoute | Self::QueueFull | Self::QueueTimeout => Blame::Us,
+            Self::NothingUsable
+            | Self::Connect(_)
+            | Self::Reset
+            | Self::Timeout
+            | Self::Answer(_)
+            | Self::Truncated
+            | Self::Stalled => Blame::Endpoint,
+        }
+    }
+
+    /// What the endpoint did wrong in the policies' words; nothing when it did nothing wrong.
+    #[must_use]
+    pub const fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Connect(_) => Some(Failure::Connect),
+            Self::Reset | Self::Answer(_) => Some(Failure::Reset),
+            Self::Timeout => Some(Failure::Timeout),
+            _ => None,
+        }
+    }
+
+    /// The access log's word for it.
+    #[must_use]
+    pub const fn termination(&self) -> Termination {
+        match self {
+            Self::Refused(Refusal::TargetTooLong | Refusal::HeadTooLarge) => Termination::Limit,
+            Self::Refused(_) => Termination::Refused,
+            Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
+            Self::ClientGone => Termination::ClientAborted,
+            Self::NoRoute => Termination::NoRoute,
+            Self::NothingUsable => Termination::NothingUsable,
+            Self::QueueFull => Termination::QueueFull,
+            Self::QueueTimeout => Termination::QueueTimeout,
+            Self::Connect(_) => Termination::ConnectFailed,
+            Self::Reset | Self::Truncated => Termination::EndpointAborted,
+            Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
+            Self::Answer(_) => Termination::EndpointInvalid,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Who the client is, and what the endpoint is told of it: `X-Forwarded-*`, `X-Real-IP`, `Forwarded`, by trust.
+//!
+//! What an untrusted peer says is left out and replaced. Lists are walked from the right, past trusted proxies, to the
+//! first address that is not one; the leftmost, which anybody can write, is never used.
+
+use std::net::IpAddr;
+
+use super::http1::fields::Kind;
+use crate::runtime::listener::{ClientAddress, Listener};
+
+/// The client's address, given the other end of the connection and the request's fields.
+#[must_use]
+pub fn client_of<'a>(
+    listener: &Listener,
+    peer: IpAddr,
+    fields: impl DoubleEndedIterator<Item = (Kind, &'a [u8])>,
+) -> IpAddr {
+    let peer = peer.to_canonical();
+    if !listener.trusts(peer) {
+        return peer;
+    }
+    match listener.client_address {
+        ClientAddress::XForwardedFor => walk(listener, peer, Kind::XForwardedFor, fields, address_of),
+        ClientAddress::Forwarded => walk(listener, peer, Kind::Forwarded, fields, for_of),
+        ClientAddress::CfConnectingIp => single(peer, Kind::CfConnectingIp, fields),
+        ClientAddress::XRealIp => single(peer, Kind::XRealIp, fields),
+    }
+}
+
+fn walk<'a>(
+    listener: &Listener,
+    peer: IpAddr,
+    kind: Kind,
+    fields: impl DoubleEndedIterator<Item = (Kind, &'a [u8])>,
+    read: impl Fn(&[u8]) -> Option<IpAddr>,
+) -> IpAddr {
+    let mut client = peer;
+    for (_, value) in fields.rev().filter(|(k, _)| *k == kind) {
+        for element in value.rsplit(|&b| b == b',') {
+            // What is no address ends the walk: nothing to its left can be believed.
+            let Some(address) = read(element.trim_ascii()) else { return client };
+            client = address;
+            if !listener.trusts(client) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+fn single<'a>(peer: IpAddr, kind: Kind, mut fields: impl Iterator<Item = (Kind, &'a [u8])>) -> IpAddr {
+    fields.find(|(k, _)| *k == kind).and_then(|(_, value)| address_of(value)).unwrap_or(peer)
+}
+
+/// An address, with or without a port, with or without brackets.
+fn address_of(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let address = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0.parse().ok()?,
+        None => match text.parse::<IpAddr>() {
+            Ok(address) => address,
+            Err(_) => text.parse::<std::net::SocketAddrV4>().ok()?.ip().to_owned().into(),
+        },
+    };
+    Some(address.to_canonical())
+}
+
+/// The `for` parameter of one element of `Forwarded` (RFC 7239 section 4).
+fn for_of(element: &[u8]) -> Option<IpAddr> {
+    element.split(|&b| b == b';').find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let (name, value) = pair.split_at_checked(4)?;
+        if !name.eq_ignore_ascii_case(b"for=") {
+            return None;
+        }
+        let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+        address_of(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_in_every_form_that_proxies_write() {
+        for (text, want) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.1:4711", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]:4711", Some("2001:db8::1")),
+            ("::ffff:192.0.2.1", Some("192.0.2.1")),
+            ("unknown", None),
+            ("", None),
+        ] {
+            let want = want.map(|w| w.parse::<IpAddr>().expect("the test's own address"));
+            assert_eq!(address_of(text.as_bytes()), want, "{text}");
+        }
+        assert_eq!(for_of(b"by=_x;For=\"[2001:db8::1]:4711\""), address_of(b"2001:db8::1"));
+        assert_eq!(for_of(b"proto=https"), None);
+        assert_eq!(for_of(b"for=_hidden"), None);
+    }
+}

@@ -1,0 +1,264 @@
+//! Heads as they go on: the fields that came, less what is dropped, plus what is set, copied range by range.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use super::fields::{Field, Kind, list_elements};
+use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
+use crate::model::field::FieldEdits;
+use crate::model::method::Method;
+use crate::proxy::buffer::Buffer;
+
+/// Everything that changes in a request head on its way to the endpoint.
+#[derive(Debug)]
+pub struct RequestEdits<'a> {
+    /// Edits of the route.
+    pub route: &'a FieldEdits,
+    /// The path that takes the place of the request's own.
+    pub path: Option<&'a [u8]>,
+    /// The other end of the client's connection.
+    pub peer: IpAddr,
+    /// The client's address after trust has been applied.
+    pub source: IpAddr,
+    /// Whether what the peer says of the client is believed.
+    pub trusted: bool,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The value of `X-Request-Id`.
+    pub request_id: &'a [u8],
+}
+
+/// What changes in a response head on its way to the client.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseEdits<'a> {
+    /// Edits of the route.
+    pub route: &'a FieldEdits,
+    /// The client's version.
+    pub client: Version,
+    /// Whether the client's connection closes after this answer.
+    pub close: bool,
+    /// How the body goes on.
+    pub framing: Framing,
+}
+
+fn put_field(out: &mut Buffer, name: &[u8], value: &[u8]) {
+    out.put(name);
+    out.put(b": ");
+    out.put(value);
+    out.put(b"\r\n");
+}
+
+fn put_own(out: &mut Buffer, route: &FieldEdits, name: &'static [u8], value: &[u8]) {
+    if route.is_empty() || !route.drops(name) {
+        put_field(out, name, value);
+    }
+}
+
+fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
+    for (name, value) in edits.set.iter().chain(&edits.add) {
+        put_field(out, name.as_str().as_bytes(), value.as_str().as_bytes());
+    }
+}
+
+/// An address as text, without allocating.
+struct AddressText {
+    bytes: [u8; 48],
+    length: usize,
+}
+
+impl AddressText {
+    fn new(address: IpAddr) -> Self {
+        let mut bytes = [0u8; 48];
+        let mut rest = bytes.as_mut_slice();
+        let written = write!(rest, "{}", address.to_canonical());
+        debug_assert!(written.is_ok(), "an address has at most 39 characters");
+        let length = 48 - rest.len();
+        Self { bytes, length }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Writes a request head for an HTTP/1.1 endpoint.
+pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &RequestEdits<'_>) {
+    out.put(head.method_span.get(bytes));
+    out.put(b" ");
+    put_target(out, bytes, head, edits);
+    out.put(b" HTTP/1.1\r\n");
+    let route = edits.route;
+    put_own(out, route, b"Host", head.authority.get(bytes));
+    let plain = route.is_empty();
+    for field in &head.fields {
+        let (name, value) = (field.name.get(bytes), field.value.get(bytes));
+        if request_field_goes_on(field.kind, head, edits) && (plain || !route.drops(name)) {
+            put_field(out, name, value);
+        } else if field.kind == Kind::MaxForwards {
+            put_max_forwards(out, head.method, name, value);
+        }
+    }
+    if head.upgrade {
+        put_upgrade(out, bytes, &head.fields);
+    }
+    put_forwarded(out, bytes, head, edits);
+    put_own(out, route, b"X-Request-Id", edits.request_id);
+    put_edits(out, route);
+    out.put(b"\r\n");
+}
+
+fn put_target(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &RequestEdits<'_>) {
+    let path = edits.path.unwrap_or_else(|| head.path.get(bytes));
+    match (path, head.method) {
+        // An absolute target without a path (RFC 9112 section 3.2.4 for OPTIONS).
+        ([], Method::Options) if head.query.is_none() => out.put(b"*"),
+        ([], _) => out.put(b"/"),
+        (path, _) => out.put(path),
+    }
+    if let Some(query) = head.query {
+        out.put(b"?");
+        out.put(query.get(bytes));
+    }
+}
+
+fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_>) -> bool {
+    match kind {
+        Kind::Other | Kind::Accept | Kind::ContentLength | Kind::TransferEncoding => true,
+        Kind::Expect => head.expects_continue,
+        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
+            edits.trusted
+        }
+        _ => false,
+    }
+}
+
+/// Counts down for the two methods that it is for (RFC 9110 section 7.6.2); zero was answered before.
+fn put_max_forwards(out: &mut Buffer, method: Method, name: &[u8], value: &[u8]) {
+    let hops = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
+    match (method, hops) {
+        (Method::Options | Method::Trace, Some(hops)) => {
+            put_field(out, name, itoa::Buffer::new().format(hops.saturating_sub(1)).as_bytes());
+        }
+        _ => put_field(out, name, value),
+    }
+}
+
+fn put_upgrade(out: &mut Buffer, bytes: &[u8], fields: &[Field]) {
+    out.put(b"Connection: Upgrade\r\nUpgrade: ");
+    let protocols =
+        fields.iter().filter(|f| f.kind == Kind::Upgrade).flat_map(|f| list_elements(f.value.get(bytes)));
+    for (i, protocol) in protocols.filter(|p| !is_h2c(p)).enumerate() {
+        if i > 0 {
+            out.put(b", ");
+        }
+        out.put(protocol);
+    }
+    out.put(b"\r\n");
+}
+
+fn put_forwarded(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &RequestEdits<'_>) {
+    let route = edits.route;
+    let peer = AddressText::new(edits.peer);
+    let has = |kind: Kind| edits.trusted && head.fields.iter().any(|f| f.kind == kind);
+    if route.is_empty() || !route.drops(b"X-Forwarded-For") {
+        out.put(b"X-Forwarded-For: ");
+        if edits.trusted {
+            for field in head.fields.iter().filter(|f| f.kind == Kind::XForwardedFor && !f.value.is_empty()) {
+                out.put(field.value.get(bytes));
+                out.put(b", ");
+            }
+        }
+        out.put(peer.as_bytes());
+        out.put(b"\r\n");
+    }
+    if !has(Kind::XForwardedProto) {
+        put_own(out, route, b"X-Forwarded-Proto", edits.scheme.as_bytes());
+    }
+    if !has(Kind::XForwardedHost) && !head.authority.is_empty() {
+        put_own(out, route, b"X-Forwarded-Host", head.authority.get(bytes));
+    }
+    if edits.source == edits.peer {
+        put_own(out, route, b"X-Real-IP", peer.as_bytes());
+    } else {
+        put_own(out, route, b"X-Real-IP", AddressText::new(edits.source).as_bytes());
+    }
+}
+
+/// Writes a response head for an HTTP/1 client.
+pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: &ResponseEdits<'_>) {
+    put_status_line(out, head.status, head.reason.get(bytes));
+    let interim = head.status < 200;
+    let plain = edits.route.is_empty();
+    for field in &head.fields {
+        let goes_on = match field.kind {
+            Kind::HopByHop
+            | Kind::LookAlike
+            | Kind::Connection
+            | Kind::KeepAlive
+            | Kind::TransferEncoding => false,
+            // RFC 9110 section 8.6; beside chunked it would be a second framing.
+            Kind::ContentLength => {
+                !interim
+                    && head.status != 204
+                    && !matches!(edits.framing, Framing::Chunked | Framing::UntilClose)
+            }
+            // Of these two alone the client is to learn what the endpoint would switch to.
+            Kind::Upgrade => head.status == 101 || head.status == 426,
+            _ => true,
+        };
+        let name = field.name.get(bytes);
+        if goes_on && (plain || interim || !edits.route.drops(name)) {
+            put_field(out, name, field.value.get(bytes));
+        }
+    }
+    if edits.framing == Framing::Chunked {
+        out.put(b"Transfer-Encoding: chunked\r\n");
+    }
+    match (head.status, edits.close) {
+        (101, _) => out.put(b"Connection: Upgrade\r\n"),
+        (100..=199, _) => {}
+        (_, true) => out.put(b"Connection: close\r\n"),
+        (426, false) => out.put(b"Connection: Upgrade\r\n"),
+        (_, false) if edits.client == Version::Http10 => out.put(b"Connection: keep-alive\r\n"),
+        _ => {}
+    }
+    if !interim {
+        put_edits(out, edits.route);
+    }
+    out.put(b"\r\n");
+}
+
+fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
+    out.put(b"HTTP/1.1 ");
+    out.put(itoa::Buffer::new().format(status).as_bytes());
+    out.put(b" ");
+    out.put(reason);
+    out.put(b"\r\n");
+}
+
+/// Writes a whole answer of our own.
+pub fn put_own_response(
+    out: &mut Buffer,
+    own: &crate::proxy::respond::Own,
+    to_head: bool,
+    close: bool,
+    client: Version,
+) {
+    put_status_line(out, own.status, own.reason().as_bytes());
+    for (name, value) in &own.fields {
+        put_field(out, name.as_bytes(), value);
+    }
+    if own.status != 204 && own.status != 304 {
+        put_field(out, b"Content-Length", itoa::Buffer::new().format(own.body.len()).as_bytes());
+    }
+    match (close, client) {
+        (true, _) => out.put(b"Connection: close\r\n"),
+        (false, Version::Http10) => out.put(b"Connection: keep-alive\r\n"),
+        _ => {}
+    }
+    put_edits(out, &own.edits);
+    out.put(b"\r\n");
+    if !to_head && own.status != 204 && own.status != 304 {
+        out.put(own.body.as_bytes());
+    }
+}

@@ -1,0 +1,10 @@
+//! HTTP/1.0 and HTTP/1.1 on both sides: strict framing, heads parsed in place, bodies that pass without a copy.
+
+pub mod answer;
+pub mod chunked;
+pub mod encode;
+pub mod exchange;
+pub mod fields;
+pub mod head;
+pub mod serve;
+pub mod upload;

@@ -1,0 +1,388 @@
+//! One HTTP/1 connection of a client: wait without holding anything, read a head, handle the request, again.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::time::Instant;
+
+use super::encode;
+use super::exchange::{Exchange, Request, write_all};
+use super::fields::{Field, Kind};
+use super::head::{self, Limits, RequestHead, Scan, Scanner, Version};
+use super::upload::Upload;
+use crate::model::method::Method;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::connection::Client;
+use crate::proxy::error::{Error, Refusal};
+use crate::proxy::forwarded;
+use crate::proxy::request::{self, Context};
+use crate::proxy::respond::{Own, prefers_json};
+use crate::proxy::worker::Worker;
+use crate::runtime::listener::Listener;
+use crate::telemetry::access_log::{Phases, Record, Termination};
+
+/// How long, and how much, is read of what a client still sends after the last answer, so that the answer is not
+/// lost to a reset (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_MAX: usize = 1024 * 1024;
+
+/// What a request leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The connection may carry another request.
+    Next,
+    /// It closes; `linger` when the client may still be sending.
+    Close { linger: bool },
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: Rc<Worker>, client: Client) {
+    while wait(&worker, &client).await {
+        // Everything that a request needs lives in this box, and goes with it.
+        let after = Box::pin(busy(&worker, &client)).await;
+        if let After::Close { linger } = after {
+            if linger {
+                Box::pin(drain_input(&client)).await;
+            }
+            return;
+        }
+    }
+}
+
+/// Waits for the first byte of a request; false when the connection is to close instead.
+async fn wait(worker: &Worker, client: &Client) -> bool {
+    let keep_alive = {
+        let snapshot = worker.snapshot();
+        let Some(listener) = snapshot.listeners.get(client.listener) else { return false };
+        listener.timeouts.keep_alive
+    };
+    client.timer.set_after(keep_alive);
+    poll_fn(|cx| {
+        // Bytes before the drain: a request that has come is answered.
+        if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
+            return Poll::Ready(ready.is_ok());
+        }
+        if worker.is_draining() {
+            return Poll::Ready(false);
+        }
+        client.timer.poll_expired(cx).map(|_| {
+            count(worker, client, |c| &c.keep_alive_timeouts);
+            false
+        })
+    })
+    .await
+}
+
+fn count(
+    worker: &Worker,
+    client: &Client,
+    counter: impl Fn(&crate::runtime::listener::ListenerCounters) -> &crate::runtime::counters::Counter,
+) {
+    let snapshot = worker.snapshot();
+    if let Some(listener) = snapshot.listeners.get(client.listener) {
+        counter(listener.live.counters.of(worker.id)).one();
+    }
+}
+
+/// Handles requests until nothing of another one is there.
+async fn busy(worker: &Worker, client: &Client) -> After {
+    let mut input = Buffer::default();
+    let mut fields = Vec::with_capacity(24);
+    loop {
+        let after = one(worker, client, &mut input, &mut fields).await;
+        if after != After::Next {
+            return after;
+        }
+        if input.is_empty() {
+            return After::Next;
+        }
+    }
+}
+
+/// Handles one request.
+async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
+    let start = Instant::now();
+    let snapshot = worker.snapshot();
+    let Some(listener) = snapshot.listeners.get(client.listener) else {
+        return After::Close { linger: false };
+    };
+    let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
+    let read = match read_head(client, input, &limits, listener, start).await {
+        Ok(Some(length)) => {
+            fields.clear();
+            head::parse_request(&input.bytes()[..length], &limits, std::mem::take(fields))
+                .map_err(Error::Refused)
+        }
+        Ok(None) => return if input.is_empty() { After::Next } else { After::Close { linger: false } },
+        Err(error) => Err(error),
+    };
+    let head = match read {
+        Ok(head) if head.method != Method::Trace => head,
+        Ok(_) => {
+            return refuse(worker, client, listener, input, &Error::Refused(Refusal::Method), start).await;
+        }
+        Err(error) => return refuse(worker, client, listener, input, &error, start).await,
+    };
+    let head_time = start.elapsed();
+    let trusted = listener.trusts(client.peer.ip());
+    let (request, mut rest) = split(client, listener, input, head);
+    let id = request_id(worker, &request, trusted);
+    let mut upload = Upload::new(request.head.framing, listener.head_max, listener.fields_max);
+    // Before anything is done with the request: a body that is malformed from the start reaches nobody.
+    if let Err(refusal) = upload.stage(&mut rest) {
+        *input = request.bytes;
+        return refuse(worker, client, listener, input, &Error::Refused(refusal), start).await;
+    }
+    let version = if request.head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
+    let context = Context {
+        worker,
+        snapshot: &snapshot,
+        listener,
+        timer: &client.timer,
+        peer: client.peer,
+        trusted,
+        request_id: &id,
+        start,
+        head: head_time,
+        version,
+    };
+    #[cfg(debug_assertions)]
+    panic_if_asked(&request);
+    let close = !request.head.persistent || worker.is_draining();
+    let mut exchange = Exchange {
+        worker,
+        client,
+        listener,
+        request,
+        input: &mut rest,
+        upload,
+        close,
+        started: false,
+        sent: 0,
+    };
+    request::handle(&context, &mut exchange).await;
+    let done = exchange.upload.is_done();
+    let close = exchange.close || !exchange.started || !done;
+    *fields = std::mem::take(&mut exchange.request.head.fields);
+    *input = rest;
+    if close { After::Close { linger: !done } } else { After::Next }
+}
+
+/// Tests ask for a panic by a path of their own; no release has this.
+#[cfg(debug_assertions)]
+fn panic_if_asked(request: &Request) {
+    use crate::model::request::RequestView;
+    if let Ok(path) = std::env::var("PLIMSOLL_TEST_PANIC_PATH") {
+        assert!(request.path() != path.as_bytes(), "this panic was asked for by PLIMSOLL_TEST_PANIC_PATH");
+    }
+}
+
+/// Reads until a whole head is there: its length. Nothing when the connection ends instead.
+async fn read_head(
+    client: &Client,
+    input: &mut Buffer,
+    limits: &Limits,
+    listener: &Listener,
+    start: Instant,
+) -> Result<Option<usize>, Error> {
+    let mut scanner = Scanner::default();
+    let mut armed = false;
+    loop {
+        let empty = head::leading_empty_lines(input.bytes());
+        if empty > 0 {
+            input.consume(empty);
+            scanner = Scanner::default();
+        }
+        match scanner.scan(input.bytes()) {
+            Scan::Complete(length) if length > limits.head => return Err(Refusal::HeadTooLarge.into()),
+            Scan::Complete(length) => {
+                // Checked once more where it may have come in one piece.
+                check_start(input, limits)?;
+                return Ok(Some(length));
+            }
+            Scan::BareLf => return Err(Refusal::Malformed("a line does not end in CRLF").into()),
+            Scan::StartLine(length) => head::check_request_line(&input.bytes()[..length], limits)?,
+            Scan::Partial => {}
+        }
+        check_growth(input, limits)?;
+        if !input.make_room(limits.head) {
+            return Err(Refusal::HeadTooLarge.into());
+        }
+        match input.read_from(&client.stream) {
+            Ok(0) => return Ok(None),
+            Ok(_) => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Ok(None),
+        }
+        if input.is_empty() {
+            input.shrink();
+            return Ok(None);
+        }
+        if !armed {
+            client.timer.set(start + listener.timeouts.request_header);
+            armed = true;
+        }
+        match client.timer.within(client.stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ok(None),
+            Err(_) => return Err(Error::HeadTimeout),
+        }
+    }
+}
+
+fn check_start(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
+    let bytes = input.bytes();
+    let line = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |lf| lf + 1);
+    head::check_request_line(&bytes[..line], limits)
+}
+
+/// What can become no request, or too large a one, is refused before its end has come.
+fn check_growth(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
+    let bytes = input.bytes();
+    if !head::may_become_request(bytes) {
+        return Err(Refusal::Malformed("this is not HTTP"));
+    }
+    // Method and version around the target: a line that is longer can only hold too long a target.
+    if bytes.len() > limits.target + 64 && memchr::memchr(b'\n', bytes).is_none() {
+        return Err(Refusal::TargetTooLong);
+    }
+    Ok(())
+}
+
+/// Takes the head out of the input, with its bytes; what follows it stays.
+fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: RequestHead) -> (Request, Buffer) {
+    let mut rest = Buffer::default();
+    if input.len() > head.length {
+        rest.put(&input.bytes()[head.length..]);
+    }
+    let bytes = std::mem::take(input);
+    let own = bytes.bytes();
+    let fields = head.fields.iter().map(|f| (f.kind, f.value.get(own)));
+    let source = forwarded::client_of(listener, client.peer.ip(), fields);
+    (Request { head, bytes, source }, rest)
+}
+
+/// The client's own id where it is believed, else 128 random bits.
+fn request_id(worker: &Worker, request: &Request, trusted: bool) -> Vec<u8> {
+    const KEPT_MAX: usize = 128;
+    if trusted {
+        let own = request.bytes.bytes();
+        let given = request.head.fields.iter().find(|f| f.kind == Kind::XRequestId).map(|f| f.value.get(own));
+        if let Some(given) = given
+            && (1..=KEPT_MAX).contains(&given.len())
+        {
+            return given.to_vec();
+        }
+    }
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
+    (0..32).rev().map(|i| DIGITS[(bits >> (i * 4)) as usize & 15]).collect()
+}
+
+/// Answers what is no acceptable request, and closes.
+async fn refuse(
+    worker: &Worker,
+    client: &Client,
+    listener: &Listener,
+    input: &mut Buffer,
+    error: &Error,
+    start: Instant,
+) -> After {
+    let counters = listener.live.counters.of(worker.id);
+    match error {
+        Error::HeadTimeout => counters.head_timeouts.one(),
+        Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        _ => counters.bad_requests.one(),
+    }
+    let mut status = 0;
+    if let Some(own) = Own::of_error(error, accepts_json(input.bytes())) {
+        let mut out = Buffer::default();
+        encode::put_own_response(&mut out, &own, input.bytes().starts_with(b"HEAD "), true, Version::Http11);
+        if write_all(client, &mut out, listener.timeouts.client_idle).await.is_ok() {
+            status = own.status;
+        }
+    }
+    log_refused(worker, client, listener, input.bytes(), status, error.termination(), start);
+    After::Close { linger: true }
+}
+
+/// `Accept` of a head that could not be parsed, if there is one.
+fn accepts_json(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|&b| b == b'\n').skip(1).take(head::FIELDS_MAX);
+    lines
+        .find_map(|line| line.split_at_checked(7).filter(|(name, _)| name.eq_ignore_ascii_case(b"accept:")))
+        .is_some_and(|(_, value)| prefers_json(value.trim_ascii()))
+}
+
+fn log_refused(
+    worker: &Worker,
+    client: &Client,
+    listener: &Listener,
+    bytes: &[u8],
+    status: u16,
+    termination: Termination,
+    start: Instant,
+) {
+    let mut log = worker.access_log.borrow_mut();
+    if !log.is_on() {
+        return;
+    }
+    // What stands on the first line, as far as it can be told apart.
+    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+    let mut parts = line.splitn(3, |&b| b == b' ');
+    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let total = start.elapsed();
+    log.log(&Record {
+        at: std::time::SystemTime::now() - total,
+        client: client.peer,
+        peer: client.peer,
+        listener: listener.name.as_str(),
+        route: None,
+        pool: None,
+        endpoint: None,
+        attempts: 0,
+        protocol: "HTTP/1.1",
+        method: &method[..method.len().min(32)],
+        host: b"",
+        target: &target[..target.len().min(1024)],
+        status,
+        bytes_in: 0,
+        bytes_out: 0,
+        phases: Phases { head: total, total, ..Phases::default() },
+        termination,
+        request_id: b"",
+    });
+}
+
+/// Ends our direction and reads what the client still sends, for a while.
+async fn drain_input(client: &Client) {
+    if SockRef::from(&client.stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    client.timer.set_after(LINGER);
+    let mut left = LINGER_MAX;
+    let mut scratch = Buffer::default();
+    while left > 0 {
+        scratch.make_room(crate::proxy::buffer::BLOCK);
+        match scratch.read_from(&client.stream) {
+            Ok(0) => return,
+            Ok(n) => {
+                left = left.saturating_sub(n);
+                scratch.consume(n);
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+        scratch.shrink();
+        if !matches!(client.timer.within(client.stream.readable()).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}

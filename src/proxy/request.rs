@@ -1,0 +1,492 @@
+//! One request from its head to its log record: the list of phases, written once for every protocol.
+//!
+//! What a protocol supplies is a [`Downstream`]: a view of the head, a body to send on, and ways to answer.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::attempt::{Connection, Tries};
+use super::error::Error;
+use super::http1::encode::RequestEdits;
+use super::respond::{Own, prefers_json};
+use super::timer::Timer;
+use super::worker::Worker;
+use crate::model::field::FieldEdits;
+use crate::model::request::RequestView;
+use crate::policy::retry::{self, Facts, Failure, Next};
+use crate::route::path::strip_prefix;
+use crate::runtime::endpoint::Work;
+use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::pool::{Place, Pool, Timeouts};
+use crate::runtime::snapshot::{Action, Piece, Rewrite, Route, Snapshot};
+use crate::telemetry::access_log::{Phases, Record, Termination};
+
+/// A request in its client's protocol.
+pub trait Downstream {
+    /// The head.
+    type View: RequestView;
+    /// An answer whose head has come, and whose body is still on its way.
+    type Answer;
+
+    /// The head.
+    fn view(&self) -> &Self::View;
+    /// Whether an endpoint is to be asked at all; an answer of our own, if it is not.
+    fn answered_here(&self) -> Option<Own>;
+    /// Keeps the body for a repeat, up to so many bytes.
+    fn keep_body(&mut self, max: usize);
+    /// Whether all of the body that has been sent can be sent again.
+    fn body_is_replayable(&self) -> bool;
+    /// Resolves when the client has left.
+    fn gone(&mut self) -> impl Future<Output = ()>;
+    /// Sends the request and waits for the head of the answer.
+    fn exchange(
+        &mut self,
+        connection: &Connection<'_>,
+        edits: &RequestEdits<'_>,
+        timeouts: &Timeouts,
+    ) -> impl Future<Output = Result<Self::Answer, Failed>>;
+    /// The status of an answer.
+    fn status(answer: &Self::Answer) -> u16;
+    /// Sends the answer to the client and keeps the endpoint's connection if it can be used again.
+    fn deliver(
+        &mut self,
+        connection: Connection<'_>,
+        answer: Self::Answer,
+        edits: &FieldEdits,
+        timeouts: &Timeouts,
+    ) -> impl Future<Output = Result<(), Error>>;
+    /// Sends an answer of our own.
+    fn respond(&mut self, own: &Own) -> impl Future<Output = Result<(), Error>>;
+    /// Whether a byte of an answer has gone to the client.
+    fn response_started(&self) -> bool;
+    /// Bytes of the request body that went on, and of the response body that went to the client.
+    fn moved(&self) -> (u64, u64);
+}
+
+/// An exchange that did not come to a response head.
+#[derive(Debug)]
+pub struct Failed {
+    /// What happened.
+    pub error: Error,
+    /// Whether the endpoint's socket has taken any byte of the request.
+    pub bytes_sent: bool,
+    /// Whether any byte of an answer has come.
+    pub answer_bytes: bool,
+}
+
+/// What all phases of a request read.
+pub struct Context<'a> {
+    /// The worker.
+    pub worker: &'a Worker,
+    /// The snapshot with which the request began, and with which it ends.
+    pub snapshot: &'a Snapshot,
+    /// Its listener.
+    pub listener: &'a Listener,
+    /// The one deadline of its connection.
+    pub timer: &'a Timer,
+    /// The other end of the connection.
+    pub peer: std::net::SocketAddr,
+    /// Whether what the peer says of the client is believed.
+    pub trusted: bool,
+    /// The value of `X-Request-Id`.
+    pub request_id: &'a [u8],
+    /// When its first byte came.
+    pub start: Instant,
+    /// How long its head took to arrive.
+    pub head: Duration,
+    /// The client's version, for the log.
+    pub version: &'static str,
+}
+
+/// What is known of a request when it has ended.
+#[derive(Default)]
+struct Trace<'a> {
+    route: Option<&'a Route>,
+    pool: Option<&'a Pool>,
+    endpoint: Option<&'a str>,
+    attempts: u32,
+    queue: Duration,
+    connect: Duration,
+    response_header: Duration,
+    status: u16,
+}
+
+/// Handles one request.
+pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
+    let mut trace = Trace::default();
+    let outcome = serve(context, down, &mut trace).await;
+    let termination = match outcome {
+        Ok(termination) => termination,
+        Err(error) => {
+            answer_error(down, &error, &mut trace).await;
+            error.termination()
+        }
+    };
+    finish(context, down, &trace, termination);
+}
+
+/// Tells the client of an error, if anything can still be told.
+async fn answer_error<D: Downstream>(down: &mut D, error: &Error, trace: &mut Trace<'_>) {
+    if down.response_started() {
+        return;
+    }
+    let json = down.view().field("accept").is_some_and(prefers_json);
+    if let Some(own) = Own::of_error(error, json)
+        && down.respond(&own).await.is_ok()
+    {
+        trace.status = own.status;
+    }
+}
+
+async fn serve<'a, D: Downstream>(
+    context: &Context<'a>,
+    down: &mut D,
+    trace: &mut Trace<'a>,
+) -> Result<Termination, Error> {
+    if let Some(own) = down.answered_here() {
+        return respond(context, down, trace, &own).await;
+    }
+    let route = find_route(context, down.view())?;
+    trace.route = Some(route);
+    let pool = match &route.action {
+        Action::Respond { status, body } => {
+            return respond(context, down, trace, &Own::fixed(*status, body, &route.response_edits)).await;
+        }
+        Action::Redirect { to, status } => {
+            let own = Own::redirect(*status, location(to, down.view()), &route.response_edits);
+            return respond(context, down, trace, &own).await;
+        }
+        Action::Pool(pool) => *pool,
+        Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
+        Action::Split(split) => split.choose(context.worker.random()),
+    };
+    let pool = context.snapshot.pools.get(pool).ok_or(Error::NoRoute)?;
+    trace.pool = Some(pool);
+    forward(context, down, route, pool, trace).await.map(|()| Termination::Done)
+}
+
+async fn respond<D: Downstream>(
+    context: &Context<'_>,
+    down: &mut D,
+    trace: &mut Trace<'_>,
+    own: &Own,
+) -> Result<Termination, Error> {
+    context.listener.live.counters.of(context.worker.id).answered_here.one();
+    down.respond(own).await?;
+    trace.status = own.status;
+    Ok(Termination::Responded)
+}
+
+fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a Route, Error> {
+    let Protocol::Http { table, routes } = &context.listener.protocol else { return Err(Error::NoRoute) };
+    let found = table.find(view).and_then(|rule| context.snapshot.routes.get(*routes.get(rule)?));
+    found.ok_or_else(|| {
+        context.listener.live.counters.of(context.worker.id).no_route.one();
+        Error::NoRoute
+    })
+}
+
+/// The target of a redirect with its placeholders filled in.
+fn location<V: RequestView>(pieces: &[Piece], view: &V) -> Vec<u8> {
+    let mut to = Vec::with_capacity(128);
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => to.extend_from_slice(text.as_bytes()),
+            Piece::Host => to.extend_from_slice(view.authority()),
+            Piece::Path => to.extend_from_slice(view.path()),
+            Piece::Query => to.extend_from_slice(view.query().unwrap_or_default()),
+            Piece::Uri => {
+                to.extend_from_slice(view.path());
+                if let Some(query) = view.query() {
+                    to.push(b'?');
+                    to.extend_from_slice(query);
+                }
+            }
+        }
+    }
+    to
+}
+
+/// Spreads addresses evenly over all numbers, the same on every node (FNV-1a with a finalizer, so that neighbours
+/// part).
+fn spread(source: IpAddr) -> u64 {
+    let bytes = match source.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
+
+/// The path that goes on where the route rewrites it.
+fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
+    match rewrite? {
+        Rewrite::Path(with) => Some(with.as_bytes().to_vec()),
+        Rewrite::Prefix { matched, with } => {
+            let rest = strip_prefix(path, matched.as_bytes()).unwrap_or(Cow::Borrowed(path));
+            let with = with.trim_end_matches('/').as_bytes();
+            let mut path = Vec::with_capacity(with.len() + rest.len() + 1);
+            path.extend_from_slice(with);
+            if !rest.starts_with(b"/") && (!rest.is_empty() || with.is_empty()) {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&rest);
+            Some(path)
+        }
+    }
+}
+
+fn timeouts_of(pool: &Pool, route: &Route) -> Timeouts {
+    let (pool, over) = (&pool.timeouts, &route.timeouts);
+    Timeouts {
+        connect: over.connect.unwrap_or(pool.connect),
+        response_header: over.response_header.unwrap_or(pool.response_header),
+        idle: over.idle.unwrap_or(pool.idle),
+        tunnel: over.tunnel.unwrap_or(pool.tunnel),
+        ..*pool
+    }
+}
+
+/// Sends the request to endpoints of the pool until one answers or no other may be asked, and delivers the answer.
+async fn forward<'a, D: Downstream>(
+    context: &Context<'a>,
+    down: &mut D,
+    route: &'a Route,
+    pool: &'a Pool,
+    trace: &mut Trace<'a>,
+) -> Result<(), Error> {
+    let timeouts = timeouts_of(pool, route);
+    let (policy, body_max) = match &route.retry {
+        Some((policy, max)) => (policy, *max),
+        None => (&pool.retry, pool.retry_body),
+    };
+    let idempotent = down.view().method().is_idempotent();
+    if idempotent && policy.attempts > 1 {
+        down.keep_body(body_max);
+    }
+    let path = rewritten(route.rewrite.as_ref(), down.view().path());
+    let edits = RequestEdits {
+        route: &route.request_edits,
+        path: path.as_deref(),
+        peer: context.peer.ip().to_canonical(),
+        source: down.view().source(),
+        trusted: context.trusted,
+        scheme: "http",
+        request_id: context.request_id,
+    };
+    let tries = Tries::new(context.worker, pool, timeouts, Work::Request);
+    let mut forwarding =
+        Forwarding { context, down, tries, policy, edits: &edits, idempotent, start: Instant::now(), trace };
+    let answered = forwarding.run().await;
+    forwarding.note();
+    let (connection, answer) = answered?;
+    trace.status = D::status(&answer);
+    down.deliver(connection, answer, &route.response_edits, &timeouts).await
+}
+
+/// A request on its way to one endpoint after the other.
+struct Forwarding<'c, 'a, D> {
+    context: &'c Context<'a>,
+    down: &'c mut D,
+    tries: Tries<'a>,
+    policy: &'a retry::Policy,
+    edits: &'c RequestEdits<'c>,
+    idempotent: bool,
+    start: Instant,
+    trace: &'c mut Trace<'a>,
+}
+
+impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
+    async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
+        let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
+        let mut fresh = false;
+        loop {
+            let connection = match self.connect(place, fresh).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let failed = Failed { error, bytes_sent: false, answer_bytes: false };
+                    place = self.go_on(self.decide(&failed, false), failed.error).await?;
+                    continue;
+                }
+            };
+            self.count(&connection, fresh);
+            let sent = Instant::now();
+            let outcome = self.down.exchange(&connection, self.edits, &self.tries.timeouts).await;
+            self.trace.response_header = sent.elapsed();
+            fresh = false;
+            let failed = match outcome {
+                Ok(answer) => {
+                    let failure = Failure::Status(D::status(&answer));
+                    if !self.policy.lists(failure) || self.decide_on(failure) != Next::Another {
+                        return Ok((connection, answer));
+                    }
+                    self.tries.tried.add(connection.place.endpoint);
+                    match self.tries.pick(self.context.timer, self.down.gone()).await {
+                        Ok(next) => place = next,
+                        // An answer that nobody likes is better than none.
+                        Err(_) => return Ok((connection, answer)),
+                    }
+                    continue;
+                }
+                Err(failed) => failed,
+            };
+            let next = self.decide(&failed, connection.reused);
+            if next == Next::RepeatFresh {
+                connection.place.endpoint.live.counters.of(self.context.worker.id).stale.one();
+                fresh = true;
+                place = connection.place;
+                continue;
+            }
+            self.tries.failed(connection.place.endpoint, &failed.error);
+            drop(connection);
+            place = self.go_on(next, failed.error).await?;
+        }
+    }
+
+    /// The next place, or the error that the client hears of.
+    async fn go_on(&mut self, next: Next, error: Error) -> Result<Place<'a>, Error> {
+        if !matches!(next, Next::Another | Next::Repick) {
+            return Err(error);
+        }
+        match self.tries.pick(self.context.timer, self.down.gone()).await {
+            // Nothing else is left: the client hears of what went wrong, not of that.
+            Err(Error::NothingUsable) => Err(error),
+            picked => picked,
+        }
+    }
+
+    async fn connect(&mut self, place: Place<'a>, fresh: bool) -> Result<Connection<'a>, Error> {
+        let place = if fresh {
+            place
+        } else {
+            match self.tries.reuse(place, !self.idempotent) {
+                Ok(connection) => return Ok(connection),
+                Err(place) => place,
+            }
+        };
+        tokio::select! {
+            biased;
+            dialed = self.tries.dial(place, self.context.timer) => dialed,
+            () = self.down.gone() => Err(Error::ClientGone),
+        }
+    }
+
+    fn count(&mut self, connection: &Connection<'a>, fresh: bool) {
+        let worker = self.context.worker.id;
+        let endpoint = connection.place.endpoint;
+        self.trace.endpoint = Some(endpoint.name.as_str());
+        if fresh {
+            return;
+        }
+        endpoint.live.counters.of(worker).attempts.one();
+        if self.tries.attempts > 0 {
+            self.tries.pool.live.counters.of(worker).retries.one();
+        }
+        self.tries.attempts += 1;
+    }
+
+    fn decide(&self, failed: &Failed, reused: bool) -> Next {
+        let Some(failure) = failed.error.failure() else { return Next::GiveUp(retry::Why::NotListed) };
+        retry::next(
+            self.policy,
+            &Facts {
+                failure,
+                reused,
+                bytes_sent: failed.bytes_sent,
+                answer_bytes: failed.answer_bytes,
+                // An endpoint that could not be reached has been noted already.
+                other_usable: self.others() > usize::from(failure != Failure::Connect),
+                ..self.facts()
+            },
+        )
+    }
+
+    fn decide_on(&self, failure: Failure) -> Next {
+        retry::next(self.policy, &Facts { failure, bytes_sent: true, answer_bytes: true, ..self.facts() })
+    }
+
+    fn others(&self) -> usize {
+        self.tries.pool.endpoints.len().saturating_sub(self.tries.tried.len())
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            failure: Failure::Reset,
+            idempotent: self.idempotent,
+            reused: false,
+            bytes_sent: false,
+            answer_bytes: false,
+            body_replayable: self.down.body_is_replayable(),
+            response_started: self.down.response_started(),
+            attempts: self.tries.attempts,
+            elapsed: self.start.elapsed(),
+            other_usable: self.others() > 1,
+        }
+    }
+
+    fn note(&mut self) {
+        self.trace.attempts = self.tries.attempts;
+        self.trace.queue = self.tries.queued;
+        self.trace.connect = self.tries.connecting;
+    }
+}
+
+/// Counts and logs a request that has ended.
+fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, termination: Termination) {
+    let worker = context.worker;
+    let total = context.start.elapsed();
+    let (bytes_in, bytes_out) = down.moved();
+    let counters = context.listener.live.counters.of(worker.id);
+    counters.bytes_in.add(bytes_in);
+    counters.bytes_out.add(bytes_out);
+    if let Some(pool) = trace.pool {
+        let counters = pool.live.counters.of(worker.id);
+        match counters.statuses.get(usize::from(trace.status / 100).wrapping_sub(1)) {
+            Some(class) => class.one(),
+            None => counters.unanswered.one(),
+        }
+        counters.duration.observe(total);
+    }
+    let mut log = worker.access_log.borrow_mut();
+    if !log.is_on() {
+        return;
+    }
+    let view = down.view();
+    let target = view.target();
+    log.log(&Record {
+        at: SystemTime::now() - total,
+        client: std::net::SocketAddr::new(
+            view.source(),
+            if context.trusted { 0 } else { context.peer.port() },
+        ),
+        peer: context.peer,
+        listener: context.listener.name.as_str(),
+        route: trace.route.map(|r| r.name.as_str()),
+        pool: trace.pool.map(|p| p.name.as_str()),
+        endpoint: trace.endpoint,
+        attempts: trace.attempts,
+        protocol: context.version,
+        method: view.method_bytes(),
+        host: view.authority(),
+        target,
+        status: trace.status,
+        bytes_in,
+        bytes_out,
+        phases: Phases {
+            head: context.head,
+            queue: trace.queue,
+            connect: trace.connect,
+            response_header: trace.response_header,
+            total,
+        },
+        termination,
+        request_id: context.request_id,
+    });
+}

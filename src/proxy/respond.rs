@@ -1,0 +1,198 @@
+//! Answers of our own, and the only place where an error becomes a status.
+
+use std::time::SystemTime;
+
+use super::error::{Error, Refusal};
+use crate::model::field::FieldEdits;
+
+/// Seconds that a client is asked to wait when nothing can take its request now.
+const RETRY_AFTER: &[u8] = b"1";
+
+/// Methods that are passed on, for `Allow`.
+const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+
+/// An answer of our own.
+#[derive(Debug)]
+pub struct Own {
+    /// Its status.
+    pub status: u16,
+    /// Its fields but for those that frame it.
+    pub fields: Vec<(&'static str, Vec<u8>)>,
+    /// Its body.
+    pub body: String,
+    /// Edits of the route.
+    pub edits: FieldEdits,
+}
+
+impl Own {
+    fn new(status: u16) -> Self {
+        Self { status, fields: vec![("Date", date())], body: String::new(), edits: FieldEdits::default() }
+    }
+
+    /// The reason phrase of its status.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        reason(self.status)
+    }
+
+    /// A fixed response of a route.
+    #[must_use]
+    pub fn fixed(status: u16, body: &str, edits: &FieldEdits) -> Self {
+        let mut own = Self::new(status);
+        if !body.is_empty() && !edits.drops(b"content-type") {
+            own.fields.push(("Content-Type", b"text/plain; charset=utf-8".to_vec()));
+        }
+        body.clone_into(&mut own.body);
+        own.edits = edits.clone();
+        own
+    }
+
+    /// A redirect of a route.
+    #[must_use]
+    pub fn redirect(status: u16, location: Vec<u8>, edits: &FieldEdits) -> Self {
+        let mut own = Self::new(status);
+        own.fields.push(("Location", location));
+        own.edits = edits.clone();
+        own
+    }
+
+    /// The answer to OPTIONS whose `Max-Forwards` is used up (RFC 9110 section 7.6.2).
+    #[must_use]
+    pub fn options() -> Self {
+        let mut own = Self::new(200);
+        own.fields.push(("Allow", ALLOW.to_vec()));
+        own
+    }
+
+    /// What a client is told of an error; nothing when it can be told nothing. `json` is whether it asked for JSON.
+    #[must_use]
+    pub fn of_error(error: &Error, json: bool) -> Option<Self> {
+        let (status, text) = status_of(error)?;
+        let mut own = Self::new(status);
+        match status {
+            503 => own.fields.push(("Retry-After", RETRY_AFTER.to_vec())),
+            405 => own.fields.push(("Allow", ALLOW.to_vec())),
+            _ => {}
+        }
+        let kind: &[u8] = if json { b"application/json" } else { b"text/plain; charset=utf-8" };
+        own.fields.push(("Content-Type", kind.to_vec()));
+        own.body = if json {
+            // Both texts are our own and have nothing that would need escaping but quotes.
+            format!("{{\"status\":{status},\"error\":\"{}\"}}\n", text.replace('"', "\\\""))
+        } else {
+            format!("{status} {}: {text}\n", reason(status))
+        };
+        Some(own)
+    }
+}
+
+/// The status of an error and the text that the client sees, which is not the text of the log: it tells nothing of
+/// what lies behind.
+fn status_of(error: &Error) -> Option<(u16, String)> {
+    let (status, text) = match error {
+        Error::Refused(refusal) => {
+            let status = match refusal {
+                Refusal::Malformed(_) => 400,
+                Refusal::Version => 505,
+                Refusal::TargetTooLong => 414,
+                Refusal::HeadTooLarge => 431,
+                Refusal::Coding | Refusal::Connect => 501,
+                Refusal::Method => 405,
+                Refusal::Expectation => 417,
+            };
+            return Some((status, refusal.to_string()));
+        }
+        Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
+        Error::NoRoute => (404, "nothing here takes this request"),
+        Error::NothingUsable | Error::Connect(_) => (503, "no server can take this request now"),
+        Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
+        Error::Reset | Error::Answer(_) => (502, "the server's answer was not valid"),
+        Error::Timeout => (504, "the server did not answer in time"),
+        Error::ClientGone | Error::Truncated | Error::Stalled => return None,
+    };
+    Some((status, text.to_owned()))
+}
+
+/// Whether `Accept` prefers JSON to plain text: it is named, and HTML or text is not named before it.
+#[must_use]
+pub fn prefers_json(accept: &[u8]) -> bool {
+    let mut ranges =
+        accept.split(|&b| b == b',').map(|r| r.split(|&b| b == b';').next().unwrap_or_default().trim_ascii());
+    ranges.find_map(|range| match range {
+        r if r.eq_ignore_ascii_case(b"application/json")
+            || r.eq_ignore_ascii_case(b"application/problem+json") =>
+        {
+            Some(true)
+        }
+        r if r.len() >= 5 && r[..5].eq_ignore_ascii_case(b"text/") => Some(false),
+        _ => None,
+    }) == Some(true)
+}
+
+/// `Date` (RFC 9110 section 6.6.1).
+fn date() -> Vec<u8> {
+    httpdate::fmt_http_date(SystemTime::now()).into_bytes()
+}
+
+/// Reason phrases (RFC 9110 section 15, RFC 6585).
+const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_for_those_who_ask_for_it_first() {
+        for (accept, json) in [
+            ("application/json", true),
+            ("application/problem+json, text/plain", true),
+            ("text/html,application/json;q=0.9", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            assert_eq!(prefers_json(accept.as_bytes()), json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn busy_is_503_with_a_time_to_come_back() {
+        let own = Own::of_error(&Error::QueueFull, true).expect("it has an answer");
+        assert_eq!(own.status, 503);
+        assert!(own.fields.iter().any(|(name, _)| *name == "Retry-After"));
+        assert_eq!(own.body, "{\"status\":503,\"error\":\"all servers are busy\"}\n");
+        assert!(Own::of_error(&Error::ClientGone, true).is_none());
+    }
+}

@@ -1,0 +1,218 @@
+//! A relay of bytes in both directions with half-close: copied while small, spliced once large.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::splice::{self, Pipes, Splice, Turn};
+use crate::proxy::buffer::{BLOCK, Buffer};
+use crate::proxy::timer::Timer;
+
+/// Why a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Both sides have ended in order.
+    Closed,
+    /// The first side broke the connection.
+    FirstBroke,
+    /// The second side broke the connection.
+    SecondBroke,
+    /// No byte moved in either direction for too long.
+    Idle,
+}
+
+/// What a relay did.
+#[derive(Debug, Clone, Copy)]
+pub struct Relayed {
+    /// Why it ended.
+    pub ended: Ended,
+    /// Bytes from the first to the second side.
+    pub forth: u64,
+    /// Bytes from the second to the first side.
+    pub back: u64,
+}
+
+/// Reads in a row that filled their block before a direction is spliced: bulk, not conversation.
+const FULL_READS: u8 = 2;
+
+/// One direction. Between bytes it holds neither buffer nor pipe.
+#[derive(Debug)]
+struct Direction {
+    held: Buffer,
+    splice: Option<Box<Splice>>,
+    full_reads: u8,
+    moved: u64,
+    ended: bool,
+    shut: bool,
+}
+
+/// On which side a direction broke.
+enum Broke {
+    Source,
+    Sink,
+}
+
+impl Direction {
+    fn new(held: Buffer) -> Self {
+        Self { held, splice: None, full_reads: 0, moved: 0, ended: false, shut: false }
+    }
+
+    /// Moves what can be moved; ready when the direction is shut. At most one turn's worth, then it asks to be
+    /// polled again.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        pipes: &Pipes,
+    ) -> Poll<Result<(), Broke>> {
+        let mut budget = splice::TURN;
+        while !self.shut {
+            if !self.held.is_empty() {
+                let n = ready!(poll_write(cx, to, &mut self.held)).map_err(|_| Broke::Sink)?;
+                self.moved += n as u64;
+                continue;
+            }
+            if self.ended {
+                self.held.shrink();
+                self.shut = true;
+                // The other side may be gone already, which its own direction will find out.
+                drop(SockRef::from(to).shutdown(std::net::Shutdown::Write));
+                break;
+            }
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let moved = if self.full_reads >= FULL_READS {
+                ready!(self.poll_splice(cx, from, to, pipes))?
+            } else {
+                ready!(self.poll_fill(cx, from))?
+            };
+            budget = budget.saturating_sub(moved);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<Result<usize, Broke>> {
+        loop {
+            match from.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Source)),
+                Poll::Pending => {
+                    self.held.shrink();
+                    return Poll::Pending;
+                }
+            }
+            self.held.make_room(BLOCK);
+            match self.held.read_from(from) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Poll::Ready(Ok(0));
+                }
+                Ok(n) => {
+                    self.full_reads = if n == BLOCK { self.full_reads + 1 } else { 0 };
+                    return Poll::Ready(Ok(n));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(Err(Broke::Source)),
+            }
+        }
+    }
+
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        pipes: &Pipes,
+    ) -> Poll<Result<usize, Broke>> {
+        self.held.shrink();
+        let splice = self.splice.get_or_insert_with(|| Box::new(Splice::new(pipes.clone())));
+        match splice.poll_turn(cx, from, to, u64::MAX) {
+            Poll::Ready(Ok(Turn::Moved(n))) => {
+                self.moved += n;
+                Poll::Ready(Ok(usize::try_from(n).unwrap_or(usize::MAX)))
+            }
+            Poll::Ready(Ok(Turn::End)) => {
+                self.ended = true;
+                Poll::Ready(Ok(0))
+            }
+            // Either side may have broken; the endpoint's and the client's end look alike from here.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Poll::Ready(Err(Broke::Sink))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Broke::Source)),
+            Poll::Pending => {
+                if splice.is_empty() {
+                    // Quiet again: conversation may follow, and copying is cheaper for that.
+                    self.splice = None;
+                    self.full_reads = 0;
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Writes once what `held` has.
+fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(to.poll_write_ready(cx))?;
+        match held.write_to(to) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+/// Relays between two sockets until both directions are shut, one side breaks, or no byte moves for `idle`.
+/// `forth_first` is what has been read from the first side already, `back_first` from the second.
+pub async fn run(
+    first: &TcpStream,
+    second: &TcpStream,
+    (forth_first, back_first): (Buffer, Buffer),
+    idle: Duration,
+    timer: &Timer,
+    pipes: &Pipes,
+) -> Relayed {
+    let mut forth = Direction::new(forth_first);
+    let mut back = Direction::new(back_first);
+    timer.set(Instant::now() + idle);
+    let ended = poll_fn(|cx| {
+        let before = forth.moved + back.moved;
+        let a = forth.poll(cx, first, second, pipes);
+        let b = back.poll(cx, second, first, pipes);
+        if forth.moved + back.moved != before {
+            timer.set(Instant::now() + idle);
+        }
+        match (a, b) {
+            (Poll::Ready(Err(Broke::Source)), _) | (_, Poll::Ready(Err(Broke::Sink))) => {
+                Poll::Ready(Ended::FirstBroke)
+            }
+            (Poll::Ready(Err(Broke::Sink)), _) | (_, Poll::Ready(Err(Broke::Source))) => {
+                Poll::Ready(Ended::SecondBroke)
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Closed),
+            _ => timer.poll_expired(cx).map(|_| Ended::Idle),
+        }
+    })
+    .await;
+    if matches!(ended, Ended::FirstBroke | Ended::SecondBroke) {
+        // A cut-off transfer must not look like a finished one on the other side.
+        reset_on_close(first);
+        reset_on_close(second);
+    }
+    Relayed { ended, forth: forth.moved, back: back.moved }
+}
+
+/// Makes the coming close a reset, so that the peer sees that the transfer is not complete.
+pub fn reset_on_close(stream: &TcpStream) {
+    // The only failure is a socket that is gone already.
+    drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+}

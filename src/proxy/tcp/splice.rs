@@ -1,0 +1,178 @@
+//! Moving bytes between two sockets through a pipe, without copying them through our memory: splice(2).
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// From how many bytes on splice(2) is cheaper than copying.
+pub const WORTHWHILE: u64 = 64 * 1024;
+
+/// Most that moves before others get their turn.
+pub const TURN: usize = 256 * 1024;
+
+const PIPE_SIZE: usize = 256 * 1024;
+
+/// Pipes kept by a worker; two descriptors each.
+const KEPT: usize = 16;
+
+/// Empty pipes of one worker.
+#[derive(Debug, Default, Clone)]
+pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
+
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipes {
+    fn take(&self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.0.borrow_mut().pop() {
+            return Ok(pipe);
+        }
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        // A smaller pipe only means more turns: the kernel limits what a user may have in large ones.
+        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE) {
+            tracing::debug!(%error, "a pipe keeps its default size");
+        }
+        Ok(Pipe { read, write })
+    }
+
+    fn put(&self, pipe: Pipe) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < KEPT {
+            kept.push(pipe);
+        }
+    }
+}
+
+/// One direction between two sockets. Holds a pipe only while there is something in it, so an idle direction costs
+/// no descriptor, and a pipe that goes back to the worker is always empty.
+#[derive(Debug)]
+pub struct Splice {
+    pipes: Pipes,
+    pipe: Option<Pipe>,
+    in_pipe: usize,
+}
+
+/// How a turn of [`Splice::poll_turn`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// So many bytes have gone out; more may be there.
+    Moved(u64),
+    /// The source has ended, and all of it has gone out.
+    End,
+}
+
+impl Splice {
+    /// A direction that borrows its pipe from `pipes`.
+    #[must_use]
+    pub const fn new(pipes: Pipes) -> Self {
+        Self { pipes, pipe: None, in_pipe: 0 }
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.in_pipe == 0
+    }
+
+    /// Moves what can be moved, at most `limit` bytes and one [`TURN`]. Pending when nothing moved.
+    ///
+    /// # Errors
+    /// As the sockets; what is in the pipe is then lost, and so must be the connections.
+    pub fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        limit: u64,
+    ) -> Poll<io::Result<Turn>> {
+        let mut moved = 0u64;
+        loop {
+            if self.in_pipe > 0 {
+                match self.poll_drain(cx, to) {
+                    Poll::Ready(Ok(n)) => moved += n,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+                continue;
+            }
+            if moved >= limit || moved >= TURN as u64 {
+                break;
+            }
+            match self.poll_fill(cx, from, limit - moved) {
+                Poll::Ready(Ok(0)) if moved == 0 => return Poll::Ready(Ok(Turn::End)),
+                Poll::Ready(Ok(0)) => break,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if moved > 0 { Poll::Ready(Ok(Turn::Moved(moved))) } else { Poll::Pending }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream, limit: u64) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(from.poll_read_ready(cx))?;
+            let pipe = match self.pipe.take() {
+                Some(pipe) => pipe,
+                None => self.pipes.take()?,
+            };
+            let length = usize::try_from(limit).map_or(TURN, |limit| limit.min(TURN));
+            match from.try_io(Interest::READABLE, || splice(from, &pipe.write, length)) {
+                Ok(0) => {
+                    self.pipes.put(pipe);
+                    return Poll::Ready(Ok(0));
+                }
+                Ok(n) => {
+                    self.pipe = Some(pipe);
+                    self.in_pipe = n;
+                    return Poll::Ready(Ok(n));
+                }
+                // The pipe is empty, so it is the socket that has nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pipes.put(pipe),
+                Err(error) => {
+                    self.pipes.put(pipe);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<u64>> {
+        let Some(pipe) = self.pipe.take() else {
+            self.in_pipe = 0;
+            return Poll::Ready(Ok(0));
+        };
+        let outcome = loop {
+            if to.poll_write_ready(cx)?.is_pending() {
+                break Poll::Pending;
+            }
+            match to.try_io(Interest::WRITABLE, || splice(&pipe.read, to, self.in_pipe)) {
+                Ok(n) => {
+                    self.in_pipe -= n;
+                    break Poll::Ready(Ok(n as u64));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        };
+        if self.in_pipe == 0 {
+            self.pipes.put(pipe);
+        } else {
+            self.pipe = Some(pipe);
+        }
+        outcome
+    }
+}
+
+fn splice(from: &impl std::os::fd::AsFd, to: &impl std::os::fd::AsFd, length: usize) -> io::Result<usize> {
+    Ok(rustix::pipe::splice(from, None, to, None, length, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
+}

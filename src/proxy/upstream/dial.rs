@@ -1,0 +1,62 @@
+//! Connecting to an endpoint: socket options and one deadline over it all.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use crate::proxy::timer::Timer;
+use crate::runtime::pool::Timeouts;
+
+/// Connects to `address` before `timer`, set to the connect timeout, fires.
+///
+/// # Errors
+/// As the system; `TimedOut` when the endpoint does not answer in time.
+pub async fn dial(address: SocketAddr, timeouts: &Timeouts, timer: &Timer) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
+    options.set_keepalive(true)?;
+    timer.set(Instant::now() + timeouts.connect);
+    match timer.within(socket.connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout")),
+    }
+}
+
+/// Whether nothing has arrived on an idle connection: no end, no reset, no byte. Asks the socket itself.
+#[must_use]
+pub fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit(); 1];
+    matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// How long an idle connection may be kept: the pool's time, or less when the endpoint announces less. A margin
+/// keeps a request from crossing the endpoint's close on the way.
+#[must_use]
+pub fn keep_alive(pool: Duration, announced_seconds: Option<u32>) -> Duration {
+    const MARGIN: Duration = Duration::from_secs(1);
+    match announced_seconds {
+        Some(seconds) => pool.min(Duration::from_secs(u64::from(seconds)).saturating_sub(MARGIN)),
+        None => pool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_endpoint_announces_shortens_the_idle_time() {
+        let pool = Duration::from_secs(30);
+        assert_eq!(keep_alive(pool, None), pool);
+        assert_eq!(keep_alive(pool, Some(5)), Duration::from_secs(4));
+        assert_eq!(keep_alive(pool, Some(0)), Duration::ZERO);
+        assert_eq!(keep_alive(pool, Some(75)), pool);
+    }
+}

@@ -1,0 +1,165 @@
+//! Idle upstream connections of one worker, keyed by endpoint and by what was agreed on the connection.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::runtime::counters::WorkerId;
+use crate::runtime::endpoint::{Endpoint, EndpointLive};
+
+/// Idle connections kept per endpoint and worker; the oldest closes when one more comes.
+pub const IDLE_MAX: usize = 256;
+
+/// A request that may not be repeated only uses a connection that was used this recently.
+pub const FRESH: Duration = Duration::from_secs(1);
+
+/// What connections of one endpoint are kept apart by: a request never goes over a connection with another identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// What is spoken.
+    pub protocol: Protocol,
+}
+
+/// Protocol of an upstream connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    identity: Identity,
+    since: Instant,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    // Held by the shelf while it has connections, so that the slot is not given to another endpoint meanwhile.
+    endpoint: Option<Arc<EndpointLive>>,
+    idle: Vec<Idle>,
+}
+
+/// Idle connections of one worker.
+#[derive(Debug, Default)]
+pub struct IdleConnections(RefCell<Vec<Shelf>>);
+
+impl IdleConnections {
+    /// Takes the connection that was used last and still looks open. With `fresh_only` one that was idle for
+    /// [`FRESH`] or more is left alone, and the socket itself is asked whether it has been closed.
+    pub fn take(
+        &self,
+        worker: WorkerId,
+        endpoint: &Endpoint,
+        identity: Identity,
+        fresh_only: bool,
+    ) -> Option<TcpStream> {
+        let mut shelves = self.0.borrow_mut();
+        let shelf = shelves.get_mut(endpoint.live.slot() as usize)?;
+        let counters = endpoint.live.counters.of(worker);
+        let now = Instant::now();
+        while let Some(at) = shelf.idle.iter().rposition(|idle| idle.identity == identity) {
+            if fresh_only && now.saturating_duration_since(shelf.idle[at].since) >= FRESH {
+                return None;
+            }
+            let idle = shelf.idle.remove(at);
+            counters.idle.sub(1);
+            if idle.until <= now {
+                continue;
+            }
+            if is_open(&idle.stream, fresh_only) {
+                return Some(idle.stream);
+            }
+            counters.stale.one();
+        }
+        shelf.endpoint = None;
+        None
+    }
+
+    /// Keeps a connection for at most `keep`.
+    pub fn put(
+        &self,
+        worker: WorkerId,
+        endpoint: &Endpoint,
+        identity: Identity,
+        stream: TcpStream,
+        keep: Duration,
+    ) {
+        if keep.is_zero() {
+            return;
+        }
+        let mut shelves = self.0.borrow_mut();
+        let slot = endpoint.live.slot() as usize;
+        if shelves.len() <= slot {
+            shelves.resize_with(slot + 1, Shelf::default);
+        }
+        let counters = endpoint.live.counters.of(worker);
+        let shelf = &mut shelves[slot];
+        if shelf.endpoint.is_none() {
+            shelf.endpoint = Some(Arc::clone(&endpoint.live));
+        }
+        if shelf.idle.len() >= IDLE_MAX {
+            shelf.idle.remove(0);
+            counters.idle.sub(1);
+        }
+        let now = Instant::now();
+        shelf.idle.push(Idle { stream, identity, since: now, until: now + keep });
+        counters.idle.one();
+    }
+
+    /// Closes what has been idle for too long or has been closed by the endpoint.
+    pub fn sweep(&self, worker: WorkerId, now: Instant) {
+        for shelf in self.0.borrow_mut().iter_mut() {
+            shelf.retain(worker, |idle| idle.until > now && is_open(&idle.stream, false));
+        }
+    }
+
+    /// Closes all connections to the endpoints with these slots.
+    pub fn purge(&self, worker: WorkerId, slots: &[u32]) {
+        let mut shelves = self.0.borrow_mut();
+        for &slot in slots {
+            if let Some(shelf) = shelves.get_mut(slot as usize) {
+                shelf.retain(worker, |_| false);
+            }
+        }
+    }
+
+    /// Closes all connections.
+    pub fn clear(&self, worker: WorkerId) {
+        for shelf in self.0.borrow_mut().iter_mut() {
+            shelf.retain(worker, |_| false);
+        }
+    }
+}
+
+impl Shelf {
+    fn retain(&mut self, worker: WorkerId, keep: impl Fn(&Idle) -> bool) {
+        if self.idle.is_empty() {
+            return;
+        }
+        let before = self.idle.len();
+        self.idle.retain(keep);
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.counters.of(worker).idle.sub((before - self.idle.len()) as u64);
+        }
+        if self.idle.is_empty() {
+            self.endpoint = None;
+        }
+    }
+}
+
+/// An idle connection on which something has arrived (an end, a reset, bytes nobody asked for) is of no use. The
+/// runtime has usually been told of it already, which costs nothing to look up; `ask` asks the socket itself.
+fn is_open(stream: &TcpStream, ask: bool) -> bool {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    if !ask && stream.poll_read_ready(&mut cx).is_pending() {
+        return true;
+    }
+    super::dial::is_quiet(stream)
+}

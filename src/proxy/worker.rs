@@ -1,0 +1,317 @@
+//! A worker: one thread with a runtime, timers, buffers, idle upstream connections and counters of its own.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep};
+
+use super::connection::{self, Arrival};
+use super::listener::{self, Bound};
+use super::tcp::splice::Pipes;
+use super::timer::Timers;
+use super::upstream::idle::IdleConnections;
+use crate::runtime::counters::{Counter, PerWorker, WorkerId};
+use crate::runtime::events::{Event, EventSender};
+use crate::runtime::listener::ListenerLive;
+use crate::runtime::snapshot::Snapshot;
+use crate::runtime::store::{Reader, Store};
+use crate::telemetry::access_log::AccessLogWriter;
+
+/// Connections that may lie between two workers.
+pub const HANDOVERS_MAX: usize = 256;
+
+/// Commands that may lie between control and a worker.
+pub const COMMANDS_MAX: usize = 64;
+
+/// How often a worker sweeps idle connections and hands its log lines over.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// What control tells a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on these.
+    Open(Vec<Bound>),
+    /// Stop accepting and let what is in flight finish; idle connections close.
+    Drain,
+    /// Close idle connections to the endpoints with these slots.
+    Purge(Vec<u32>),
+    /// Stop now; what is in flight is cut.
+    Stop,
+}
+
+/// What all workers share of each other.
+#[derive(Debug)]
+pub struct Fleet {
+    members: Vec<Member>,
+    /// Counters, per worker.
+    pub counters: PerWorker<WorkerCounters>,
+}
+
+#[derive(Debug)]
+struct Member {
+    connections: Load,
+    handover: mpsc::Sender<Arrival>,
+    alive: AtomicBool,
+}
+
+// Read by every worker for each new connection, written by its owner: alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Load(AtomicUsize);
+
+/// Counters of one worker.
+#[derive(Debug, Default)]
+pub struct WorkerCounters {
+    /// Connections handed to another worker.
+    pub handovers: Counter,
+    /// Turns of the housekeeping, which show that the worker turns.
+    pub turns: Counter,
+}
+
+impl Fleet {
+    /// A fleet of `workers`, and the receiving ends of their handovers.
+    #[must_use]
+    pub fn new(workers: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Arrival>>) {
+        let (members, receivers) = (0..workers)
+            .map(|_| {
+                let (handover, receiver) = mpsc::channel(HANDOVERS_MAX);
+                let member = Member { connections: Load::default(), handover, alive: AtomicBool::new(true) };
+                (member, receiver)
+            })
+            .unzip();
+        (Arc::new(Self { members, counters: PerWorker::new(workers) }), receivers)
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Connections that a worker owns now.
+    #[must_use]
+    pub fn connections(&self, worker: WorkerId) -> usize {
+        self.members.get(worker.0).map_or(0, |m| m.connections.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether a worker's thread runs.
+    #[must_use]
+    pub fn is_alive(&self, worker: WorkerId) -> bool {
+        self.members.get(worker.0).is_some_and(|m| m.alive.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a worker's thread has ended.
+    pub fn died(&self, worker: WorkerId) {
+        if let Some(member) = self.members.get(worker.0) {
+            member.alive.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The worker that a new connection should go to: this one, unless it is clearly busier than the least loaded
+    /// (by more than an eighth and 8 connections).
+    fn better_than(&self, own: WorkerId) -> Option<&Member> {
+        if self.members.len() == 1 {
+            return None;
+        }
+        let mine = self.connections(own);
+        let least = self.members.iter().min_by_key(|m| m.connections.0.load(Ordering::Relaxed))?;
+        let least_load = least.connections.0.load(Ordering::Relaxed);
+        (mine > least_load + 8 && mine > least_load + least_load / 8).then_some(least)
+    }
+}
+
+/// The state of one worker; everything on its thread shares it.
+pub struct Worker {
+    /// Which one it is.
+    pub id: WorkerId,
+    /// Its timers.
+    pub timers: Rc<Timers>,
+    /// Its idle upstream connections.
+    pub idle: IdleConnections,
+    /// Its pipes.
+    pub pipes: Pipes,
+    /// Its end of the access log.
+    pub access_log: RefCell<AccessLogWriter>,
+    /// Its end of the event queue.
+    pub events: EventSender,
+    /// The other workers.
+    pub fleet: Arc<Fleet>,
+    reader: Reader,
+    draining: Cell<bool>,
+    drained: Notify,
+    random: RefCell<fastrand::Rng>,
+}
+
+impl Worker {
+    /// The snapshot for a piece of work that starts now.
+    #[must_use]
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        self.reader.snapshot()
+    }
+
+    /// Whether no new work is to start on a connection that has become idle.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Resolves when draining starts.
+    pub async fn drain_started(&self) {
+        while !self.draining.get() {
+            self.drained.notified().await;
+        }
+    }
+
+    /// A random number; not for secrets.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// Takes a new connection: here, or at a worker that is clearly less loaded.
+    pub fn place(self: &Rc<Self>, arrival: Arrival) {
+        let Some(other) = self.fleet.better_than(self.id) else { return self.adopt(arrival) };
+        match other.handover.try_send(arrival) {
+            Ok(()) => self.fleet.counters.of(self.id).handovers.one(),
+            // Full or gone: it is served here after all.
+            Err(mpsc::error::TrySendError::Full(arrival) | mpsc::error::TrySendError::Closed(arrival)) => {
+                self.adopt(arrival);
+            }
+        }
+    }
+
+    fn adopt(self: &Rc<Self>, arrival: Arrival) {
+        let owned = Owned::new(&self.fleet, self.id);
+        let worker = Rc::clone(self);
+        let live = Arc::clone(&arrival.live);
+        let connection = async move {
+            let _owned = owned;
+            connection::handle(worker, arrival).await;
+        };
+        drop(tokio::task::spawn_local(isolated(connection, Rc::clone(self), live)));
+    }
+
+    async fn obey(self: &Rc<Self>, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Open(listeners) => {
+                    for bound in listeners {
+                        drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), bound)));
+                    }
+                }
+                Command::Drain => {
+                    self.draining.set(true);
+                    self.drained.notify_waiters();
+                    self.idle.clear(self.id);
+                    self.timers.wake_all();
+                }
+                Command::Purge(slots) => self.idle.purge(self.id, &slots),
+                Command::Stop => return,
+            }
+        }
+    }
+
+    async fn take_over(self: &Rc<Self>, mut handovers: mpsc::Receiver<Arrival>) {
+        while let Some(arrival) = handovers.recv().await {
+            self.adopt(arrival);
+        }
+    }
+
+    async fn keep_house(&self) {
+        loop {
+            sleep(HOUSEKEEPING).await;
+            self.idle.sweep(self.id, Instant::now());
+            self.access_log.borrow_mut().flush();
+            self.fleet.counters.of(self.id).turns.one();
+        }
+    }
+}
+
+/// What a worker thread is started with.
+pub struct Start {
+    /// Which one it is.
+    pub id: WorkerId,
+    /// The published snapshot.
+    pub store: Arc<Store>,
+    /// All workers.
+    pub fleet: Arc<Fleet>,
+    /// Connections from other workers.
+    pub handovers: mpsc::Receiver<Arrival>,
+    /// Commands from control.
+    pub commands: mpsc::Receiver<Command>,
+    /// Events to control.
+    pub events: EventSender,
+    /// Its end of the access log.
+    pub access_log: AccessLogWriter,
+}
+
+/// Runs a worker on the current thread until control stops it.
+pub async fn run(start: Start) {
+    let worker = Rc::new(Worker {
+        id: start.id,
+        timers: Timers::new(),
+        idle: IdleConnections::default(),
+        pipes: Pipes::default(),
+        access_log: RefCell::new(start.access_log),
+        events: start.events,
+        fleet: start.fleet,
+        reader: Reader::new(start.store),
+        draining: Cell::new(false),
+        drained: Notify::new(),
+        random: RefCell::new(fastrand::Rng::new()),
+    });
+    let timers = Rc::clone(&worker.timers);
+    tokio::select! {
+        () = worker.obey(start.commands) => {}
+        () = worker.take_over(start.handovers) => {}
+        () = worker.keep_house() => {}
+        () = timers.drive() => {}
+    }
+    worker.access_log.borrow_mut().flush();
+}
+
+/// Counts a connection as this worker's for as long as it lives.
+struct Owned {
+    fleet: Arc<Fleet>,
+    id: WorkerId,
+}
+
+impl Owned {
+    fn new(fleet: &Arc<Fleet>, id: WorkerId) -> Self {
+        if let Some(member) = fleet.members.get(id.0) {
+            member.connections.0.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { fleet: Arc::clone(fleet), id }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(member) = self.fleet.members.get(self.id.0) {
+            member.connections.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs a connection whose panic ends it alone: counted, told to control, and nothing else is touched.
+async fn isolated(connection: impl Future<Output = ()>, worker: Rc<Worker>, live: Arc<ListenerLive>) {
+    let mut connection = pin!(connection);
+    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    });
+    if let Err(panic) = outcome.await {
+        live.counters.of(worker.id).panics.one();
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        worker.events.send(Event::ConnectionPanicked { message });
+    }
+}

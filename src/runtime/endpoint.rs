@@ -1,0 +1,230 @@
+//! One endpoint: what the snapshot says of it, and its live state that every snapshot shares.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::counters::{Counter, PerWorker};
+use super::sync::{AtomicU32, Ordering};
+use crate::model::address::EndpointAddress;
+use crate::model::name::EndpointName;
+
+/// An endpoint of a pool as one snapshot has it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its name within the pool.
+    pub name: EndpointName,
+    /// Where it is.
+    pub address: EndpointAddress,
+    /// Its share of the traffic of its tier.
+    pub weight: u16,
+    /// Its priority group.
+    pub tier: u8,
+    /// Ceilings on work in flight; `u32::MAX` is none.
+    pub limits: Ceilings,
+    /// What happens to it.
+    pub live: Arc<EndpointLive>,
+}
+
+/// Ceilings of an endpoint, by kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceilings {
+    /// Requests in flight.
+    pub requests: u32,
+    /// Tcp connections.
+    pub connections: u32,
+}
+
+/// Which ceiling a piece of work counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// An HTTP request.
+    Request,
+    /// A tcp connection.
+    Connection,
+}
+
+impl Ceilings {
+    /// The ceiling for a kind of work.
+    #[must_use]
+    pub const fn of(self, work: Work) -> u32 {
+        match work {
+            Work::Request => self.requests,
+            Work::Connection => self.connections,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The address to connect to.
+    #[must_use]
+    pub const fn socket(&self) -> SocketAddr {
+        match self.address {
+            EndpointAddress::Ip(address) => address,
+        }
+    }
+}
+
+/// Counters of one endpoint; a worker writes only its own block.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    /// Attempts that reached it with a request or a connection.
+    pub attempts: Counter,
+    /// Connections made.
+    pub connects: Counter,
+    /// Attempts on a pooled connection.
+    pub reused: Counter,
+    /// Pooled connections that were found closed before or while they were used.
+    pub stale: Counter,
+    /// Failures: the connection could not be made.
+    pub failed_connect: Counter,
+    /// Failures: closed before a complete response head.
+    pub failed_reset: Counter,
+    /// Failures: no response head in time.
+    pub failed_timeout: Counter,
+    /// Failures: the answer was no valid HTTP.
+    pub failed_answer: Counter,
+    /// Idle pooled connections of this worker now.
+    pub idle: Counter,
+    /// Bytes sent to it.
+    pub bytes_in: Counter,
+    /// Bytes received from it.
+    pub bytes_out: Counter,
+}
+
+/// Live state of an endpoint, keyed by pool and name; kept over reloads for as long as anything uses it.
+#[derive(Debug)]
+pub struct EndpointLive {
+    slot: u32,
+    slots: Arc<Slots>,
+    in_flight: InFlightCount,
+    /// Counters, per worker.
+    pub counters: PerWorker<EndpointCounters>,
+}
+
+impl EndpointLive {
+    /// Live state at a slot of its own.
+    #[must_use]
+    pub fn new(slots: &Arc<Slots>, workers: usize) -> Self {
+        Self {
+            slot: slots.take(),
+            slots: Arc::clone(slots),
+            in_flight: InFlightCount::default(),
+            counters: PerWorker::new(workers),
+        }
+    }
+
+    /// A small number that no other live endpoint has; workers index their idle connections by it.
+    #[inline]
+    #[must_use]
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Work in flight on it, over all workers.
+    #[inline]
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Takes one place under `limit`, or nothing when all are taken.
+    #[inline]
+    pub(super) fn try_acquire(&self, limit: u32) -> bool {
+        self.in_flight.try_acquire(limit)
+    }
+
+    /// Gives one place back.
+    #[inline]
+    pub(super) fn release(&self) {
+        self.in_flight.release();
+    }
+}
+
+impl Drop for EndpointLive {
+    fn drop(&mut self) {
+        self.slots.give_back(self.slot);
+    }
+}
+
+/// Work in flight on an endpoint; alone on its cache line because every worker writes it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct InFlightCount(AtomicU32);
+
+impl InFlightCount {
+    pub(super) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    // SeqCst here and in `release` pairs with the queue's count of waiters: whoever frees a place either sees the
+    // waiter or the waiter sees the place.
+    pub(super) fn try_acquire(&self, limit: u32) -> bool {
+        let mut now = self.0.load(Ordering::SeqCst);
+        loop {
+            if now >= limit {
+                return false;
+            }
+            match self.0.compare_exchange_weak(now, now + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(actual) => now = actual,
+            }
+        }
+    }
+
+    pub(super) fn release(&self) {
+        let before = self.0.fetch_sub(1, Ordering::SeqCst);
+        debug_assert!(before > 0, "a place was given back twice");
+    }
+}
+
+/// Hands out the smallest free slot numbers, so that tables indexed by slot stay as small as the most endpoints
+/// that ever lived at once.
+#[derive(Debug, Default)]
+pub struct Slots(Mutex<SlotState>);
+
+#[derive(Debug, Default)]
+struct SlotState {
+    next: u32,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    fn take(&self) -> u32 {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.free.pop().unwrap_or_else(|| {
+            let slot = state.next;
+            state.next += 1;
+            slot
+        })
+    }
+
+    fn give_back(&self, slot: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
+    }
+}
+
+#[cfg(all(test, not(plimsoll_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_only_under_the_limit() {
+        let live = EndpointLive::new(&Arc::default(), 1);
+        assert!(live.try_acquire(2));
+        assert!(live.try_acquire(2));
+        assert!(!live.try_acquire(2));
+        live.release();
+        assert!(live.try_acquire(2));
+    }
+
+    #[test]
+    fn a_slot_is_used_again_only_after_its_endpoint_is_gone() {
+        let slots = Arc::<Slots>::default();
+        let first = EndpointLive::new(&slots, 1);
+        let second = EndpointLive::new(&slots, 1);
+        assert_ne!(first.slot(), second.slot());
+        let free = first.slot();
+        drop(first);
+        assert_eq!(EndpointLive::new(&slots, 1).slot(), free);
+    }
+}

@@ -1,0 +1,264 @@
+//! A listener as one snapshot has it, and its live state: connections now, and what was counted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+
+use super::counters::{Counter, PerWorker};
+use super::sources::Sources;
+use crate::model::name::ListenerName;
+
+/// A listener of one snapshot.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: ListenerName,
+    /// Bound addresses.
+    pub bind: Vec<SocketAddr>,
+    /// What is spoken, and where it goes.
+    pub protocol: Protocol,
+    /// Networks whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Which header a trusted peer names the client in.
+    pub client_address: ClientAddress,
+    /// Networks that may connect; empty is all.
+    pub allow: Vec<IpNet>,
+    /// Networks that may not.
+    pub deny: Vec<IpNet>,
+    /// Bind an address that is not yet here.
+    pub freebind: bool,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once of one source; 0 is no limit.
+    pub max_connections_per_source: usize,
+    /// Bytes of a request head.
+    pub head_max: usize,
+    /// Fields of a request head or trailer section.
+    pub fields_max: usize,
+    /// Bytes of a request target.
+    pub target_max: usize,
+    /// Times.
+    pub timeouts: Timeouts,
+    /// What happens to it.
+    pub live: Arc<ListenerLive>,
+}
+
+/// Times of a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// A whole request head.
+    pub request_header: Duration,
+    /// Idle between requests.
+    pub keep_alive: Duration,
+    /// No progress while a body moves.
+    pub client_idle: Duration,
+    /// First keepalive probe.
+    pub tcp_keepalive: Duration,
+    /// Unacknowledged data.
+    pub tcp_user_timeout: Duration,
+}
+
+/// What a listener does with its bytes.
+#[derive(Debug)]
+pub enum Protocol {
+    /// HTTP by routes; the table's results are indexes into `routes`.
+    Http {
+        /// The compiled conditions.
+        table: crate::route::Table,
+        /// Indexes into the snapshot's routes, in the table's order.
+        routes: Vec<usize>,
+    },
+    /// Bytes to one pool, by its index in the snapshot.
+    Tcp {
+        /// The pool.
+        pool: usize,
+    },
+}
+
+/// The header in which a trusted peer names the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded`.
+    Forwarded,
+    /// `CF-Connecting-IP`.
+    CfConnectingIp,
+    /// `X-Real-IP`.
+    XRealIp,
+}
+
+impl Listener {
+    /// Whether a connection from `source` is let in.
+    #[must_use]
+    pub fn admits(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        if self.deny.iter().any(|n| n.contains(&source)) {
+            return false;
+        }
+        self.allow.is_empty() || self.allow.iter().any(|n| n.contains(&source))
+    }
+
+    /// Whether what `peer` says of the client is believed.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        if self.trusted_proxies.is_empty() {
+            return false;
+        }
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|n| n.contains(&peer))
+    }
+}
+
+/// Counters of one listener; a worker writes only its own block.
+#[derive(Debug, Default)]
+pub struct ListenerCounters {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections closed at once: not allowed, or denied.
+    pub refused_address: Counter,
+    /// Connections closed at once: too many of this source.
+    pub refused_source: Counter,
+    /// Times that accepting paused at `max_connections`.
+    pub paused: Counter,
+    /// Errors of accept itself.
+    pub accept_errors: Counter,
+    /// Requests refused for a head or a trailer section over its limits (431).
+    pub head_too_large: Counter,
+    /// Requests refused for a target over its limit (414).
+    pub target_too_long: Counter,
+    /// Requests refused because they were no valid HTTP (400 and its kin).
+    pub bad_requests: Counter,
+    /// Requests whose head did not arrive in time (408).
+    pub head_timeouts: Counter,
+    /// Connections closed because a body stood still on the client's side.
+    pub client_idle_timeouts: Counter,
+    /// Idle connections closed after `keep_alive`.
+    pub keep_alive_timeouts: Counter,
+    /// Requests that no route took (404).
+    pub no_route: Counter,
+    /// Requests answered by a route itself.
+    pub answered_here: Counter,
+    /// Connections that ended by a panic of ours.
+    pub panics: Counter,
+    /// Bytes received from clients.
+    pub bytes_in: Counter,
+    /// Bytes sent to clients.
+    pub bytes_out: Counter,
+}
+
+/// Live state of a listener, keyed by its name.
+#[derive(Debug)]
+pub struct ListenerLive {
+    connections: AtomicUsize,
+    // Acceptors that wait for room; a release notifies only when there are some.
+    paused: AtomicUsize,
+    room: Notify,
+    /// Connections by source, counted only where a ceiling is set.
+    pub sources: Sources,
+    /// Counters, per worker.
+    pub counters: PerWorker<ListenerCounters>,
+}
+
+impl ListenerLive {
+    /// Live state without history.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            connections: AtomicUsize::new(0),
+            paused: AtomicUsize::new(0),
+            room: Notify::new(),
+            sources: Sources::default(),
+            counters: PerWorker::new(workers),
+        }
+    }
+
+    /// Connections now, over all workers.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Takes one place under `limit`, or nothing; [`ListenerLive::room`] tells when to try again.
+    #[must_use]
+    pub fn try_enter(self: &Arc<Self>, limit: usize) -> Option<ConnectionPlace> {
+        let taken = self
+            .connections
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1));
+        taken.ok().map(|_| ConnectionPlace { live: Arc::clone(self) })
+    }
+
+    /// Waits for a place under `limit`.
+    pub async fn enter(self: &Arc<Self>, limit: usize) -> ConnectionPlace {
+        let _paused = Paused::new(&self.paused);
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            // Enabled before the look, so that a release between look and wait is not missed.
+            room.as_mut().enable();
+            if let Some(place) = self.try_enter(limit) {
+                return place;
+            }
+            room.await;
+        }
+    }
+
+    /// Wakes whoever waits for room, as when descriptors have become free elsewhere.
+    pub fn wake(&self) {
+        if self.paused.load(Ordering::SeqCst) > 0 {
+            self.room.notify_waiters();
+        }
+    }
+}
+
+struct Paused<'a>(&'a AtomicUsize);
+
+impl<'a> Paused<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A connection's place under the listener's ceiling; any release wakes whoever waits for room.
+#[derive(Debug)]
+pub struct ConnectionPlace {
+    live: Arc<ListenerLive>,
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.live.connections.fetch_sub(1, Ordering::SeqCst);
+        self.live.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_release_wakes_whoever_waits_for_room() {
+        let live = Arc::new(ListenerLive::new(1));
+        let first = live.try_enter(1);
+        assert!(first.is_some());
+        assert!(live.try_enter(1).is_none());
+        let waiting = tokio::spawn({
+            let live = Arc::clone(&live);
+            async move { drop(live.enter(1).await) }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(waiting.await.is_ok());
+        assert_eq!(live.connections(), 0);
+    }
+}

@@ -1,0 +1,17 @@
+//! The meeting point: the immutable [`snapshot::Snapshot`] that control publishes and the live state that
+//! workers write.
+//!
+//! Two kinds of state meet here. What the operator wrote is compiled into a snapshot and never changes; what
+//! happens is kept in atomics keyed by identity, so that it outlives every snapshot.
+
+pub mod compile;
+pub mod counters;
+pub mod endpoint;
+pub mod events;
+pub mod listener;
+pub mod pool;
+pub mod queue;
+pub mod snapshot;
+pub mod sources;
+pub mod store;
+mod sync;

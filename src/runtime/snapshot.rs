@@ -1,0 +1,197 @@
+//! The immutable compiled configuration that the data plane reads: names have become indexes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endpoint::Slots;
+use super::listener::Listener;
+use super::pool::Pool;
+use crate::model::field::FieldEdits;
+use crate::model::name::RouteName;
+use crate::policy::retry;
+
+/// What runs.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts publications, from 1.
+    pub generation: u64,
+    /// Hash of the configuration's text.
+    pub hash: u64,
+    /// Listeners; the place of a listener never changes while the process runs.
+    pub listeners: Vec<Listener>,
+    /// Routes in the order of the file.
+    pub routes: Vec<Route>,
+    /// Pools.
+    pub pools: Vec<Pool>,
+    /// Numbers for endpoints, shared by all snapshots.
+    pub slots: Arc<Slots>,
+}
+
+/// A route as a request follows it; its conditions are in the listener's table.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: RouteName,
+    /// What happens.
+    pub action: Action,
+    /// Edits to the request head.
+    pub request_edits: FieldEdits,
+    /// Edits to the response head.
+    pub response_edits: FieldEdits,
+    /// Rewriting of the path.
+    pub rewrite: Option<Rewrite>,
+    /// Times that override the pool's.
+    pub timeouts: Overrides,
+    /// Retry rules that override the pool's, with the largest body kept.
+    pub retry: Option<(retry::Policy, usize)>,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum Action {
+    /// Send it to the pool with this index.
+    Pool(usize),
+    /// Send it to one of several pools.
+    Split(Split),
+    /// Answer with a redirect.
+    Redirect {
+        /// `Location` with placeholders.
+        to: Vec<Piece>,
+        /// Its status.
+        status: u16,
+    },
+    /// Answer with a fixed response.
+    Respond {
+        /// Its status.
+        status: u16,
+        /// Its body.
+        body: Box<str>,
+    },
+}
+
+/// Pools by weight.
+#[derive(Debug)]
+pub struct Split {
+    /// Pool index and the running sum of weights up to and with it.
+    pub parts: Vec<(usize, u32)>,
+    /// Sum of all weights, above 0.
+    pub total: u32,
+    /// Whether the client's address decides, else chance.
+    pub by_source: bool,
+}
+
+impl Split {
+    /// The pool for a number that is spread evenly.
+    #[must_use]
+    pub fn choose(&self, random: u64) -> usize {
+        // Multiply-shift instead of a remainder: no bias worth the name (Lemire 2019).
+        let point = ((u128::from(random) * u128::from(self.total)) >> 64) as u32;
+        let part = self.parts.iter().find(|(_, sum)| point < *sum).or(self.parts.last());
+        part.map_or(0, |(pool, _)| *pool)
+    }
+}
+
+/// A piece of a redirect's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text as it stands.
+    Text(Box<str>),
+    /// The request's host and port.
+    Host,
+    /// Its path without the query.
+    Path,
+    /// Its query without the question mark.
+    Query,
+    /// Path and query.
+    Uri,
+}
+
+impl Piece {
+    /// Splits a template such as `https://{host}{uri}`; unknown braces stay text.
+    #[must_use]
+    pub fn parse(template: &str) -> Vec<Self> {
+        let mut pieces = Vec::new();
+        let mut rest = template;
+        let mut text = String::new();
+        while let Some(open) = rest.find('{') {
+            let (before, from) = rest.split_at(open);
+            text.push_str(before);
+            let known = [
+                ("{host}", Self::Host),
+                ("{path}", Self::Path),
+                ("{query}", Self::Query),
+                ("{uri}", Self::Uri),
+            ];
+            if let Some((name, piece)) = known.into_iter().find(|(name, _)| from.starts_with(name)) {
+                if !text.is_empty() {
+                    pieces.push(Self::Text(std::mem::take(&mut text).into()));
+                }
+                pieces.push(piece);
+                rest = &from[name.len()..];
+            } else {
+                text.push('{');
+                rest = &from[1..];
+            }
+        }
+        text.push_str(rest);
+        if !text.is_empty() {
+            pieces.push(Self::Text(text.into()));
+        }
+        pieces
+    }
+}
+
+/// Rewriting of the path.
+#[derive(Debug, Clone)]
+pub enum Rewrite {
+    /// The matched prefix gives way to this one.
+    Prefix {
+        /// What was matched, without a trailing slash.
+        matched: Box<str>,
+        /// What stands there instead.
+        with: Box<str>,
+    },
+    /// The whole path gives way to this.
+    Path(Box<str>),
+}
+
+/// Times of a route that override its pool's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// Connecting.
+    pub connect: Option<Duration>,
+    /// To the response head.
+    pub response_header: Option<Duration>,
+    /// No progress while a body moves.
+    pub idle: Option<Duration>,
+    /// Upgraded connections without a byte.
+    pub tunnel: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_template_is_cut_into_pieces() {
+        assert_eq!(
+            Piece::parse("https://{host}/x{uri}{"),
+            [
+                Piece::Text("https://".into()),
+                Piece::Host,
+                Piece::Text("/x".into()),
+                Piece::Uri,
+                Piece::Text("{".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_split_follows_its_weights_over_the_whole_range() {
+        let split = Split { parts: vec![(7, 95), (8, 100)], total: 100, by_source: false };
+        assert_eq!(split.choose(0), 7);
+        assert_eq!(split.choose(u64::MAX), 8);
+        assert_eq!(split.choose(u64::MAX / 100 * 94), 7);
+        assert_eq!(split.choose(u64::MAX / 100 * 96), 8);
+    }
+}
