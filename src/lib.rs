@@ -58,6 +58,7 @@ pub mod proxy;
 pub mod control;
 
 pub mod admin;
+
 pub mod cli;
 
 pub use config::Config;

@@ -4,7 +4,7 @@ use std::backtrace::Backtrace;
 use std::future::Future;
 use std::io;
 use std::panic::PanicHookInfo;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failur
     admin.stop();
     match ended {
         Ended::Stopped { .. } => Ok(()),
-        Ended::WorkerDied => Err(Failure::Running("a worker died; the log says why".to_owned())),
+        // Whoever supervises the process starts it again.
+        Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
     }
 }
 
@@ -139,18 +140,14 @@ impl Signals {
 
     /// Does what signals ask until the proxy has ended.
     async fn obey(&mut self, handle: &Handle) -> Ended {
-        let mut ended = pin!(handle.ended());
-        let mut stopping: Option<Pin<Box<dyn Future<Output = Ended> + '_>>> = None;
+        let mut stopping: Pin<Box<dyn Future<Output = Ended> + '_>> = Box::pin(handle.ended());
+        let mut asked = false;
         loop {
-            let stopped = async {
-                match &mut stopping {
-                    Some(stop) => stop.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                end = &mut ended => return end,
-                end = stopped => return end,
+                ended = &mut stopping => {
+                    tracing::info!(?ended, "stopped");
+                    return ended;
+                }
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hang_up.recv() => {
@@ -164,9 +161,9 @@ impl Signals {
                 }
             }
             // A signal to stop: the first drains, the second does not wait.
-            let immediate = stopping.is_some();
-            tracing::info!(immediate, "stopping");
-            stopping = Some(Box::pin(handle.shutdown(immediate)));
+            tracing::info!(immediate = asked, "stopping");
+            stopping = Box::pin(handle.shutdown(asked));
+            asked = true;
         }
     }
 }

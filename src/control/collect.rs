@@ -7,12 +7,15 @@ use super::status::{EndpointStatus, ListenerStatus, PoolStatus, Readiness, Statu
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Pool, PoolCounters};
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
 
 /// Words for the classes of a status, in the order of their counters.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A label's value and the counter behind it.
+type Named<T> = (&'static str, fn(&T) -> &Counter);
 
 impl Handle {
     /// Everything about the process at this moment.
@@ -203,7 +206,7 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
     sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
     sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
     sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
-    let failures: [(&str, fn(&EndpointCounters) -> &Counter); 4] = [
+    let failures: [Named<EndpointCounters>; 4] = [
         ("connect", |c| &c.failed_connect),
         ("reset", |c| &c.failed_reset),
         ("timeout", |c| &c.failed_timeout),
@@ -217,7 +220,7 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
-    let by_listener: [(&str, fn(&ListenerCounters) -> &Counter); 8] = [
+    let by_listener: [Named<ListenerCounters>; 8] = [
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
@@ -231,7 +234,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [(&str, fn(&crate::runtime::pool::PoolCounters) -> &Counter); 4] = [
+    let by_pool: [Named<PoolCounters>; 4] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),

@@ -230,7 +230,7 @@ fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
     match rewrite? {
         Rewrite::Path(with) => Some(with.as_bytes().to_vec()),
         Rewrite::Prefix { matched, with } => {
-            let rest = strip_prefix(path, matched.as_bytes()).unwrap_or(Cow::Borrowed(path));
+            let rest = strip_prefix(path, matched).unwrap_or(Cow::Borrowed(path));
             let with = with.trim_end_matches('/').as_bytes();
             let mut path = Vec::with_capacity(with.len() + rest.len() + 1);
             path.extend_from_slice(with);

@@ -21,8 +21,7 @@ use super::upstream::idle::IdleConnections;
 use crate::runtime::counters::{Counter, PerWorker, WorkerId};
 use crate::runtime::events::{Event, EventSender};
 use crate::runtime::listener::ListenerLive;
-use crate::runtime::snapshot::Snapshot;
-use crate::runtime::store::{Reader, Store};
+use crate::runtime::store::{Current, Reader, Store};
 use crate::telemetry::access_log::AccessLogWriter;
 
 /// Connections that may lie between two workers.
@@ -153,7 +152,7 @@ pub struct Worker {
 impl Worker {
     /// The snapshot for a piece of work that starts now.
     #[must_use]
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Current {
         self.reader.snapshot()
     }
 

@@ -35,6 +35,10 @@ impl RequestView for Request {
     fn authority(&self) -> &[u8] {
         self.authority.as_bytes()
     }
+    fn target(&self) -> &[u8] {
+        self.path()
+    }
+
     fn path(&self) -> &[u8] {
         self.path.as_bytes()
     }

@@ -227,5 +227,5 @@ fn compile_http(config: &Config, listener: &config::listener::Listener) -> liste
         |r: &&config::route::Route| r.rule.listeners.is_empty() || r.rule.listeners.contains(&listener.name);
     let (routes, rules) =
         config.routes.iter().enumerate().filter(|(_, r)| serves(r)).map(|(i, r)| (i, r.rule.clone())).unzip();
-    listener::Protocol::Http { table: Table::new(rules), routes }
+    listener::Protocol::Http { table: Box::new(Table::new(rules)), routes }
 }

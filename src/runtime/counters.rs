@@ -141,6 +141,6 @@ mod tests {
         latency.observe(Duration::from_secs(3600));
         let (counts, seconds) = blocks.sum_histogram(|b| &b.latency);
         assert_eq!((counts[0], counts[1], counts[LATENCY_BOUNDS.len()]), (1, 1, 1));
-        assert!((seconds - 3600.001_001).abs() < 1e-6);
+        assert!((seconds - 3_600.001_001).abs() < 1e-6);
     }
 }

@@ -68,7 +68,7 @@ pub enum Protocol {
     /// HTTP by routes; the table's results are indexes into `routes`.
     Http {
         /// The compiled conditions.
-        table: crate::route::Table,
+        table: Box<crate::route::Table>,
         /// Indexes into the snapshot's routes, in the table's order.
         routes: Vec<usize>,
     },

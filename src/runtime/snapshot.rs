@@ -86,7 +86,7 @@ impl Split {
     pub fn choose(&self, random: u64) -> usize {
         // Multiply-shift instead of a remainder: no bias worth the name (Lemire 2019).
         let point = ((u128::from(random) * u128::from(self.total)) >> 64) as u32;
-        let part = self.parts.iter().find(|(_, sum)| point < *sum).or(self.parts.last());
+        let part = self.parts.iter().find(|(_, sum)| point < *sum).or_else(|| self.parts.last());
         part.map_or(0, |(pool, _)| *pool)
     }
 }

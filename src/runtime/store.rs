@@ -39,13 +39,17 @@ impl Store {
     }
 }
 
+/// A snapshot as one worker hands it out: the inner count is shared by all workers, the outer one only by this one's
+/// requests, so that a request touches no count that another worker writes.
+pub type Current = Rc<Arc<Snapshot>>;
+
 /// One worker's view of the store: compares one number per request, and hands out the snapshot without touching a
 /// reference count that other workers share.
 #[derive(Debug)]
 pub struct Reader {
     store: Arc<Store>,
     generation: Cell<u64>,
-    cached: RefCell<Rc<Arc<Snapshot>>>,
+    cached: RefCell<Current>,
 }
 
 impl Reader {
@@ -59,7 +63,7 @@ impl Reader {
     /// The snapshot for a piece of work that starts now.
     #[inline]
     #[must_use]
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Current {
         let published = self.store.generation.load(Ordering::Acquire);
         if published != self.generation.get() {
             *self.cached.borrow_mut() = Rc::new(self.store.load());

@@ -298,14 +298,11 @@ mod tests {
         }
     }
 
-    /// More than any test here writes.
-    const WRITES_MAX: usize = 2 * BACKLOG_BYTES_MAX / 1024;
-
     type Gated = (Backlog, mpsc::SyncSender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>);
 
     fn gated() -> io::Result<Gated> {
-        let (permit, permits) = mpsc::sync_channel(WRITES_MAX);
-        let (written, writes) = mpsc::sync_channel(WRITES_MAX);
+        let (permit, permits) = mpsc::sync_channel(1 << 16);
+        let (written, writes) = mpsc::sync_channel(1 << 16);
         let mut gate = Some(Gate { permits, written });
         let opener: Opener = Box::new(move || match gate.take() {
             Some(gate) => Ok(Box::new(gate)),

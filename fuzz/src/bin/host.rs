@@ -89,6 +89,10 @@ impl RequestView for Request<'_> {
     fn authority(&self) -> &[u8] {
         self.0.as_bytes()
     }
+    fn target(&self) -> &[u8] {
+        self.path()
+    }
+
     fn path(&self) -> &[u8] {
         b"/"
     }

@@ -145,6 +145,10 @@ impl RequestView for Request<'_> {
     fn authority(&self) -> &[u8] {
         b"example.com"
     }
+    fn target(&self) -> &[u8] {
+        self.path()
+    }
+
     fn path(&self) -> &[u8] {
         self.0
     }

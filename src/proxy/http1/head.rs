@@ -337,10 +337,8 @@ fn note(field: &Field, value: &[u8], found: &mut Findings) -> Result<(), FieldFa
         }
         // Several lines of one of these mean the list of all (RFC 9110 section 5.3); the first that is not the one
         // value understood decides.
-        Kind::Expect => {
-            if found.expect.is_none() || !value.eq_ignore_ascii_case(b"100-continue") {
-                found.expect = Some(field.value);
-            }
+        Kind::Expect if found.expect.is_none() || !value.eq_ignore_ascii_case(b"100-continue") => {
+            found.expect = Some(field.value);
         }
         Kind::Upgrade => found.upgrade = Some(field.value),
         Kind::KeepAlive => found.keep_alive_field = Some(field.value),

@@ -2,12 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::time::Instant;
 
 use super::encode;
@@ -22,6 +20,7 @@ use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context};
 use crate::proxy::respond::{Own, prefers_json};
+use crate::proxy::tcp::relay;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -362,9 +361,7 @@ fn log_refused(
 
 /// Ends our direction and reads what the client still sends, for a while.
 async fn drain_input(client: &Client) {
-    if SockRef::from(&client.stream).shutdown(Shutdown::Write).is_err() {
-        return;
-    }
+    relay::end_sending(&client.stream);
     client.timer.set_after(LINGER);
     let mut left = LINGER_MAX;
     let mut scratch = Buffer::default();
