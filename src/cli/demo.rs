@@ -84,7 +84,7 @@ fn guide(config: &str) -> String {
          Try, in another terminal:\n\n  \
            for i in 1 2 3 4 5 6; do curl -s http://{LISTEN}/; done    # the three in turn\n  \
            curl -s http://{LISTEN}/headers                  # what an origin gets to see\n  \
-           curl -s http://{LISTEN}/kill/red                 # red hangs up without an answer; another one answers\n  \
+           for i in 1 2 3; do curl -s http://{LISTEN}/kill/red; done    # red hangs up without an answer; another one answers\n  \
            curl -si http://{LISTEN}/status/503              # an origin's own error passes\n  \
            curl -s -w '%{{time_total}} s\\n' http://{LISTEN}/slow  # two seconds; meanwhile stop with ctrl-c: it still gets its answer\n  \
            curl -si http://{LISTEN}/teapot                  # answered by a route\n  \

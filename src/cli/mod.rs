@@ -128,7 +128,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
-        Command::Run { config } => return run::run(config.load()?),
+        Command::Run { config } => return run::run(&config.load()?),
         Command::Demo => return demo::demo(out),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,

@@ -14,6 +14,8 @@ pub(super) struct Imagined {
     method: String,
     scheme: &'static str,
     authority: String,
+    /// The path, and the query with its question mark.
+    target: String,
     path: String,
     query: Option<String>,
     fields: Vec<(FieldName, FieldValue)>,
@@ -54,7 +56,8 @@ impl Imagined {
             )));
         }
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        Ok(Self { method: method.to_owned(), scheme, authority, path, query, fields, source })
+        let target = query.as_ref().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+        Ok(Self { method: method.to_owned(), scheme, authority, target, path, query, fields, source })
     }
 
     /// The port that the URL names or implies; nothing without a host.
@@ -66,10 +69,9 @@ impl Imagined {
 
     /// The request on one line.
     pub(super) fn describe(&self) -> String {
-        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-        let Self { method, scheme, authority, path, source, .. } = self;
+        let Self { method, scheme, authority, target, source, .. } = self;
         let host = if authority.is_empty() { String::new() } else { format!("{scheme}://{authority}") };
-        format!("{method} {host}{path}{query} from {source}")
+        format!("{method} {host}{target} from {source}")
     }
 }
 
@@ -108,9 +110,8 @@ impl RequestView for Imagined {
         self.authority.as_bytes()
     }
     fn target(&self) -> &[u8] {
-        self.path()
+        self.target.as_bytes()
     }
-
     fn path(&self) -> &[u8] {
         self.path.as_bytes()
     }

@@ -25,8 +25,8 @@ use crate::telemetry::logging;
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: Config) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(&config, || Ok(())))
+pub(super) fn run(config: &Config) -> Result<(), Failure> {
+    with_log(&config.log, || proxy(config, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.

@@ -112,12 +112,13 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     };
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let read = match read_head(client, input, &limits, listener, start).await {
-        Ok(Some(length)) => {
+        Ok(Arrived::Head(length)) => {
             fields.clear();
             head::parse_request(&input.bytes()[..length], &limits, std::mem::take(fields))
                 .map_err(Error::Refused)
         }
-        Ok(None) => return if input.is_empty() { After::Next } else { After::Close { linger: false } },
+        Ok(Arrived::Nothing) => return After::Next,
+        Ok(Arrived::End) => return After::Close { linger: false },
         Err(error) => Err(error),
     };
     let head = match read {
@@ -181,14 +182,24 @@ fn panic_if_asked(request: &Request) {
     }
 }
 
-/// Reads until a whole head is there: its length. Nothing when the connection ends instead.
+/// What came of waiting for a head.
+enum Arrived {
+    /// A whole head of so many bytes.
+    Head(usize),
+    /// Not a byte yet: the wake-up was for nothing.
+    Nothing,
+    /// The connection has ended.
+    End,
+}
+
+/// Reads until a whole head is there.
 async fn read_head(
     client: &Client,
     input: &mut Buffer,
     limits: &Limits,
     listener: &Listener,
     start: Instant,
-) -> Result<Option<usize>, Error> {
+) -> Result<Arrived, Error> {
     let mut scanner = Scanner::default();
     let mut armed = false;
     loop {
@@ -202,7 +213,7 @@ async fn read_head(
             Scan::Complete(length) => {
                 // Checked once more where it may have come in one piece.
                 check_start(input, limits)?;
-                return Ok(Some(length));
+                return Ok(Arrived::Head(length));
             }
             Scan::BareLf => return Err(Refusal::Malformed("a line does not end in CRLF").into()),
             Scan::StartLine(length) => head::check_request_line(&input.bytes()[..length], limits)?,
@@ -213,14 +224,13 @@ async fn read_head(
             return Err(Refusal::HeadTooLarge.into());
         }
         match input.read_from(&client.stream) {
-            Ok(0) => return Ok(None),
+            Ok(0) => return Ok(Arrived::End),
             Ok(_) => continue,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Arrived::End),
         }
         if input.is_empty() {
-            input.shrink();
-            return Ok(None);
+            return Ok(Arrived::Nothing);
         }
         if !armed {
             client.timer.set(start + listener.timeouts.request_header);
@@ -228,7 +238,7 @@ async fn read_head(
         }
         match client.timer.within(client.stream.readable()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Ok(None),
+            Ok(Err(_)) => return Ok(Arrived::End),
             Err(_) => return Err(Error::HeadTimeout),
         }
     }
