@@ -59,6 +59,8 @@ pub mod control;
 
 pub mod admin;
 
+pub mod cli;
+
 pub use config::Config;
 pub use control::{Handle, ReloadError, StartError};
 

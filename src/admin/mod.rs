@@ -5,13 +5,11 @@
 //! | `bind.rs` | the socket |
 //! | `server.rs` | connections: how many, how long |
 //! | `routes.rs` | path and method to answer, the Host check |
-//! | `problem.rs` | errors as problem+json |
-//! | `views.rs` | what the JSON looks like |
+//! | `views.rs` | what the JSON looks like, errors (RFC 9457) too |
 //!
 //! It asks `control` and decides nothing itself. It runs on a thread of its own, never on a worker.
 
 mod bind;
-mod problem;
 mod routes;
 mod server;
 mod views;

@@ -6,17 +6,17 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use serde::Serialize;
 
-use super::problem::{self, Problem};
-use super::views::StatusView;
+use super::views::{self, LiveView, ProblemView, ReadyView, StatusView};
 use crate::control::Handle;
 use crate::control::status::{Readiness, Status};
 use crate::model::host::split_authority;
 use crate::telemetry::metrics::Sink;
-use crate::telemetry::{process, prometheus};
+use crate::telemetry::prometheus;
 
 const JSON: &str = "application/json";
+/// RFC 9457 section 3.
+const PROBLEM: &str = "application/problem+json";
 const ALLOWED: &str = "GET, HEAD";
 
 /// What is asked of control: its handle, or a test's own.
@@ -69,41 +69,33 @@ pub(super) fn answer<B>(control: &dyn Control, allowed_hosts: &[String], request
 }
 
 fn livez(control: &dyn Control, _query: Option<&str>) -> Answer {
-    #[derive(Serialize)]
-    struct Live {
-        live: bool,
-    }
     if control.is_live() {
-        return json(StatusCode::OK, JSON, &Live { live: true });
+        return json(StatusCode::OK, JSON, views::text(&LiveView { live: true }));
     }
     failure(&(StatusCode::SERVICE_UNAVAILABLE, "a worker does not turn"))
 }
 
 /// `?local` leaves out what depends on other machines, for a supervisor that would otherwise restart us for their faults.
 fn readyz(control: &dyn Control, query: Option<&str>) -> Answer {
-    #[derive(Serialize)]
-    struct Ready {
-        ready: bool,
-    }
     let local =
         query.is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("local")));
     let Readiness { ready, reasons } = control.readiness(local);
     if ready {
-        return json(StatusCode::OK, JSON, &Ready { ready });
+        return json(StatusCode::OK, JSON, views::text(&ReadyView { ready }));
     }
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    json(status, problem::CONTENT_TYPE, &Problem::new(status, reasons.join("; ")).with_reasons(reasons))
+    let problem = ProblemView::new(status, reasons.join("; ")).with_reasons(reasons);
+    json(status, PROBLEM, views::text(&problem))
 }
 
 fn metrics(control: &dyn Control, _query: Option<&str>) -> Answer {
     let mut page = prometheus::Page::default();
     control.collect(&mut page);
-    process::collect(&mut page);
     whole(StatusCode::OK, prometheus::CONTENT_TYPE, page.finish().into())
 }
 
 fn status(control: &dyn Control, _query: Option<&str>) -> Answer {
-    json(StatusCode::OK, JSON, &StatusView::from(&control.status()))
+    json(StatusCode::OK, JSON, views::text(&StatusView::from(&control.status())))
 }
 
 /// Paths that a browser could be tricked into reading through a name that resolves to us (DNS rebinding).
@@ -141,11 +133,11 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn failure(&(status, detail): &(StatusCode, &str)) -> Answer {
-    json(status, problem::CONTENT_TYPE, &Problem::new(status, detail))
+    json(status, PROBLEM, views::text(&ProblemView::new(status, detail)))
 }
 
-fn json(status: StatusCode, content_type: &'static str, view: &impl Serialize) -> Answer {
-    match serde_json::to_vec(view) {
+fn json(status: StatusCode, content_type: &'static str, text: serde_json::Result<Vec<u8>>) -> Answer {
+    match text {
         Ok(text) => whole(status, content_type, text.into()),
         Err(error) => {
             tracing::error!(%error, "an admin answer cannot be written as JSON");

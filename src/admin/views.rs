@@ -1,9 +1,56 @@
 //! What the JSON of the admin API looks like; converted by hand from what control says, so that neither binds the other.
 
+use hyper::StatusCode;
 use serde::Serialize;
 
 use crate::control::status::{EndpointStatus, ListenerStatus, PoolStatus, Status, WorkerStatus};
 use crate::telemetry::timestamp::Clock;
+
+/// A view as JSON.
+pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(view)
+}
+
+/// `GET /livez` of a process that is alive.
+#[derive(Debug, Serialize)]
+pub(super) struct LiveView {
+    pub(super) live: bool,
+}
+
+/// `GET /readyz` of a node that is ready.
+#[derive(Debug, Serialize)]
+pub(super) struct ReadyView {
+    pub(super) ready: bool,
+}
+
+/// An error as problem details (RFC 9457). The type is `about:blank`: it means no more than its status (section 4.2.1).
+#[derive(Debug, Serialize)]
+pub(super) struct ProblemView {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    /// An extension: why the node is not ready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+impl ProblemView {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error");
+        Self {
+            r#type: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            reasons: Vec::new(),
+        }
+    }
+
+    pub(super) fn with_reasons(self, reasons: Vec<String>) -> Self {
+        Self { reasons, ..self }
+    }
+}
 
 /// `GET /v1/status`.
 #[derive(Debug, Serialize)]

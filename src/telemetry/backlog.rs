@@ -301,8 +301,8 @@ mod tests {
     type Gated = (Backlog, mpsc::SyncSender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>);
 
     fn gated() -> io::Result<Gated> {
-        let (permit, permits) = mpsc::sync_channel(64);
-        let (written, writes) = mpsc::sync_channel(64);
+        let (permit, permits) = mpsc::sync_channel(1 << 16);
+        let (written, writes) = mpsc::sync_channel(1 << 16);
         let mut gate = Some(Gate { permits, written });
         let opener: Opener = Box::new(move || match gate.take() {
             Some(gate) => Ok(Box::new(gate)),

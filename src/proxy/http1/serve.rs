@@ -2,12 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::time::Instant;
 
 use super::encode;
@@ -22,6 +20,7 @@ use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context};
 use crate::proxy::respond::{Own, prefers_json};
+use crate::proxy::tcp::relay;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -113,12 +112,13 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     };
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let read = match read_head(client, input, &limits, listener, start).await {
-        Ok(Some(length)) => {
+        Ok(Arrived::Head(length)) => {
             fields.clear();
             head::parse_request(&input.bytes()[..length], &limits, std::mem::take(fields))
                 .map_err(Error::Refused)
         }
-        Ok(None) => return if input.is_empty() { After::Next } else { After::Close { linger: false } },
+        Ok(Arrived::Nothing) => return After::Next,
+        Ok(Arrived::End) => return After::Close { linger: false },
         Err(error) => Err(error),
     };
     let head = match read {
@@ -182,14 +182,24 @@ fn panic_if_asked(request: &Request) {
     }
 }
 
-/// Reads until a whole head is there: its length. Nothing when the connection ends instead.
+/// What came of waiting for a head.
+enum Arrived {
+    /// A whole head of so many bytes.
+    Head(usize),
+    /// Not a byte yet: the wake-up was for nothing.
+    Nothing,
+    /// The connection has ended.
+    End,
+}
+
+/// Reads until a whole head is there.
 async fn read_head(
     client: &Client,
     input: &mut Buffer,
     limits: &Limits,
     listener: &Listener,
     start: Instant,
-) -> Result<Option<usize>, Error> {
+) -> Result<Arrived, Error> {
     let mut scanner = Scanner::default();
     let mut armed = false;
     loop {
@@ -203,7 +213,7 @@ async fn read_head(
             Scan::Complete(length) => {
                 // Checked once more where it may have come in one piece.
                 check_start(input, limits)?;
-                return Ok(Some(length));
+                return Ok(Arrived::Head(length));
             }
             Scan::BareLf => return Err(Refusal::Malformed("a line does not end in CRLF").into()),
             Scan::StartLine(length) => head::check_request_line(&input.bytes()[..length], limits)?,
@@ -214,14 +224,13 @@ async fn read_head(
             return Err(Refusal::HeadTooLarge.into());
         }
         match input.read_from(&client.stream) {
-            Ok(0) => return Ok(None),
+            Ok(0) => return Ok(Arrived::End),
             Ok(_) => continue,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Arrived::End),
         }
         if input.is_empty() {
-            input.shrink();
-            return Ok(None);
+            return Ok(Arrived::Nothing);
         }
         if !armed {
             client.timer.set(start + listener.timeouts.request_header);
@@ -229,7 +238,7 @@ async fn read_head(
         }
         match client.timer.within(client.stream.readable()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Ok(None),
+            Ok(Err(_)) => return Ok(Arrived::End),
             Err(_) => return Err(Error::HeadTimeout),
         }
     }
@@ -362,9 +371,7 @@ fn log_refused(
 
 /// Ends our direction and reads what the client still sends, for a while.
 async fn drain_input(client: &Client) {
-    if SockRef::from(&client.stream).shutdown(Shutdown::Write).is_err() {
-        return;
-    }
+    relay::end_sending(&client.stream);
     client.timer.set_after(LINGER);
     let mut left = LINGER_MAX;
     let mut scratch = Buffer::default();

@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
+use rustix::net::{Shutdown, shutdown, sockopt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -81,8 +81,7 @@ impl Direction {
             if self.ended {
                 self.held.shrink();
                 self.shut = true;
-                // The other side may be gone already, which its own direction will find out.
-                drop(SockRef::from(to).shutdown(std::net::Shutdown::Write));
+                end_sending(to);
                 break;
             }
             if budget == 0 {
@@ -214,5 +213,11 @@ pub async fn run(
 /// Makes the coming close a reset, so that the peer sees that the transfer is not complete.
 pub fn reset_on_close(stream: &TcpStream) {
     // The only failure is a socket that is gone already.
-    drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+    sockopt::set_socket_linger(stream, Some(Duration::ZERO)).ok();
+}
+
+/// Ends our direction of a connection; the other one goes on.
+pub fn end_sending(stream: &TcpStream) {
+    // The other side may be gone already, which whoever reads from it finds out.
+    shutdown(stream, Shutdown::Write).ok();
 }

@@ -1,0 +1,225 @@
+//! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
+//! alone: signals, the log, the panic hook.
+//!
+//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `demo` (with `origin`).
+
+mod check;
+mod demo;
+mod explain;
+mod origin;
+mod plan;
+mod request;
+mod run;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// Where the configuration is looked for when none is named.
+const DEFAULT_CONFIG: &str = "/etc/plimsoll/plimsoll.toml";
+
+/// An L4/L7 load balancer and health proxy.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until it is told to stop
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Say whether a configuration is valid: a summary, or every error
+    Check(CheckArgs),
+    /// Say which route, pool and endpoints a request would get, and why
+    Explain(ExplainArgs),
+    /// Run the proxy in front of three embedded origins, to try it out
+    Demo,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration
+    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, Failure> {
+        config::load(&self.path).map_err(|diagnostics| Failure::Input(diagnostics.to_string()))
+    }
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print the JSON Schema of configurations and read none
+    #[arg(long, conflicts_with_all = ["show", "path"])]
+    schema: bool,
+    /// Print the configuration with everything that it does not say filled in
+    #[arg(long)]
+    show: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The method, as in GET
+    method: String,
+    /// The URL, as in https://host/path?query
+    url: String,
+    /// A header field of the request; may be given more than once
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The address of the client
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    source: IpAddr,
+    /// The listener that the request comes to; found by the URL's port where only one fits
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+}
+
+/// Why a command did not do what it was asked; its text is for a person.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The input or the call is wrong: status 2.
+    #[error("{0}")]
+    Input(String),
+    /// It failed while running: status 1.
+    #[error("{0}")]
+    Running(String),
+}
+
+/// Runs the command that `arguments` name, the program's own name first. Status 0: done; 1: it failed while running; 2: the
+/// input or the call is wrong. Results go to standard output, everything else to standard error.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with status 0. With nowhere to print there is nothing to do.
+            let _printed = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match execute(cli.command, &mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _printed = writeln!(io::stderr(), "{}", failure.to_string().trim_end());
+            ExitCode::from(match failure {
+                Failure::Input(_) => 2,
+                Failure::Running(_) => 1,
+            })
+        }
+    }
+}
+
+fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
+    let text = match command {
+        Command::Run { config } => return run::run(&config.load()?),
+        Command::Demo => return demo::demo(out),
+        Command::Check(arguments) => check_text(&arguments)?,
+        Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
+    };
+    print(out, &text)
+}
+
+fn check_text(arguments: &CheckArgs) -> Result<String, Failure> {
+    if arguments.schema {
+        return Ok(format!("{:#}\n", config::schema()));
+    }
+    let config = arguments.config.load()?;
+    Ok(if arguments.show { config::show(&config) } else { summary(&arguments.config.path, &config) })
+}
+
+fn summary(path: &Path, config: &Config) -> String {
+    format!("{} is valid\n\n{}", path.display(), check::summary(config))
+}
+
+/// A reader that has gone (`plimsoll check --show | head`) is no failure.
+fn print(out: &mut impl Write, text: &str) -> Result<(), Failure> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Running(format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(line: &str) -> Result<String, u8> {
+        let words = std::iter::once("plimsoll").chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|_| 2)?;
+        let mut out = Vec::new();
+        match execute(cli.command, &mut out) {
+            Ok(()) => Ok(String::from_utf8_lossy(&out).into_owned()),
+            Err(Failure::Input(_)) => Err(2),
+            Err(Failure::Running(_)) => Err(1),
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_calls_and_wrong_input_have_status_2() {
+        for line in [
+            "",
+            "nonsense",
+            "run --nonsense",
+            "check --config /nonexistent.toml",
+            "run --config /nonexistent.toml",
+            "check --schema --show",
+            "explain --config conf/minimal.toml GET",
+            "explain --config conf/minimal.toml GET http://a/ --source nowhere",
+            "explain --config conf/minimal.toml GET http://a/ --listener nothing",
+            "explain --config conf/minimal.toml GET http://u@a/",
+            "explain --config conf/minimal.toml G@T http://a/",
+            "explain --config conf/minimal.toml GET http://a/ -H nocolon",
+        ] {
+            assert_eq!(call(line), Err(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn check_sums_up_shows_and_describes() {
+        let summary = call("check --config conf/minimal.toml").unwrap_or_default();
+        assert!(summary.starts_with("conf/minimal.toml is valid\n"), "{summary}");
+        let schema = call("check --schema").unwrap_or_default();
+        assert!(serde_json::from_str::<serde_json::Value>(&schema).is_ok_and(|s| s.is_object()), "{schema}");
+        let shown = call("check --show --config conf/minimal.toml").unwrap_or_default();
+        let read = config::load_text(&shown, Path::new("shown.toml"), &|_| None);
+        assert!(read.is_ok_and(|config| config.pools.len() == 1), "{shown}");
+    }
+
+    #[test]
+    fn a_gone_reader_is_no_failure() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(print(&mut Gone, "text").is_ok());
+    }
+}

@@ -1,0 +1,200 @@
+//! `plimsoll run`: the proxy as a process of its own, with its log, its signals and the thread of the admin API.
+
+use std::backtrace::Backtrace;
+use std::future::Future;
+use std::io;
+use std::panic::PanicHookInfo;
+use std::pin::Pin;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::level_filters::LevelFilter;
+
+use super::Failure;
+use crate::admin::{self, Bound};
+use crate::config::Config;
+use crate::config::process::{Admin, AdminBind, Log, LogFormat, LogLevel};
+use crate::control::{self, Ended, Handle};
+use crate::telemetry::access_log::Format;
+use crate::telemetry::logging;
+
+/// What the log gets for its last lines.
+const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the proxy until a signal ends it.
+pub(super) fn run(config: &Config) -> Result<(), Failure> {
+    with_log(&config.log, || proxy(config, || Ok(())))
+}
+
+/// Runs `work` with the process's log and panic hook in place.
+pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    logging::install(level(log.level), format(log.format)).map_err(running("the log"))?;
+    std::panic::set_hook(Box::new(log_panic));
+    let result = work();
+    // A log that nobody takes in time is cut; there is nowhere left to say so.
+    let _written = logging::close(LOG_CLOSE_TIMEOUT);
+    result
+}
+
+/// Runs the proxy and its admin API; `started` is called when both are there.
+pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(running("signals"))?
+    };
+    let site = AdminSite::bind(&config.admin)?;
+    let handle = control::start(config).map_err(|error| Failure::Running(error.to_string()))?;
+    let admin = site.serve(handle.clone())?;
+    started()?;
+    let ended = runtime.block_on(signals.obey(&handle));
+    admin.stop();
+    match ended {
+        Ended::Stopped { .. } => Ok(()),
+        // Whoever supervises the process starts it again.
+        Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().map_err(running("a runtime"))
+}
+
+fn running<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
+    move |error| Failure::Running(format!("{what} cannot be set up: {error}"))
+}
+
+/// The admin API before anyone can be asked: bound, so that a taken address is found before traffic is.
+struct AdminSite {
+    runtime: Runtime,
+    bound: Bound,
+    allowed_hosts: Vec<String>,
+}
+
+/// The thread of the admin API.
+struct AdminThread {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl AdminSite {
+    fn bind(admin: &Admin) -> Result<Self, Failure> {
+        let runtime = runtime()?;
+        let bound = {
+            let _context = runtime.enter();
+            Bound::bind(&admin.bind)
+        };
+        let bound = bound.map_err(|error| {
+            let place = match &admin.bind {
+                AdminBind::Tcp(address) => address.to_string(),
+                AdminBind::Unix(path) => format!("unix:{}", path.display()),
+            };
+            Failure::Running(format!("the admin API cannot listen on {place} (admin.bind): {error}"))
+        })?;
+        Ok(Self { runtime, bound, allowed_hosts: admin.allowed_hosts.clone() })
+    }
+
+    fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
+        let Self { runtime, bound, allowed_hosts } = self;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let work = move || {
+            runtime.block_on(admin::serve(bound, handle, allowed_hosts, async {
+                // It is closed when the process ends, whichever way.
+                let _closed = stopped.await;
+            }));
+        };
+        let thread = std::thread::Builder::new().name("plimsoll-admin".to_owned()).spawn(work);
+        Ok(AdminThread { stop, thread: thread.map_err(running("the admin thread"))? })
+    }
+}
+
+impl AdminThread {
+    fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the admin thread panicked");
+        }
+    }
+}
+
+/// The signals of the contract.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Does what signals ask until the proxy has ended.
+    async fn obey(&mut self, handle: &Handle) -> Ended {
+        let mut stopping: Pin<Box<dyn Future<Output = Ended> + '_>> = Box::pin(handle.ended());
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                ended = &mut stopping => {
+                    tracing::info!(?ended, "stopped");
+                    return ended;
+                }
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("reload is not supported yet");
+                    continue;
+                }
+                _ = self.user1.recv() => {
+                    tracing::info!("reopening logs");
+                    handle.reopen_logs();
+                    continue;
+                }
+            }
+            // A signal to stop: the first drains, the second does not wait.
+            tracing::info!(immediate = asked, "stopping");
+            stopping = Box::pin(handle.shutdown(asked));
+            asked = true;
+        }
+    }
+}
+
+/// A panic ends one connection, not the process; what is left of it is this line.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::force_capture();
+    let thread = std::thread::current();
+    let payload = info.payload();
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied());
+    let reason = text.unwrap_or("no message");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(thread = thread.name(), place, %backtrace, "panic: {reason}");
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn format(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    }
+}
