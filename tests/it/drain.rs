@@ -66,6 +66,7 @@ fn a_tcp_session_finishes_too() {
     proxy.signal(Signal::TERM);
     until("the listener to close", || refuses(&proxy));
     assert_eq!(client.say("world").rest().expect("an echo"), b"helloworld");
+    drop(client);
     assert!(proxy.wait().success());
 }
 

@@ -15,12 +15,12 @@ fn limited(limits: &str) -> (Origin, Proxy) {
 
 #[test]
 fn a_head_over_its_limit_gets_431() {
-    let (origin, proxy) = limited("head = \"4KiB\"");
+    let (origin, proxy) = limited("head = \"4KiB\"\ntarget = \"2KiB\"");
     let ask = |size: usize| proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\nConnection: close\r\n\r\n", "y".repeat(size)));
     assert_eq!(ask(3900).status(), 200);
     assert_eq!(ask(4200).status(), 431);
     assert_eq!(origin.seen().len(), 1);
-    assert_eq!(proxy.records(2)[1]["end"], "limit");
+    assert!(proxy.records(2).iter().any(|record| record["end"] == "limit"));
 }
 
 #[test]
