@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::chunked::{Chunked, Output};
 use super::head::Framing;
-use crate::proxy::buffer::{BLOCK, Buffer};
+use crate::proxy::buffer::{self, BLOCK, Buffer};
 use crate::proxy::error::Error;
 use crate::proxy::tcp::splice::{self, Pipes, Splice, Turn};
 
@@ -285,7 +285,7 @@ pub fn poll_read(cx: &mut Context<'_>, stream: &TcpStream, buffer: &mut Buffer) 
 pub fn poll_write(cx: &mut Context<'_>, stream: &TcpStream, bytes: &[u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;
-        match stream.try_write(bytes) {
+        match buffer::write(stream, bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return Poll::Ready(done),
         }
