@@ -1,9 +1,9 @@
 //! A worker: one thread with a runtime, timers, buffers, idle upstream connections and counters of its own.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
-use super::connection::{self, Arrival};
+use super::connection::{self, Arrival, Conversation};
 use super::listener::{self, Bound};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
@@ -188,14 +188,11 @@ impl Worker {
     }
 
     fn adopt(self: &Rc<Self>, arrival: Arrival) {
-        let owned = Owned::new(&self.fleet, self.id);
-        let worker = Rc::clone(self);
         let live = Arc::clone(&arrival.live);
-        let connection = async move {
-            let _owned = owned;
-            connection::handle(worker, arrival).await;
-        };
-        drop(tokio::task::spawn_local(isolated(connection, Rc::clone(self), live)));
+        if let Some(conversation) = connection::begin(self, arrival) {
+            let owned = Owned::new(Rc::clone(self), live);
+            drop(tokio::task::spawn_local(isolated(conversation, owned)));
+        }
     }
 
     async fn obey(self: &Rc<Self>, mut commands: mpsc::Receiver<Command>) {
@@ -279,38 +276,41 @@ pub async fn run(start: Start) {
 
 /// Counts a connection as this worker's for as long as it lives.
 struct Owned {
-    fleet: Arc<Fleet>,
-    id: WorkerId,
+    worker: Rc<Worker>,
+    live: Arc<ListenerLive>,
 }
 
 impl Owned {
-    fn new(fleet: &Arc<Fleet>, id: WorkerId) -> Self {
-        if let Some(member) = fleet.members.get(id.0) {
+    fn new(worker: Rc<Worker>, live: Arc<ListenerLive>) -> Self {
+        if let Some(member) = worker.fleet.members.get(worker.id.0) {
             member.connections.0.fetch_add(1, Ordering::Relaxed);
         }
-        Self { fleet: Arc::clone(fleet), id }
+        Self { worker, live }
+    }
+
+    fn panicked(&self, panic: &(dyn Any + Send)) {
+        self.live.counters.of(self.worker.id).panics.one();
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        self.worker.events.send(Event::ConnectionPanicked { message });
     }
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        if let Some(member) = self.fleet.members.get(self.id.0) {
+        if let Some(member) = self.worker.fleet.members.get(self.worker.id.0) {
             member.connections.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 /// Runs a connection whose panic ends it alone: counted, told to control, and nothing else is touched.
-async fn isolated(connection: impl Future<Output = ()>, worker: Rc<Worker>, live: Arc<ListenerLive>) {
-    let mut connection = pin!(connection);
-    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx))) {
+async fn isolated(mut conversation: Conversation, owned: Owned) {
+    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| conversation.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),
     });
     if let Err(panic) = outcome.await {
-        live.counters.of(worker.id).panics.one();
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        worker.events.send(Event::ConnectionPanicked { message });
+        owned.panicked(&*panic);
     }
 }

@@ -546,10 +546,10 @@ impl Exchange<'_> {
         self.close = true;
         write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
         let first = std::mem::take(self.input);
-        let relayed = relay::run(
+        let relayed = relay::run_with(
             &self.client.stream,
             &connection.stream,
-            (first, bytes),
+            [first, bytes],
             timeouts.tunnel,
             &self.client.timer,
             &self.worker.pipes,

@@ -171,17 +171,27 @@ fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<i
 }
 
 /// Relays between two sockets until both directions are shut, one side breaks, or no byte moves for `idle`.
-/// `forth_first` is what has been read from the first side already, `back_first` from the second.
 pub async fn run(
     first: &TcpStream,
     second: &TcpStream,
-    (forth_first, back_first): (Buffer, Buffer),
     idle: Duration,
     timer: &Timer,
     pipes: &Pipes,
 ) -> Relayed {
-    let mut forth = Direction::new(forth_first);
-    let mut back = Direction::new(back_first);
+    run_with(first, second, [Buffer::default(), Buffer::default()], idle, timer, pipes).await
+}
+
+/// As [`run`], where something has been read already from the first and from the second side.
+pub async fn run_with(
+    first: &TcpStream,
+    second: &TcpStream,
+    [forth, back]: [Buffer; 2],
+    idle: Duration,
+    timer: &Timer,
+    pipes: &Pipes,
+) -> Relayed {
+    let mut forth = Direction::new(forth);
+    let mut back = Direction::new(back);
     timer.set(Instant::now() + idle);
     let ended = poll_fn(|cx| {
         let before = forth.moved + back.moved;

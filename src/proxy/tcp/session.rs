@@ -7,11 +7,10 @@ use tokio::time::Instant;
 
 use super::relay::{self, Ended, Relayed};
 use crate::proxy::attempt::{Connection, Tries};
-use crate::proxy::buffer::Buffer;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::worker::Worker;
-use crate::runtime::endpoint::Work;
+use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol};
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
@@ -21,58 +20,84 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 pub async fn run(worker: Rc<Worker>, client: Client) {
     let snapshot = worker.snapshot();
     let Some((listener, pool)) = target(&snapshot, client.listener) else { return };
-    let (at, start) = (SystemTime::now(), Instant::now());
-    let mut tries = Tries::new(&worker, pool, pool.timeouts, Work::Connection);
-    let connected = connect(&mut tries, &client).await;
-    let mut record = Record {
-        at,
+    let start = Instant::now();
+    // Boxed: what it takes to connect is of no use to a session that lasts.
+    let connected = Box::pin(connect(&worker, pool, &client)).await;
+    let (endpoint, outcome) = match &connected.connection {
+        Ok(connection) => {
+            let idle = pool.timeouts.tunnel;
+            let relayed =
+                relay::run(&client.stream, &connection.stream, idle, &client.timer, &worker.pipes).await;
+            (Some(connection.place.endpoint), Ok(relayed))
+        }
+        Err(error) => {
+            // Tells the client at once, where an orderly end would look like an empty answer.
+            relay::reset_on_close(&client.stream);
+            (None, Err(error))
+        }
+    };
+    account(&worker, &client, listener, pool, endpoint, &connected, outcome, start);
+}
+
+/// What connecting came to.
+struct Connected<'a> {
+    connection: Result<Connection<'a>, Error>,
+    attempts: u32,
+    phases: Phases,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the whole of a session, once")]
+fn account(
+    worker: &Worker,
+    client: &Client,
+    listener: &Listener,
+    pool: &Pool,
+    endpoint: Option<&Endpoint>,
+    connected: &Connected<'_>,
+    outcome: Result<Relayed, &Error>,
+    start: Instant,
+) {
+    let (forth, back) = outcome.map_or((0, 0), |relayed| (relayed.forth, relayed.back));
+    let counters = listener.live.counters.of(worker.id);
+    counters.bytes_in.add(forth);
+    counters.bytes_out.add(back);
+    match endpoint {
+        Some(endpoint) => {
+            let counters = endpoint.live.counters.of(worker.id);
+            counters.bytes_in.add(forth);
+            counters.bytes_out.add(back);
+        }
+        None => pool.live.counters.of(worker.id).unanswered.one(),
+    }
+    let total = start.elapsed();
+    worker.access_log.borrow_mut().log(&Record {
+        at: SystemTime::now() - total,
         client: client.peer,
         peer: client.peer,
         listener: listener.name.as_str(),
         route: None,
         pool: Some(pool.name.as_str()),
-        endpoint: None,
-        attempts: tries.attempts,
+        endpoint: endpoint.map(|e| e.name.as_str()),
+        attempts: connected.attempts,
         protocol: "TCP",
         method: b"",
         host: b"",
         target: b"",
         status: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        phases: Phases { queue: tries.queued, connect: tries.connecting, ..Phases::default() },
-        termination: Termination::Done,
-        request_id: b"",
-    };
-    match connected {
-        Ok(connection) => {
-            let relayed = relay(&worker, &client, pool, &connection).await;
-            let endpoint = connection.place.endpoint;
-            let counters = endpoint.live.counters.of(worker.id);
-            counters.bytes_in.add(relayed.forth);
-            counters.bytes_out.add(relayed.back);
-            record.endpoint = Some(endpoint.name.as_str());
-            record.bytes_in = relayed.forth;
-            record.bytes_out = relayed.back;
-            record.termination = match relayed.ended {
+        bytes_in: forth,
+        bytes_out: back,
+        phases: Phases { total, ..connected.phases },
+        termination: match outcome {
+            Ok(relayed) => match relayed.ended {
                 Ended::Closed => Termination::Done,
                 Ended::FirstBroke => Termination::ClientAborted,
                 Ended::SecondBroke => Termination::EndpointAborted,
                 Ended::Idle => Termination::IdleTimeout,
-            };
-        }
-        Err(error) => {
-            pool.live.counters.of(worker.id).unanswered.one();
-            record.termination = error.termination();
-            // Tells the client at once, where an orderly end would look like an empty answer.
-            relay::reset_on_close(&client.stream);
-        }
-    }
-    let counters = listener.live.counters.of(worker.id);
-    counters.bytes_in.add(record.bytes_in);
-    counters.bytes_out.add(record.bytes_out);
-    record.phases.total = start.elapsed();
-    worker.access_log.borrow_mut().log(&record);
+            },
+            Err(error) => error.termination(),
+        },
+        request_id: b"",
+    });
 }
 
 fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, &Pool)> {
@@ -81,7 +106,14 @@ fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, &Pool)> {
     Some((listener, snapshot.pools.get(pool)?))
 }
 
-async fn connect<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connection<'a>, Error> {
+async fn connect<'a>(worker: &'a Worker, pool: &'a Pool, client: &Client) -> Connected<'a> {
+    let mut tries = Tries::new(worker, pool, pool.timeouts, Work::Connection);
+    let connection = try_all(&mut tries, client).await;
+    let phases = Phases { queue: tries.queued, connect: tries.connecting, ..Phases::default() };
+    Connected { connection, attempts: tries.attempts, phases }
+}
+
+async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connection<'a>, Error> {
     let mut last = None;
     loop {
         // A client of a tcp session may end its direction early and still want the answer: it is not watched here.
@@ -89,8 +121,7 @@ async fn connect<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
             Ok(place) => place,
             Err(error) => return Err(last.unwrap_or(error)),
         };
-        let counters = &place.endpoint.live.counters;
-        counters.of(tries.worker.id).attempts.one();
+        place.endpoint.live.counters.of(tries.worker.id).attempts.one();
         match tries.dial(place, &client.timer).await {
             Ok(connection) => {
                 tries.attempts += 1;
@@ -99,17 +130,4 @@ async fn connect<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
             Err(error) => last = Some(error),
         }
     }
-}
-
-async fn relay(worker: &Worker, client: &Client, pool: &Pool, connection: &Connection<'_>) -> Relayed {
-    let buffers = (Buffer::default(), Buffer::default());
-    relay::run(
-        &client.stream,
-        &connection.stream,
-        buffers,
-        pool.timeouts.tunnel,
-        &client.timer,
-        &worker.pipes,
-    )
-    .await
 }
