@@ -61,7 +61,9 @@ def request(rng, tag, last):
         host = next(line for line in lines if line.startswith("Host: "))[6:]
         path = "http://" + host + path
     body = b""
-    if method not in ("GET", "HEAD", "OPTIONS") or rng.random() < 0.1:
+    # HAProxy refuses HTTP/1.0 bodies of these methods (413): not compared.
+    bodyless = old and method in ("GET", "HEAD", "DELETE")
+    if not bodyless and (method not in ("GET", "HEAD", "OPTIONS") or rng.random() < 0.1):
         size = rng.choice([0, 1, 5, 100, 4096, 20000, 150000])
         content = rng.randbytes(size)
         if not old and rng.random() < 0.5:

@@ -63,7 +63,9 @@ fn text_has_the_same_in_one_line() {
     let proxy = Setup::http(&[origin.address()]).log("access = \"stdout\"").log("format = \"text\"").start();
     proxy.get("/x");
     let line = until("a line", || proxy.output().first().cloned());
-    for part in ["listener=web", "route=all", "pool=main", "status=200", "attempts=1", "end=done", "method=\"GET\""] {
+    for part in
+        ["listener=web", "route=all", "pool=main", "status=200", "attempts=1", "end=done", "method=\"GET\""]
+    {
         assert!(line.split(' ').any(|word| word == part), "{part} is not in {line}");
     }
 }
@@ -79,7 +81,8 @@ fn the_log_goes_where_it_is_told() {
         .log("format = \"json\"")
         .start();
     to_file.get("/in-file");
-    let text = until("a line in the file", || fs::read_to_string(&file).ok().filter(|text| text.contains('\n')));
+    let text =
+        until("a line in the file", || fs::read_to_string(&file).ok().filter(|text| text.contains('\n')));
     assert!(text.contains("/in-file"));
     assert_eq!((off.output().len(), to_file.output().len()), (0, 0));
 }

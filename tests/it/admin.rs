@@ -38,7 +38,10 @@ fn metrics_are_well_formed_and_count() {
     for line in page.text().lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (series, value) = line.rsplit_once(' ').expect("a series and a value");
         assert!(value.parse::<f64>().is_ok(), "{line}");
-        assert!(["plimsoll_", "process_", "tokio_"].iter().any(|prefix| series.starts_with(prefix)), "{line}");
+        assert!(
+            ["plimsoll_", "process_", "tokio_"].iter().any(|prefix| series.starts_with(prefix)),
+            "{line}"
+        );
     }
 }
 
@@ -63,7 +66,10 @@ fn what_is_not_there_is_a_problem() {
     assert_eq!(answer.field("content-type").as_deref(), Some("application/problem+json"));
     let problem: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert_eq!(problem["status"], 404);
-    assert_eq!(ask(&proxy, "POST /v1/status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n").status(), 405);
+    assert_eq!(
+        ask(&proxy, "POST /v1/status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n").status(),
+        405
+    );
 }
 
 #[test]

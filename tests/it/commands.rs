@@ -39,7 +39,9 @@ fn a_good_file_is_0_and_a_summary() {
 
 #[test]
 fn a_bad_file_is_2_and_every_error_with_its_place() {
-    let bad = GOOD.replace("protocol = \"http\"", "protocl = \"http\"").replace("pool = \"api\"", "pool = \"apis\"");
+    let bad = GOOD
+        .replace("protocol = \"http\"", "protocl = \"http\"")
+        .replace("pool = \"api\"", "pool = \"apis\"");
     for name in ["check", "run"] {
         let path = file(&bad);
         let output = run(name, &path, &[]);

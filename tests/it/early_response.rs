@@ -32,7 +32,8 @@ fn an_early_refusal_survives_a_client_that_sends_on() {
     client.say("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     origin.request(0);
     for _ in 0..40 {
-        match client.send(b"400\r\n".iter().chain(&[b'x'; 0x400]).chain(b"\r\n").copied().collect::<Vec<_>>()) {
+        match client.send(b"400\r\n".iter().chain(&[b'x'; 0x400]).chain(b"\r\n").copied().collect::<Vec<_>>())
+        {
             Ok(()) => {}
             Err(error) => assert_eq!(error.kind(), ErrorKind::BrokenPipe, "a reset would destroy the answer"),
         }

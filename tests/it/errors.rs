@@ -7,9 +7,8 @@ use crate::harness::{free_port, own_ip};
 #[test]
 fn an_error_is_text_or_json_by_accept() {
     let proxy = Setup::http(&[free_port(own_ip())]).start();
-    let ask = |accept: &str| {
-        proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{accept}\r\n"))
-    };
+    let ask =
+        |accept: &str| proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{accept}\r\n"));
     for accept in ["", "Accept: */*\r\n", "Accept: text/html, */*;q=0.1\r\n"] {
         let answer = ask(accept);
         assert!(answer.field("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{accept}");

@@ -38,8 +38,9 @@ fn a_trusted_peer_is_believed_and_extended() {
 #[test]
 fn the_client_is_the_first_untrusted_address_from_the_right() {
     let origin = Origin::saying("ok");
-    let proxy =
-        Setup::http(&[origin.address()]).listener("trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]").start();
+    let proxy = Setup::http(&[origin.address()])
+        .listener("trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]")
+        .start();
     proxy.ask(
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 6.6.6.6\r\n\
          X-Forwarded-For: 203.0.113.7, 10.1.1.1\r\n\r\n",

@@ -47,7 +47,9 @@ fn answers_without_a_body_keep_the_connection_usable() {
         while let Some(request) = session.request()? {
             match request.path().as_str() {
                 "/204" => session.send("HTTP/1.1 204 No Content\r\n\r\n")?,
-                "/304" => session.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 70\r\nETag: \"a\"\r\n\r\n")?,
+                "/304" => {
+                    session.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 70\r\nETag: \"a\"\r\n\r\n")?
+                }
                 "/head" => session.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?,
                 _ => session.ok("last")?,
             }

@@ -27,7 +27,10 @@ fn fields_for_one_hop_stay_on_it() {
 fn te_goes_on_only_as_trailers() {
     let origin = Origin::saying("ok");
     let proxy = Setup::http(&[origin.address()]).start();
-    proxy.connect().say("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: gzip, trailers;q=0.5\r\n\r\n").answer();
+    proxy
+        .connect()
+        .say("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: gzip, trailers;q=0.5\r\n\r\n")
+        .answer();
     let te = origin.request(0).field("te");
     assert!(te.is_none() || te.as_deref() == Some("trailers"), "{te:?}");
 }

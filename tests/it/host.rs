@@ -21,7 +21,11 @@ fn an_absolute_target_decides_and_a_default_port_goes() {
     for (place, (target, host, seen)) in cases.iter().enumerate() {
         let answer = proxy.ask(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
         assert_eq!(answer.status(), 200, "{target} with {host}");
-        assert_eq!(origin.request(place).fields("host").concat().to_lowercase(), *seen, "{target} with {host}");
+        assert_eq!(
+            origin.request(place).fields("host").concat().to_lowercase(),
+            *seen,
+            "{target} with {host}"
+        );
     }
     assert_eq!(origin.request(6).path(), "/?a=b");
 }
@@ -30,7 +34,9 @@ fn an_absolute_target_decides_and_a_default_port_goes() {
 fn a_host_that_differs_never_reaches_the_endpoint() {
     let origin = Origin::saying("ok");
     let proxy = Setup::http(&[origin.address()]).start();
-    for (target, host) in [("http://h1/", "h2"), ("http://h:80/", "h:81"), ("http://h:8080/", "h"), ("http://u:p@h/", "u")] {
+    for (target, host) in
+        [("http://h1/", "h2"), ("http://h:80/", "h:81"), ("http://h:8080/", "h"), ("http://u:p@h/", "u")]
+    {
         let before = origin.seen().len();
         let answer = proxy.ask(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
         match answer.status() {

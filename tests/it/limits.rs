@@ -16,7 +16,10 @@ fn limited(limits: &str) -> (Origin, Proxy) {
 #[test]
 fn a_head_over_its_limit_gets_431() {
     let (origin, proxy) = limited("head = \"4KiB\"\ntarget = \"2KiB\"");
-    let ask = |size: usize| proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\nConnection: close\r\n\r\n", "y".repeat(size)));
+    let ask = |size: usize| {
+        proxy
+            .ask(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\nConnection: close\r\n\r\n", "y".repeat(size)))
+    };
     assert_eq!(ask(3900).status(), 200);
     assert_eq!(ask(4200).status(), 431);
     assert_eq!(origin.seen().len(), 1);
@@ -26,7 +29,12 @@ fn a_head_over_its_limit_gets_431() {
 #[test]
 fn more_fields_than_the_limit_get_431() {
     let (origin, proxy) = limited("fields = 10");
-    let ask = |count: usize| proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{}Connection: close\r\n\r\n", "X: y\r\n".repeat(count)));
+    let ask = |count: usize| {
+        proxy.ask(format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}Connection: close\r\n\r\n",
+            "X: y\r\n".repeat(count)
+        ))
+    };
     assert_eq!(ask(8).status(), 200);
     assert_eq!(ask(9).status(), 431);
     assert_eq!(origin.seen().len(), 1);

@@ -20,7 +20,9 @@ fn a_hundred_requests_sent_at_once_are_answered_in_order() {
     let one = |n: usize| match n % 3 {
         0 => format!("GET /{n}- HTTP/1.1\r\nHost: a\r\n\r\n"),
         1 => format!("POST /{n}- HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"),
-        _ => format!("POST /{n}- HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        _ => format!(
+            "POST /{n}- HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        ),
     };
     client.say((0..100).map(one).collect::<String>());
     for n in 0..100 {

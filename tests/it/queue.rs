@@ -54,10 +54,8 @@ fn waiters_are_served_in_their_order_and_none_is_stranded() {
         assert_eq!(client.answer().text(), format!("/{number}"));
     }
     drop(holder);
-    let order: Vec<usize> = origin.seen()[1..]
-        .iter()
-        .map(|seen| seen.message.path()[1..].parse().expect("a number"))
-        .collect();
+    let order: Vec<usize> =
+        origin.seen()[1..].iter().map(|seen| seen.path()[1..].parse().expect("a number")).collect();
     assert_eq!(order.len(), 100);
     for (place, &number) in order.iter().enumerate() {
         assert!(place.abs_diff(number) <= 10, "waiter {number} was served as number {place}: {order:?}");
@@ -93,7 +91,7 @@ fn who_leaves_the_queue_is_never_sent() {
     let mut next = send(&proxy, "/next");
     assert_eq!(holder.answer().text(), "/hold");
     assert_eq!(next.answer().text(), "/next");
-    assert!(origin.seen().iter().all(|seen| seen.message.path() != "/leaver"));
+    assert!(origin.seen().iter().all(|seen| seen.path() != "/leaver"));
     assert!(proxy.records(1).iter().any(|record| record["end"] == "client_aborted"));
 }
 

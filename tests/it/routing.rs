@@ -20,21 +20,24 @@ fn said(proxy: &Proxy, request: &str) -> String {
 
 #[test]
 fn every_condition_counts_and_the_more_exact_route_wins() {
-    let (_origin, proxy) = routed(&[
-        respond("fallback", ""),
-        respond("wild", "host = \"*.example.com\""),
-        respond("exact", "host = \"a.example.com\""),
-        respond("prefix", "host = \"a.example.com\"\npath_prefix = \"/v1/\""),
-        respond("path", "host = \"a.example.com\"\npath = \"/v1/x\""),
-        respond("regex", "host = \"a.example.com\"\npath_regex = \"^/u/[0-9]+$\""),
-        respond("method", "host = \"m.example.com\"\nmethods = [\"PUT\"]"),
-        respond("header", "host = \"h.example.com\"\nheaders = { x-canary = \"1\" }"),
-        respond("query", "host = \"q.example.com\"\nquery = { v = { regex = \"^2\" } }"),
-        respond("cookie", "host = \"c.example.com\"\ncookies = { tester = \"yes\" }"),
-        respond("source", "host = \"s.example.com\"\nsource = [\"127.0.0.0/8\"]"),
-        respond("elsewhere", "host = \"s.example.com\"\nsource = [\"10.0.0.0/8\"]\npriority = 5"),
-        respond("urgent", "path = \"/urgent\"\npriority = 10"),
-    ].concat());
+    let (_origin, proxy) = routed(
+        &[
+            respond("fallback", ""),
+            respond("wild", "host = \"*.example.com\""),
+            respond("exact", "host = \"a.example.com\""),
+            respond("prefix", "host = \"a.example.com\"\npath_prefix = \"/v1/\""),
+            respond("path", "host = \"a.example.com\"\npath = \"/v1/x\""),
+            respond("regex", "host = \"a.example.com\"\npath_regex = \"^/u/[0-9]+$\""),
+            respond("method", "host = \"m.example.com\"\nmethods = [\"PUT\"]"),
+            respond("header", "host = \"h.example.com\"\nheaders = { x-canary = \"1\" }"),
+            respond("query", "host = \"q.example.com\"\nquery = { v = { regex = \"^2\" } }"),
+            respond("cookie", "host = \"c.example.com\"\ncookies = { tester = \"yes\" }"),
+            respond("source", "host = \"s.example.com\"\nsource = [\"127.0.0.0/8\"]"),
+            respond("elsewhere", "host = \"s.example.com\"\nsource = [\"10.0.0.0/8\"]\npriority = 5"),
+            respond("urgent", "path = \"/urgent\"\npriority = 10"),
+        ]
+        .concat(),
+    );
     let cases = [
         ("GET / HTTP/1.1\r\nHost: other\r\n", "fallback"),
         ("GET / HTTP/1.1\r\nHost: b.example.com\r\n", "wild"),
@@ -94,17 +97,21 @@ fn a_redirect_says_where_to() {
 
 #[test]
 fn a_redirect_cannot_be_given_fields() {
-    let (_origin, proxy) = routed("[[route]]\nname = \"r\"\nredirect = { to = \"https://{host}{uri}\", status = 301 }\n");
+    let (_origin, proxy) =
+        routed("[[route]]\nname = \"r\"\nredirect = { to = \"https://{host}{uri}\", status = 301 }\n");
     for path in ["/%0d%0aSet-Cookie:%20a=b", "/\\evil.example", "//evil.example"] {
         let answer = proxy.get(path);
         assert_eq!(answer.field("set-cookie"), None);
-        assert!(answer.status() == 400 || answer.field("location").is_some_and(|to| to.starts_with("https://a/")));
+        assert!(
+            answer.status() == 400 || answer.field("location").is_some_and(|to| to.starts_with("https://a/"))
+        );
     }
 }
 
 #[test]
 fn a_fixed_answer_has_exactly_its_body_and_keeps_the_connection() {
-    let (origin, proxy) = routed("[[route]]\nname = \"r\"\nrespond = { status = 503, body = \"back soon\" }\n");
+    let (origin, proxy) =
+        routed("[[route]]\nname = \"r\"\nrespond = { status = 503, body = \"back soon\" }\n");
     let mut client = proxy.connect();
     for _ in 0..2 {
         let answer = client.post("/", "hello");

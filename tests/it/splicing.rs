@@ -56,7 +56,11 @@ fn echo(mut session: Session) -> io::Result<()> {
 
 fn exchange(proxy: &Proxy, path: &str, body: &[u8], chunks: bool) -> Message {
     let mut client = proxy.connect();
-    let framing = if chunks { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {}", body.len()) };
+    let framing = if chunks {
+        "Transfer-Encoding: chunked".to_owned()
+    } else {
+        format!("Content-Length: {}", body.len())
+    };
     client.say(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
     client.say(if chunks { chunked(body, 50_021) } else { body.to_vec() });
     client.answer()

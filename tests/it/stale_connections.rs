@@ -63,7 +63,7 @@ fn a_post_that_raced_with_a_close_is_never_repeated() {
             client = proxy.connect();
         }
     }
-    let mut paths: Vec<_> = origin.seen().iter().map(|seen| seen.message.path()).collect();
+    let mut paths: Vec<_> = origin.seen().iter().map(|seen| seen.path()).collect();
     let all = paths.len();
     paths.sort();
     paths.dedup();

@@ -72,10 +72,12 @@ fn megabytes_survive_both_ways_at_once() {
         for seed in 0..4_u8 {
             let proxy = &proxy;
             scope.spawn(move || {
-                let data: Vec<u8> =
-                    (0..4_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_be_bytes()[3] ^ seed).collect();
+                let data: Vec<u8> = (0..4_000_000_u32)
+                    .map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_be_bytes()[3] ^ seed)
+                    .collect();
                 let mut client = proxy.connect();
-                let mut sender = crate::harness::wire::Wire::new(client.stream().try_clone().expect("a descriptor"));
+                let mut sender =
+                    crate::harness::wire::Wire::new(client.stream().try_clone().expect("a descriptor"));
                 let copy = data.clone();
                 let sending = thread::spawn(move || sender.send(copy).and_then(|()| sender.finish()));
                 let back = client.rest().expect("an answer");
@@ -111,7 +113,9 @@ fn a_reset_by_the_client_reaches_the_endpoint() {
     let proxy = Setup::tcp(&[origin.address()]).start();
     let mut client = proxy.connect();
     client.say("hi");
-    until("the bytes to be there", || (proxy.metric("plimsoll_endpoint_in_flight", "main") >= 1.0).then_some(()));
+    until("the bytes to be there", || {
+        (proxy.metric("plimsoll_endpoint_in_flight", "main") >= 1.0).then_some(())
+    });
     client.into_wire().reset().expect("a reset");
     until("the session to end", || (origin.accepted() == 1 && origin.open() == 0).then_some(()));
     assert_eq!(proxy.records(1)[0]["end"], "client_aborted");
@@ -120,7 +124,8 @@ fn a_reset_by_the_client_reaches_the_endpoint() {
 #[test]
 fn a_dead_endpoint_is_passed_over() {
     let origin = Origin::start(echo);
-    let proxy = Setup::tcp(&[free_port(own_ip()), origin.address()]).pool("balance = \"round_robin\"").start();
+    let proxy =
+        Setup::tcp(&[free_port(own_ip()), origin.address()]).pool("balance = \"round_robin\"").start();
     for _ in 0..6 {
         let mut client = proxy.connect();
         client.say("hello");

@@ -20,7 +20,8 @@ fn silent() -> Origin {
 #[test]
 fn a_slow_head_gets_408() {
     let origin = Origin::saying("ok");
-    let proxy = Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nrequest_header = \"300ms\"").start();
+    let proxy =
+        Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nrequest_header = \"300ms\"").start();
     let mut client = proxy.connect();
     client.say("GET / HTTP/1.1\r\nHost: ");
     let answer = client.answer();
@@ -33,7 +34,8 @@ fn a_slow_head_gets_408() {
 #[test]
 fn a_head_that_trickles_gets_408_all_the_same() {
     let origin = Origin::saying("ok");
-    let proxy = Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nrequest_header = \"300ms\"").start();
+    let proxy =
+        Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nrequest_header = \"300ms\"").start();
     let mut client = proxy.connect();
     client.say("GET / HTTP/1.1\r\nX: ");
     while client.silent_for(Duration::from_millis(50)) && client.send("y").is_ok() {}
@@ -43,7 +45,8 @@ fn a_head_that_trickles_gets_408_all_the_same() {
 #[test]
 fn an_idle_connection_closes_without_a_word() {
     let origin = Origin::saying("ok");
-    let proxy = Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nkeep_alive = \"300ms\"").start();
+    let proxy =
+        Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nkeep_alive = \"300ms\"").start();
     let mut client = proxy.connect();
     client.get("/");
     client.expect_end();
@@ -52,7 +55,8 @@ fn an_idle_connection_closes_without_a_word() {
 #[test]
 fn a_stalled_request_body_gets_408() {
     let origin = Origin::saying("ok");
-    let proxy = Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nclient_idle = \"300ms\"").start();
+    let proxy =
+        Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nclient_idle = \"300ms\"").start();
     let mut client = proxy.connect();
     client.say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 209\r\n\r\n208 bytes or less");
     assert_eq!(client.answer().status(), 408);
@@ -63,7 +67,8 @@ fn a_stalled_request_body_gets_408() {
 #[test]
 fn a_body_that_moves_slowly_is_no_stall() {
     let origin = Origin::saying("ok");
-    let proxy = Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nclient_idle = \"600ms\"").start();
+    let proxy =
+        Setup::http(&[origin.address()]).text("[listener.web.timeouts]\nclient_idle = \"600ms\"").start();
     let mut client = proxy.connect();
     client.say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n");
     for _ in 0..12 {
@@ -76,7 +81,8 @@ fn a_body_that_moves_slowly_is_no_stall() {
 #[test]
 fn a_slow_endpoint_gets_504() {
     let origin = silent();
-    let proxy = Setup::http(&[origin.address()]).text("[pool.main.timeouts]\nresponse_header = \"300ms\"").start();
+    let proxy =
+        Setup::http(&[origin.address()]).text("[pool.main.timeouts]\nresponse_header = \"300ms\"").start();
     let mut client = proxy.connect();
     assert_eq!(client.get("/").status(), 504);
     assert_eq!(proxy.records(1)[0]["end"], "endpoint_timeout");

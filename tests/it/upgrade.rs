@@ -48,7 +48,9 @@ fn a_websocket_is_a_tunnel_with_half_close() {
 fn another_protocol_is_tunnelled_too() {
     let origin = Origin::start(|mut session| {
         session.head()?;
-        session.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: custom_protocol\r\n\r\n")?;
+        session.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: custom_protocol\r\n\r\n",
+        )?;
         let said = session.wire.take(4)?;
         session.send(said)
     });
@@ -73,10 +75,13 @@ fn a_plain_answer_to_an_upgrade_stays_http() {
 fn h2c_is_answered_as_http_1_and_never_relayed() {
     let origin = Origin::saying("ok");
     let proxy = Setup::http(&[origin.address()]).start();
-    let answer = proxy.connect().say(
-        "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+    let answer = proxy
+        .connect()
+        .say(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
          HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nContent-Length: 2\r\n\r\nhi",
-    ).answer();
+        )
+        .answer();
     assert_eq!(answer.text(), "ok");
     let request = origin.request(0);
     assert_eq!((request.field("upgrade"), request.field("http2-settings")), (None, None));

@@ -26,8 +26,10 @@ struct Responses {
 }
 
 fn pattern(text: &str, ignore_case: bool) -> Regex {
-    let escaped: String =
-        text.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\x{:02X}", u32::from(c)) }).collect();
+    let escaped: String = text
+        .chars()
+        .map(|c| if c.is_ascii() { c.to_string() } else { format!("\\x{:02X}", u32::from(c)) })
+        .collect();
     RegexBuilder::new(&escaped)
         .unicode(false)
         .case_insensitive(ignore_case)
@@ -172,7 +174,13 @@ pub(crate) fn request(backend: &Backend, proxy: SocketAddr, case: &RequestCase) 
     report(&case.id, &all.statuses, heard.closed, findings)
 }
 
-fn judge_request(case: &RequestCase, events: &Events, heard: &Heard, last: Option<u16>, fin: bool) -> Vec<String> {
+fn judge_request(
+    case: &RequestCase,
+    events: &Events,
+    heard: &Heard,
+    last: Option<u16>,
+    fin: bool,
+) -> Vec<String> {
     let forwarded: Vec<u8> = events.bytes.values().flatten().copied().collect();
     let arrived = &events.requests;
     let rejected = arrived.is_empty() && last.is_none_or(|status| status >= 400);

@@ -80,7 +80,13 @@ fn play<T: Sync>(cases: &[T], judge: impl Fn(&backend::Backend, SocketAddr, &T) 
             .collect();
         shards.into_iter().flat_map(|shard| shard.join().expect("a shard")).collect()
     });
-    assert!(findings.is_empty(), "{} findings in {} cases:\n{}", findings.len(), cases.len(), findings.join("\n"));
+    assert!(
+        findings.is_empty(),
+        "{} findings in {} cases:\n{}",
+        findings.len(),
+        cases.len(),
+        findings.join("\n")
+    );
 }
 
 #[test]
@@ -109,7 +115,8 @@ fn a_relay_that_checks_nothing_is_found_out() {
     let backend = backend::Backend::start(own_ip());
     let relay = backend::blind_relay(own_ip(), backend.address);
     let cases: Vec<RequestCase> = load("raw-requests.json");
-    let dangerous = ["cl-dup-diff", "te-unknown-and-cl", "host-two", "hop-nominated", "abs-mismatch", "chunk-ext"];
+    let dangerous =
+        ["cl-dup-diff", "te-unknown-and-cl", "host-two", "hop-nominated", "abs-mismatch", "chunk-ext"];
     let chosen: Vec<_> = cases.iter().filter(|c| dangerous.contains(&c.id.as_str())).collect();
     assert_eq!(chosen.len(), dangerous.len());
     for case in chosen {

@@ -57,7 +57,8 @@ impl Client {
     /// A POST of this body on this connection and its response.
     pub(crate) fn post(&mut self, path: &str, body: &str) -> Message {
         let length = body.len();
-        self.say(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")).answer()
+        self.say(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"))
+            .answer()
     }
 
     /// Fails unless the connection is closed now, without another byte.

@@ -10,18 +10,9 @@ use std::thread;
 use super::wire::{Message, Wire};
 use super::{DEADLINE, own_ip, until};
 
-/// A request that arrived, with the number of its connection (from 1).
-#[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    /// Which connection.
-    pub(crate) connection: usize,
-    /// The request.
-    pub(crate) message: Message,
-}
-
 #[derive(Debug, Default)]
 struct Record {
-    seen: Vec<Seen>,
+    seen: Vec<Message>,
     streams: BTreeMap<usize, TcpStream>,
     accepted: usize,
 }
@@ -64,7 +55,7 @@ impl Session {
     }
 
     fn note(&self, message: &Message) {
-        self.shared.record().seen.push(Seen { connection: self.number, message: message.clone() });
+        self.shared.record().seen.push(message.clone());
     }
 
     /// Sends bytes.
@@ -148,13 +139,13 @@ impl Origin {
     }
 
     /// Requests so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Message> {
         self.shared.record().seen.clone()
     }
 
     /// Waits for the request of this place (from 0) and gives it.
     pub(crate) fn request(&self, place: usize) -> Message {
-        until("a request at the origin", || self.shared.record().seen.get(place).map(|s| s.message.clone()))
+        until("a request at the origin", || self.shared.record().seen.get(place).cloned())
     }
 
     /// Connections accepted so far.

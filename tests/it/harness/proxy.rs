@@ -222,7 +222,10 @@ impl Proxy {
 
     /// A GET of the admin API.
     pub(crate) fn admin_get(&self, path: &str) -> Message {
-        client::ask(self.admin, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+        client::ask(
+            self.admin,
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        )
     }
 
     /// The sum of all samples of a metric whose labels contain this text.
@@ -230,11 +233,6 @@ impl Proxy {
         let text = self.admin_get("/metrics").text();
         let lines = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name) && l.contains(labels));
         lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
-    /// The process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// What it wrote to standard output so far.

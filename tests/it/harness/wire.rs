@@ -157,7 +157,8 @@ impl Wire {
             let line = self.until(b"\r\n", "a chunk line")?;
             let line = latin1(&line);
             let size = line.split(';').next().unwrap_or_default();
-            let size = usize::from_str_radix(size, 16).map_err(|_| broken(&format!("chunk line {line:?}")))?;
+            let size =
+                usize::from_str_radix(size, 16).map_err(|_| broken(&format!("chunk line {line:?}")))?;
             if size == 0 {
                 break;
             }
