@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::threads::Member;
 use super::{Ended, Inner, ReloadError};
@@ -27,6 +27,9 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// The same failure of the same endpoint is logged this often; counters tell the rest.
 const REPEAT_LOG: Duration = Duration::from_secs(5);
+
+/// How long workers may take to stop once told to.
+const WORKER_STOP: Duration = Duration::from_secs(3);
 
 /// How long the access log may take to write its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
@@ -161,19 +164,26 @@ impl Supervisor {
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;
         self.inner.store.publish(next);
+        for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
+            if gone.contains(&endpoint.live.slot()) {
+                endpoint.live.retire();
+            }
+        }
         self.drain_delay = config.process.drain_delay;
         self.drain_timeout = config.process.drain_timeout;
         if !gone.is_empty() {
-            self.tell(|| WorkerCommand::Purge(gone.clone())).await;
+            self.tell(|| WorkerCommand::Purge(gone.clone()));
         }
         tracing::info!(generation, "a new configuration is published");
         Ok(())
     }
 
-    async fn tell(&self, command: impl Fn() -> WorkerCommand) {
+    /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
+    fn tell(&self, command: impl Fn() -> WorkerCommand) {
         for member in &self.crew {
-            // A worker that is gone needs no telling; `look` notices it.
-            drop(member.commands.send(command()).await);
+            if member.commands.try_send(command()).is_err() {
+                tracing::warn!("a worker does not listen");
+            }
         }
     }
 
@@ -181,7 +191,7 @@ impl Supervisor {
         match self.phase {
             Phase::Running => None,
             Phase::Delaying(_) => {
-                self.tell(|| WorkerCommand::Drain).await;
+                self.tell(|| WorkerCommand::Drain);
                 self.phase = Phase::Draining(Instant::now() + self.drain_timeout);
                 None
             }
@@ -252,9 +262,15 @@ impl Supervisor {
     }
 
     async fn stop_workers(&mut self) {
-        self.tell(|| WorkerCommand::Stop).await;
+        self.tell(|| WorkerCommand::Stop);
+        let deadline = Instant::now() + WORKER_STOP;
+        while self.crew.iter().any(|m| !m.thread.is_finished()) && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
         for member in self.crew.drain(..) {
-            if member.thread.join().is_err() {
+            if !member.thread.is_finished() {
+                tracing::error!("a worker does not stop and is left behind");
+            } else if member.thread.join().is_err() {
                 tracing::error!("a worker ended by a panic");
             }
         }

@@ -2,6 +2,7 @@
 //! endpoint when a connection cannot be made.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -72,7 +73,12 @@ impl<'a> Tries<'a> {
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
         match self.pool.pick(&self.tried, self.work, self.worker.random()) {
             Picked::Place(place) => Ok(place),
-            Picked::Nothing => Err(Error::NothingUsable),
+            Picked::Nothing => {
+                if self.tried.is_empty() {
+                    self.pool.live.counters.of(self.worker.id).nothing_usable.one();
+                }
+                Err(Error::NothingUsable)
+            }
             Picked::Busy => Box::pin(self.wait(timer, gone)).await,
         }
     }
@@ -80,30 +86,45 @@ impl<'a> Tries<'a> {
     async fn wait(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
         let pool = self.pool;
         let counters = pool.live.counters.of(self.worker.id);
-        let receiver = match pool.join_queue(&self.tried, self.work, self.worker.random()) {
-            Joined::Place(index) => return pool.place(index, self.work).ok_or(Error::NothingUsable),
-            Joined::Full => {
-                counters.queue_full.one();
-                return Err(Error::QueueFull);
-            }
-            Joined::Waiting(receiver) => receiver,
-        };
-        counters.queued.one();
         let start = Instant::now();
         timer.set(start + pool.queue_timeout);
-        let outcome = tokio::select! {
-            biased;
-            grant = timer.within(receiver) => grant,
-            () = gone => return Err(Error::ClientGone),
-        };
-        self.queued += start.elapsed();
-        match outcome {
-            Ok(Ok(grant)) => pool.granted(grant, self.work).ok_or(Error::NothingUsable),
-            Ok(Err(_)) => Err(Error::NothingUsable),
-            Err(_) => {
-                counters.queue_timeouts.one();
-                Err(Error::QueueTimeout)
+        let mut gone = pin!(gone);
+        loop {
+            let receiver = match pool.join_queue(&self.tried, self.work, self.worker.random()) {
+                Joined::Place(index) => return pool.place(index).ok_or(Error::NothingUsable),
+                Joined::Full => {
+                    counters.queue_full.one();
+                    return Err(Error::QueueFull);
+                }
+                Joined::Waiting(receiver) => receiver,
+            };
+            counters.queued.one();
+            let outcome = tokio::select! {
+                biased;
+                grant = timer.within(receiver) => grant,
+                () = &mut gone => return Err(Error::ClientGone),
+            };
+            self.queued = start.elapsed();
+            match outcome {
+                // A place on an endpoint that this request's snapshot does not have yet is of no use to it.
+                Ok(Ok(grant)) => match pool.granted(grant) {
+                    Some(place) => return Ok(place),
+                    None => continue,
+                },
+                Ok(Err(_)) => return Err(Error::NothingUsable),
+                Err(_) => {
+                    counters.queue_timeouts.one();
+                    return Err(Error::QueueTimeout);
+                }
             }
+        }
+    }
+
+    /// As [`Tries::pick`], for one that has an answer already and does not wait for a better one.
+    pub fn pick_now(&self) -> Option<Place<'a>> {
+        match self.pool.pick(&self.tried, self.work, self.worker.random()) {
+            Picked::Place(place) => Some(place),
+            Picked::Busy | Picked::Nothing => None,
         }
     }
 
@@ -125,13 +146,20 @@ impl<'a> Tries<'a> {
     /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let dialed = dial::dial(place.endpoint.socket(), &self.timeouts, timer).await;
+        let mut dialed = dial::dial(place.endpoint.socket(), &self.timeouts, timer).await;
+        if dialed.as_ref().is_err_and(dial::is_ours) {
+            // What lies idle is worth less than a request that waits.
+            self.worker.idle.clear(self.worker.id);
+            dialed = dial::dial(place.endpoint.socket(), &self.timeouts, timer).await;
+        }
         self.connecting += start.elapsed();
         match dialed {
             Ok(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).connects.one();
                 Ok(Connection { place, stream, reused: false })
             }
+            // Our own want is no evidence against the endpoint.
+            Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
             Err(error) => {
                 let error = Error::Connect(error);
                 self.failed(place.endpoint, &error);

@@ -77,6 +77,12 @@ pub enum Error {
     /// No connection could be made.
     #[error("no connection could be made: {0}")]
     Connect(io::Error),
+    /// Descriptors, ports or memory have run out here.
+    #[error("this node has run out of something: {0}")]
+    Exhausted(io::Error),
+    /// A tunnel on which no byte moved for too long.
+    #[error("no byte moved for too long")]
+    Idle,
     /// The connection ended before a complete response head.
     #[error("the endpoint closed the connection before it answered")]
     Reset,
@@ -100,7 +106,9 @@ impl Error {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
-            Self::NoRoute | Self::QueueFull | Self::QueueTimeout => Blame::Us,
+            Self::NoRoute | Self::QueueFull | Self::QueueTimeout | Self::Exhausted(_) | Self::Idle => {
+                Blame::Us
+            }
             Self::NothingUsable
             | Self::Connect(_)
             | Self::Reset
@@ -135,6 +143,8 @@ impl Error {
             Self::QueueFull => Termination::QueueFull,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,
+            Self::Exhausted(_) => Termination::Internal,
+            Self::Idle => Termination::IdleTimeout,
             Self::Reset | Self::Truncated => Termination::EndpointAborted,
             Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
             Self::Answer(_) => Termination::EndpointInvalid,

@@ -20,6 +20,9 @@ use crate::runtime::listener::Listener;
 /// Connections that may wait for accept; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Flags of accepted sockets.
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
 /// How long accepting pauses after descriptors ran out, unless a connection ends earlier.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -95,7 +98,19 @@ pub async fn serve(worker: Rc<Worker>, bound: Bound) {
     };
     tokio::select! {
         () = accept_all(&worker, &socket, bound.listener) => {}
-        () = worker.drain_started() => {}
+        () = worker.drain_started() => accept_rest(&worker, &socket, bound.listener),
+    }
+}
+
+/// Closing a listening socket resets what waits in its backlog: taken first.
+fn accept_rest(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize) {
+    let snapshot = worker.snapshot();
+    let Some(listener) = snapshot.listeners.get(index) else { return };
+    while let Some(place) = listener.live.try_enter(listener.max_connections) {
+        let Ok((socket, Some(peer))) = rustix::net::acceptfrom_with(socket.get_ref(), FLAGS) else { return };
+        if let Ok(peer) = SocketAddr::try_from(peer) {
+            admit(worker, index, socket, peer, place);
+        }
     }
 }
 
@@ -104,6 +119,10 @@ async fn accept_all(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize
         let Ok(mut ready) = socket.readable().await else { return };
         let snapshot = worker.snapshot();
         let Some(listener) = snapshot.listeners.get(index) else { return };
+        while worker.fleet.total() >= snapshot.connections_max {
+            listener.live.counters.of(worker.id).paused.one();
+            sleep(EXHAUSTED_PAUSE).await;
+        }
         // The place comes before the connection: at the ceiling the kernel's backlog holds what arrives. Taken only
         // once something has arrived, so that no loop keeps a place from another one's connection.
         let place = match listener.live.try_enter(listener.max_connections) {
@@ -114,8 +133,7 @@ async fn accept_all(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize
             }
         };
         drop(snapshot);
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let accepted = ready.try_io(|socket| Ok(rustix::net::acceptfrom_with(socket, flags)?));
+        let accepted = ready.try_io(|socket| Ok(rustix::net::acceptfrom_with(socket, FLAGS)?));
         match accepted {
             Ok(Ok((socket, Some(peer)))) => {
                 if let Ok(peer) = SocketAddr::try_from(peer) {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::attempt::{Connection, Tries};
-use super::error::Error;
+use super::error::{Error, Refusal};
 use super::http1::encode::RequestEdits;
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
@@ -38,6 +38,8 @@ pub trait Downstream {
     fn answered_here(&self) -> Option<Own>;
     /// Keeps the body for a repeat, up to so many bytes.
     fn keep_body(&mut self, max: usize);
+    /// Whether there is no body, or it will be kept for a repeat.
+    fn body_will_repeat(&self) -> bool;
     /// Whether all of the body that has been sent can be sent again.
     fn body_is_replayable(&self) -> bool;
     /// Resolves when the client has left.
@@ -63,6 +65,8 @@ pub trait Downstream {
     fn respond(&mut self, own: &Own) -> impl Future<Output = Result<(), Error>>;
     /// Whether a byte of an answer has gone to the client.
     fn response_started(&self) -> bool;
+    /// Whether an interim answer has gone to the client.
+    fn interim_passed(&self) -> bool;
     /// Bytes of the request body that went on, and of the response body that went to the client.
     fn moved(&self) -> (u64, u64);
 }
@@ -122,11 +126,23 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
     let termination = match outcome {
         Ok(termination) => termination,
         Err(error) => {
+            count_error(context, &error);
             answer_error(down, &error, &mut trace).await;
             error.termination()
         }
     };
     finish(context, down, &trace, termination);
+}
+
+/// Counts the limits that a request ran into.
+fn count_error(context: &Context<'_>, error: &Error) {
+    let counters = context.listener.live.counters.of(context.worker.id);
+    match error {
+        Error::ClientTimeout => counters.client_idle_timeouts.one(),
+        Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(_) => counters.bad_requests.one(),
+        _ => {}
+    }
 }
 
 /// Tells the client of an error, if anything can still be told.
@@ -268,7 +284,7 @@ async fn forward<'a, D: Downstream>(
         None => (&pool.retry, pool.retry_body),
     };
     let idempotent = down.view().method().is_idempotent();
-    if idempotent && policy.attempts > 1 {
+    if idempotent {
         down.keep_body(body_max);
     }
     let path = rewritten(route.rewrite.as_ref(), down.view().path());
@@ -286,6 +302,9 @@ async fn forward<'a, D: Downstream>(
         Forwarding { context, down, tries, policy, edits: &edits, idempotent, start: Instant::now(), trace };
     let answered = forwarding.run().await;
     forwarding.note();
+    if idempotent && !down.body_will_repeat() {
+        pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
+    }
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     down.deliver(connection, answer, &route.response_edits, &timeouts).await
@@ -311,6 +330,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             let connection = match self.connect(place, fresh).await {
                 Ok(connection) => connection,
                 Err(error) => {
+                    fresh = false;
                     let failed = Failed { error, bytes_sent: false, answer_bytes: false };
                     place = self.go_on(self.decide(&failed, false), failed.error).await?;
                     continue;
@@ -328,10 +348,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                         return Ok((connection, answer));
                     }
                     self.tries.tried.add(connection.place.endpoint);
-                    match self.tries.pick(self.context.timer, self.down.gone()).await {
-                        Ok(next) => place = next,
+                    match self.tries.pick_now() {
+                        Some(next) => place = next,
                         // An answer that nobody likes is better than none.
-                        Err(_) => return Ok((connection, answer)),
+                        None => return Ok((connection, answer)),
                     }
                     continue;
                 }
@@ -366,7 +386,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         let place = if fresh {
             place
         } else {
-            match self.tries.reuse(place, !self.idempotent) {
+            let repeatable = self.idempotent && self.down.body_will_repeat();
+            match self.tries.reuse(place, !repeatable) {
                 Ok(connection) => return Ok(connection),
                 Err(place) => place,
             }
@@ -424,7 +445,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             bytes_sent: false,
             answer_bytes: false,
             body_replayable: self.down.body_is_replayable(),
-            response_started: self.down.response_started(),
+            response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,
             elapsed: self.start.elapsed(),
             other_usable: self.others() > 1,

@@ -24,6 +24,9 @@ pub struct Timers {
     start: Instant,
     wheel: RefCell<Wheel>,
     earlier: Notify,
+    /// Entries whose timers are gone but which still lie in the wheel: the next timers take them over, so that memory
+    /// follows the connections that there are, not those that there have been.
+    free: RefCell<Vec<Rc<Entry>>>,
 }
 
 #[derive(Debug)]
@@ -70,12 +73,16 @@ impl Timers {
                 asleep_until: NEVER,
             }),
             earlier: Notify::new(),
+            free: RefCell::default(),
         })
     }
 
     /// A timer without a deadline.
     #[must_use]
     pub fn timer(self: &Rc<Self>) -> Timer {
+        if let Some(entry) = self.free.borrow_mut().pop() {
+            return Timer { timers: Rc::clone(self), entry };
+        }
         let entry = Entry {
             deadline_ms: Cell::new(NEVER),
             tick: Cell::new(NEVER),
@@ -182,7 +189,7 @@ impl Wheel {
         }
         entry.tick.set(NEVER);
         let deadline = entry.deadline_ms.get();
-        if deadline == NEVER || Rc::strong_count(entry) == 1 {
+        if deadline == NEVER {
             return;
         }
         if deadline > now_ms {
@@ -252,9 +259,10 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        // The wheel may hold the entry for long; the task's memory must not wait for it.
         self.clear();
+        // The task's memory must not wait for the wheel.
         self.entry.waker.borrow_mut().take();
+        self.timers.free.borrow_mut().push(Rc::clone(&self.entry));
     }
 }
 

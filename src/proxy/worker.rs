@@ -103,6 +103,12 @@ impl Fleet {
         self.members.get(worker.0).map_or(0, |m| m.connections.0.load(Ordering::Relaxed))
     }
 
+    /// Connections that all workers own now.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.members.iter().map(|m| m.connections.0.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether a worker's thread runs.
     #[must_use]
     pub fn is_alive(&self, worker: WorkerId) -> bool {

@@ -39,6 +39,7 @@ pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) 
         listeners,
         routes,
         pools,
+        connections_max: machine.connections_max,
         slots,
     }
 }

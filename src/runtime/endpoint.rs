@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::counters::{Counter, PerWorker};
-use super::sync::{AtomicU32, Ordering};
+use super::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::model::address::EndpointAddress;
 use crate::model::name::EndpointName;
 
@@ -97,6 +97,7 @@ pub struct EndpointLive {
     slot: u32,
     slots: Arc<Slots>,
     in_flight: InFlightCount,
+    retired: AtomicBool,
     /// Counters, per worker.
     pub counters: PerWorker<EndpointCounters>,
 }
@@ -109,6 +110,7 @@ impl EndpointLive {
             slot: slots.take(),
             slots: Arc::clone(slots),
             in_flight: InFlightCount::default(),
+            retired: AtomicBool::new(false),
             counters: PerWorker::new(workers),
         }
     }
@@ -125,6 +127,19 @@ impl EndpointLive {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
+    }
+
+    /// Notes that no published snapshot has this endpoint any more: what is in flight finishes, nothing new begins,
+    /// and no connection is kept.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has been removed.
+    #[inline]
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Takes one place under `limit`, or nothing when all are taken.

@@ -135,12 +135,12 @@ pub struct Place<'a> {
     pool: &'a Pool,
     /// The endpoint.
     pub endpoint: &'a Endpoint,
-    work: Work,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.of(self.work));
+        // Only requests wait, so it is under their ceiling that a place is handed on.
+        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
     }
 }
 
@@ -179,11 +179,11 @@ impl Pool {
     /// Picks an endpoint that is not in `tried` and has room: the first tier that has an untried one decides.
     pub fn pick(&self, tried: &Tried, work: Work, random: u64) -> Picked<'_> {
         // Newcomers do not overtake those who wait; a request that has tried something has waited already.
-        if tried.0.is_empty() && !self.live.queue.is_empty() {
+        if work == Work::Request && tried.0.is_empty() && !self.live.queue.is_empty() {
             return Picked::Busy;
         }
         match self.try_pick(tried, work, random) {
-            Some(index) => self.place(index, work).map_or(Picked::Nothing, Picked::Place),
+            Some(index) => self.place(index).map_or(Picked::Nothing, Picked::Place),
             None if self.endpoints.iter().any(|e| e.weight > 0 && !tried.contains(e)) => Picked::Busy,
             None => Picked::Nothing,
         }
@@ -196,17 +196,17 @@ impl Pool {
     }
 
     /// The place that [`Joined::Place`] names.
-    pub fn place(&self, index: usize, work: Work) -> Option<Place<'_>> {
-        self.endpoints.get(index).map(|endpoint| Place { pool: self, endpoint, work })
+    pub fn place(&self, index: usize) -> Option<Place<'_>> {
+        self.endpoints.get(index).map(|endpoint| Place { pool: self, endpoint })
     }
 
     /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool any more
     /// (the place then goes to the next waiter).
-    pub fn granted(&self, grant: Grant, work: Work) -> Option<Place<'_>> {
+    pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
         grant.into_place();
-        Some(Place { pool: self, endpoint, work })
+        Some(Place { pool: self, endpoint })
     }
 
     /// Whether an endpoint is left that this request has not tried.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::endpoint::EndpointLive;
-use super::sync::{AtomicU32, Mutex, Ordering, lock};
+use super::sync::{AtomicU32, Mutex, Ordering, fence, lock};
 
 /// Waiting requests of one pool.
 #[derive(Debug, Default)]
@@ -96,6 +96,8 @@ impl Queue {
             return Joined::Full;
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        // The last look reads with relaxed loads; the fence keeps them behind the count that releases read.
+        fence(Ordering::SeqCst);
         // One in front that has been everywhere free does not keep this one from a place it cannot use itself.
         if waiters.iter().all(|w| w.grant.is_closed() || !w.tried.is_empty())
             && let Some(place) = last_look()
@@ -112,7 +114,7 @@ impl Queue {
     #[inline]
     pub fn release(queue: &Arc<Self>, endpoint: &Arc<EndpointLive>, limit: u32) {
         endpoint.release();
-        if !queue.is_empty() {
+        if !queue.is_empty() && !endpoint.is_retired() {
             Self::hand_on(queue, endpoint, limit);
         }
     }

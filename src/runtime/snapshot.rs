@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
+    /// Client connections of the whole process that the descriptor limit has room for.
+    pub connections_max: usize,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
 }

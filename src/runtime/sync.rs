@@ -3,11 +3,11 @@
 #[cfg(plimsoll_loom)]
 pub(super) use loom::sync::Mutex;
 #[cfg(plimsoll_loom)]
-pub(super) use loom::sync::atomic::{AtomicU32, Ordering};
+pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 #[cfg(not(plimsoll_loom))]
 pub(super) use std::sync::Mutex;
 #[cfg(not(plimsoll_loom))]
-pub(super) use std::sync::atomic::{AtomicU32, Ordering};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 #[cfg(plimsoll_loom)]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {

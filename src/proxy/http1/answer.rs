@@ -9,7 +9,7 @@ use super::chunked::{Chunked, Output};
 use super::head::Framing;
 use crate::proxy::buffer::{self, BLOCK, Buffer};
 use crate::proxy::error::Error;
-use crate::proxy::tcp::splice::{self, Pipes, Splice, Turn};
+use crate::proxy::tcp::splice::{self, Broke, Pipes, Splice, Turn};
 
 /// The body of an answer. Bytes at the front of `held` are *staged* once they have been checked.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct AnswerBody {
     staged: usize,
     consumed: usize,
     splice: Option<Box<Splice>>,
+    /// There is no pipe to be had.
+    copy_only: bool,
     moved: u64,
     trailers_max: usize,
 }
@@ -49,7 +51,16 @@ impl AnswerBody {
             Framing::Chunked => Coding::Chunked(Chunked::new(output, head_max, fields_max)),
             Framing::UntilClose => Coding::UntilClose { ended: false },
         };
-        Self { coding, held, staged: 0, consumed: 0, splice: None, moved: 0, trailers_max: head_max }
+        Self {
+            coding,
+            held,
+            staged: 0,
+            consumed: 0,
+            splice: None,
+            copy_only: false,
+            moved: 0,
+            trailers_max: head_max,
+        }
     }
 
     /// Bytes of the body that have gone on.
@@ -135,6 +146,9 @@ impl AnswerBody {
 
     /// Bytes that can go from socket to socket unseen; 0 when none can, or too few to be worth it.
     fn splicable(&self) -> u64 {
+        if self.copy_only {
+            return 0;
+        }
         let left = match &self.coding {
             Coding::Length(left) => *left,
             Coding::Chunked(chunked) => chunked.data_left(),
@@ -251,10 +265,12 @@ impl AnswerBody {
             Ok(Turn::End) => {
                 Poll::Ready(self.end().map(|()| 0).map_err(|error| (Waiting::Endpoint, Some(error))))
             }
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Poll::Ready(Err((Waiting::Client, Some(Error::ClientGone))))
+            Ok(Turn::NoPipe) => {
+                self.copy_only = true;
+                Poll::Ready(Ok(0))
             }
-            Err(_) => Poll::Ready(Err((Waiting::Endpoint, Some(Error::Truncated)))),
+            Err(Broke::Sink) => Poll::Ready(Err((Waiting::Client, Some(Error::ClientGone)))),
+            Err(Broke::Source) => Poll::Ready(Err((Waiting::Endpoint, Some(Error::Truncated)))),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::{self, Ended};
+use crate::proxy::tcp::splice::{self, Broke, Splice, Turn};
 use crate::proxy::upstream::dial;
 use crate::proxy::upstream::idle::Identity;
 use crate::proxy::worker::Worker;
@@ -107,8 +108,14 @@ pub struct Exchange<'c> {
     pub close: bool,
     /// Whether a byte of an answer has gone to the client.
     pub started: bool,
-    /// Bytes of the response body that went to the client.
+    /// Whether an interim answer has gone to the client.
+    pub interim: bool,
+    /// Bytes of the response body that went to the client, and those of a tunnel that came from it.
     pub sent: u64,
+    /// Bytes that came from the client through a tunnel.
+    pub tunnelled: u64,
+    /// A large request body on its way from socket to socket.
+    pub splice: Option<Box<Splice>>,
 }
 
 /// An answer whose head has come.
@@ -116,16 +123,38 @@ pub struct Answer {
     head: ResponseHead,
     /// The head and what has come behind it.
     bytes: Buffer,
+    /// What of the request has not gone yet.
+    rest: Outgoing,
 }
 
-/// What [`Exchange::poll_exchange`] waits for.
-struct Sending {
+/// What goes to the endpoint before anything else does.
+#[derive(Debug, Default)]
+struct Outgoing {
     /// The head, and what of the body goes with it.
     out: Buffer,
+    /// Staged bytes of the body at the end of `out`. They stay in the input until all of `out` has been taken, so that
+    /// an attempt that fails before has lost nothing.
+    staged: usize,
     /// Bytes that the endpoint's socket has taken.
     taken: u64,
     /// The endpoint takes no more; it may still have answered.
     refused: bool,
+}
+
+/// Whom an exchange waits for; moving on from one to the next sets the deadline anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// The client's body, of which so much has come.
+    Body(u64),
+    /// The endpoint takes the request, of which it has so much.
+    Taking(u64),
+    /// The endpoint's answer.
+    Answer(u32),
+}
+
+/// What [`Exchange::poll_exchange`] waits for.
+struct Sending {
+    going: Outgoing,
     answer: Buffer,
     scanner: Scanner,
     interim: u32,
@@ -136,7 +165,7 @@ impl Sending {
     fn failed(&self, error: Error) -> Failed {
         Failed {
             error,
-            bytes_sent: self.taken > 0,
+            bytes_sent: self.going.taken > 0,
             answer_bytes: !self.answer.is_empty() || self.interim > 0,
         }
     }
@@ -163,6 +192,14 @@ impl Downstream for Exchange<'_> {
         }
     }
 
+    fn body_will_repeat(&self) -> bool {
+        self.upload.will_repeat()
+    }
+
+    fn interim_passed(&self) -> bool {
+        self.interim
+    }
+
     fn body_is_replayable(&self) -> bool {
         self.upload.is_replayable()
     }
@@ -180,35 +217,30 @@ impl Downstream for Exchange<'_> {
         let mut sending = self.compose(edits);
         let stream = &connection.stream;
         let timer = &self.client.timer;
-        // While the body is still to come it is the client who must go on, unless it waits to be told to.
-        timer.set(
-            Instant::now()
-                + if self.upload.is_complete() || sending.awaiting_continue {
-                    timeouts.response_header
-                } else {
-                    self.listener.timeouts.client_idle
-                },
-        );
+        let mut awaited = None;
         loop {
-            let outcome = poll_fn(|cx| match self.poll_exchange(cx, stream, &mut sending, timeouts) {
-                Poll::Pending => timer.poll_expired(cx).map(|_| Err(self.expired(&sending))),
-                ready => ready,
+            let outcome = poll_fn(|cx| {
+                let polled = self.poll_exchange(cx, stream, &mut sending);
+                if polled.is_ready() {
+                    return polled;
+                }
+                let now = self.awaits(&sending);
+                if awaited != Some(now) {
+                    awaited = Some(now);
+                    timer.set(Instant::now() + self.patience(now, timeouts));
+                }
+                timer.poll_expired(cx).map(|_| match now {
+                    Awaited::Body(_) => Err(Error::ClientTimeout),
+                    Awaited::Taking(_) | Awaited::Answer(_) => Err(Error::Timeout),
+                })
             })
             .await;
             let length = outcome.map_err(|error| sending.failed(error))?;
             let head = self.read_head(&mut sending, length)?;
             if head.status == 101 || head.status >= 200 {
-                return Ok(Answer { head, bytes: sending.answer });
+                return Ok(Answer { head, bytes: sending.answer, rest: sending.going });
             }
             self.pass_interim(&head, &mut sending).await.map_err(|error| sending.failed(error))?;
-            timer.set(
-                Instant::now()
-                    + if self.upload.is_complete() {
-                        timeouts.response_header
-                    } else {
-                        self.listener.timeouts.client_idle
-                    },
-            );
         }
     }
 
@@ -226,14 +258,14 @@ impl Downstream for Exchange<'_> {
         if answer.head.status == 101 {
             return Box::pin(self.tunnel(connection, answer, edits, timeouts)).await;
         }
-        let Answer { head, mut bytes } = answer;
+        let Answer { head, mut bytes, mut rest } = answer;
         let http11 = self.request.head.version == Version::Http11;
         let (framing, output) = match head.framing {
             Framing::Chunked if !http11 => (Framing::UntilClose, Output::Data),
             framing => (framing, Output::Chunked),
         };
         // An answer before the end of the request: what is left of it may never be read.
-        let early = !self.upload.is_done();
+        let early = !rest.out.is_empty() || !self.upload.is_done();
         self.close |= early || framing == Framing::UntilClose || self.worker.is_draining();
         let mut out = Buffer::default();
         let response =
@@ -244,14 +276,15 @@ impl Downstream for Exchange<'_> {
             AnswerBody::new(head.framing, bytes, output, self.listener.head_max, self.listener.fields_max);
         // Before the head is gone: a body that is malformed from the start is still an error with a status.
         body.join(&mut out)?;
-        let delivered = self.send_answer(&connection, &mut out, &mut body, timeouts).await;
+        let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
         self.sent += body.moved();
         if delivered.is_err() {
             self.close = true;
             relay::reset_on_close(&self.client.stream);
             return delivered;
         }
-        if head.persistent && !body.has_surplus() && self.upload.is_done() {
+        let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
+        if head.persistent && !body.has_surplus() && sent {
             let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
             let Connection { place, stream, .. } = connection;
             self.worker.idle.put(self.worker.id, place.endpoint, Identity::default(), stream, keep);
@@ -266,7 +299,13 @@ impl Downstream for Exchange<'_> {
         encode::put_own_response(&mut out, own, to_head, self.close, self.request.head.version);
         self.started = true;
         self.sent += if to_head { 0 } else { own.body.len() as u64 };
-        write_all(self.client, &mut out, self.listener.timeouts.client_idle).await
+        let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
+        if written.is_err() {
+            // Half an answer: nothing that follows could be told from its rest.
+            self.close = true;
+            relay::reset_on_close(&self.client.stream);
+        }
+        written
     }
 
     fn response_started(&self) -> bool {
@@ -274,7 +313,7 @@ impl Downstream for Exchange<'_> {
     }
 
     fn moved(&self) -> (u64, u64) {
-        (self.upload.moved(), self.sent)
+        (self.upload.moved() + self.tunnelled, self.sent)
     }
 }
 
@@ -285,19 +324,34 @@ impl Exchange<'_> {
         encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
         out.put(self.upload.sent_before());
         let staged = self.upload.staged(self.input);
-        if !staged.is_empty() && out.len() + staged.len() <= BLOCK {
-            let n = staged.len();
-            out.put(staged);
-            self.upload.sent(self.input, n);
-        }
+        let joined = if out.len() + staged.len() <= BLOCK { staged.len() } else { 0 };
+        out.put(&staged[..joined]);
         Sending {
-            out,
-            taken: 0,
-            refused: false,
+            going: Outgoing { out, staged: joined, taken: 0, refused: false },
             answer: Buffer::default(),
             scanner: Scanner::default(),
             interim: 0,
             awaiting_continue: self.request.head.expects_continue,
+        }
+    }
+
+    fn awaits(&self, sending: &Sending) -> Awaited {
+        let going = &sending.going;
+        let takes = going.out.is_empty() && self.upload.staged(self.input).is_empty();
+        if going.refused || self.upload.is_done() || (takes && sending.awaiting_continue) {
+            Awaited::Answer(sending.interim)
+        } else if takes && self.splice.as_ref().is_none_or(|s| s.is_empty()) {
+            Awaited::Body(self.upload.moved())
+        } else {
+            Awaited::Taking(going.taken)
+        }
+    }
+
+    fn patience(&self, awaited: Awaited, timeouts: &Timeouts) -> std::time::Duration {
+        match awaited {
+            Awaited::Body(_) => self.listener.timeouts.client_idle,
+            Awaited::Taking(_) => timeouts.idle,
+            Awaited::Answer(_) => timeouts.response_header,
         }
     }
 
@@ -307,9 +361,8 @@ impl Exchange<'_> {
         cx: &mut TaskContext<'_>,
         endpoint: &TcpStream,
         sending: &mut Sending,
-        timeouts: &Timeouts,
     ) -> Poll<Result<usize, Error>> {
-        if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, sending, timeouts) {
+        if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, &mut sending.going) {
             return Poll::Ready(Err(error));
         }
         loop {
@@ -341,40 +394,48 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut TaskContext<'_>,
         endpoint: &TcpStream,
-        sending: &mut Sending,
-        timeouts: &Timeouts,
+        going: &mut Outgoing,
     ) -> Poll<Result<(), Error>> {
-        while !sending.refused {
-            if !sending.out.is_empty() {
-                match poll_write(cx, endpoint, sending.out.bytes()) {
-                    Poll::Ready(Ok(n)) => {
-                        sending.taken += n as u64;
-                        sending.out.consume(n);
-                        if sending.out.is_empty() {
-                            sending.out.shrink();
-                        }
-                    }
-                    Poll::Ready(Err(_)) => sending.refused = true,
-                    Poll::Pending => return Poll::Pending,
-                }
-                continue;
-            }
-            match self.poll_upload(cx, endpoint) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(n)) => {
-                    sending.taken += n as u64;
-                    let now = Instant::now();
-                    self.client.timer.set(now + self.listener.timeouts.client_idle.min(timeouts.idle));
-                    if self.upload.is_done() {
-                        self.client.timer.set(now + timeouts.response_header);
+        let mut budget = splice::TURN;
+        while !going.refused {
+            let moved = if going.out.is_empty() {
+                ready!(self.poll_upload(cx, endpoint))
+            } else {
+                ready!(self.poll_outgoing(cx, endpoint, going))
+            };
+            match moved {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(n) => {
+                    going.taken += n as u64;
+                    budget = budget.saturating_sub(n);
+                    if budget == 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                 }
-                Poll::Ready(Err(Error::Reset)) => sending.refused = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Err(Error::Reset) => going.refused = true,
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends some of the head and of what goes with it.
+    fn poll_outgoing(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        endpoint: &TcpStream,
+        going: &mut Outgoing,
+    ) -> Poll<Result<usize, Error>> {
+        let Ok(n) = ready!(poll_write(cx, endpoint, going.out.bytes())) else {
+            return Poll::Ready(Err(Error::Reset));
+        };
+        going.out.consume(n);
+        if going.out.is_empty() {
+            going.out.shrink();
+            self.upload.sent(self.input, std::mem::take(&mut going.staged));
+        }
+        Poll::Ready(Ok(n))
     }
 
     /// Moves some of the body from the client to the endpoint; 0 when all of it has gone.
@@ -395,6 +456,14 @@ impl Exchange<'_> {
             if self.upload.is_complete() {
                 return Poll::Ready(Ok(0));
             }
+            let left = self.upload.splicable();
+            if self.input.is_empty() && (left >= splice::WORTHWHILE || (self.splice.is_some() && left > 0)) {
+                match ready!(self.poll_splice(cx, endpoint, left)) {
+                    Ok(Some(n)) => return Poll::Ready(Ok(n)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
             if !self.input.make_room(self.listener.head_max.max(BLOCK)) {
                 return Poll::Ready(Err(Error::Refused(crate::proxy::error::Refusal::HeadTooLarge)));
             }
@@ -407,6 +476,29 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    /// Moves some of a large body from socket to socket; nothing when it must be copied.
+    fn poll_splice(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        endpoint: &TcpStream,
+        left: u64,
+    ) -> Poll<Result<Option<usize>, Error>> {
+        self.input.shrink();
+        let splice = self.splice.get_or_insert_with(|| Box::new(Splice::new(self.worker.pipes.clone())));
+        Poll::Ready(match ready!(splice.poll_turn(cx, &self.client.stream, endpoint, left)) {
+            Ok(Turn::Moved(n)) => {
+                self.upload.spliced(n);
+                Ok(Some(usize::try_from(n).unwrap_or(usize::MAX)))
+            }
+            Ok(Turn::NoPipe) => {
+                self.splice = None;
+                Ok(None)
+            }
+            Ok(Turn::End) | Err(Broke::Source) => Err(Error::ClientGone),
+            Err(Broke::Sink) => Err(Error::Reset),
+        })
     }
 
     /// Ready when the client has left. What it sends meanwhile is kept, up to one block.
@@ -428,16 +520,6 @@ impl Exchange<'_> {
                 Err(_) => return Poll::Ready(()),
             }
         }
-    }
-
-    /// Who has been too slow.
-    fn expired(&self, sending: &Sending) -> Error {
-        let waits_for_client = sending.out.is_empty()
-            && !sending.refused
-            && !self.upload.is_complete()
-            && self.upload.staged(self.input).is_empty()
-            && !sending.awaiting_continue;
-        if waits_for_client { Error::ClientTimeout } else { Error::Timeout }
     }
 
     fn read_head(&self, sending: &mut Sending, length: usize) -> Result<ResponseHead, Failed> {
@@ -483,6 +565,7 @@ impl Exchange<'_> {
             let edits =
                 ResponseEdits { route: &none, client: Version::Http11, close: false, framing: Framing::None };
             encode::put_response(&mut out, sending.answer.bytes(), head, &edits);
+            self.interim = true;
             write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
         }
         sending.answer.consume(head.length);
@@ -494,6 +577,7 @@ impl Exchange<'_> {
     async fn send_answer(
         &mut self,
         connection: &Connection<'_>,
+        rest: &mut Outgoing,
         out: &mut Buffer,
         body: &mut AnswerBody,
         timeouts: &Timeouts,
@@ -522,8 +606,12 @@ impl Exchange<'_> {
                 Poll::Pending => Waiting::Endpoint,
             };
             let uploaded = self.upload.moved();
-            // Its failure shows in the answer, or does not matter.
-            while let Poll::Ready(Ok(1..)) = self.poll_upload(cx, &connection.stream) {}
+            // A failure on the endpoint's side shows in the answer, or does not matter.
+            let sent = self.poll_send(cx, &connection.stream, rest);
+            let gone = matches!(sent, Poll::Ready(Err(Error::ClientGone)));
+            if gone || (self.upload.is_complete() && self.poll_gone(cx).is_ready()) {
+                return Poll::Ready(Err(Error::ClientGone));
+            }
             let progress = (body.moved(), uploaded, waiting);
             if moved != Some(progress) {
                 moved = Some(progress);
@@ -551,7 +639,7 @@ impl Exchange<'_> {
         edits: &FieldEdits,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
-        let Answer { head, mut bytes } = answer;
+        let Answer { head, mut bytes, .. } = answer;
         let mut out = Buffer::default();
         let response =
             ResponseEdits { route: edits, client: Version::Http11, close: true, framing: Framing::None };
@@ -571,8 +659,10 @@ impl Exchange<'_> {
         )
         .await;
         self.sent += relayed.back;
+        self.tunnelled += relayed.forth;
         match relayed.ended {
-            Ended::Closed | Ended::Idle => Ok(()),
+            Ended::Closed => Ok(()),
+            Ended::Idle => Err(Error::Idle),
             Ended::FirstBroke => Err(Error::ClientGone),
             Ended::SecondBroke => Err(Error::Truncated),
         }

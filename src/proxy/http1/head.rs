@@ -355,10 +355,16 @@ fn drop_nominated(bytes: &[u8], fields: &mut [Field]) -> Result<(), FieldFault> 
         for field in fields.iter_mut().filter(|f| f.name.get(bytes).eq_ignore_ascii_case(option)) {
             match field.kind {
                 // No honest sender calls these hop-by-hop; taking them away would change what the message is.
-                Kind::Host | Kind::ContentLength | Kind::TransferEncoding => {
-                    return Err(FieldFault::Malformed(
-                        "Connection names a field that the message cannot do without",
-                    ));
+                Kind::Host
+                | Kind::ContentLength
+                | Kind::TransferEncoding
+                | Kind::XForwardedFor
+                | Kind::XForwardedProto
+                | Kind::XForwardedHost
+                | Kind::Forwarded
+                | Kind::XRealIp
+                | Kind::CfConnectingIp => {
+                    return Err(FieldFault::Malformed("Connection names a field that others rely on"));
                 }
                 // The engine acts on these itself.
                 Kind::Connection | Kind::Upgrade | Kind::KeepAlive => {}

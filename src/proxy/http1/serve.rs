@@ -30,6 +30,12 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MAX: usize = 1024 * 1024;
 
+/// What a connection without a request yet gets when a drain begins.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Bytes of empty lines before a request that are passed over.
+const EMPTY_LINES_MAX: usize = 16;
+
 /// What a request leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
@@ -41,7 +47,9 @@ enum After {
 
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, client: Client) {
-    while wait(&worker, &client).await {
+    let mut carried = false;
+    while wait(&worker, &client, carried).await {
+        carried = true;
         // Everything that a request needs lives in this box, and goes with it.
         let after = Box::pin(busy(&worker, &client)).await;
         if let After::Close { linger } = after {
@@ -54,20 +62,26 @@ pub async fn serve(worker: Rc<Worker>, client: Client) {
 }
 
 /// Waits for the first byte of a request; false when the connection is to close instead.
-async fn wait(worker: &Worker, client: &Client) -> bool {
+async fn wait(worker: &Worker, client: &Client, carried: bool) -> bool {
     let keep_alive = {
         let snapshot = worker.snapshot();
         let Some(listener) = snapshot.listeners.get(client.listener) else { return false };
         listener.timeouts.keep_alive
     };
     client.timer.set_after(keep_alive);
+    let mut grace = false;
     poll_fn(|cx| {
         // Bytes before the drain: a request that has come is answered.
         if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
             return Poll::Ready(ready.is_ok());
         }
-        if worker.is_draining() {
-            return Poll::Ready(false);
+        if worker.is_draining() && !grace {
+            if carried {
+                return Poll::Ready(false);
+            }
+            // Accepted just before the drain: its first request is on its way.
+            grace = true;
+            client.timer.set_after(keep_alive.min(FIRST_REQUEST_GRACE));
         }
         client.timer.poll_expired(cx).map(|_| {
             count(worker, client, |c| &c.keep_alive_timeouts);
@@ -163,14 +177,28 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         upload,
         close,
         started: false,
+        interim: false,
         sent: 0,
+        tunnelled: 0,
+        splice: None,
     };
     request::handle(&context, &mut exchange).await;
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;
     *fields = std::mem::take(&mut exchange.request.head.fields);
     *input = rest;
-    if close { After::Close { linger: !done } } else { After::Next }
+    if close {
+        // Bytes that nobody reads would turn the close into a reset, which can overtake the answer.
+        After::Close { linger: !done || !input.is_empty() || is_readable(client) }
+    } else {
+        After::Next
+    }
+}
+
+/// Whether the runtime knows of something to read; asks no socket.
+fn is_readable(client: &Client) -> bool {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    client.stream.poll_read_ready(&mut cx).is_ready()
 }
 
 /// Tests ask for a panic by a path of their own; no release has this.
@@ -202,9 +230,14 @@ async fn read_head(
 ) -> Result<Arrived, Error> {
     let mut scanner = Scanner::default();
     let mut armed = false;
+    let mut empty_lines = 0;
     loop {
         let empty = head::leading_empty_lines(input.bytes());
         if empty > 0 {
+            empty_lines += empty;
+            if empty_lines > EMPTY_LINES_MAX {
+                return Err(Refusal::Malformed("there is nothing but empty lines").into());
+            }
             input.consume(empty);
             scanner = Scanner::default();
         }
@@ -229,7 +262,7 @@ async fn read_head(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Ok(Arrived::End),
         }
-        if input.is_empty() {
+        if input.is_empty() && empty_lines == 0 {
             return Ok(Arrived::Nothing);
         }
         if !armed {

@@ -62,10 +62,27 @@ impl Upload {
         self.moved == 0 || matches!(self.replay, Replay::Kept { .. })
     }
 
-    /// Whether it was to be kept for a repeat but became too large.
+    /// Whether there is nothing of it, or it will be kept for a repeat.
     #[must_use]
-    pub fn outgrew(&self, wanted: bool) -> bool {
-        wanted && !self.is_replayable()
+    pub fn will_repeat(&self) -> bool {
+        matches!(self.replay, Replay::Kept { .. }) || (self.moved == 0 && self.is_done())
+    }
+
+    /// Bytes that can go from socket to socket unseen: of a body of known length that is not kept.
+    #[must_use]
+    pub fn splicable(&self) -> u64 {
+        match (&self.coding, &self.replay) {
+            (Coding::Length(left), Replay::Lost) if self.staged == 0 => *left,
+            _ => 0,
+        }
+    }
+
+    /// Notes bytes that went from socket to socket.
+    pub fn spliced(&mut self, n: u64) {
+        if let Coding::Length(left) = &mut self.coding {
+            *left = left.saturating_sub(n);
+        }
+        self.moved += n;
     }
 
     /// What has been sent already, to be sent again first.

@@ -9,7 +9,7 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::splice::{self, Pipes, Splice, Turn};
+use super::splice::{self, Broke, Pipes, Splice, Turn};
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::timer::Timer;
 
@@ -49,12 +49,6 @@ struct Direction {
     moved: u64,
     ended: bool,
     shut: bool,
-}
-
-/// On which side a direction broke.
-enum Broke {
-    Source,
-    Sink,
 }
 
 impl Direction {
@@ -142,11 +136,12 @@ impl Direction {
                 self.ended = true;
                 Poll::Ready(Ok(0))
             }
-            // Either side may have broken; the endpoint's and the client's end look alike from here.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Poll::Ready(Err(Broke::Sink))
+            Poll::Ready(Ok(Turn::NoPipe)) => {
+                self.splice = None;
+                self.full_reads = 0;
+                Poll::Ready(Ok(0))
             }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(Broke::Source)),
+            Poll::Ready(Err(broke)) => Poll::Ready(Err(broke)),
             Poll::Pending => {
                 if splice.is_empty() {
                     // Quiet again: conversation may follow, and copying is cheaper for that.

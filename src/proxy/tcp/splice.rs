@@ -68,6 +68,17 @@ pub enum Turn {
     Moved(u64),
     /// The source has ended, and all of it has gone out.
     End,
+    /// There is no pipe to be had: copy instead.
+    NoPipe,
+}
+
+/// Which side of a splice failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broke {
+    /// The one that is read from.
+    Source,
+    /// The one that is written to.
+    Sink,
 }
 
 impl Splice {
@@ -86,20 +97,20 @@ impl Splice {
     /// Moves what can be moved, at most `limit` bytes and one [`TURN`]. Pending when nothing moved.
     ///
     /// # Errors
-    /// As the sockets; what is in the pipe is then lost, and so must be the connections.
+    /// Which socket failed; what is in the pipe is then lost, and so must be the connections.
     pub fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
         from: &TcpStream,
         to: &TcpStream,
         limit: u64,
-    ) -> Poll<io::Result<Turn>> {
+    ) -> Poll<Result<Turn, Broke>> {
         let mut moved = 0u64;
         loop {
             if self.in_pipe > 0 {
                 match self.poll_drain(cx, to) {
                     Poll::Ready(Ok(n)) => moved += n,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Sink)),
                     Poll::Pending => break,
                 }
                 continue;
@@ -107,69 +118,70 @@ impl Splice {
             if moved >= limit || moved >= TURN as u64 {
                 break;
             }
+            if self.pipe.is_none() {
+                match self.pipes.take() {
+                    Ok(pipe) => self.pipe = Some(pipe),
+                    Err(_) if moved == 0 => return Poll::Ready(Ok(Turn::NoPipe)),
+                    Err(_) => break,
+                }
+            }
             match self.poll_fill(cx, from, limit - moved) {
-                Poll::Ready(Ok(0)) if moved == 0 => return Poll::Ready(Ok(Turn::End)),
+                Poll::Ready(Ok(0)) if moved == 0 => {
+                    self.give_back();
+                    return Poll::Ready(Ok(Turn::End));
+                }
                 Poll::Ready(Ok(0)) => break,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Source)),
                 Poll::Pending => break,
             }
         }
+        self.give_back();
         if moved > 0 { Poll::Ready(Ok(Turn::Moved(moved))) } else { Poll::Pending }
+    }
+
+    /// A pipe goes back to the worker as soon as it is empty.
+    fn give_back(&mut self) {
+        if self.in_pipe == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            self.pipes.put(pipe);
+        }
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream, limit: u64) -> Poll<io::Result<usize>> {
         loop {
             ready!(from.poll_read_ready(cx))?;
-            let pipe = match self.pipe.take() {
-                Some(pipe) => pipe,
-                None => self.pipes.take()?,
-            };
+            let Some(pipe) = &self.pipe else { return Poll::Pending };
             let length = usize::try_from(limit).map_or(TURN, |limit| limit.min(TURN));
             match from.try_io(Interest::READABLE, || splice(from, &pipe.write, length)) {
-                Ok(0) => {
-                    self.pipes.put(pipe);
-                    return Poll::Ready(Ok(0));
-                }
                 Ok(n) => {
-                    self.pipe = Some(pipe);
                     self.in_pipe = n;
                     return Poll::Ready(Ok(n));
                 }
                 // The pipe is empty, so it is the socket that has nothing.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pipes.put(pipe),
-                Err(error) => {
-                    self.pipes.put(pipe);
-                    return Poll::Ready(Err(error));
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<u64>> {
-        let Some(pipe) = self.pipe.take() else {
+        let Some(pipe) = &self.pipe else {
             self.in_pipe = 0;
             return Poll::Ready(Ok(0));
         };
-        let outcome = loop {
-            if to.poll_write_ready(cx)?.is_pending() {
-                break Poll::Pending;
-            }
+        loop {
+            ready!(to.poll_write_ready(cx))?;
             match to.try_io(Interest::WRITABLE, || splice(&pipe.read, to, self.in_pipe)) {
                 Ok(n) => {
                     self.in_pipe -= n;
-                    break Poll::Ready(Ok(n as u64));
+                    return Poll::Ready(Ok(n as u64));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-        };
-        if self.in_pipe == 0 {
-            self.pipes.put(pipe);
-        } else {
-            self.pipe = Some(pipe);
         }
-        outcome
     }
 }
 

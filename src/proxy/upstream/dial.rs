@@ -29,6 +29,13 @@ pub async fn dial(address: SocketAddr, timeouts: &Timeouts, timer: &Timer) -> io
     }
 }
 
+/// Whether a failed connect is our own want of descriptors, ports or memory, not the endpoint's doing.
+#[must_use]
+pub fn is_ours(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM.
+    matches!(error.raw_os_error(), Some(24 | 23 | 99 | 105 | 12))
+}
+
 /// Whether nothing has arrived on an idle connection: no end, no reset, no byte. Asks the socket itself.
 #[must_use]
 pub fn is_quiet(stream: &TcpStream) -> bool {

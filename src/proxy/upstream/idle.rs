@@ -70,6 +70,9 @@ impl IdleConnections {
             }
             let idle = shelf.idle.remove(at);
             counters.idle.sub(1);
+            if shelf.idle.is_empty() {
+                shelf.endpoint = None;
+            }
             if idle.until <= now {
                 continue;
             }
@@ -78,7 +81,6 @@ impl IdleConnections {
             }
             counters.stale.one();
         }
-        shelf.endpoint = None;
         None
     }
 
@@ -91,7 +93,7 @@ impl IdleConnections {
         stream: TcpStream,
         keep: Duration,
     ) {
-        if keep.is_zero() {
+        if keep.is_zero() || endpoint.live.is_retired() {
             return;
         }
         let mut shelves = self.0.borrow_mut();
