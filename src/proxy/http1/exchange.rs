@@ -276,20 +276,20 @@ impl Downstream for Exchange<'_> {
             AnswerBody::new(head.framing, bytes, output, self.listener.head_max, self.listener.fields_max);
         // Before the head is gone: a body that is malformed from the start is still an error with a status.
         body.join(&mut out)?;
+        self.started = true;
+        let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
+        if body.is_done() && !early {
+            // The endpoint has done its part: its place is free before the client has the answer.
+            self.part(connection, keep, head.persistent && !rest.refused && !body.has_surplus());
+            self.sent += body.moved();
+            let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
+            return self.end(written);
+        }
         let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
         self.sent += body.moved();
-        if delivered.is_err() {
-            self.close = true;
-            relay::reset_on_close(&self.client.stream);
-            return delivered;
-        }
         let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
-        if head.persistent && !body.has_surplus() && sent {
-            let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
-            let Connection { place, stream, .. } = connection;
-            self.worker.idle.put(self.worker.id, place.endpoint, Identity::default(), stream, keep);
-        }
-        Ok(())
+        self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
+        self.end(delivered)
     }
 
     async fn respond(&mut self, own: &Own) -> Result<(), Error> {
@@ -300,12 +300,7 @@ impl Downstream for Exchange<'_> {
         self.started = true;
         self.sent += if to_head { 0 } else { own.body.len() as u64 };
         let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
-        if written.is_err() {
-            // Half an answer: nothing that follows could be told from its rest.
-            self.close = true;
-            relay::reset_on_close(&self.client.stream);
-        }
-        written
+        self.end(written)
     }
 
     fn response_started(&self) -> bool {
@@ -333,6 +328,23 @@ impl Exchange<'_> {
             interim: 0,
             awaiting_continue: self.request.head.expects_continue,
         }
+    }
+
+    /// Parts with the endpoint: its connection is kept if it can carry another request.
+    fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
+        let Connection { place, stream, .. } = connection;
+        if usable {
+            self.worker.idle.put(self.worker.id, place.endpoint, Identity::default(), stream, keep);
+        }
+    }
+
+    /// After half an answer nothing that follows could be told from its rest: the connection is reset.
+    fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+        if outcome.is_err() {
+            self.close = true;
+            relay::reset_on_close(&self.client.stream);
+        }
+        outcome
     }
 
     fn awaits(&self, sending: &Sending) -> Awaited {
@@ -582,13 +594,6 @@ impl Exchange<'_> {
         body: &mut AnswerBody,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
-        self.started = true;
-        // Nearly always all of it goes at once, and no deadline is needed.
-        match out.write_to(&self.client.stream) {
-            Ok(_) if out.is_empty() && body.is_done() => return Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Error::ClientGone),
-            _ => {}
-        }
         write_all(self.client, out, self.listener.timeouts.client_idle).await?;
         let timer = &self.client.timer;
         let mut moved = None;
