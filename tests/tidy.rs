@@ -39,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ipnet", &["model/", "config/", "route/", "runtime/", "proxy/"]),
     ("itoa", &["telemetry/", "proxy/"]),
     ("loom", &["runtime/"]),
+    ("mimalloc", &["main.rs"]),
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
     ("notify", &["control/watch.rs"]),

@@ -4,15 +4,13 @@ use std::sync::atomic::Ordering;
 
 use super::Handle;
 use super::status::{EndpointStatus, ListenerStatus, PoolStatus, Readiness, Status, WorkerStatus};
-use crate::runtime::counters::{Counter, LATENCY_BOUNDS, WorkerId};
+use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pool::{Pool, PoolCounters};
+use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
-
-/// Words for the classes of a status, in the order of their counters.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// A label's value and the counter behind it.
 type Named<T> = (&'static str, fn(&T) -> &Counter);
@@ -91,6 +89,10 @@ impl Handle {
         }
         let panics = snapshot.listeners.iter().map(|l| l.live.counters.sum(|c| &c.panics)).sum();
         sink.counter(&m::PANICS, &[], panics);
+        for (index, termination) in Termination::ALL.iter().enumerate() {
+            let ended = inner.fleet.counters.sum(|c| &c.terminations[index]);
+            sink.counter(&m::TERMINATIONS, &[("end", termination.as_str())], ended);
+        }
         for pool in &snapshot.pools {
             collect_pool(sink, pool);
         }
@@ -115,11 +117,11 @@ fn listener_status(listener: &Listener) -> ListenerStatus {
 
 fn pool_status(pool: &Pool) -> PoolStatus {
     let counters = &pool.live.counters;
-    let answered: u64 = (0..CLASSES.len()).map(|class| counters.sum(|c| &c.statuses[class])).sum();
+    let requests = (0..Statuses::WORDS.len()).map(|word| counters.sum(|c| c.ended.counter(word))).sum();
     PoolStatus {
         name: pool.name.clone(),
         queue: u64::from(pool.live.queue.len()),
-        requests: answered + counters.sum(|c| &c.unanswered),
+        requests,
         retries: counters.sum(|c| &c.retries),
         endpoints: pool.endpoints.iter().map(endpoint_status).collect(),
     }
@@ -161,6 +163,10 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     );
     sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
     sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
+    for (word, class) in Statuses::WORDS.into_iter().enumerate() {
+        let ended = listener.live.counters.sum(|c| c.ended.counter(word));
+        sink.counter(&m::LISTENER_REQUESTS, &[("listener", name), ("class", class)], ended);
+    }
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
     sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
 }
@@ -169,14 +175,10 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
 fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
     let counters = &pool.live.counters;
-    for (index, class) in CLASSES.into_iter().enumerate() {
-        sink.counter(
-            &m::POOL_REQUESTS,
-            &[("pool", name), ("class", class)],
-            counters.sum(|c| &c.statuses[index]),
-        );
+    for (word, class) in Statuses::WORDS.into_iter().enumerate() {
+        let ended = counters.sum(|c| c.ended.counter(word));
+        sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", class)], ended);
     }
-    sink.counter(&m::POOL_REQUESTS, &[("pool", name), ("class", "none")], counters.sum(|c| &c.unanswered));
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));

@@ -101,39 +101,39 @@ pub async fn serve(worker: Rc<Worker>, bound: Bound) {
 
 async fn accept_all(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize) {
     loop {
+        let Ok(mut ready) = socket.readable().await else { return };
         let snapshot = worker.snapshot();
         let Some(listener) = snapshot.listeners.get(index) else { return };
-        let live = &listener.live;
-        let counters = live.counters.of(worker.id);
-        // The place comes before the connection: at the ceiling the kernel's backlog holds what arrives.
-        let place = match live.try_enter(listener.max_connections) {
+        // The place comes before the connection: at the ceiling the kernel's backlog holds what arrives. Taken only
+        // once something has arrived, so that no loop keeps a place from another one's connection.
+        let place = match listener.live.try_enter(listener.max_connections) {
             Some(place) => place,
             None => {
-                counters.paused.one();
-                live.enter(listener.max_connections).await
+                listener.live.counters.of(worker.id).paused.one();
+                listener.live.enter(listener.max_connections).await
             }
         };
         drop(snapshot);
-        let accepted = socket
-            .async_io(Interest::READABLE, |socket| {
-                Ok(rustix::net::acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
-            })
-            .await;
-        let (socket, peer) = match accepted {
-            Ok((socket, Some(peer))) => (socket, peer),
-            Ok((_, None)) => continue,
-            Err(error) => {
-                drop(place);
-                counters_of_error(worker, index, &error).await;
-                continue;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accepted = ready.try_io(|socket| Ok(rustix::net::acceptfrom_with(socket, flags)?));
+        match accepted {
+            Ok(Ok((socket, Some(peer)))) => {
+                if let Ok(peer) = SocketAddr::try_from(peer) {
+                    admit(worker, index, socket, peer, place);
+                }
             }
-        };
-        let Ok(peer) = SocketAddr::try_from(peer) else { continue };
-        admit(worker, index, socket, peer, place);
+            Ok(Ok((_, None))) => {}
+            Ok(Err(error)) => {
+                drop(place);
+                failed(worker, index, &error).await;
+            }
+            // Another one has it, or the client has left; the next event tells.
+            Err(_) => {}
+        }
     }
 }
 
-async fn counters_of_error(worker: &Rc<Worker>, index: usize, error: &io::Error) {
+async fn failed(worker: &Rc<Worker>, index: usize, error: &io::Error) {
     let snapshot = worker.snapshot();
     let Some(listener) = snapshot.listeners.get(index) else { return };
     listener.live.counters.of(worker.id).accept_errors.one();

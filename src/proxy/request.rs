@@ -446,12 +446,10 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
     let counters = context.listener.live.counters.of(worker.id);
     counters.bytes_in.add(bytes_in);
     counters.bytes_out.add(bytes_out);
+    worker.count_end(&context.listener.live, trace.status, termination);
     if let Some(pool) = trace.pool {
         let counters = pool.live.counters.of(worker.id);
-        match counters.statuses.get(usize::from(trace.status / 100).wrapping_sub(1)) {
-            Some(class) => class.one(),
-            None => counters.unanswered.one(),
-        }
+        counters.ended.count(trace.status);
         counters.duration.observe(total);
     }
     let mut log = worker.access_log.borrow_mut();

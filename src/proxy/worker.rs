@@ -22,7 +22,7 @@ use crate::runtime::counters::{Counter, PerWorker, WorkerId};
 use crate::runtime::events::{Event, EventSender};
 use crate::runtime::listener::ListenerLive;
 use crate::runtime::store::{Current, Reader, Store};
-use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::access_log::{AccessLogWriter, Termination};
 
 /// Connections that may lie between two workers.
 pub const HANDOVERS_MAX: usize = 256;
@@ -71,6 +71,8 @@ struct Load(AtomicUsize);
 pub struct WorkerCounters {
     /// Connections handed to another worker.
     pub handovers: Counter,
+    /// Requests and connections that ended, by reason, in the order of [`Termination::ALL`].
+    pub terminations: [Counter; Termination::ALL.len()],
     /// Turns of the housekeeping, which show that the worker turns.
     pub turns: Counter,
 }
@@ -166,6 +168,14 @@ impl Worker {
     pub async fn drain_started(&self) {
         while !self.draining.get() {
             self.drained.notified().await;
+        }
+    }
+
+    /// Counts a request or connection that has ended.
+    pub fn count_end(&self, listener: &ListenerLive, status: u16, termination: Termination) {
+        listener.counters.of(self.id).ended.count(status);
+        if let Some(counter) = self.fleet.counters.of(self.id).terminations.get(termination as usize) {
+            counter.one();
         }
     }
 

@@ -39,6 +39,30 @@ impl Counter {
     }
 }
 
+/// What has ended, by class of the status that the client got.
+#[derive(Debug, Default)]
+pub struct Statuses {
+    classes: [Counter; 5],
+    none: Counter,
+}
+
+impl Statuses {
+    /// Words for the classes, as [`Statuses::counter`] takes them.
+    pub const WORDS: [&'static str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+    /// Counts one that ended with `status`; 0 where there was none to give.
+    #[inline]
+    pub fn count(&self, status: u16) {
+        self.classes.get(usize::from(status / 100).wrapping_sub(1)).unwrap_or(&self.none).one();
+    }
+
+    /// The counter behind a word of [`Statuses::WORDS`].
+    #[must_use]
+    pub fn counter(&self, word: usize) -> &Counter {
+        self.classes.get(word).unwrap_or(&self.none)
+    }
+}
+
 /// Upper bounds of the buckets of every latency histogram, in seconds; one more bucket is open.
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];

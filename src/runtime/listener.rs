@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
-use super::counters::{Counter, PerWorker};
+use super::counters::{Counter, PerWorker, Statuses};
 use super::sources::Sources;
 use crate::model::name::ListenerName;
 
@@ -145,6 +145,8 @@ pub struct ListenerCounters {
     pub answered_here: Counter,
     /// Connections that ended by a panic of ours.
     pub panics: Counter,
+    /// Requests and connections that ended.
+    pub ended: Statuses,
     /// Bytes received from clients.
     pub bytes_in: Counter,
     /// Bytes sent to clients.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{Counter, Histogram, PerWorker};
+use super::counters::{Counter, Histogram, PerWorker, Statuses};
 use super::endpoint::{Endpoint, Work};
 use super::queue::{Grant, Joined, Queue};
 use crate::model::name::PoolName;
@@ -81,10 +81,8 @@ impl PoolLive {
 /// Counters of one pool; a worker writes only its own block.
 #[derive(Debug, Default)]
 pub struct PoolCounters {
-    /// Finished requests by class of their status, 1xx to 5xx; those without an answer are in none.
-    pub statuses: [Counter; 5],
-    /// Requests and connections that ended without an answer to the client.
-    pub unanswered: Counter,
+    /// Requests and connections that ended.
+    pub ended: Statuses,
     /// Attempts after the first.
     pub retries: Counter,
     /// Requests that waited in the queue.

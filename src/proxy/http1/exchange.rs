@@ -180,7 +180,15 @@ impl Downstream for Exchange<'_> {
         let mut sending = self.compose(edits);
         let stream = &connection.stream;
         let timer = &self.client.timer;
-        timer.set(Instant::now() + timeouts.response_header);
+        // While the body is still to come it is the client who must go on, unless it waits to be told to.
+        timer.set(
+            Instant::now()
+                + if self.upload.is_complete() || sending.awaiting_continue {
+                    timeouts.response_header
+                } else {
+                    self.listener.timeouts.client_idle
+                },
+        );
         loop {
             let outcome = poll_fn(|cx| match self.poll_exchange(cx, stream, &mut sending, timeouts) {
                 Poll::Pending => timer.poll_expired(cx).map(|_| Err(self.expired(&sending))),
@@ -193,7 +201,14 @@ impl Downstream for Exchange<'_> {
                 return Ok(Answer { head, bytes: sending.answer });
             }
             self.pass_interim(&head, &mut sending).await.map_err(|error| sending.failed(error))?;
-            timer.set(Instant::now() + timeouts.response_header);
+            timer.set(
+                Instant::now()
+                    + if self.upload.is_complete() {
+                        timeouts.response_header
+                    } else {
+                        self.listener.timeouts.client_idle
+                    },
+            );
         }
     }
 

@@ -338,6 +338,7 @@ fn log_refused(
     termination: Termination,
     start: Instant,
 ) {
+    worker.count_end(&listener.live, status, termination);
     let mut log = worker.access_log.borrow_mut();
     if !log.is_on() {
         return;

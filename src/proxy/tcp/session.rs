@@ -61,14 +61,22 @@ fn account(
     let counters = listener.live.counters.of(worker.id);
     counters.bytes_in.add(forth);
     counters.bytes_out.add(back);
-    match endpoint {
-        Some(endpoint) => {
-            let counters = endpoint.live.counters.of(worker.id);
-            counters.bytes_in.add(forth);
-            counters.bytes_out.add(back);
-        }
-        None => pool.live.counters.of(worker.id).unanswered.one(),
+    if let Some(endpoint) = endpoint {
+        let counters = endpoint.live.counters.of(worker.id);
+        counters.bytes_in.add(forth);
+        counters.bytes_out.add(back);
     }
+    let termination = match outcome {
+        Ok(relayed) => match relayed.ended {
+            Ended::Closed => Termination::Done,
+            Ended::FirstBroke => Termination::ClientAborted,
+            Ended::SecondBroke => Termination::EndpointAborted,
+            Ended::Idle => Termination::IdleTimeout,
+        },
+        Err(error) => error.termination(),
+    };
+    pool.live.counters.of(worker.id).ended.count(0);
+    worker.count_end(&listener.live, 0, termination);
     let total = start.elapsed();
     worker.access_log.borrow_mut().log(&Record {
         at: SystemTime::now() - total,
@@ -87,15 +95,7 @@ fn account(
         bytes_in: forth,
         bytes_out: back,
         phases: Phases { total, ..connected.phases },
-        termination: match outcome {
-            Ok(relayed) => match relayed.ended {
-                Ended::Closed => Termination::Done,
-                Ended::FirstBroke => Termination::ClientAborted,
-                Ended::SecondBroke => Termination::EndpointAborted,
-                Ended::Idle => Termination::IdleTimeout,
-            },
-            Err(error) => error.termination(),
-        },
+        termination,
         request_id: b"",
     });
 }
