@@ -1,8 +1,8 @@
 //! Which endpoint is next: every policy by what clients see.
 
-use std::thread;
 use std::time::Duration;
 
+use crate::harness::clock::pause;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::{free_port, own_ip, until};
@@ -74,7 +74,7 @@ fn least_requests_avoids_the_busy_endpoint() {
     let busy = Origin::start(|mut session| {
         while let Some(request) = session.request()? {
             if request.path() == "/slow" {
-                thread::sleep(Duration::from_secs(2));
+                pause(Duration::from_secs(2));
             }
             session.ok("busy")?;
         }

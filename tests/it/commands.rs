@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::harness::own_ip;
@@ -19,7 +19,7 @@ fn file(text: &str) -> PathBuf {
     path
 }
 
-fn run(name: &str, path: &PathBuf, more: &[&str]) -> Output {
+fn run(name: &str, path: &Path, more: &[&str]) -> Output {
     let path = path.display().to_string();
     let mut arguments = vec![name, "--config", &path];
     arguments.extend(more);
@@ -55,7 +55,7 @@ fn a_bad_file_is_2_and_every_error_with_its_place() {
 
 #[test]
 fn what_is_missing_or_unknown_is_2() {
-    assert_eq!(run("check", &PathBuf::from("/nonexistent/plimsoll.toml"), &[]).status.code(), Some(2));
+    assert_eq!(run("check", Path::new("/nonexistent/plimsoll.toml"), &[]).status.code(), Some(2));
     assert_eq!(command(&["chekc"]).status.code(), Some(2));
     assert_eq!(command(&["check", "--no-such-flag"]).status.code(), Some(2));
 }

@@ -2,10 +2,11 @@
 
 use std::net::TcpStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::harness::clock::{Moment, pause};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::until;
@@ -15,7 +16,7 @@ fn origin() -> Origin {
     Origin::start(|mut session| {
         while let Some(request) = session.request()? {
             match request.path().as_str() {
-                "/slow" => thread::sleep(Duration::from_secs(1)),
+                "/slow" => pause(Duration::from_secs(1)),
                 "/never" => {
                     session.wire.at_end();
                     return Ok(());
@@ -77,7 +78,7 @@ fn the_deadline_ends_what_does_not_finish() {
     let mut stuck = proxy.connect();
     stuck.say("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
     origin.request(0);
-    let start = Instant::now();
+    let start = Moment::now();
     proxy.signal(Signal::TERM);
     proxy.wait();
     assert!((400..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
@@ -93,7 +94,7 @@ fn a_second_signal_stops_at_once() {
     origin.request(0);
     proxy.signal(Signal::TERM);
     until("the listener to close", || refuses(&proxy));
-    let start = Instant::now();
+    let start = Moment::now();
     proxy.signal(Signal::TERM);
     proxy.wait();
     assert!(start.elapsed() < Duration::from_secs(3));

@@ -1,9 +1,9 @@
 //! The pool's queue: in order over all workers, nobody stranded, nobody served who has left, and full is full.
 
-use std::thread;
 use std::time::Duration;
 
 use crate::harness::client::Client;
+use crate::harness::clock::pause;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::until;
@@ -20,7 +20,7 @@ fn slow() -> Origin {
     Origin::start(|mut session| {
         while let Some(request) = session.request()? {
             let time = if request.path() == "/hold" { 1500 } else { 3 };
-            thread::sleep(Duration::from_millis(time));
+            pause(Duration::from_millis(time));
             session.ok(&request.path())?;
         }
         Ok(())

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::DEADLINE;
+use crate::harness::clock::pause;
 
 /// A request that was complete.
 #[derive(Debug, Clone)]
@@ -233,7 +234,7 @@ impl Reader {
             self.stream.write_all(&bytes)?;
             if close {
                 // So that the bytes and the end do not arrive as one.
-                thread::sleep(Duration::from_millis(50));
+                pause(Duration::from_millis(50));
                 self.stream.shutdown(Shutdown::Both)?;
             }
             return Ok(close);

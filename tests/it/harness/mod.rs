@@ -1,14 +1,16 @@
 //! What every behaviour test stands on: the real binary, scripted origins, a raw client, and waiting with a deadline.
 
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::{Moment, pause};
 
 /// Nothing that a test waits for may take longer; generous, for a machine that does other work beside.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -30,12 +32,12 @@ pub(crate) fn free_port(ip: Ipv4Addr) -> SocketAddr {
 
 /// Asks again and again until the answer is there; panics after [`DEADLINE`].
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let start = Moment::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
+        pause(Duration::from_millis(5));
     }
 }

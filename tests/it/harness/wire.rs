@@ -3,9 +3,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::DEADLINE;
+use super::clock::Moment;
 
 /// A message as it came off the wire.
 #[derive(Debug, Clone, Default)]
@@ -221,7 +222,7 @@ impl Wire {
 
     /// Everything up to the end of the connection.
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
-        let start = Instant::now();
+        let start = Moment::now();
         while self.fill()? > 0 {
             if start.elapsed() > DEADLINE {
                 return Err(broken("the connection does not end"));
