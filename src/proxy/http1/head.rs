@@ -496,6 +496,11 @@ pub fn parse_response(
     to_head: bool,
     fields: Vec<Field>,
 ) -> Result<ResponseHead, &'static str> {
+    // The parser would skip empty lines, which only requests may have in front (RFC 9112 section 2.2): here they are what
+    // an earlier answer left behind.
+    if !bytes.starts_with(b"HTTP/") {
+        return Err("it does not open with a status line");
+    }
     let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
