@@ -167,21 +167,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     };
     #[cfg(debug_assertions)]
     panic_if_asked(&request);
-    let close = !request.head.persistent || worker.is_draining();
-    let mut exchange = Exchange {
-        worker,
-        client,
-        listener,
-        request,
-        input: &mut rest,
-        upload,
-        close,
-        started: false,
-        interim: false,
-        sent: 0,
-        tunnelled: 0,
-        splice: None,
-    };
+    let mut exchange = Exchange::new(worker, client, listener, request, &mut rest, upload);
     request::handle(&context, &mut exchange).await;
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;
