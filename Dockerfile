@@ -1,5 +1,5 @@
 # Builds the binary in one stage and ships it alone in the next.
-FROM rust:1.95-slim-bookworm AS build
+FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin plimsoll

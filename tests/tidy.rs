@@ -39,7 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ipnet", &["model/", "config/", "route/", "runtime/", "proxy/"]),
     ("itoa", &["telemetry/", "proxy/"]),
     ("loom", &["runtime/"]),
-    ("mimalloc", &["main.rs"]),
+    ("tikv-jemallocator", &["main.rs"]),
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
     ("notify", &["control/watch.rs"]),

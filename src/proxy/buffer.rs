@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 pub const BLOCK: usize = 16 * 1024;
 
 // Blocks kept by a worker: beyond that, memory goes back to the allocator, so that a burst leaves no trace.
-const KEPT: usize = 64;
+const KEPT: usize = 16;
 
 thread_local! {
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
