@@ -45,7 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/"]),
     ("regex", &["route/", "config/"]),
-    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "control/"]),
+    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/buffer.rs", "control/"]),
     ("rustls", &["config/tls.rs", "runtime/tls.rs", "proxy/tls.rs", "proxy/upstream/tls.rs"]),
     ("serde", &["admin/", "cli/", "control/upgrade.rs"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "cli/"]),

@@ -43,6 +43,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// A copy of `bytes` in memory of just that size: for what is kept while others need the block.
+    #[must_use]
+    pub fn exact(bytes: &[u8]) -> Self {
+        Self { block: bytes.into(), start: 0, end: bytes.len() }
+    }
+
     /// The bytes it holds.
     #[inline]
     #[must_use]

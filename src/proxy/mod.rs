@@ -1,11 +1,11 @@
 //! The data plane: accept, then relay bytes or serve requests. Hot: it reads the snapshot and never decides what is
 //! true.
 //!
-//! **A TCP connection:** [`worker`] -> [`listener::serve`] (accept, ceiling, hand-over) -> [`connection::handle`] ->
+//! **A TCP connection:** [`worker`] -> [`listener::serve`] (accept, ceiling, hand-over) -> [`connection::begin`] ->
 //! [`tcp::session::run`] -> snapshot once -> [`attempt::Tries::pick`] -> [`upstream::dial`] (failure: pick again) ->
 //! [`tcp::relay`] (copy, then splice) -> access-log record. Dropped guards undo counts.
 //!
-//! **An HTTP request:** to [`connection::handle`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
+//! **An HTTP request:** to [`connection::begin`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
 //! request, the list of phases): route -> head edits -> loop { pick, acquire or dial, send, response head, outcome;
 //! `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 

@@ -171,15 +171,15 @@ impl InFlightCount {
         self.0.load(Ordering::Relaxed)
     }
 
-    // SeqCst here and in `release` pairs with the queue's count of waiters: whoever frees a place either sees the
-    // waiter or the waiter sees the place.
+    // No order is needed here: the queue's fences make sure that whoever frees a place sees the waiter, or the waiter
+    // sees the place.
     pub(super) fn try_acquire(&self, limit: u32) -> bool {
-        let mut now = self.0.load(Ordering::SeqCst);
+        let mut now = self.0.load(Ordering::Relaxed);
         loop {
             if now >= limit {
                 return false;
             }
-            match self.0.compare_exchange_weak(now, now + 1, Ordering::SeqCst, Ordering::SeqCst) {
+            match self.0.compare_exchange_weak(now, now + 1, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(actual) => now = actual,
             }
@@ -187,7 +187,7 @@ impl InFlightCount {
     }
 
     pub(super) fn release(&self) {
-        let before = self.0.fetch_sub(1, Ordering::SeqCst);
+        let before = self.0.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a place was given back twice");
     }
 }

@@ -185,7 +185,7 @@ impl ListenerLive {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Takes one place under `limit`, or nothing; [`ListenerLive::room`] tells when to try again.
+    /// Takes one place under `limit`, or nothing; [`ListenerLive::enter`] waits for one.
     #[must_use]
     pub fn try_enter(self: &Arc<Self>, limit: usize) -> Option<ConnectionPlace> {
         let taken = self

@@ -72,7 +72,7 @@ impl Queue {
     #[inline]
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.waiting.load(Ordering::SeqCst)
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether nobody waits.
@@ -114,6 +114,8 @@ impl Queue {
     #[inline]
     pub fn release(queue: &Arc<Self>, endpoint: &Arc<EndpointLive>, limit: u32) {
         endpoint.release();
+        // Pairs with the fence in `join`.
+        fence(Ordering::SeqCst);
         if !queue.is_empty() && !endpoint.is_retired() {
             Self::hand_on(queue, endpoint, limit);
         }
@@ -231,7 +233,8 @@ mod loom_tests {
                 let (queue, endpoint) = (Arc::clone(&queue), Arc::clone(&endpoint));
                 loom::thread::spawn(move || Queue::release(&queue, &endpoint, 1))
             };
-            let joined = queue.join(1, &[], || endpoint.try_acquire(1).then_some(0));
+            let joined =
+                queue.join(1, &[], || (endpoint.in_flight() < 1 && endpoint.try_acquire(1)).then_some(0));
             releaser.join().expect("the releaser does not panic");
             match joined {
                 Joined::Place(_) => {}

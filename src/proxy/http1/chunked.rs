@@ -116,7 +116,8 @@ impl Chunked {
         let rest = &bytes[turn.consumed..];
         let Some(line) = complete_line(rest)? else {
             // A first byte that cannot start a size is refused without waiting for the rest of the line.
-            let plausible = rest.first().is_none_or(u8::is_ascii_hexdigit) && rest.len() <= SIZE_LINE_MAX;
+            // One byte over the limit may be the CR of a line that is just as long as lines may be.
+            let plausible = rest.first().is_none_or(u8::is_ascii_hexdigit) && rest.len() <= SIZE_LINE_MAX + 1;
             return if plausible { Ok(()) } else { Err(BAD_SIZE) };
         };
         let length = line.len() + 2;

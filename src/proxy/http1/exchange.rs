@@ -3,16 +3,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll};
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::answer::{AnswerBody, Waiting, poll_read, poll_write};
+use super::answer::{AnswerBody, Waiting, poll_read};
 use super::chunked::Output;
 use super::encode::{self, RequestEdits, ResponseEdits};
-use super::fields::{Kind, list_elements};
+use super::fields::Kind;
 use super::head::{Framing, Limits, RequestHead, ResponseHead, Scan, Scanner, Version, parse_response};
+use super::outgoing::Outgoing;
 use super::upload::Upload;
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
@@ -23,8 +24,8 @@ use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
-use crate::proxy::tcp::relay::{self, Ended};
-use crate::proxy::tcp::splice::{self, Broke, Splice, Turn};
+use crate::proxy::tcp::relay;
+use crate::proxy::tcp::splice::Splice;
 use crate::proxy::upstream::dial;
 use crate::proxy::upstream::idle::Identity;
 use crate::proxy::worker::Worker;
@@ -120,25 +121,11 @@ pub struct Exchange<'c> {
 
 /// An answer whose head has come.
 pub struct Answer {
-    head: ResponseHead,
+    pub(super) head: ResponseHead,
     /// The head and what has come behind it.
-    bytes: Buffer,
+    pub(super) bytes: Buffer,
     /// What of the request has not gone yet.
     rest: Outgoing,
-}
-
-/// What goes to the endpoint before anything else does.
-#[derive(Debug, Default)]
-struct Outgoing {
-    /// The head, and what of the body goes with it.
-    out: Buffer,
-    /// Staged bytes of the body at the end of `out`. They stay in the input until all of `out` has been taken, so that
-    /// an attempt that fails before has lost nothing.
-    staged: usize,
-    /// Bytes that the endpoint's socket has taken.
-    taken: u64,
-    /// The endpoint takes no more; it may still have answered.
-    refused: bool,
 }
 
 /// Whom an exchange waits for; moving on from one to the next sets the deadline anew.
@@ -312,7 +299,32 @@ impl Downstream for Exchange<'_> {
     }
 }
 
-impl Exchange<'_> {
+impl<'c> Exchange<'c> {
+    /// A request that nothing has been done with.
+    pub fn new(
+        worker: &'c Worker,
+        client: &'c Client,
+        listener: &'c Listener,
+        request: Request,
+        input: &'c mut Buffer,
+        upload: Upload,
+    ) -> Self {
+        Self {
+            worker,
+            client,
+            listener,
+            close: !request.head.persistent || worker.is_draining(),
+            request,
+            input,
+            upload,
+            started: false,
+            interim: false,
+            sent: 0,
+            tunnelled: 0,
+            splice: None,
+        }
+    }
+
     /// Head, what was sent of the body before, and what is there of it now.
     fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
         let mut out = Buffer::default();
@@ -401,139 +413,6 @@ impl Exchange<'_> {
         Poll::Pending
     }
 
-    /// Sends what can be sent; ready once all has been, or nothing more will be.
-    fn poll_send(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
-        going: &mut Outgoing,
-    ) -> Poll<Result<(), Error>> {
-        let mut budget = splice::TURN;
-        while !going.refused {
-            let moved = if going.out.is_empty() {
-                ready!(self.poll_upload(cx, endpoint))
-            } else {
-                ready!(self.poll_outgoing(cx, endpoint, going))
-            };
-            match moved {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(n) => {
-                    going.taken += n as u64;
-                    budget = budget.saturating_sub(n);
-                    if budget == 0 {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                }
-                Err(Error::Reset) => going.refused = true,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Sends some of the head and of what goes with it.
-    fn poll_outgoing(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
-        going: &mut Outgoing,
-    ) -> Poll<Result<usize, Error>> {
-        let Ok(n) = ready!(poll_write(cx, endpoint, going.out.bytes())) else {
-            return Poll::Ready(Err(Error::Reset));
-        };
-        going.out.consume(n);
-        if going.out.is_empty() {
-            going.out.shrink();
-            self.upload.sent(self.input, std::mem::take(&mut going.staged));
-        }
-        Poll::Ready(Ok(n))
-    }
-
-    /// Moves some of the body from the client to the endpoint; 0 when all of it has gone.
-    fn poll_upload(&mut self, cx: &mut TaskContext<'_>, endpoint: &TcpStream) -> Poll<Result<usize, Error>> {
-        loop {
-            self.upload.stage(self.input)?;
-            let staged = self.upload.staged(self.input);
-            if !staged.is_empty() {
-                return match poll_write(cx, endpoint, staged) {
-                    Poll::Ready(Ok(n)) => {
-                        self.upload.sent(self.input, n);
-                        Poll::Ready(Ok(n))
-                    }
-                    Poll::Ready(Err(_)) => Poll::Ready(Err(Error::Reset)),
-                    Poll::Pending => Poll::Pending,
-                };
-            }
-            if self.upload.is_complete() {
-                return Poll::Ready(Ok(0));
-            }
-            let left = self.upload.splicable();
-            if self.input.is_empty() && (left >= splice::WORTHWHILE || (self.splice.is_some() && left > 0)) {
-                match ready!(self.poll_splice(cx, endpoint, left)) {
-                    Ok(Some(n)) => return Poll::Ready(Ok(n)),
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            if !self.input.make_room(self.listener.head_max.max(BLOCK)) {
-                return Poll::Ready(Err(Error::Refused(crate::proxy::error::Refusal::HeadTooLarge)));
-            }
-            match poll_read(cx, &self.client.stream, self.input) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::ClientGone)),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => {
-                    self.input.shrink();
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-
-    /// Moves some of a large body from socket to socket; nothing when it must be copied.
-    fn poll_splice(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
-        left: u64,
-    ) -> Poll<Result<Option<usize>, Error>> {
-        self.input.shrink();
-        let splice = self.splice.get_or_insert_with(|| Box::new(Splice::new(self.worker.pipes.clone())));
-        Poll::Ready(match ready!(splice.poll_turn(cx, &self.client.stream, endpoint, left)) {
-            Ok(Turn::Moved(n)) => {
-                self.upload.spliced(n);
-                Ok(Some(usize::try_from(n).unwrap_or(usize::MAX)))
-            }
-            Ok(Turn::NoPipe) => {
-                self.splice = None;
-                Ok(None)
-            }
-            Ok(Turn::End) | Err(Broke::Source) => Err(Error::ClientGone),
-            Err(Broke::Sink) => Err(Error::Reset),
-        })
-    }
-
-    /// Ready when the client has left. What it sends meanwhile is kept, up to one block.
-    fn poll_gone(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        loop {
-            // Asked first: an idle client costs no buffer.
-            match self.client.stream.poll_read_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-            }
-            if self.input.len() >= BLOCK / 2 || !self.input.make_room(BLOCK) {
-                return Poll::Pending;
-            }
-            match self.input.read_from(&self.client.stream) {
-                Ok(0) => return Poll::Ready(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.input.shrink(),
-                Err(_) => return Poll::Ready(()),
-            }
-        }
-    }
-
     fn read_head(&self, sending: &mut Sending, length: usize) -> Result<ResponseHead, Failed> {
         let limits = Limits { head: ANSWER_HEAD_MAX, fields: super::head::FIELDS_MAX, target: 0 };
         let to_head = self.request.head.method == Method::Head;
@@ -544,22 +423,6 @@ impl Exchange<'_> {
             return Err(sending.failed(Error::Answer("it switches to a protocol that was not asked for")));
         }
         Ok(head)
-    }
-
-    /// Whether a 101 names a protocol that the client offered (RFC 9110 section 15.2.2).
-    fn may_switch(&self, bytes: &[u8], head: &ResponseHead) -> bool {
-        let own = self.request.bytes.bytes();
-        let offered = || {
-            let upgrades = self.request.head.fields.iter().filter(|f| f.kind == Kind::Upgrade);
-            upgrades.flat_map(|f| list_elements(f.value.get(own)))
-        };
-        let mut chosen = head.fields.iter().filter(|f| f.kind == Kind::Upgrade);
-        self.request.head.upgrade
-            && head.upgrade
-            && chosen.all(|f| {
-                let mut protocols = list_elements(f.value.get(bytes));
-                protocols.all(|p| !super::head::is_h2c(p) && offered().any(|o| o.eq_ignore_ascii_case(p)))
-            })
     }
 
     /// Passes an interim answer on (RFC 9110 section 15.2), but for an HTTP/1.0 client.
@@ -634,43 +497,6 @@ impl Exchange<'_> {
             })
         })
         .await
-    }
-
-    /// After 101 both sides speak something else: bytes are relayed as they come.
-    async fn tunnel(
-        &mut self,
-        connection: Connection<'_>,
-        answer: Answer,
-        edits: &FieldEdits,
-        timeouts: &Timeouts,
-    ) -> Result<(), Error> {
-        let Answer { head, mut bytes, .. } = answer;
-        let mut out = Buffer::default();
-        let response =
-            ResponseEdits { route: edits, client: Version::Http11, close: true, framing: Framing::None };
-        encode::put_response(&mut out, bytes.bytes(), &head, &response);
-        bytes.consume(head.length);
-        self.started = true;
-        self.close = true;
-        write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
-        let first = std::mem::take(self.input);
-        let relayed = relay::run_with(
-            &self.client.stream,
-            &connection.stream,
-            [first, bytes],
-            timeouts.tunnel,
-            &self.client.timer,
-            &self.worker.pipes,
-        )
-        .await;
-        self.sent += relayed.back;
-        self.tunnelled += relayed.forth;
-        match relayed.ended {
-            Ended::Closed => Ok(()),
-            Ended::Idle => Err(Error::Idle),
-            Ended::FirstBroke => Err(Error::ClientGone),
-            Ended::SecondBroke => Err(Error::Truncated),
-        }
     }
 
     /// Before an answer of our own: what is there of the body is passed over; if more is to come, the connection

@@ -158,7 +158,7 @@ struct Findings {
     upgrade_option: bool,
     nominated: bool,
     expect: Option<Span>,
-    upgrade: Option<Span>,
+    upgrade: bool,
     keep_alive_field: Option<Span>,
 }
 
@@ -340,7 +340,7 @@ fn note(field: &Field, value: &[u8], found: &mut Findings) -> Result<(), FieldFa
         Kind::Expect if found.expect.is_none() || !value.eq_ignore_ascii_case(b"100-continue") => {
             found.expect = Some(field.value);
         }
-        Kind::Upgrade => found.upgrade = Some(field.value),
+        Kind::Upgrade => found.upgrade = true,
         Kind::KeepAlive => found.keep_alive_field = Some(field.value),
         _ => {}
     }
@@ -461,23 +461,25 @@ fn settle_request(bytes: &[u8], head: &mut RequestHead, found: &Findings) -> Res
         }
         head.expects_continue = head.framing != Framing::None;
     }
-    if let Some(upgrade) = found.upgrade
-        && found.upgrade_option
-        && http11
-        && head.framing == Framing::None
-    {
-        let websocket = list_elements(upgrade.get(bytes)).any(|p| p.eq_ignore_ascii_case(b"websocket"));
-        if websocket {
+    if found.upgrade && found.upgrade_option && http11 && head.framing == Framing::None {
+        let offered = |wanted: fn(&[u8]) -> bool| {
+            let lists = head.fields.iter().filter(|f| f.kind == Kind::Upgrade).map(|f| f.value.get(bytes));
+            lists.flat_map(list_elements).any(wanted)
+        };
+        if offered(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
             check_websocket(bytes, head)?;
         }
-        head.upgrade = list_elements(upgrade.get(bytes)).any(|p| !is_h2c(p));
+        head.upgrade = offered(|protocol| !is_h2c(protocol));
     }
     Ok(())
 }
 
-/// A WebSocket handshake without its key is none (RFC 6455 section 4.2.1).
+/// A WebSocket handshake without its key is none (RFC 6455 section 4.2.1); a key that `Connection` takes away is none
+/// to the endpoint.
 fn check_websocket(bytes: &[u8], head: &RequestHead) -> Result<(), Refusal> {
-    let has_key = head.fields.iter().any(|f| f.name.get(bytes).eq_ignore_ascii_case(b"sec-websocket-key"));
+    let is_key =
+        |f: &Field| f.kind == Kind::Other && f.name.get(bytes).eq_ignore_ascii_case(b"sec-websocket-key");
+    let has_key = head.fields.iter().any(is_key);
     if head.method != Method::Get || !has_key {
         return Err(Refusal::Malformed("a WebSocket handshake is a GET with Sec-WebSocket-Key"));
     }
@@ -500,6 +502,11 @@ pub fn parse_response(
     to_head: bool,
     fields: Vec<Field>,
 ) -> Result<ResponseHead, &'static str> {
+    // The parser would skip empty lines, which only requests may have in front (RFC 9112 section 2.2): here they are what
+    // an earlier answer left behind.
+    if !bytes.starts_with(b"HTTP/") {
+        return Err("it does not open with a status line");
+    }
     let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -537,7 +544,7 @@ pub fn parse_response(
         persistent: !found.close
             && (version == Version::Http11 || found.keep_alive)
             && framing != Framing::UntilClose,
-        upgrade: found.upgrade_option && found.upgrade.is_some(),
+        upgrade: found.upgrade_option && found.upgrade,
         keep_alive: found.keep_alive_field.and_then(|span| keep_alive_timeout(span.get(bytes))),
     })
 }

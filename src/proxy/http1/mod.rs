@@ -6,5 +6,7 @@ pub mod encode;
 pub mod exchange;
 pub mod fields;
 pub mod head;
+pub mod outgoing;
 pub mod serve;
+pub mod tunnel;
 pub mod upload;

@@ -144,11 +144,11 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     };
     let head_time = start.elapsed();
     let trusted = listener.trusts(client.peer.ip());
-    let (request, mut rest) = split(client, listener, input, head);
+    let request = split(client, listener, input, head);
     let id = request_id(worker, &request, trusted);
     let mut upload = Upload::new(request.head.framing, listener.head_max, listener.fields_max);
     // Before anything is done with the request: a body that is malformed from the start reaches nobody.
-    if let Err(refusal) = upload.stage(&mut rest) {
+    if let Err(refusal) = upload.stage(input) {
         *input = request.bytes;
         return refuse(worker, client, listener, input, &Error::Refused(refusal), start).await;
     }
@@ -167,26 +167,11 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     };
     #[cfg(debug_assertions)]
     panic_if_asked(&request);
-    let close = !request.head.persistent || worker.is_draining();
-    let mut exchange = Exchange {
-        worker,
-        client,
-        listener,
-        request,
-        input: &mut rest,
-        upload,
-        close,
-        started: false,
-        interim: false,
-        sent: 0,
-        tunnelled: 0,
-        splice: None,
-    };
+    let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
     request::handle(&context, &mut exchange).await;
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;
     *fields = std::mem::take(&mut exchange.request.head.fields);
-    *input = rest;
     if close {
         // Bytes that nobody reads would turn the close into a reset, which can overtake the answer.
         After::Close { linger: !done || !input.is_empty() || is_readable(client) }
@@ -296,17 +281,18 @@ fn check_growth(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Takes the head out of the input, with its bytes; what follows it stays.
-fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: RequestHead) -> (Request, Buffer) {
-    let mut rest = Buffer::default();
-    if input.len() > head.length {
-        rest.put(&input.bytes()[head.length..]);
+/// Takes the head out of the input; what follows it stays. A request that waits for its endpoint holds its head in
+/// just the memory that it needs: the block goes back, still warm, to whoever reads next.
+fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: RequestHead) -> Request {
+    let bytes = Buffer::exact(&input.bytes()[..head.length]);
+    input.consume(head.length);
+    if input.is_empty() {
+        input.shrink();
     }
-    let bytes = std::mem::take(input);
     let own = bytes.bytes();
     let fields = head.fields.iter().map(|f| (f.kind, f.value.get(own)));
     let source = forwarded::client_of(listener, client.peer.ip(), fields);
-    (Request { head, bytes, source }, rest)
+    Request { head, bytes, source }
 }
 
 /// The client's own id where it is believed, else 128 random bits.

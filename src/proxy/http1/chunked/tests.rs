@@ -93,6 +93,12 @@ fn what_is_not_chunked_is_refused() {
 }
 
 #[test]
+fn the_longest_size_line_passes_however_it_arrives() {
+    let line = format!("1;{}", "x".repeat(SIZE_LINE_MAX - 2));
+    check(&format!("{line}\r\na\r\n0\r\n\r\n"), "1\r\na\r\n0\r\n\r\n", "a");
+}
+
+#[test]
 fn long_lines_and_sections_are_refused() {
     let line = format!("5;{}\r\nhello\r\n", "x".repeat(SIZE_LINE_MAX));
     assert!(run(line.as_bytes(), Output::Chunked, 100).is_err());
