@@ -112,13 +112,36 @@ fn who_leaves_the_queue_is_never_sent() {
     let leaver = send(&proxy, "/leaver");
     until("one waiter", || (waiting(&proxy) >= 1.0).then_some(()));
     drop(leaver);
-    until("the waiter to be gone", || (waiting(&proxy) < 1.0).then_some(()));
+    assert_eq!(
+        proxy.records(1)[0]["end"],
+        "client_aborted",
+        "noticed while it waits, not when its turn comes"
+    );
     let mut next = send(&proxy, "/next");
     held.let_go();
     assert_eq!(holder.answer().text(), "/hold");
     assert_eq!(next.answer().text(), "/next");
     assert!(origin.seen().iter().all(|seen| seen.path() != "/leaver"));
-    assert!(proxy.records(1).iter().any(|record| record["end"] == "client_aborted"));
+}
+
+#[test]
+fn those_who_left_take_no_room_in_the_queue() {
+    let held = Held::start();
+    let proxy = one_at_a_time(2, &held.origin);
+    let mut holder = send(&proxy, "/hold");
+    held.origin.request(0);
+    for left in 1..=6 {
+        drop(send(&proxy, "/leaver"));
+        proxy.records(left);
+    }
+    assert!(proxy.records(6).iter().all(|record| record["end"] == "client_aborted"));
+    let mut waiters = [send(&proxy, "/first"), send(&proxy, "/second")];
+    until("both to wait", || (waiting(&proxy) >= 2.0).then_some(()));
+    held.let_go();
+    assert_eq!(holder.answer().text(), "/hold");
+    for (waiter, path) in waiters.iter_mut().zip(["/first", "/second"]) {
+        assert_eq!(waiter.answer().text(), path);
+    }
 }
 
 #[test]
