@@ -8,15 +8,16 @@ use crate::harness::origin::Origin;
 use crate::harness::proxy::Setup;
 use crate::harness::wire::Wire;
 
-fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Wire {
+/// A connection, unless the refusal is faster than the connect.
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Option<Wire> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((source, 0)).into()).expect("a loopback source");
-    socket.connect(&to.into()).expect("a connection");
-    Wire::new(socket.into())
+    socket.connect(&to.into()).ok()?;
+    Some(Wire::new(socket.into()))
 }
 
 fn served(source: Ipv4Addr, to: SocketAddr) -> bool {
-    let mut wire = connect_from(source, to);
+    let Some(mut wire) = connect_from(source, to) else { return false };
     // A denied connection may be closed before the request is taken.
     drop(wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
     let served = wire.response("GET").is_ok_and(|answer| answer.status() == 200);

@@ -1,5 +1,7 @@
 //! The pool's queue: in order over all workers, nobody stranded, nobody served who has left, and full is full.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::harness::client::Client;
@@ -8,7 +10,7 @@ use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::until;
 
-/// One request at a time; `/hold` is answered when its connection says so, everything else after a moment.
+/// One request at a time.
 fn one_at_a_time(queue: usize, origin: &Origin) -> Proxy {
     Setup::http(&[origin.address()])
         .process("workers = 2")
@@ -16,15 +18,33 @@ fn one_at_a_time(queue: usize, origin: &Origin) -> Proxy {
         .start()
 }
 
-fn slow() -> Origin {
-    Origin::start(|mut session| {
-        while let Some(request) = session.request()? {
-            let time = if request.path() == "/hold" { 1500 } else { 3 };
-            pause(Duration::from_millis(time));
-            session.ok(&request.path())?;
-        }
-        Ok(())
-    })
+/// An origin that answers `/hold` once it is let go, and everything else after a moment.
+struct Held {
+    origin: Origin,
+    let_go: Arc<AtomicBool>,
+}
+
+impl Held {
+    fn start() -> Self {
+        let let_go = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&let_go);
+        let origin = Origin::start(move |mut session| {
+            while let Some(request) = session.request()? {
+                if request.path() == "/hold" {
+                    until("the test to let go", || flag.load(Ordering::SeqCst).then_some(()));
+                } else {
+                    pause(Duration::from_millis(3));
+                }
+                session.ok(&request.path())?;
+            }
+            Ok(())
+        });
+        Self { origin, let_go }
+    }
+
+    fn let_go(&self) {
+        self.let_go.store(true, Ordering::SeqCst);
+    }
 }
 
 fn waiting(proxy: &Proxy) -> f64 {
@@ -39,8 +59,9 @@ fn send(proxy: &Proxy, path: &str) -> Client {
 
 #[test]
 fn waiters_are_served_in_their_order_and_none_is_stranded() {
-    let origin = slow();
-    let proxy = one_at_a_time(100, &origin);
+    let held = Held::start();
+    let origin = &held.origin;
+    let proxy = one_at_a_time(100, origin);
     let holder = send(&proxy, "/hold");
     origin.request(0);
     let mut clients: Vec<Client> = Vec::new();
@@ -50,6 +71,7 @@ fn waiters_are_served_in_their_order_and_none_is_stranded() {
             until("waiters to be counted", || (waiting(&proxy) >= f64::from(number + 1)).then_some(()));
         }
     }
+    held.let_go();
     for (number, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.answer().text(), format!("/{number}"));
     }
@@ -64,8 +86,9 @@ fn waiters_are_served_in_their_order_and_none_is_stranded() {
 
 #[test]
 fn a_full_queue_says_so_at_once() {
-    let origin = slow();
-    let proxy = one_at_a_time(1, &origin);
+    let held = Held::start();
+    let origin = &held.origin;
+    let proxy = one_at_a_time(1, origin);
     let mut holder = send(&proxy, "/hold");
     origin.request(0);
     let mut queued = send(&proxy, "/queued");
@@ -74,25 +97,51 @@ fn a_full_queue_says_so_at_once() {
     assert_eq!(answer.status(), 503);
     assert!(answer.field("retry-after").is_some());
     assert_eq!(proxy.records(1)[0]["end"], "queue_full");
+    held.let_go();
     assert_eq!(holder.answer().text(), "/hold");
     assert_eq!(queued.answer().text(), "/queued");
 }
 
 #[test]
 fn who_leaves_the_queue_is_never_sent() {
-    let origin = slow();
-    let proxy = one_at_a_time(10, &origin);
+    let held = Held::start();
+    let origin = &held.origin;
+    let proxy = one_at_a_time(10, origin);
     let mut holder = send(&proxy, "/hold");
     origin.request(0);
     let leaver = send(&proxy, "/leaver");
     until("one waiter", || (waiting(&proxy) >= 1.0).then_some(()));
     drop(leaver);
-    until("the waiter to be gone", || (waiting(&proxy) < 1.0).then_some(()));
+    assert_eq!(
+        proxy.records(1)[0]["end"],
+        "client_aborted",
+        "noticed while it waits, not when its turn comes"
+    );
     let mut next = send(&proxy, "/next");
+    held.let_go();
     assert_eq!(holder.answer().text(), "/hold");
     assert_eq!(next.answer().text(), "/next");
     assert!(origin.seen().iter().all(|seen| seen.path() != "/leaver"));
-    assert!(proxy.records(1).iter().any(|record| record["end"] == "client_aborted"));
+}
+
+#[test]
+fn those_who_left_take_no_room_in_the_queue() {
+    let held = Held::start();
+    let proxy = one_at_a_time(2, &held.origin);
+    let mut holder = send(&proxy, "/hold");
+    held.origin.request(0);
+    for left in 1..=6 {
+        drop(send(&proxy, "/leaver"));
+        proxy.records(left);
+    }
+    assert!(proxy.records(6).iter().all(|record| record["end"] == "client_aborted"));
+    let mut waiters = [send(&proxy, "/first"), send(&proxy, "/second")];
+    until("both to wait", || (waiting(&proxy) >= 2.0).then_some(()));
+    held.let_go();
+    assert_eq!(holder.answer().text(), "/hold");
+    for (waiter, path) in waiters.iter_mut().zip(["/first", "/second"]) {
+        assert_eq!(waiter.answer().text(), path);
+    }
 }
 
 #[test]

@@ -30,6 +30,11 @@ impl Client {
         Self(Wire::new(TcpStream::connect_timeout(&to, DEADLINE).expect("a connection to the proxy")))
     }
 
+    /// Whether a connection ends without a byte: by a FIN or a reset, which may even come before the connect is done.
+    pub(crate) fn is_turned_away(to: SocketAddr) -> bool {
+        TcpStream::connect_timeout(&to, DEADLINE).map_or(true, |stream| Wire::new(stream).at_end())
+    }
+
     /// Sends bytes, which must be taken.
     pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.0.send(bytes).expect("the proxy takes what is sent");
