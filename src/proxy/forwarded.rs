@@ -80,7 +80,92 @@ fn for_of(element: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::model::name::ListenerName;
+    use crate::runtime::listener::{ListenerLive, Protocol, Timeouts};
+
+    fn listener(client_address: ClientAddress) -> Listener {
+        let second = Duration::from_secs(1);
+        Listener {
+            name: ListenerName::new("web").expect("a name"),
+            bind: Vec::new(),
+            protocol: Protocol::Tcp { pool: 0 },
+            trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().expect("a network")).to_vec(),
+            client_address,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            freebind: false,
+            max_connections: 1,
+            max_connections_per_source: 0,
+            head_max: 0,
+            fields_max: 0,
+            target_max: 0,
+            timeouts: Timeouts {
+                request_header: second,
+                keep_alive: second,
+                client_idle: second,
+                tcp_keepalive: second,
+                tcp_user_timeout: second,
+            },
+            live: Arc::new(ListenerLive::new(1)),
+        }
+    }
+
+    #[track_caller]
+    fn check(by: ClientAddress, peer: &str, fields: &[(Kind, &str)], want: &str) {
+        let [peer, want] = [peer, want].map(|a| a.parse::<IpAddr>().expect("the test's own address"));
+        let given = fields.iter().map(|(kind, value)| (*kind, value.as_bytes()));
+        assert_eq!(client_of(&listener(by), peer, given), want, "{peer} says {fields:?}");
+    }
+
+    #[test]
+    fn a_list_is_walked_from_the_right_past_trusted_proxies_only() {
+        const FOR: Kind = Kind::XForwardedFor;
+        let check =
+            |peer, fields: &[(Kind, &str)], want| check(ClientAddress::XForwardedFor, peer, fields, want);
+        check("192.0.2.1", &[(FOR, "203.0.113.9")], "192.0.2.1");
+        check("::ffff:192.0.2.1", &[], "192.0.2.1");
+        check("10.0.0.1", &[], "10.0.0.1");
+        check("10.0.0.1", &[(FOR, "203.0.113.9")], "203.0.113.9");
+        check("::ffff:10.0.0.1", &[(FOR, "203.0.113.9:1234")], "203.0.113.9");
+        check("fd00::1", &[(FOR, "[2001:db8::1]:1234")], "2001:db8::1");
+        check("10.0.0.1", &[(FOR, "1.1.1.1, 203.0.113.9, 10.0.0.2")], "203.0.113.9");
+        check("10.0.0.1", &[(FOR, "1.1.1.1"), (FOR, "203.0.113.9,10.0.0.2")], "203.0.113.9");
+        check("10.0.0.1", &[(FOR, "203.0.113.9"), (FOR, "10.0.0.2")], "203.0.113.9");
+        check("10.0.0.1", &[(FOR, "10.0.0.3, 10.0.0.2")], "10.0.0.3");
+        check("10.0.0.1", &[(FOR, "203.0.113.9, unknown, 10.0.0.2")], "10.0.0.2");
+        check("10.0.0.1", &[(FOR, "203.0.113.9, ")], "10.0.0.1");
+        check(
+            "10.0.0.1",
+            &[(Kind::Forwarded, "for=203.0.113.9"), (Kind::XRealIp, "203.0.113.9")],
+            "10.0.0.1",
+        );
+        check("10.0.0.1", &[(Kind::HopByHop, "203.0.113.9")], "10.0.0.1");
+    }
+
+    #[test]
+    fn the_standard_field_is_walked_alike() {
+        const FORWARDED: Kind = Kind::Forwarded;
+        let check = |fields: &[(Kind, &str)], want| check(ClientAddress::Forwarded, "10.0.0.1", fields, want);
+        check(&[(FORWARDED, "for=203.0.113.9;proto=https, for=\"[fd00::2]:1\"")], "203.0.113.9");
+        check(&[(FORWARDED, "for=203.0.113.9, for=_hidden, for=10.0.0.2")], "10.0.0.2");
+        check(&[(FORWARDED, "for=203.0.113.9"), (FORWARDED, "proto=https")], "10.0.0.1");
+        check(&[(Kind::XForwardedFor, "203.0.113.9")], "10.0.0.1");
+    }
+
+    #[test]
+    fn a_single_address_is_believed_of_a_trusted_peer_alone() {
+        for (by, kind) in
+            [(ClientAddress::XRealIp, Kind::XRealIp), (ClientAddress::CfConnectingIp, Kind::CfConnectingIp)]
+        {
+            check(by, "10.0.0.1", &[(kind, "203.0.113.9")], "203.0.113.9");
+            check(by, "10.0.0.1", &[(kind, "203.0.113.9, 1.1.1.1")], "10.0.0.1");
+            check(by, "192.0.2.1", &[(kind, "203.0.113.9")], "192.0.2.1");
+        }
+    }
 
     #[test]
     fn addresses_are_read_in_every_form_that_proxies_write() {

@@ -245,6 +245,8 @@ fn spread(source: IpAddr) -> u64 {
 fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
     match rewrite? {
         Rewrite::Path(with) => Some(with.as_bytes().to_vec()),
+        // The star of OPTIONS is no path and has no prefix.
+        Rewrite::Prefix { .. } if path == b"*" => None,
         Rewrite::Prefix { matched, with } => {
             let rest = strip_prefix(path, matched).unwrap_or(Cow::Borrowed(path));
             let with = with.trim_end_matches('/').as_bytes();
@@ -509,3 +511,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         request_id: context.request_id,
     });
 }
+
+#[cfg(test)]
+#[path = "request/tests.rs"]
+mod tests;

@@ -262,3 +262,7 @@ pub fn put_own_response(
         out.put(own.body.as_bytes());
     }
 }
+
+#[cfg(test)]
+#[path = "encode/tests.rs"]
+mod tests;

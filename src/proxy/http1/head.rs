@@ -576,3 +576,7 @@ fn keep_alive_timeout(value: &[u8]) -> Option<u32> {
         .filter_map(|parameter| parameter.strip_prefix(b"timeout="))
         .find_map(|seconds| std::str::from_utf8(seconds).ok()?.parse().ok())
 }
+
+#[cfg(test)]
+#[path = "head/tests.rs"]
+mod tests;
