@@ -63,7 +63,6 @@ impl Handle {
         let mut gauge = |metric: &'static Metric, labels: &[(&str, &str)], value: u64| {
             sink.gauge(metric, labels, value as f64);
         };
-        gauge(&m::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1);
         gauge(&m::CONFIG_INFO, &[("hash", &format!("{:016x}", snapshot.hash))], 1);
         gauge(&m::CONFIG_GENERATION, &[], snapshot.generation);
         gauge(&m::DRAINING, &[], u64::from(inner.draining.load(Ordering::Relaxed)));

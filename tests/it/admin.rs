@@ -34,10 +34,12 @@ fn metrics_are_well_formed_and_count() {
     assert!((proxy.metric("plimsoll_pool_requests_total", "2xx") - 7.0).abs() < 0.5);
     assert!((proxy.metric("plimsoll_terminations_total", "done") - 7.0).abs() < 0.5);
     let page = proxy.admin_get("/metrics");
+    let mut seen = std::collections::BTreeSet::new();
     assert!(page.field("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
     for line in page.text().lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (series, value) = line.rsplit_once(' ').expect("a series and a value");
         assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(seen.insert(series.to_owned()), "twice: {series}");
         assert!(
             ["plimsoll_", "process_", "tokio_"].iter().any(|prefix| series.starts_with(prefix)),
             "{line}"
