@@ -1,6 +1,6 @@
 //! One HTTP/1 connection of a client: wait without holding anything, read a head, handle the request, again.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
@@ -46,49 +46,64 @@ enum After {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, client: Client) {
-    let mut carried = false;
-    while wait(&worker, &client, carried).await {
-        carried = true;
-        // Everything that a request needs lives in this box, and goes with it.
-        let after = Box::pin(busy(&worker, &client)).await;
-        if let After::Close { linger } = after {
-            if linger {
-                Box::pin(drain_input(&client)).await;
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every idle connection")]
+pub fn serve(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
+    async move {
+        let mut carried = false;
+        while wait(&worker, &client, carried).await {
+            carried = true;
+            // Everything that a request needs lives in this box, and goes with it.
+            let after = Box::pin(busy(&worker, &client)).await;
+            if let After::Close { linger } = after {
+                if linger {
+                    Box::pin(drain_input(&client)).await;
+                }
+                return;
             }
-            return;
         }
     }
 }
 
 /// Waits for the first byte of a request; false when the connection is to close instead.
 async fn wait(worker: &Worker, client: &Client, carried: bool) -> bool {
-    let keep_alive = {
-        let snapshot = worker.snapshot();
-        let Some(listener) = snapshot.listeners.get(client.listener) else { return false };
-        listener.timeouts.keep_alive
-    };
-    client.timer.set_after(keep_alive);
+    if !begin_waiting(worker, client) {
+        return false;
+    }
     let mut grace = false;
-    poll_fn(|cx| {
-        // Bytes before the drain: a request that has come is answered.
-        if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
-            return Poll::Ready(ready.is_ok());
+    // What is held here is held by every idle connection.
+    poll_fn(|cx| poll_wait(cx, worker, client, carried, &mut grace)).await
+}
+
+fn begin_waiting(worker: &Worker, client: &Client) -> bool {
+    let snapshot = worker.snapshot();
+    let Some(listener) = snapshot.listeners.get(client.listener) else { return false };
+    client.timer.set_after(listener.timeouts.keep_alive);
+    true
+}
+
+fn poll_wait(
+    cx: &mut std::task::Context<'_>,
+    worker: &Worker,
+    client: &Client,
+    carried: bool,
+    grace: &mut bool,
+) -> Poll<bool> {
+    // Bytes before the drain: a request that has come is answered.
+    if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
+        return Poll::Ready(ready.is_ok());
+    }
+    if worker.is_draining() && !*grace {
+        if carried {
+            return Poll::Ready(false);
         }
-        if worker.is_draining() && !grace {
-            if carried {
-                return Poll::Ready(false);
-            }
-            // Accepted just before the drain: its first request is on its way.
-            grace = true;
-            client.timer.set_after(keep_alive.min(FIRST_REQUEST_GRACE));
-        }
-        client.timer.poll_expired(cx).map(|_| {
-            count(worker, client, |c| &c.keep_alive_timeouts);
-            false
-        })
+        // Accepted just before the drain: its first request is on its way.
+        *grace = true;
+        client.timer.set_after(FIRST_REQUEST_GRACE);
+    }
+    client.timer.poll_expired(cx).map(|_| {
+        count(worker, client, |c| &c.keep_alive_timeouts);
+        false
     })
-    .await
 }
 
 fn count(

@@ -1,5 +1,6 @@
 //! A tcp session: pick, dial (the next endpoint when one cannot be reached), relay, account.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -17,26 +18,29 @@ use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// Runs one session until it ends.
-pub async fn run(worker: Rc<Worker>, client: Client) {
-    let snapshot = worker.snapshot();
-    let Some((listener, pool)) = target(&snapshot, client.listener) else { return };
-    let start = Instant::now();
-    // Boxed: what it takes to connect is of no use to a session that lasts.
-    let connected = Box::pin(connect(&worker, pool, &client)).await;
-    let (endpoint, outcome) = match &connected.connection {
-        Ok(connection) => {
-            let idle = pool.timeouts.tunnel;
-            let relayed =
-                relay::run(&client.stream, &connection.stream, idle, &client.timer, &worker.pipes).await;
-            (Some(connection.place.endpoint), Ok(relayed))
-        }
-        Err(error) => {
-            // Tells the client at once, where an orderly end would look like an empty answer.
-            relay::reset_on_close(&client.stream);
-            (None, Err(error))
-        }
-    };
-    account(&worker, &client, listener, pool, endpoint, &connected, outcome, start);
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every idle connection")]
+pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
+    async move {
+        let snapshot = worker.snapshot();
+        let Some((listener, pool)) = target(&snapshot, client.listener) else { return };
+        let start = Instant::now();
+        // Boxed: what it takes to connect is of no use to a session that lasts.
+        let connected = Box::pin(connect(&worker, pool, &client)).await;
+        let (endpoint, outcome) = match &connected.connection {
+            Ok(connection) => {
+                let idle = pool.timeouts.tunnel;
+                let relayed =
+                    relay::run(&client.stream, &connection.stream, idle, &client.timer, &worker.pipes).await;
+                (Some(connection.place.endpoint), Ok(relayed))
+            }
+            Err(error) => {
+                // Tells the client at once, where an orderly end would look like an empty answer.
+                relay::reset_on_close(&client.stream);
+                (None, Err(error))
+            }
+        };
+        account(&worker, &client, listener, pool, endpoint, &connected, outcome, start);
+    }
 }
 
 /// What connecting came to.
