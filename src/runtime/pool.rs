@@ -184,7 +184,7 @@ impl Pool {
         }
         match self.try_pick(tried, work, random) {
             Some(index) => self.place(index).map_or(Picked::Nothing, Picked::Place),
-            None if self.endpoints.iter().any(|e| e.weight > 0 && !tried.contains(e)) => Picked::Busy,
+            None if self.has_untried(tried) => Picked::Busy,
             None => Picked::Nothing,
         }
     }
@@ -210,8 +210,7 @@ impl Pool {
     }
 
     /// Whether an endpoint is left that this request has not tried.
-    #[must_use]
-    pub fn has_untried(&self, tried: &Tried) -> bool {
+    fn has_untried(&self, tried: &Tried) -> bool {
         self.endpoints.iter().any(|e| e.weight > 0 && !tried.contains(e))
     }
 
