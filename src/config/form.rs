@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::pool::RetryCause;
+use super::pool::FailureCause;
 use super::process::{AccessLog, AdminBind};
 use super::tree::quoted;
 use super::value::Value;
@@ -324,10 +324,10 @@ fn cause(text: &str) -> Result<Value, Fault> {
         None => status(text).map(|n| (n, n)),
     };
     match (text, statuses) {
-        ("connect", _) => Ok(Value::Cause(RetryCause::Connect)),
-        ("reset", _) => Ok(Value::Cause(RetryCause::Reset)),
-        ("timeout", _) => Ok(Value::Cause(RetryCause::Timeout)),
-        (_, Some((first, last))) => Ok(Value::Cause(RetryCause::Statuses(first, last))),
+        ("connect", _) => Ok(Value::Cause(FailureCause::Connect)),
+        ("reset", _) => Ok(Value::Cause(FailureCause::Reset)),
+        ("timeout", _) => Ok(Value::Cause(FailureCause::Timeout)),
+        (_, Some((first, last))) => Ok(Value::Cause(FailureCause::Statuses(first, last))),
         _ => Err(Fault::new(
             "it is no cause of a retry",
             "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\"",

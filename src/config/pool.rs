@@ -12,6 +12,7 @@ use super::value::Fields;
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, PoolName};
 use crate::model::units::{ByteSize, Weight};
+use crate::policy::failure::Counted;
 
 /// A named set of endpoints with one balancing policy.
 #[derive(Debug, Clone)]
@@ -94,29 +95,16 @@ pub struct Retry {
     /// Tries in all, each on a different endpoint.
     pub attempts: u32,
     /// What is tried again.
-    pub on: RetryOn,
+    pub on: Counted,
     /// No new attempt starts later than this.
     pub within: Duration,
     /// Request bodies up to here are kept for a repeat.
     pub max_body: ByteSize,
 }
 
-/// Causes of a retry.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RetryOn {
-    /// The connection could not be made.
-    pub connect: bool,
-    /// Closed before a complete response head.
-    pub reset: bool,
-    /// No response head in time.
-    pub timeout: bool,
-    /// Statuses of the answer, sorted, inclusive ranges.
-    pub statuses: Vec<(u16, u16)>,
-}
-
-/// One member of `retry.on`.
+/// One member of a list of failures (`on`, `count`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RetryCause {
+pub(super) enum FailureCause {
     /// The connection could not be made.
     Connect,
     /// Closed before a complete response head.
@@ -227,38 +215,37 @@ impl Retry {
     pub(super) fn read(fields: &Fields) -> Option<Self> {
         if fields.is_word("retry", "off") {
             let within = Fields::empty(&RETRY, fields.span).get("within")?;
-            return Some(Self { attempts: 1, on: RetryOn::default(), within, max_body: ByteSize(0) });
+            return Some(Self { attempts: 1, on: Counted::default(), within, max_body: ByteSize(0) });
         }
         let fields = fields.table("retry")?;
         Some(Self {
             attempts: fields.get("attempts")?,
-            on: RetryOn::of(&fields.plain_list("on")),
+            on: counted(&fields.plain_list("on")),
             within: fields.get("within")?,
             max_body: fields.get("max_body")?,
         })
     }
 }
 
-impl RetryOn {
-    fn of(causes: &[RetryCause]) -> Self {
-        let mut on = Self::default();
-        for cause in causes {
-            match *cause {
-                RetryCause::Connect => on.connect = true,
-                RetryCause::Reset => on.reset = true,
-                RetryCause::Timeout => on.timeout = true,
-                RetryCause::Statuses(first, last) => on.statuses.push((first, last)),
-            }
+/// What a list of causes (`on`, `count`) stands for.
+fn counted(causes: &[FailureCause]) -> Counted {
+    let mut on = Counted::default();
+    for cause in causes {
+        match *cause {
+            FailureCause::Connect => on.connect = true,
+            FailureCause::Reset => on.reset = true,
+            FailureCause::Timeout => on.timeout = true,
+            FailureCause::Statuses(first, last) => on.statuses.push((first, last)),
         }
-        on.statuses.sort_unstable();
-        // Ranges that touch become one, so that no status is in two.
-        on.statuses.dedup_by(|next, kept| {
-            let touch = next.0 <= kept.1.saturating_add(1);
-            if touch {
-                kept.1 = kept.1.max(next.1);
-            }
-            touch
-        });
-        on
     }
+    on.statuses.sort_unstable();
+    // Ranges that touch become one, so that no status is in two.
+    on.statuses.dedup_by(|next, kept| {
+        let touch = next.0 <= kept.1.saturating_add(1);
+        if touch {
+            kept.1 = kept.1.max(next.1);
+        }
+        touch
+    });
+    on
 }

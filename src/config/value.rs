@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use super::diagnostic::Report;
 use super::form::Form;
 use super::key::{Given, Kind, Section};
-use super::pool::RetryCause;
+use super::pool::FailureCause;
 use super::process::{AccessLog, AdminBind};
 use super::source::Span;
 use super::walk;
@@ -37,7 +37,7 @@ pub(super) enum Value {
     Field(FieldName),
     FieldValue(FieldValue),
     Pattern(ValuePattern),
-    Cause(RetryCause),
+    Cause(FailureCause),
     AccessLog(AccessLog),
     List(Vec<Item>),
     Map(Vec<(Item, Item)>),
@@ -100,7 +100,7 @@ from_value! {
     Field => FieldName,
     FieldValue => FieldValue,
     Pattern => ValuePattern,
-    Cause => RetryCause,
+    Cause => FailureCause,
     AccessLog => AccessLog,
     Table => Fields,
 }

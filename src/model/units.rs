@@ -59,6 +59,40 @@ pub fn format_duration(duration: Duration) -> String {
     if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
 }
 
+/// So many of a number of things: a count, or a share of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// A count.
+    Count(u32),
+    /// A share in percent, up to 100.
+    Percent(u8),
+}
+
+impl Amount {
+    /// How many that is of `total` when it is what must stay: a share is rounded up.
+    #[must_use]
+    pub fn at_least(self, total: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => {
+                let parts = (u64::from(total) * u64::from(percent)).div_ceil(100);
+                u32::try_from(parts).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
+    /// How many that is of `total` when it is what may go: a share is rounded down.
+    #[must_use]
+    pub fn at_most(self, total: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => {
+                u32::try_from(u64::from(total) * u64::from(percent) / 100).unwrap_or(u32::MAX)
+            }
+        }
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::failure::Counted;
+
 /// What went wrong with an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -27,14 +29,8 @@ pub enum Failure {
 pub struct Policy {
     /// Tries in all, each on a different endpoint; re-picks and repeats on a fresh connection are not counted.
     pub attempts: u32,
-    /// Whether [`Failure::Connect`] is tried elsewhere.
-    pub connect: bool,
-    /// Whether [`Failure::Reset`] is tried elsewhere.
-    pub reset: bool,
-    /// Whether [`Failure::Timeout`] is tried elsewhere.
-    pub timeout: bool,
-    /// Which statuses are tried elsewhere: inclusive ranges.
-    pub statuses: Vec<(u16, u16)>,
+    /// What is tried elsewhere.
+    pub on: Counted,
     /// Nothing is started later than this after the request.
     pub within: Duration,
 }
@@ -139,14 +135,7 @@ impl Policy {
     /// Whether this failure is tried again at all; what else must hold is [`next`]'s to say.
     #[must_use]
     pub fn lists(&self, failure: Failure) -> bool {
-        match failure {
-            Failure::Connect => self.connect,
-            Failure::Reset => self.reset,
-            Failure::Timeout => self.timeout,
-            Failure::Status(status) => {
-                self.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status))
-            }
-        }
+        self.on.has(failure)
     }
 }
 
@@ -157,10 +146,7 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             attempts: 3,
-            connect: true,
-            reset: true,
-            timeout: true,
-            statuses: vec![(502, 503)],
+            on: Counted { connect: true, reset: true, timeout: true, statuses: vec![(502, 503)] },
             within: Duration::from_secs(10),
         }
     }
@@ -212,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_stale_connection_is_repeated_even_where_resets_are_not_listed() {
-        let quiet = Policy { attempts: 1, reset: false, ..policy() };
+        let quiet = Policy { attempts: 1, on: Counted { reset: false, ..policy().on }, ..policy() };
         let stale = Facts { reused: true, ..facts(true, Failure::Reset) };
         assert_eq!(next(&quiet, &stale), Next::RepeatFresh);
         assert_eq!(next(&quiet, &Facts { reused: false, ..stale }), Next::GiveUp(Why::NotListed));
@@ -274,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_stands() {
-        let none = Policy { connect: false, reset: false, timeout: false, statuses: Vec::new(), ..policy() };
+        let none = Policy { on: Counted::default(), ..policy() };
         for failure in FAILURES {
             assert_eq!(next(&none, &facts(true, failure)), Next::GiveUp(Why::NotListed), "{failure:?}");
         }

@@ -120,14 +120,7 @@ fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<
 }
 
 fn compile_retry(retry: &config::pool::Retry) -> (retry::Policy, usize) {
-    let policy = retry::Policy {
-        attempts: retry.attempts,
-        connect: retry.on.connect,
-        reset: retry.on.reset,
-        timeout: retry.on.timeout,
-        statuses: retry.on.statuses.clone(),
-        within: retry.within,
-    };
+    let policy = retry::Policy { attempts: retry.attempts, on: retry.on.clone(), within: retry.within };
     (policy, retry.max_body.as_usize())
 }
 
