@@ -13,8 +13,9 @@ use crate::proxy::error::Error;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
-use crate::runtime::snapshot::Snapshot;
+use crate::runtime::snapshot::{Overrides, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// Runs one session until it ends.
@@ -22,10 +23,10 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
     async move {
         let snapshot = worker.snapshot();
-        let Some((listener, pool)) = target(&snapshot, client.listener) else { return };
+        let Some((listener, order, pool)) = target(&snapshot, client.listener) else { return };
         let start = Instant::now();
         // Boxed: what it takes to connect is of no use to a session that lasts.
-        let connected = Box::pin(connect(&worker, pool, &client)).await;
+        let connected = Box::pin(connect(&worker, order, pool, &client)).await;
         let (endpoint, outcome) = match &connected.connection {
             Ok(connection) => {
                 let idle = pool.timeouts.tunnel;
@@ -104,14 +105,15 @@ fn account(
     });
 }
 
-fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, &Pool)> {
+fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, Order<'_>, &Pool)> {
     let listener = snapshot.listeners.get(listener)?;
     let Protocol::Tcp { pool } = listener.protocol else { return None };
-    Some((listener, snapshot.pools.get(pool)?))
+    let pool = snapshot.pools.get(pool)?;
+    Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
 }
 
-async fn connect<'a>(worker: &'a Worker, pool: &'a Pool, client: &Client) -> Connected<'a> {
-    let mut tries = Tries::new(worker, pool, pool.timeouts, Work::Connection);
+async fn connect<'a>(worker: &'a Worker, order: Order<'a>, pool: &'a Pool, client: &Client) -> Connected<'a> {
+    let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
     let connection = try_all(&mut tries, client).await;
     let phases = Phases { queue: tries.queued, connect: tries.connecting, ..Phases::default() };
     Connected { connection, attempts: tries.attempts, phases }
