@@ -122,17 +122,41 @@ struct Trace<'a> {
 
 /// Handles one request.
 pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
-    let mut trace = Trace::default();
-    let outcome = serve(context, down, &mut trace).await;
-    let termination = match outcome {
+    let mut handled = Handled { context, down, trace: Trace::default(), termination: None };
+    let Handled { down, trace, .. } = &mut handled;
+    let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
         Err(error) => {
             count_error(context, &error);
-            answer_error(down, &error, &mut trace).await;
+            answer_error(*down, &error, trace).await;
             error.termination()
         }
     };
-    finish(context, down, &trace, termination);
+    handled.termination = Some(termination);
+}
+
+/// A request under way: counted and logged when it is dropped, also where that is before its end.
+struct Handled<'h, 'a, D: Downstream> {
+    context: &'h Context<'a>,
+    down: &'h mut D,
+    trace: Trace<'a>,
+    /// Nothing until it has ended.
+    termination: Option<Termination>,
+}
+
+impl<D: Downstream> Drop for Handled<'_, '_, D> {
+    fn drop(&mut self) {
+        let termination = self.termination.unwrap_or_else(Worker::why_cut);
+        finish(self.context, self.down, &self.trace, termination);
+    }
+}
+
+/// Tests ask for a panic by a path of their own; no release has this.
+#[cfg(debug_assertions)]
+fn panic_if_asked(path: &[u8]) {
+    if let Ok(asked) = std::env::var("PLIMSOLL_TEST_PANIC_PATH") {
+        assert!(path != asked.as_bytes(), "this panic was asked for by PLIMSOLL_TEST_PANIC_PATH");
+    }
 }
 
 /// Counts the limits that a request ran into.
@@ -169,6 +193,8 @@ async fn serve<'a, D: Downstream>(
     }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);
+    #[cfg(debug_assertions)]
+    panic_if_asked(down.view().path());
     let chain = match &route.action {
         Action::Respond { status, body } => {
             return respond(context, down, trace, &Own::fixed(*status, body, &route.response_edits)).await;
@@ -293,7 +319,7 @@ async fn forward<'a, D: Downstream>(
     let mut forwarding =
         Forwarding { context, down, tries, policy, edits: &edits, idempotent, start: Instant::now(), trace };
     let answered = forwarding.run().await;
-    forwarding.note();
+    drop(forwarding);
     if idempotent && !down.body_will_repeat() {
         pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
     }
@@ -441,8 +467,11 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             other_usable: self.tries.has_another(endpoint),
         }
     }
+}
 
-    fn note(&mut self) {
+impl<D> Drop for Forwarding<'_, '_, D> {
+    /// Also where the request is cut short its record says what had been tried.
+    fn drop(&mut self) {
         self.trace.attempts = self.tries.attempts;
         self.trace.queue = self.tries.queued;
         self.trace.connect = self.tries.connecting;
@@ -463,7 +492,8 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         counters.ended.count(trace.status);
         counters.duration.observe(total);
     }
-    let mut log = worker.access_log.borrow_mut();
+    // A panic inside the log itself leaves no record, rather than another panic.
+    let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
     if !log.is_on() {
         return;
     }
