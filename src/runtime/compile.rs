@@ -104,6 +104,7 @@ fn compile_pool(
             tunnel: times.tunnel,
             tcp_user_timeout: times.tcp_user_timeout,
         },
+        max_connection_age: None,
         retry,
         retry_body,
         live,

@@ -37,6 +37,8 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// Times.
     pub timeouts: Timeouts,
+    /// How old a tunnel or tcp session may become.
+    pub max_connection_age: Option<Duration>,
     /// Which failures are tried again.
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.

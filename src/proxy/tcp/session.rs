@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::relay::{self, Ended, Moved};
+use super::relay::{self, Ended, Life, Moved};
 use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
+use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol};
@@ -30,12 +31,16 @@ pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
         session.termination = Some(match &connected {
             Ok(connection) => {
                 let (ours, theirs) = (&client.stream, &connection.stream);
-                let idle = pool.timeouts.tunnel;
-                match relay::run(ours, theirs, idle, &client.timer, &worker.pipes, &session.moved).await {
+                let pool = connection.place.pool;
+                let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
+                dial::keep_alive_probes(theirs);
+                let _entered = worker.sessions.enter(connection.place.endpoint.live.slot(), &client.timer);
+                match relay::run(ours, theirs, life, &client.timer, &worker.pipes, &session.moved).await {
                     Ended::Closed => Termination::Done,
                     Ended::FirstBroke => Termination::ClientAborted,
                     Ended::SecondBroke => Termination::EndpointAborted,
                     Ended::Idle => Termination::IdleTimeout,
+                    Ended::Cut(why) => why.termination(),
                 }
             }
             Err(error) => {
