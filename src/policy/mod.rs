@@ -8,6 +8,7 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod budget;
 pub mod exclusive;
 pub mod failover;
 pub mod failure;
