@@ -13,6 +13,7 @@ pub mod exclusive;
 pub mod failover;
 pub mod failure;
 pub mod health;
+pub mod hedge;
 pub mod latency;
 pub mod outlier;
 pub mod retry;

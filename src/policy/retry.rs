@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::failure::Counted;
+use super::hedge;
 
 /// Envoy's first bound of a wait before the same endpoint is asked again.
 const BACKOFF_BASE: Duration = Duration::from_millis(25);
@@ -44,6 +45,8 @@ pub struct Policy {
     pub per_try_timeout: Option<Duration>,
     /// What the operator says of methods that are not idempotent by the standard.
     pub non_idempotent: NonIdempotent,
+    /// A second attempt beside one that is slow; nothing is never.
+    pub hedge: Option<hedge::Settings>,
 }
 
 /// Whether a request whose method is not idempotent may be done twice (RFC 9110 section 9.2.2 leaves it to whoever knows
@@ -231,6 +234,7 @@ impl Default for Policy {
             within: Duration::from_secs(10),
             per_try_timeout: None,
             non_idempotent: NonIdempotent::Never,
+            hedge: None,
         }
     }
 }
