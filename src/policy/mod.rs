@@ -15,6 +15,7 @@ pub mod failure;
 pub mod health;
 pub mod hedge;
 pub mod latency;
+pub mod max_fails;
 pub mod outlier;
 pub mod retry;
 pub mod window;
