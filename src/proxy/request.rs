@@ -457,14 +457,17 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         Facts {
             failure: Failure::Reset,
             idempotent: self.idempotent,
+            idempotency_key: false,
             reused: false,
             bytes_sent: false,
             answer_bytes: false,
             body_replayable: self.down.body_is_replayable(),
             response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,
+            waits: 0,
             elapsed: self.start.elapsed(),
             other_usable: self.tries.has_another(endpoint),
+            alone: false,
         }
     }
 }

@@ -138,7 +138,12 @@ fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance, before:
 }
 
 fn compile_retry(retry: &config::pool::Retry) -> (retry::Policy, usize) {
-    let policy = retry::Policy { attempts: retry.attempts, on: retry.on.clone(), within: retry.within };
+    let policy = retry::Policy {
+        attempts: retry.attempts,
+        on: retry.on.clone(),
+        within: retry.within,
+        ..retry::Policy::default()
+    };
     (policy, retry.max_body.as_usize())
 }
 
