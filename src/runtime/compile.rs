@@ -103,8 +103,11 @@ fn compile_pool(
 fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<Tier> {
     let kind = match balance {
         config::pool::Balance::RoundRobin => Kind::RoundRobin,
-        config::pool::Balance::LeastRequests => Kind::LeastRequests,
-        config::pool::Balance::Random => Kind::Random,
+        config::pool::Balance::LeastRequests | config::pool::Balance::PeakEwma => Kind::LeastRequests,
+        config::pool::Balance::Random
+        | config::pool::Balance::RingHash
+        | config::pool::Balance::Maglev
+        | config::pool::Balance::Rendezvous => Kind::Random,
         config::pool::Balance::First => Kind::First,
     };
     let mut start = 0;
@@ -119,7 +122,7 @@ fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<
         .collect()
 }
 
-fn compile_retry(retry: &config::pool::Retry) -> (retry::Policy, usize) {
+fn compile_retry(retry: &config::retry::Retry) -> (retry::Policy, usize) {
     let policy = retry::Policy { attempts: retry.attempts, on: retry.on.clone(), within: retry.within };
     (policy, retry.max_body.as_usize())
 }
@@ -146,6 +149,7 @@ fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>
             config::route::Action::Respond { status, body } => {
                 Action::Respond { status: *status, body: body.as_str().into() }
             }
+            config::route::Action::Health(_) => Action::Respond { status: 503, body: "".into() },
         },
         request_edits: route.request_headers.clone(),
         response_edits: route.response_headers.clone(),
