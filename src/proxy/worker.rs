@@ -185,6 +185,12 @@ impl Worker {
         }
     }
 
+    /// Why work has ended that is dropped before its end: a panic is on its way through, or the worker has stopped.
+    #[must_use]
+    pub fn why_cut() -> Termination {
+        if std::thread::panicking() { Termination::Panic } else { Termination::Drain }
+    }
+
     /// A random number; not for secrets.
     #[must_use]
     pub fn random(&self) -> u64 {
@@ -287,7 +293,8 @@ pub async fn run(start: Start) {
         () = worker.keep_house() => {}
         () = timers.drive() => {}
     }
-    worker.access_log.borrow_mut().flush();
+    // What is in flight is dropped after this and leaves records too; the writer hands them over when it is dropped with
+    // the last of them.
 }
 
 /// Counts a connection as this worker's for as long as it lives.

@@ -46,18 +46,17 @@ impl Exchange<'_> {
         self.close = true;
         write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
         let first = std::mem::take(self.input);
-        let relayed = relay::run_with(
+        let ended = relay::run_with(
             &self.client.stream,
             &connection.stream,
             [first, bytes],
             timeouts.tunnel,
             &self.client.timer,
             &self.worker.pipes,
+            &self.tunnelled,
         )
         .await;
-        self.sent += relayed.back;
-        self.tunnelled += relayed.forth;
-        match relayed.ended {
+        match ended {
             Ended::Closed => Ok(()),
             Ended::Idle => Err(Error::Idle),
             Ended::FirstBroke => Err(Error::ClientGone),

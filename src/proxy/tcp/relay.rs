@@ -1,5 +1,6 @@
 //! A relay of bytes in both directions with half-close: copied while small, spliced once large.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -26,15 +27,29 @@ pub enum Ended {
     Idle,
 }
 
-/// What a relay did.
-#[derive(Debug, Clone, Copy)]
-pub struct Relayed {
-    /// Why it ended.
-    pub ended: Ended,
+/// What a relay has moved so far; whoever runs it reads it at any time, also after the relay was dropped.
+#[derive(Debug, Default)]
+pub struct Moved {
+    forth: Cell<u64>,
+    back: Cell<u64>,
+}
+
+impl Moved {
     /// Bytes from the first to the second side.
-    pub forth: u64,
+    #[must_use]
+    pub fn forth(&self) -> u64 {
+        self.forth.get()
+    }
+
     /// Bytes from the second to the first side.
-    pub back: u64,
+    #[must_use]
+    pub fn back(&self) -> u64 {
+        self.back.get()
+    }
+
+    fn sum(&self) -> u64 {
+        self.forth() + self.back()
+    }
 }
 
 /// Reads in a row that filled their block before a direction is spliced: bulk, not conversation.
@@ -46,14 +61,13 @@ struct Direction {
     held: Buffer,
     splice: Option<Box<Splice>>,
     full_reads: u8,
-    moved: u64,
     ended: bool,
     shut: bool,
 }
 
 impl Direction {
     fn new(held: Buffer) -> Self {
-        Self { held, splice: None, full_reads: 0, moved: 0, ended: false, shut: false }
+        Self { held, splice: None, full_reads: 0, ended: false, shut: false }
     }
 
     /// Moves what can be moved; ready when the direction is shut. At most one turn's worth, then it asks to be
@@ -64,12 +78,13 @@ impl Direction {
         from: &TcpStream,
         to: &TcpStream,
         pipes: &Pipes,
+        moved: &Cell<u64>,
     ) -> Poll<Result<(), Broke>> {
         let mut budget = splice::TURN;
         while !self.shut {
             if !self.held.is_empty() {
                 let n = ready!(poll_write(cx, to, &mut self.held)).map_err(|_| Broke::Sink)?;
-                self.moved += n as u64;
+                moved.set(moved.get() + n as u64);
                 continue;
             }
             if self.ended {
@@ -82,12 +97,12 @@ impl Direction {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let moved = if self.full_reads >= FULL_READS {
-                ready!(self.poll_splice(cx, from, to, pipes))?
+            let turn = if self.full_reads >= FULL_READS {
+                ready!(self.poll_splice(cx, from, to, pipes, moved))?
             } else {
                 ready!(self.poll_fill(cx, from))?
             };
-            budget = budget.saturating_sub(moved);
+            budget = budget.saturating_sub(turn);
         }
         Poll::Ready(Ok(()))
     }
@@ -124,12 +139,13 @@ impl Direction {
         from: &TcpStream,
         to: &TcpStream,
         pipes: &Pipes,
+        moved: &Cell<u64>,
     ) -> Poll<Result<usize, Broke>> {
         self.held.shrink();
         let splice = self.splice.get_or_insert_with(|| Box::new(Splice::new(pipes.clone())));
         match splice.poll_turn(cx, from, to, u64::MAX) {
             Poll::Ready(Ok(Turn::Moved(n))) => {
-                self.moved += n;
+                moved.set(moved.get() + n);
                 Poll::Ready(Ok(usize::try_from(n).unwrap_or(usize::MAX)))
             }
             Poll::Ready(Ok(Turn::End)) => {
@@ -165,15 +181,17 @@ fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<i
     }
 }
 
-/// Relays between two sockets until both directions are shut, one side breaks, or no byte moves for `idle`.
+/// Relays between two sockets until both directions are shut, one side breaks, or no byte moves for `idle`. `moved`
+/// counts what has moved from the start on.
 pub async fn run(
     first: &TcpStream,
     second: &TcpStream,
     idle: Duration,
     timer: &Timer,
     pipes: &Pipes,
-) -> Relayed {
-    run_with(first, second, [Buffer::default(), Buffer::default()], idle, timer, pipes).await
+    moved: &Moved,
+) -> Ended {
+    run_with(first, second, [Buffer::default(), Buffer::default()], idle, timer, pipes, moved).await
 }
 
 /// As [`run`], where something has been read already from the first and from the second side.
@@ -184,15 +202,16 @@ pub async fn run_with(
     idle: Duration,
     timer: &Timer,
     pipes: &Pipes,
-) -> Relayed {
+    moved: &Moved,
+) -> Ended {
     let mut forth = Direction::new(forth);
     let mut back = Direction::new(back);
     timer.set(Instant::now() + idle);
     let ended = poll_fn(|cx| {
-        let before = forth.moved + back.moved;
-        let a = forth.poll(cx, first, second, pipes);
-        let b = back.poll(cx, second, first, pipes);
-        if forth.moved + back.moved != before {
+        let before = moved.sum();
+        let a = forth.poll(cx, first, second, pipes, &moved.forth);
+        let b = back.poll(cx, second, first, pipes, &moved.back);
+        if moved.sum() != before {
             timer.set(Instant::now() + idle);
         }
         match (a, b) {
@@ -212,7 +231,7 @@ pub async fn run_with(
         reset_on_close(first);
         reset_on_close(second);
     }
-    Relayed { ended, forth: forth.moved, back: back.moved }
+    ended
 }
 
 /// Makes the coming close a reset, so that the peer sees that the transfer is not complete.
