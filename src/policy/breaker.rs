@@ -393,7 +393,7 @@ fn open_time(base: Duration, times: u32, random: u64) -> Duration {
     if times == 0 {
         return doubled;
     }
-    let off = (doubled / 10).as_nanos() * u128::from(random) >> 64;
+    let off = ((doubled / 10).as_nanos() * u128::from(random)) >> 64;
     doubled.saturating_sub(Duration::from_nanos(u64::try_from(off).unwrap_or(u64::MAX)))
 }
 

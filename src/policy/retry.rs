@@ -193,7 +193,7 @@ pub fn backoff(n: u32) -> Duration {
 /// do not come back together). `random` is any number.
 #[must_use]
 pub fn wait(bound: Duration, random: u64) -> Duration {
-    let nanos = bound.as_nanos() * u128::from(random) >> 64;
+    let nanos = (bound.as_nanos() * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 

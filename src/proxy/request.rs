@@ -203,6 +203,11 @@ async fn serve<'a, D: Downstream>(
             let own = Own::redirect(*status, location(to, down.view()), &route.response_edits);
             return respond(context, down, trace, &own).await;
         }
+        Action::Health(pool) => {
+            let usable = context.snapshot.pools.get(*pool).is_some_and(|pool| pool.level().is_some());
+            let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
+            return respond(context, down, trace, &Own::fixed(status, body, &route.response_edits)).await;
+        }
         Action::Pool(pool) => context.snapshot.pools.get(*pool).map_or(&[][..], |pool| &pool.chain),
         Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
         Action::Split(split) => split.choose(context.worker.random()),

@@ -20,6 +20,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// Its priority group.
     pub tier: u8,
+    /// Where it stands; empty is nowhere.
+    pub zone: Box<str>,
     /// Ceilings on work in flight; `u32::MAX` is none.
     pub limits: Ceilings,
     /// What happens to it.

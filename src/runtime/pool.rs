@@ -10,8 +10,9 @@ use super::queue::Queue;
 use super::snapshot::Overrides;
 use super::sync::{AtomicU32, Ordering};
 use super::tier::{self, Tier};
+use crate::model::field::FieldName;
 use crate::model::name::PoolName;
-use crate::policy::retry;
+use crate::policy::{breaker, budget, failover, outlier, retry};
 
 /// A pool of one snapshot.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Pool {
     pub exclusive: bool,
     /// Whether, when nothing is usable, what probes and live traffic say is overlooked.
     pub fail_open: bool,
+    /// Whether this node is ready only while the pool is usable.
+    pub required: bool,
     /// How many may wait.
     pub queue_capacity: u32,
     /// How long one waits.
@@ -39,12 +42,41 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// How old a tunnel or tcp session may become.
     pub max_connection_age: Option<Duration>,
+    /// What long-lived work on a drained or removed endpoint gets.
+    pub drain_timeout: Duration,
+    /// In which an endpoint that has come back grows to its full share; zero is at once.
+    pub slow_start: Duration,
+    /// What the hashing policies go by; nothing for the others.
+    pub hash_key: Option<HashKey>,
+    /// Passive ejection.
+    pub outlier: Option<outlier::Settings>,
+    /// A breaker.
+    pub breaker: Option<breaker::Settings>,
+    /// How tiers and failover pools take turns.
+    pub failover: failover::Settings,
+    /// How much of the traffic may be retries; nothing is no limit.
+    pub budget: Option<budget::Settings>,
     /// Which failures are tried again.
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.
     pub retry_body: usize,
     /// What happens to it.
     pub live: Arc<PoolLive>,
+}
+
+/// What the hashing policies go by. What a request does not have is replaced by its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Source,
+    /// A field of the request.
+    Header(FieldName),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A query parameter.
+    Query(Box<str>),
+    /// The path without its query.
+    Path,
 }
 
 /// Times of a pool as a request uses them.

@@ -69,6 +69,8 @@ pub enum Action {
     Pool(usize),
     /// Send it to one of several pools.
     Split(Split),
+    /// Answer 200 or 503 by whether the pool with this index has a usable endpoint.
+    Health(usize),
     /// Answer with a redirect.
     Redirect {
         /// `Location` with placeholders.

@@ -142,7 +142,7 @@ impl Drop for Session<'_> {
 
 fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, Order<'_>, &Pool)> {
     let listener = snapshot.listeners.get(listener)?;
-    let Protocol::Tcp { pool } = listener.protocol else { return None };
+    let Protocol::Tcp { pool, .. } = listener.protocol else { return None };
     let pool = snapshot.pools.get(pool)?;
     Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
 }
