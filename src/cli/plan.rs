@@ -1,7 +1,7 @@
 //! The order in which a pool's endpoints would be tried, found by asking the real balancer about a pool at rest.
 
 use crate::config::pool::{Balance, Endpoint, Pool};
-use crate::policy::balance::{Balancer, Candidates, Kind};
+use crate::policy::balance::{Balancer, Candidates, Draw, Kind, Member, Settings};
 
 /// The endpoints of `pool` in the order of tries of one request: tier by tier, each pick without those tried before. What
 /// has weight 0 is left out. Nothing is in flight and every endpoint counts as usable.
@@ -14,12 +14,15 @@ pub(super) fn order(pool: &Pool) -> Vec<&Endpoint> {
 
 fn tier_order(pool: &Pool, tier: u8) -> Vec<&Endpoint> {
     let endpoints: Vec<&Endpoint> = pool.endpoints.iter().filter(|endpoint| endpoint.tier == tier).collect();
-    let weights: Vec<u16> = endpoints.iter().map(|endpoint| endpoint.weight.get()).collect();
-    let balancer = Balancer::new(kind(pool.balance), &weights);
+    let members: Vec<Member<'_>> = endpoints
+        .iter()
+        .map(|endpoint| Member { weight: endpoint.weight.get(), id: endpoint.name.as_str() })
+        .collect();
+    let balancer = Balancer::new(&Settings::of(kind(pool.balance)), &members, None);
     let mut rest = Rest { untried: vec![true; endpoints.len()] };
     let mut order = Vec::new();
     // A fixed number each time: the same question gets the same answer.
-    while let Some(picked) = balancer.pick(&rest, RANDOM) {
+    while let Some(picked) = balancer.pick(&rest, &Draw::keyless(RANDOM)) {
         let Some(untried) = rest.untried.get_mut(picked).filter(|untried| **untried) else { break };
         *untried = false;
         order.extend(endpoints.get(picked));

@@ -9,7 +9,7 @@ use super::pool::{self, Pool, PoolLive, Tier};
 use super::snapshot::{Action, Overrides, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
-use crate::policy::balance::{Balancer, Kind};
+use crate::policy::balance::{Balancer, Kind, Member, Settings};
 use crate::policy::retry;
 use crate::route::{PathPattern, Table};
 
@@ -111,8 +111,10 @@ fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<
     endpoints
         .chunk_by(|a, b| a.tier == b.tier)
         .map(|tier| {
-            let weights: Vec<u16> = tier.iter().map(|e| e.weight).collect();
-            let tier = Tier { start, end: start + tier.len(), balancer: Balancer::new(kind, &weights) };
+            let members: Vec<Member<'_>> =
+                tier.iter().map(|e| Member { weight: e.weight, id: e.name.as_str() }).collect();
+            let balancer = Balancer::new(&Settings::of(kind), &members, None);
+            let tier = Tier { start, end: start + tier.len(), balancer };
             start = tier.end;
             tier
         })

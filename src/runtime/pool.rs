@@ -7,7 +7,7 @@ use super::counters::{Counter, Histogram, PerWorker, Statuses};
 use super::endpoint::{Endpoint, Work};
 use super::queue::{Grant, Joined, Queue};
 use crate::model::name::PoolName;
-use crate::policy::balance::{Balancer, Candidates};
+use crate::policy::balance::{Balancer, Candidates, Draw};
 use crate::policy::retry;
 
 /// A pool of one snapshot.
@@ -221,7 +221,7 @@ impl Pool {
             // Another worker may take the last place between the look and the take: look again, a bounded number
             // of times, since each failure means that somebody else made progress.
             for _ in 0..=endpoints.len() {
-                let Some(index) = tier.balancer.pick(&view, random) else { break };
+                let Some(index) = tier.balancer.pick(&view, &Draw::keyless(random)) else { break };
                 let endpoint = endpoints.get(index)?;
                 if endpoint.live.try_acquire(endpoint.limits.of(work)) {
                     return Some(tier.start + index);
