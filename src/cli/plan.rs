@@ -14,10 +14,9 @@ pub(super) fn order(pool: &Pool) -> Vec<&Endpoint> {
 
 fn tier_order(pool: &Pool, tier: u8) -> Vec<&Endpoint> {
     let endpoints: Vec<&Endpoint> = pool.endpoints.iter().filter(|endpoint| endpoint.tier == tier).collect();
-    let members: Vec<Member<'_>> = endpoints
-        .iter()
-        .map(|endpoint| Member { weight: endpoint.weight.get(), id: endpoint.name.as_str() })
-        .collect();
+    let ids: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    let weights = endpoints.iter().map(|endpoint| endpoint.weight.get());
+    let members: Vec<Member<'_>> = weights.zip(&ids).map(|(weight, id)| Member { weight, id }).collect();
     let balancer = Balancer::new(&Settings::of(kind(pool.balance)), &members, None);
     let mut rest = Rest { untried: vec![true; endpoints.len()] };
     let mut order = Vec::new();
@@ -51,7 +50,11 @@ fn kind(balance: Balance) -> Kind {
     match balance {
         Balance::RoundRobin => Kind::RoundRobin,
         Balance::LeastRequests => Kind::LeastRequests,
+        Balance::PeakEwma => Kind::PeakEwma,
         Balance::Random => Kind::Random,
+        Balance::RingHash => Kind::RingHash,
+        Balance::Maglev => Kind::Maglev,
+        Balance::Rendezvous => Kind::Rendezvous,
         Balance::First => Kind::First,
     }
 }

@@ -139,6 +139,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    const E: f32 = std::f32::consts::E;
+
     fn assert_near(got: f32, wanted: f32) {
         assert!((got / wanted - 1.0).abs() < 1e-3, "{got} is not {wanted}");
     }
@@ -151,12 +153,9 @@ mod tests {
         assert_near(slow.rtt_us(2 * SECOND, DECAY), 500_000.0);
         // Ten seconds later 1/e of it is left, the rest is the new answer.
         let later = slow.observe(ms(10), 12 * SECOND, DECAY);
-        assert_near(
-            later.rtt_us(12 * SECOND, DECAY),
-            500_000.0 / 2.718_28 + 10_000.0 * (1.0 - 1.0 / 2.718_28),
-        );
+        assert_near(later.rtt_us(12 * SECOND, DECAY), 500_000.0 / E + 10_000.0 * (1.0 - 1.0 / E));
         // Without an answer it fades the same way.
-        assert_near(slow.rtt_us(12 * SECOND, DECAY), 500_000.0 / 2.718_28);
+        assert_near(slow.rtt_us(12 * SECOND, DECAY), 500_000.0 / E);
     }
 
     #[test]

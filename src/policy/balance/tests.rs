@@ -354,7 +354,7 @@ proptest! {
         let (ids, up) = (ids(weights.len()), idle(&vec![true; weights.len()]));
         let before = balancer(Kind::RoundRobin, &weights);
         let _picked = picks(&before, &up, done);
-        let mut after = weights.clone();
+        let mut after = weights;
         after[0] = changed_to;
         let picked = picks(&changed(&before, &ids, &after), &up, 200);
         let sum: u16 = after.iter().sum();
