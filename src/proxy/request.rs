@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Connection, Tries};
 use super::error::{Error, Refusal};
+use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
@@ -323,7 +324,8 @@ async fn forward<'a, D: Downstream>(
         scheme: "http",
         request_id: context.request_id,
     };
-    let tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,
         down,

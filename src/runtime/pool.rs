@@ -49,6 +49,8 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// In which an endpoint that has come back grows to its full share; zero is at once.
     pub slow_start: Duration,
+    /// Whether its balancing goes by latency.
+    pub by_latency: bool,
     /// What the hashing policies go by; nothing for the others.
     pub hash_key: Option<HashKey>,
     /// Passive ejection.
@@ -125,6 +127,8 @@ pub struct PoolLive {
     /// Held by whoever decides to take an endpoint out.
     pub(super) deciding: Mutex<()>,
     pub(super) answers: Mutex<AnswersThen>,
+    /// Endpoints that have less than their full share.
+    growing: AtomicU32,
     budget: Mutex<Option<(budget::Settings, Budget)>>,
     /// The time line of the policies.
     pub clock: Clock,
@@ -146,6 +150,7 @@ impl PoolLive {
             judged: Box::default(),
             deciding: Mutex::default(),
             answers: Mutex::default(),
+            growing: AtomicU32::new(0),
             budget: Mutex::default(),
             clock,
             gate: AtomicU32::new(tier::OPEN),
@@ -159,6 +164,18 @@ impl PoolLive {
     #[must_use]
     pub fn admits(&self, random: u64) -> bool {
         tier::passes(self.gate.load(Ordering::Relaxed), random >> 32)
+    }
+
+    /// Whether some endpoint has less than its full share.
+    #[inline]
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.growing.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes how many endpoints have less than their full share.
+    pub fn set_growing(&self, endpoints: u32) {
+        self.growing.store(endpoints, Ordering::Relaxed);
     }
 
     /// Moves the gate.

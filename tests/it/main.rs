@@ -20,6 +20,7 @@ mod hop_by_hop;
 mod host;
 mod keep_alive;
 mod limits;
+mod nginx_hash;
 mod panic_isolation;
 mod pipelining;
 mod queue;
