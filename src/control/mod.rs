@@ -7,6 +7,7 @@ mod descriptors;
 pub mod status;
 mod supervisor;
 mod threads;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
