@@ -4,6 +4,7 @@
 
 mod collect;
 mod descriptors;
+pub mod health;
 pub mod status;
 mod supervisor;
 mod threads;
