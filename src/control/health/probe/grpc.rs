@@ -45,7 +45,8 @@ pub(super) async fn ask(
     let (sender, connection) = h2::client::Builder::new()
         .enable_push(false)
         .max_header_list_size(FIELDS_MAX)
-        .initial_window_size(MESSAGE_MAX as u32)
+        // One byte more than is read, so that what is too much is seen to be.
+        .initial_window_size(MESSAGE_MAX as u32 + 1)
         .handshake::<_, Bytes>(wire)
         .await
         .map_err(|error| broken(&error))?;

@@ -31,12 +31,10 @@ pub const HEAD_MAX: usize = 64 * 1024;
 const AGENT: &str = concat!("plimsoll-probe/", env!("CARGO_PKG_VERSION"));
 
 /// A request, and the answer to it that is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Http {
-    method: Method,
-    path: PathAndQuery,
-    /// With `host` where one is given; without, it is the address.
-    headers: HeaderMap,
+    /// What is sent.
+    pub request: RequestHead,
     /// Statuses that are wanted, inclusive ranges.
     pub expect_status: Vec<(u16, u16)>,
     /// What the first [`BODY_MAX`] bytes of the body must contain.
@@ -45,6 +43,15 @@ pub struct Http {
     pub rank: Option<String>,
     /// Over TLS, with ALPN `http/1.1`.
     pub tls: Option<Arc<TlsClient>>,
+}
+
+/// A request without a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHead {
+    method: Method,
+    path: PathAndQuery,
+    /// With `host` where one is given; without, it is the address.
+    headers: HeaderMap,
 }
 
 /// What cannot stand in a request.
@@ -61,9 +68,9 @@ pub enum HttpError {
     Field(String),
 }
 
-impl Http {
-    /// A request without a body that wants any 2xx. Without `host` it names the address that is asked. A field `upgrade`
-    /// asks for a change of protocol, so that 101 may be expected; otherwise the connection is to close.
+impl RequestHead {
+    /// A request. Without `host` it names the address that is asked. A field `upgrade` asks for a change of protocol, so
+    /// that 101 may be expected; otherwise the connection is to close.
     ///
     /// # Errors
     /// [`HttpError`] with the part that cannot be sent.
@@ -73,14 +80,8 @@ impl Http {
         host: Option<&str>,
         fields: &[(&str, &[u8])],
     ) -> Result<Self, HttpError> {
-        let parsed =
-            Method::from_bytes(method.as_bytes()).map_err(|_| HttpError::Method(method.to_owned()))?;
+        let wrong_method = |_| HttpError::Method(method.to_owned());
         let wrong_path = || HttpError::Path(path.to_owned());
-        let path = if path.starts_with('/') {
-            path.parse().map_err(|_| wrong_path())?
-        } else {
-            return Err(wrong_path());
-        };
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -92,18 +93,18 @@ impl Http {
         let upgrades = headers.contains_key(UPGRADE);
         let connection = HeaderValue::from_static(if upgrades { "upgrade" } else { "close" });
         headers.entry(CONNECTION).or_insert(connection);
+        let parsed = PathAndQuery::try_from(path).map_err(|_| wrong_path())?;
+        if !path.starts_with('/') {
+            return Err(wrong_path());
+        }
         Ok(Self {
-            method: parsed,
-            path,
+            method: Method::from_bytes(method.as_bytes()).map_err(wrong_method)?,
+            path: parsed,
             headers,
-            expect_status: vec![(200, 299)],
-            expect_body: None,
-            rank: None,
-            tls: None,
         })
     }
 
-    fn request(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
+    fn to(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.path.clone());
@@ -112,6 +113,21 @@ impl Http {
             request.headers_mut().entry(HOST).or_insert(host);
         }
         request
+    }
+}
+
+impl std::hash::Hash for RequestHead {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // A header map has no order of its own; what is left out here is still compared.
+        (&self.method, self.path.as_str()).hash(state);
+    }
+}
+
+impl Http {
+    /// A probe that any 2xx answers well.
+    #[must_use]
+    pub fn new(request: RequestHead) -> Self {
+        Self { request, expect_status: vec![(200, 299)], expect_body: None, rank: None, tls: None }
     }
 
     fn wants(&self, status: StatusCode) -> bool {
@@ -127,14 +143,6 @@ impl Http {
         let mut reading = Reading::good(format!("status {status}"));
         reading.rank = self.rank.as_deref().and_then(|name| rank(name, body));
         reading
-    }
-}
-
-impl std::hash::Hash for Http {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // A header map has no order of its own; what is left out here is still compared.
-        (&self.method, self.path.as_str(), &self.expect_status, &self.expect_body).hash(state);
-        (&self.rank, &self.tls).hash(state);
     }
 }
 
@@ -157,7 +165,7 @@ pub(super) async fn ask(check: &Http, address: SocketAddr, notes: &Notes) -> Ask
         .await
         .map_err(|error| broken(&error))?;
     let mut answered = pin!(async {
-        let answer = sender.send_request(check.request(address)).await.map_err(|error| broken(&error))?;
+        let answer = sender.send_request(check.request.to(address)).await.map_err(|error| broken(&error))?;
         judge(check, answer).await
     });
     let mut connection = pin!(connection.with_upgrades());
@@ -215,12 +223,13 @@ mod tests {
     use crate::policy::health::Verdict;
 
     fn check() -> Http {
-        Http::new("GET", "/", None, &[]).expect("a request")
+        Http::new(RequestHead::new("GET", "/", None, &[]).expect("a request"))
     }
 
     #[test]
     fn what_cannot_be_sent_is_refused_when_the_probe_is_made() {
-        let refused = |method, path, fields: &[(&str, &[u8])]| Http::new(method, path, None, fields).err();
+        let refused =
+            |method, path, fields: &[(&str, &[u8])]| RequestHead::new(method, path, None, fields).err();
         assert_eq!(refused("G T", "/", &[]), Some(HttpError::Method("G T".to_owned())));
         assert_eq!(refused("GET", "health", &[]), Some(HttpError::Path("health".to_owned())));
         assert_eq!(refused("GET", "/a b", &[]), Some(HttpError::Path("/a b".to_owned())));
@@ -232,12 +241,12 @@ mod tests {
     #[test]
     fn the_host_is_the_address_unless_one_is_given() {
         let address: SocketAddr = "[::1]:8008".parse().expect("an address");
-        let host = |check: Http| check.request(address).headers().get(HOST).cloned();
-        assert_eq!(host(check()).expect("a host"), "[::1]:8008");
-        assert_eq!(
-            host(Http::new("GET", "/", Some("a.test"), &[]).expect("a request")).expect("a host"),
-            "a.test"
-        );
+        let host = |given| {
+            let head = RequestHead::new("GET", "/", given, &[]).expect("a request");
+            head.to(address).headers().get(HOST).cloned().expect("a host")
+        };
+        assert_eq!(host(None), "[::1]:8008");
+        assert_eq!(host(Some("a.test")), "a.test");
     }
 
     #[test]

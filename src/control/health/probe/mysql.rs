@@ -179,7 +179,7 @@ mod tests {
         let reading = greeting(&blocked).and_then(Result::err).expect("an error");
         assert_eq!(
             (reading.verdict, &*reading.what),
-            (Verdict::SaysNo, r"error 1129: Host \'10.0.0.1\' is blocked")
+            (Verdict::SaysNo, "error 1129: Host '10.0.0.1' is blocked")
         );
         let denied = framed(2, b"\xff\x15\x04#28000Access denied");
         let (reading, next) = read_login(&denied).expect("complete");

@@ -131,11 +131,19 @@ impl Reading {
     }
 }
 
-/// Bytes of a peer as part of a sentence: escaped and cut.
+/// Bytes of a peer as part of a sentence: what is not printable ASCII is escaped, what is too long is cut.
 pub(super) fn shown(bytes: &[u8]) -> String {
-    let cut = bytes.get(..SHOWN_MAX).unwrap_or(bytes);
-    let dots = if cut.len() < bytes.len() { "..." } else { "" };
-    format!("{}{dots}", cut.escape_ascii())
+    let mut shown = String::new();
+    for &byte in bytes.get(..SHOWN_MAX).unwrap_or(bytes) {
+        match byte {
+            b'"' | b'\'' => shown.push(char::from(byte)),
+            _ => shown.extend(byte.escape_ascii().map(char::from)),
+        }
+    }
+    if bytes.len() > SHOWN_MAX {
+        shown.push_str("...");
+    }
+    shown
 }
 
 #[cfg(test)]
