@@ -4,9 +4,11 @@
 
 mod collect;
 mod descriptors;
+pub mod health;
 pub mod status;
 mod supervisor;
 mod threads;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
