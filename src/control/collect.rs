@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Handle;
+use super::journal::Kind;
 use super::status::{EndpointStatus, ListenerStatus, PoolStatus, Readiness, Status, WorkerStatus};
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
@@ -80,6 +81,9 @@ impl Handle {
         }
         sink.counter(&m::RELOADS, &[("result", "ok")], inner.reloads.ok.load(Ordering::Relaxed));
         sink.counter(&m::RELOADS, &[("result", "failed")], inner.reloads.failed.load(Ordering::Relaxed));
+        for kind in Kind::ALL {
+            sink.counter(&m::EVENTS, &[("kind", kind.word())], inner.journal.count(kind));
+        }
         sink.counter(&m::EVENTS_DROPPED, &[], inner.events.dropped());
         sink.counter(&m::ACCESS_LOG_DROPPED, &[], inner.access_log.dropped());
         sink.counter(&m::ACCESS_LOG_ERRORS, &[], inner.access_log.errors());

@@ -4,14 +4,16 @@
 
 mod collect;
 mod descriptors;
+pub mod event_json;
+pub mod journal;
 pub mod status;
 mod supervisor;
 mod threads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +26,7 @@ use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
+use journal::{Change, Journal, Kind};
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -97,6 +100,7 @@ struct Inner {
     stuck: AtomicU64,
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
+    journal: Arc<Journal>,
 }
 
 #[derive(Debug, Default)]
@@ -138,10 +142,12 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
         ended,
+        journal: Arc::default(),
     });
     let crew = threads::start_workers(&inner, handovers, sockets)?;
     supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
         .map_err(StartError::Thread)?;
+    inner.journal.append(Change::new(Kind::Process, "running", "started"));
     Ok(Handle(inner))
 }
 
@@ -178,6 +184,12 @@ impl Handle {
         // A supervisor that is gone has ended already, which `ended` tells.
         drop(self.0.commands.send(Command::Shutdown { immediate }).await);
         self.ended().await
+    }
+
+    /// What has changed, and why.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.0.journal
     }
 
     /// Resolves when the proxy has ended.

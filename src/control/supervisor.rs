@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::journal::{Change, Kind};
 use super::threads::Member;
 use super::{Ended, Inner, ReloadError};
 use crate::config::Config;
@@ -143,7 +144,11 @@ impl Supervisor {
             Command::Shutdown { immediate: false } => {
                 if matches!(self.phase, Phase::Running) {
                     self.inner.draining.store(true, Ordering::Relaxed);
-                    tracing::info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
+                    let why = format!(
+                        "asked to stop; delay {:?}, timeout {:?}",
+                        self.drain_delay, self.drain_timeout
+                    );
+                    self.inner.journal.append(Change::new(Kind::Process, "draining", why).from("running"));
                     self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
                 }
                 None
