@@ -2,6 +2,7 @@
 //!
 //! Cold: it may wait and allocate. Workers are told by bounded channels; what they see comes back as events.
 
+pub mod change;
 mod collect;
 mod descriptors;
 pub mod event_json;
@@ -20,12 +21,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
+use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{Machine, compile};
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
+use change::{ChangeError, EndpointChange, FailoverTarget};
 use journal::{Change, Journal, Kind};
 use supervisor::Command;
 
@@ -184,6 +187,31 @@ impl Handle {
         // A supervisor that is gone has ended already, which `ended` tells.
         drop(self.0.commands.send(Command::Shutdown { immediate }).await);
         self.ended().await
+    }
+
+    /// Changes the admin state or the weight of an endpoint; the change outlives reloads.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn change_endpoint(&self, change: EndpointChange) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = Command::ChangeEndpoint { change: Box::new(change), answer };
+        self.0.commands.send(command).await.map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Sends the traffic of `pool` to one of its failover pools, or home again.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn failover(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        self.0
+            .commands
+            .send(Command::Failover { pool, to, answer })
+            .await
+            .map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 
     /// What has changed, and why.

@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::change::{ChangeError, EndpointChange, FailoverTarget};
 use super::journal::{Change, Kind};
 use super::threads::Member;
 use super::{Ended, Inner, ReloadError};
 use crate::config::Config;
 use crate::config::process::Process;
+use crate::model::name::PoolName;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::compile;
 use crate::runtime::counters::WorkerId;
@@ -40,6 +42,10 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 pub(super) enum Command {
     /// Publish another configuration.
     Reload { config: Box<Config>, answer: oneshot::Sender<Result<(), ReloadError>> },
+    /// Change the admin state or weight of an endpoint.
+    ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Send a pool's traffic elsewhere, or home.
+    Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -138,6 +144,16 @@ impl Supervisor {
                 counter.fetch_add(1, Ordering::Relaxed);
                 // Whoever asked may have left.
                 drop(answer.send(result));
+                None
+            }
+            Command::ChangeEndpoint { change, answer } => {
+                let target = format!("{}/{}", change.pool, change.endpoint);
+                drop(answer.send(Err(ChangeError::Impossible(format!("{target} cannot be changed yet")))));
+                None
+            }
+            Command::Failover { pool, to, answer } => {
+                let refused = format!("pool \"{pool}\" cannot be sent to {to} yet");
+                drop(answer.send(Err(ChangeError::Impossible(refused))));
                 None
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
