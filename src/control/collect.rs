@@ -1,6 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
 use std::borrow::Cow;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Handle;
@@ -112,6 +113,9 @@ impl Handle {
     fn collect_events(&self, sink: &mut dyn Sink) {
         for kind in Kind::ALL {
             sink.counter(&m::EVENTS, &[("kind", kind.word())], self.0.journal.count(kind));
+        }
+        if let Some(notifier) = &*self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner) {
+            notifier.collect(sink);
         }
     }
 }

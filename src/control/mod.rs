@@ -7,6 +7,7 @@ mod collect;
 mod descriptors;
 pub mod event_json;
 pub mod journal;
+pub mod notify;
 pub mod status;
 mod supervisor;
 mod threads;
@@ -14,8 +15,8 @@ mod threads;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,6 +31,7 @@ use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
 use change::{ChangeError, EndpointChange, FailoverTarget};
 use journal::{Change, Journal, Kind};
+use notify::{Notifier, NotifyError};
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -104,6 +106,7 @@ struct Inner {
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
     journal: Arc<Journal>,
+    notifier: Mutex<Option<Notifier>>,
 }
 
 #[derive(Debug, Default)]
@@ -146,12 +149,21 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         reloads: Reloads::default(),
         ended,
         journal: Arc::default(),
+        notifier: Mutex::default(),
     });
     let crew = threads::start_workers(&inner, handovers, sockets)?;
     supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
         .map_err(StartError::Thread)?;
     inner.journal.append(Change::new(Kind::Process, "running", "started"));
     Ok(Handle(inner))
+}
+
+impl Inner {
+    /// Lets the sinks tell what has happened, for `limit` at most; whether they have.
+    fn close_notifier(&self, limit: Duration) -> bool {
+        let notifier = self.notifier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        notifier.is_none_or(|notifier| notifier.close(limit))
+    }
 }
 
 fn open_access_log(config: &Config) -> io::Result<AccessLog> {
@@ -218,6 +230,18 @@ impl Handle {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.0.journal
+    }
+
+    /// Puts these sinks in the place of those at work, which end when they have told what they know. The first ones are
+    /// told every event since the start, later ones what comes from now on.
+    ///
+    /// # Errors
+    /// [`NotifyError`]; the sinks at work then stay.
+    pub fn notify(&self, sinks: &[notify::Settings]) -> Result<(), NotifyError> {
+        let mut notifier = self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = if notifier.is_some() { self.0.journal.newest() } else { 0 };
+        *notifier = Some(Notifier::start(&self.0.journal, after, sinks)?);
+        Ok(())
     }
 
     /// Resolves when the proxy has ended.

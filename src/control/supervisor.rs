@@ -37,6 +37,9 @@ const WORKER_STOP: Duration = Duration::from_secs(3);
 /// How long the access log may take to write its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
 
+/// How long sinks may take to tell their last events.
+const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
+
 /// What control is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -98,6 +101,9 @@ pub(super) fn start(
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
                 tracing::warn!("the access log did not take its last lines in time");
+            }
+            if !supervisor.inner.close_notifier(NOTIFY_CLOSE) {
+                tracing::warn!("not every event could be told to its webhooks and programs in time");
             }
             ended.send_replace(Some(end));
         });
