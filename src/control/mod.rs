@@ -128,6 +128,7 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
     let machine =
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let snapshot = compile(config, None, &machine);
+    snapshot.settle();
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = threads::bind_all(&snapshot, workers)?;
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;

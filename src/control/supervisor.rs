@@ -191,6 +191,7 @@ impl Supervisor {
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;
         self.inner.store.publish(next);
+        self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
             if gone.contains(&endpoint.live.slot()) {
                 endpoint.live.retire();

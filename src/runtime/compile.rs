@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
 use super::listener::{self, Listener, ListenerLive};
-use super::pool::{self, Pool, PoolLive, Tier};
-use super::snapshot::{Action, Overrides, Piece, Rewrite, Route, Snapshot, Split};
+use super::pool::{self, Pool, PoolLive};
+use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::tier::{Group, Tier};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
 use crate::policy::balance::{Balancer, Kind};
@@ -28,10 +29,15 @@ pub struct Machine {
 pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) -> Snapshot {
     let workers = machine.workers;
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
-    let pools: Vec<Pool> = config.pools.iter().map(|p| compile_pool(p, previous, &slots, workers)).collect();
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index)).collect();
+    let mut pools: Vec<Pool> =
+        config.pools.iter().map(|p| compile_pool(p, previous, &slots, workers)).collect();
+    for (place, pool) in pools.iter_mut().enumerate() {
+        pool.chain = [place].into();
+    }
+    let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
+    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
     Snapshot {
         generation: previous.map_or(0, |p| p.generation) + 1,
@@ -77,13 +83,17 @@ fn compile_pool(
         })
         .collect();
     endpoints.sort_by_key(|e| e.tier);
-    let tiers = compile_tiers(&endpoints, pool.balance);
+    let tiers = compile_tiers(&endpoints, pool.balance, before);
     let (retry, retry_body) = compile_retry(&pool.retry);
     let times = &pool.timeouts;
     Pool {
         name: pool.name.clone(),
         endpoints,
         tiers,
+        chain: Box::default(),
+        checked: false,
+        exclusive: false,
+        fail_open: true,
         queue_capacity: pool.limits.queue,
         queue_timeout: pool.limits.queue_timeout,
         timeouts: pool::Timeouts {
@@ -94,13 +104,14 @@ fn compile_pool(
             tunnel: times.tunnel,
             tcp_user_timeout: times.tcp_user_timeout,
         },
+        max_connection_age: None,
         retry,
         retry_body,
         live,
     }
 }
 
-fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<Tier> {
+fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance, before: Option<&Pool>) -> Vec<Tier> {
     let kind = match balance {
         config::pool::Balance::RoundRobin => Kind::RoundRobin,
         config::pool::Balance::LeastRequests => Kind::LeastRequests,
@@ -111,20 +122,55 @@ fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<
     endpoints
         .chunk_by(|a, b| a.tier == b.tier)
         .map(|tier| {
+            let number = tier.first().map_or(0, |e| e.tier);
+            let known = before.and_then(|p| p.tiers.iter().find(|t| t.number == number));
             let weights: Vec<u16> = tier.iter().map(|e| e.weight).collect();
-            let tier = Tier { start, end: start + tier.len(), balancer: Balancer::new(kind, &weights) };
-            start = tier.end;
-            tier
+            let end = start + tier.len();
+            let group = Group { start, end, balancer: Balancer::new(kind, &weights) };
+            start = end;
+            Tier {
+                number,
+                groups: vec![group],
+                live: known.map_or_else(Arc::default, |t| Arc::clone(&t.live)),
+            }
         })
         .collect()
 }
 
 fn compile_retry(retry: &config::pool::Retry) -> (retry::Policy, usize) {
-    let policy = retry::Policy { attempts: retry.attempts, on: retry.on.clone(), within: retry.within };
+    let policy = retry::Policy {
+        attempts: retry.attempts,
+        on: retry.on.clone(),
+        within: retry.within,
+        ..retry::Policy::default()
+    };
     (policy, retry.max_body.as_usize())
 }
 
-fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>) -> Route {
+fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {
+    let mut total = 0;
+    let chain_of = |pool: usize| chains.get(pool).into_iter().flat_map(|chain| chain.iter().copied());
+    let part = |&(pool, weight): &(usize, u32)| {
+        total += weight;
+        let siblings = weights.iter().filter(|(other, weight)| *other != pool && *weight > 0);
+        let all = chain_of(pool).chain(siblings.flat_map(|(sibling, _)| chain_of(*sibling)));
+        Part { sum: total, chain: each_once(all) }
+    };
+    let parts = weights.iter().map(part).collect();
+    Split { parts, total, by_source }
+}
+
+/// Each pool where it comes first.
+fn each_once(pools: impl Iterator<Item = usize>) -> Box<[usize]> {
+    let mut seen = std::collections::HashSet::new();
+    pools.filter(|pool| seen.insert(*pool)).collect()
+}
+
+fn compile_route(
+    route: &config::route::Route,
+    pools: &HashMap<&PoolName, usize>,
+    chains: &[Box<[usize]>],
+) -> Route {
     // Validation has made sure that every pool exists.
     let pool = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
     Route {
@@ -132,13 +178,9 @@ fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>
         action: match &route.action {
             config::route::Action::Pool(name) => Action::Pool(pool(name)),
             config::route::Action::Split { parts, by } => {
-                let mut total = 0;
-                let sums = parts.iter().map(|(name, weight)| {
-                    total += u32::from(weight.get());
-                    (pool(name), total)
-                });
-                let parts = sums.collect();
-                Action::Split(Split { parts, total, by_source: *by == config::route::SplitBy::Source })
+                let weights: Vec<(usize, u32)> =
+                    parts.iter().map(|(name, weight)| (pool(name), u32::from(weight.get()))).collect();
+                Action::Split(compile_split(&weights, chains, *by == config::route::SplitBy::Source))
             }
             config::route::Action::Redirect { to, status } => {
                 Action::Redirect { to: Piece::parse(to), status: *status }

@@ -146,3 +146,94 @@ fn under_load_a_drain_loses_no_answer() {
     }
     assert!(proxy.wait().success());
 }
+
+#[test]
+fn a_request_cut_at_the_deadline_leaves_a_record() {
+    let origin = origin();
+    let mut proxy = Setup::http(&[origin.address()]).process("drain_timeout = \"300ms\"").start();
+    let mut stuck = proxy.connect();
+    stuck.say("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    origin.request(0);
+    // A head that is not complete yet: somebody waits for its answer too.
+    let mut half = proxy.connect();
+    half.say("GET / HTTP/1.1\r\nHost:");
+    let idle = proxy.connect();
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    drop(idle);
+    let records = proxy.records(2);
+    assert_eq!(records.len(), 2, "an idle connection leaves none");
+    assert!(records.iter().all(|record| record["end"] == "drain"), "{records:?}");
+    let cut = records.iter().find(|record| record["target"] == "/never").expect("the request");
+    assert_eq!(cut["endpoint"], origin.address().to_string());
+    assert_eq!((cut["pool"].as_str(), cut["route"].as_str()), (Some("main"), Some("all")));
+    assert_eq!((cut["attempts"].as_u64(), cut["status"].as_u64()), (Some(1), Some(0)));
+}
+
+#[test]
+fn a_request_cut_by_a_second_signal_leaves_a_record() {
+    let origin = Origin::start(|mut session| {
+        session.request()?;
+        session.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
+        session.wire.at_end();
+        Ok(())
+    });
+    let mut proxy = Setup::http(&[origin.address()]).start();
+    let mut stuck = proxy.connect();
+    stuck.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    stuck.head().expect("a head");
+    assert_eq!(stuck.take(4).expect("what has come of the body"), b"half");
+    proxy.signal(Signal::TERM);
+    until("the listener to close", || refuses(&proxy));
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    let records = proxy.records(1);
+    let cut = &records[0];
+    assert_eq!((records.len(), cut["end"].as_str()), (1, Some("drain")));
+    assert_eq!((cut["status"].as_u64(), cut["bytes_out"].as_u64()), (Some(200), Some(4)));
+}
+
+#[test]
+fn what_is_cut_after_it_was_switched_tells_what_went_each_way() {
+    let origin = Origin::start(|mut session| {
+        session.head()?;
+        session.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: custom\r\n\r\n")?;
+        session.wire.take(4)?;
+        session.send("pong!")?;
+        session.wire.at_end();
+        Ok(())
+    });
+    let mut proxy = Setup::http(&[origin.address()]).process("drain_timeout = \"300ms\"").start();
+    let mut client = proxy.connect();
+    client.say("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: custom\r\n\r\n");
+    assert_eq!(client.answer().status(), 101);
+    assert_eq!(client.say("ping").take(5).expect("an answer"), b"pong!");
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    let cut = &proxy.records(1)[0];
+    assert_eq!((cut["end"].as_str(), cut["status"].as_u64()), (Some("drain"), Some(101)));
+    assert_eq!((cut["bytes_in"].as_u64(), cut["bytes_out"].as_u64()), (Some(4), Some(5)));
+}
+
+#[test]
+fn a_tcp_session_cut_at_the_deadline_leaves_a_record() {
+    let origin = Origin::start(|mut session| {
+        session.wire.take(4)?;
+        session.send("pong!")?;
+        session.wire.at_end();
+        Ok(())
+    });
+    let mut proxy = Setup::tcp(&[origin.address()]).process("drain_timeout = \"300ms\"").start();
+    let mut client = proxy.connect();
+    assert_eq!(client.say("ping").take(5).expect("an answer"), b"pong!");
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    let records = proxy.records(1);
+    let cut = &records[0];
+    assert_eq!(
+        (records.len(), cut["end"].as_str(), cut["protocol"].as_str()),
+        (1, Some("drain"), Some("TCP"))
+    );
+    assert_eq!(cut["endpoint"], origin.address().to_string());
+    assert_eq!((cut["bytes_in"].as_u64(), cut["bytes_out"].as_u64()), (Some(4), Some(5)));
+}

@@ -75,3 +75,21 @@ fn nobody_is_told_to_continue_without_asking() {
     assert!(client.silent_for(Duration::from_millis(300)));
     assert_eq!(client.say("hello").answer().status(), 200);
 }
+
+#[test]
+fn an_expectation_that_ends_here_leaves_a_stalling_client_to_blame() {
+    let origin = Origin::start(|mut session| {
+        session.head()?;
+        session.wire.at_end();
+        Ok(())
+    });
+    let proxy = Setup::http(&[origin.address()])
+        .text("[listener.web.timeouts]\nclient_idle = \"300ms\"\n[pool.main.timeouts]\nresponse_header = \"10s\"")
+        .start();
+    let answer = proxy.ask(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: expect\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    );
+    assert_eq!(answer.status(), 408);
+    assert_eq!(proxy.records(1)[0]["end"], "client_timeout");
+    assert_eq!(origin.request(0).field("expect"), None);
+}

@@ -23,6 +23,7 @@ fn a_panic_ends_its_connection_alone() {
     assert_eq!(bystander.get("/").text(), "ok");
     assert_eq!(proxy.get("/").text(), "ok");
     assert!((proxy.metric("plimsoll_panics_total", "") - 3.0).abs() < 0.5);
+    assert!((proxy.metric("plimsoll_terminations_total", "end=\"panic\"") - 3.0).abs() < 0.5);
     until("the panic in the log", || proxy.errors().iter().any(|line| line.contains("panic")).then_some(()));
 }
 
@@ -40,4 +41,20 @@ fn a_panic_gives_back_what_its_request_held() {
         assert!(victim.response("GET").map_or(true, |answer| answer.status() >= 500));
     }
     assert_eq!(proxy.get("/").text(), "ok");
+}
+
+#[test]
+fn a_request_that_panicked_leaves_a_record() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).environment("PLIMSOLL_TEST_PANIC_PATH", "/panic").start();
+    let mut victim = proxy.connect();
+    victim.get("/");
+    victim.say("GET /panic?why HTTP/1.1\r\nHost: a\r\n\r\n");
+    victim.expect_end();
+    let records = proxy.records(2);
+    assert_eq!(records.len(), 2);
+    let record = &records[1];
+    assert_eq!((record["end"].as_str(), record["status"].as_u64()), (Some("panic"), Some(0)));
+    assert_eq!((record["target"].as_str(), record["route"].as_str()), (Some("/panic?why"), Some("all")));
+    assert_eq!(record["client"], victim.stream().local_addr().expect("an address").to_string());
 }

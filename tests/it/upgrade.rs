@@ -114,3 +114,22 @@ fn a_silent_tunnel_ends() {
     client.set_patience(Duration::from_secs(10));
     client.expect_end();
 }
+
+#[test]
+fn an_endpoint_that_wants_an_upgrade_is_heard_also_where_the_connection_closes() {
+    let origin = Origin::start(|mut session| {
+        while session.request()?.is_some() {
+            session.send(
+                "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: custom_protocol\r\nContent-Length: 0\r\n\r\n",
+            )?;
+        }
+        Ok(())
+    });
+    let proxy = Setup::http(&[origin.address()]).start();
+    for (connection, want) in [("", "Upgrade"), ("Connection: close\r\n", "close, Upgrade")] {
+        let answer = proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{connection}\r\n"));
+        assert_eq!(answer.status(), 426);
+        assert_eq!(answer.field("upgrade").as_deref(), Some("custom_protocol"));
+        assert_eq!(answer.field("connection").as_deref(), Some(want));
+    }
+}

@@ -214,12 +214,15 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
     if edits.framing == Framing::Chunked {
         out.put(b"Transfer-Encoding: chunked\r\n");
     }
-    match (head.status, edits.close) {
-        (101, _) => out.put(b"Connection: Upgrade\r\n"),
-        (100..=199, _) => {}
-        (_, true) => out.put(b"Connection: close\r\n"),
-        (426, false) => out.put(b"Connection: Upgrade\r\n"),
-        (_, false) if edits.client == Version::Http10 => out.put(b"Connection: keep-alive\r\n"),
+    // Whoever sends Upgrade names it in Connection (RFC 9110 section 7.8).
+    match (head.status, edits.close, edits.client) {
+        (101, ..) => out.put(b"Connection: Upgrade\r\n"),
+        (100..=199, ..) => {}
+        (426, true, _) => out.put(b"Connection: close, Upgrade\r\n"),
+        (426, false, Version::Http10) => out.put(b"Connection: keep-alive, Upgrade\r\n"),
+        (426, false, Version::Http11) => out.put(b"Connection: Upgrade\r\n"),
+        (_, true, _) => out.put(b"Connection: close\r\n"),
+        (_, false, Version::Http10) => out.put(b"Connection: keep-alive\r\n"),
         _ => {}
     }
     if !interim {

@@ -24,7 +24,7 @@ use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
-use crate::proxy::tcp::relay;
+use crate::proxy::tcp::relay::{self, Moved};
 use crate::proxy::tcp::splice::Splice;
 use crate::proxy::upstream::dial;
 use crate::proxy::upstream::idle::Identity;
@@ -111,10 +111,10 @@ pub struct Exchange<'c> {
     pub started: bool,
     /// Whether an interim answer has gone to the client.
     pub interim: bool,
-    /// Bytes of the response body that went to the client, and those of a tunnel that came from it.
+    /// Bytes of the response body that went to the client.
     pub sent: u64,
-    /// Bytes that came from the client through a tunnel.
-    pub tunnelled: u64,
+    /// Bytes that went through a tunnel, there and back.
+    pub tunnelled: Moved,
     /// A large request body on its way from socket to socket.
     pub splice: Option<Box<Splice>>,
 }
@@ -268,12 +268,11 @@ impl Downstream for Exchange<'_> {
         if body.is_done() && !early {
             // The endpoint has done its part: its place is free before the client has the answer.
             self.part(connection, keep, head.persistent && !rest.refused && !body.has_surplus());
-            self.sent += body.moved();
+            self.sent = body.moved();
             let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
             return self.end(written);
         }
         let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
-        self.sent += body.moved();
         let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
         self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
         self.end(delivered)
@@ -295,7 +294,7 @@ impl Downstream for Exchange<'_> {
     }
 
     fn moved(&self) -> (u64, u64) {
-        (self.upload.moved() + self.tunnelled, self.sent)
+        (self.upload.moved() + self.tunnelled.forth(), self.sent + self.tunnelled.back())
     }
 }
 
@@ -320,7 +319,7 @@ impl<'c> Exchange<'c> {
             started: false,
             interim: false,
             sent: 0,
-            tunnelled: 0,
+            tunnelled: Moved::default(),
             splice: None,
         }
     }
@@ -457,11 +456,15 @@ impl<'c> Exchange<'c> {
         body: &mut AnswerBody,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
+        self.sent = body.moved();
         write_all(self.client, out, self.listener.timeouts.client_idle).await?;
         let timer = &self.client.timer;
         let mut moved = None;
         poll_fn(|cx| {
-            let waiting = match body.poll(cx, &connection.stream, &self.client.stream, &self.worker.pipes) {
+            let polled = body.poll(cx, &connection.stream, &self.client.stream, &self.worker.pipes);
+            // Kept up to date, for an answer that is cut short.
+            self.sent = body.moved();
+            let waiting = match polled {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err((_, Some(error)))) => {
                     return Poll::Ready(Err(match error {

@@ -459,7 +459,10 @@ fn settle_request(bytes: &[u8], head: &mut RequestHead, found: &Findings) -> Res
         if !expect.get(bytes).eq_ignore_ascii_case(b"100-continue") {
             return Err(Refusal::Expectation);
         }
-        head.expects_continue = head.framing != Framing::None;
+        // Where Connection names it, it ends here (RFC 9110 section 7.6.1): the endpoint never hears of it, and nobody is
+        // to wait for its 100.
+        head.expects_continue =
+            head.framing != Framing::None && head.fields.iter().any(|f| f.kind == Kind::Expect);
     }
     if found.upgrade && found.upgrade_option && http11 && head.framing == Framing::None {
         let offered = |wanted: fn(&[u8]) -> bool| {

@@ -139,6 +139,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let Some(listener) = snapshot.listeners.get(client.listener) else {
         return After::Close { linger: false };
     };
+    let mut unread = Unread { worker, client, listener, start, ended: false };
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let read = match read_head(client, input, &limits, listener, start).await {
         Ok(Arrived::Head(length)) => {
@@ -146,16 +147,14 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
             head::parse_request(&input.bytes()[..length], &limits, std::mem::take(fields))
                 .map_err(Error::Refused)
         }
-        Ok(Arrived::Nothing) => return After::Next,
-        Ok(Arrived::End) => return After::Close { linger: false },
+        Ok(Arrived::Nothing) => return unread.never_came(After::Next),
+        Ok(Arrived::End) => return unread.never_came(After::Close { linger: false }),
         Err(error) => Err(error),
     };
     let head = match read {
         Ok(head) if head.method != Method::Trace => head,
-        Ok(_) => {
-            return refuse(worker, client, listener, input, &Error::Refused(Refusal::Method), start).await;
-        }
-        Err(error) => return refuse(worker, client, listener, input, &error, start).await,
+        Ok(_) => return unread.refuse(input, &Error::Refused(Refusal::Method)).await,
+        Err(error) => return unread.refuse(input, &error).await,
     };
     let head_time = start.elapsed();
     let trusted = listener.trusts(client.peer.ip());
@@ -165,8 +164,9 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     // Before anything is done with the request: a body that is malformed from the start reaches nobody.
     if let Err(refusal) = upload.stage(input) {
         *input = request.bytes;
-        return refuse(worker, client, listener, input, &Error::Refused(refusal), start).await;
+        return unread.refuse(input, &Error::Refused(refusal)).await;
     }
+    unread.ended = true;
     let version = if request.head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
     let context = Context {
         worker,
@@ -180,8 +180,6 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         head: head_time,
         version,
     };
-    #[cfg(debug_assertions)]
-    panic_if_asked(&request);
     let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
     request::handle(&context, &mut exchange).await;
     let done = exchange.upload.is_done();
@@ -199,15 +197,6 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
 fn is_readable(client: &Client) -> bool {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     client.stream.poll_read_ready(&mut cx).is_ready()
-}
-
-/// Tests ask for a panic by a path of their own; no release has this.
-#[cfg(debug_assertions)]
-fn panic_if_asked(request: &Request) {
-    use crate::model::request::RequestView;
-    if let Ok(path) = std::env::var("PLIMSOLL_TEST_PANIC_PATH") {
-        assert!(request.path() != path.as_bytes(), "this panic was asked for by PLIMSOLL_TEST_PANIC_PATH");
-    }
 }
 
 /// What came of waiting for a head.
@@ -327,32 +316,88 @@ fn request_id(worker: &Worker, request: &Request, trusted: bool) -> Vec<u8> {
     (0..32).rev().map(|i| DIGITS[(bits >> (i * 4)) as usize & 15]).collect()
 }
 
-/// Answers what is no acceptable request, and closes.
-async fn refuse(
-    worker: &Worker,
-    client: &Client,
-    listener: &Listener,
-    input: &mut Buffer,
-    error: &Error,
+/// A request whose head has not been read yet. It leaves one record unless it goes on to be handled: what was refused,
+/// or, dropped before that, that it was cut short.
+struct Unread<'a> {
+    worker: &'a Worker,
+    client: &'a Client,
+    listener: &'a Listener,
     start: Instant,
-) -> After {
-    let counters = listener.live.counters.of(worker.id);
-    match error {
-        Error::HeadTimeout => counters.head_timeouts.one(),
-        Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
-        Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
-        _ => counters.bad_requests.one(),
+    /// Whether there is nothing left to record.
+    ended: bool,
+}
+
+impl Unread<'_> {
+    /// No whole head came, so there was no request.
+    fn never_came(mut self, after: After) -> After {
+        self.ended = true;
+        after
     }
-    let mut status = 0;
-    if let Some(own) = Own::of_error(error, accepts_json(input.bytes())) {
-        let mut out = Buffer::default();
-        encode::put_own_response(&mut out, &own, input.bytes().starts_with(b"HEAD "), true, Version::Http11);
-        if write_all(client, &mut out, listener.timeouts.client_idle).await.is_ok() {
-            status = own.status;
+
+    /// Answers what is no acceptable request, and closes.
+    async fn refuse(mut self, input: &mut Buffer, error: &Error) -> After {
+        let counters = self.listener.live.counters.of(self.worker.id);
+        match error {
+            Error::HeadTimeout => counters.head_timeouts.one(),
+            Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+            Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+            _ => counters.bad_requests.one(),
+        }
+        let mut status = 0;
+        if let Some(own) = Own::of_error(error, accepts_json(input.bytes())) {
+            let mut out = Buffer::default();
+            let to_head = input.bytes().starts_with(b"HEAD ");
+            encode::put_own_response(&mut out, &own, to_head, true, Version::Http11);
+            if write_all(self.client, &mut out, self.listener.timeouts.client_idle).await.is_ok() {
+                status = own.status;
+            }
+        }
+        self.log(input.bytes(), status, error.termination());
+        After::Close { linger: true }
+    }
+
+    fn log(&mut self, bytes: &[u8], status: u16, termination: Termination) {
+        self.ended = true;
+        let (worker, listener, peer) = (self.worker, self.listener, self.client.peer);
+        worker.count_end(&listener.live, status, termination);
+        let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
+        if !log.is_on() {
+            return;
+        }
+        // What stands on the first line, as far as it can be told apart.
+        let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+        let mut parts = line.splitn(3, |&b| b == b' ');
+        let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let total = self.start.elapsed();
+        log.log(&Record {
+            at: std::time::SystemTime::now() - total,
+            client: peer,
+            peer,
+            listener: listener.name.as_str(),
+            route: None,
+            pool: None,
+            endpoint: None,
+            attempts: 0,
+            protocol: "HTTP/1.1",
+            method: &method[..method.len().min(32)],
+            host: b"",
+            target: &target[..target.len().min(1024)],
+            status,
+            bytes_in: 0,
+            bytes_out: 0,
+            phases: Phases { head: total, total, ..Phases::default() },
+            termination,
+            request_id: b"",
+        });
+    }
+}
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.log(b"", 0, Worker::why_cut());
         }
     }
-    log_refused(worker, client, listener, input.bytes(), status, error.termination(), start);
-    After::Close { linger: true }
 }
 
 /// `Accept` of a head that could not be parsed, if there is one.
@@ -361,47 +406,6 @@ fn accepts_json(bytes: &[u8]) -> bool {
     lines
         .find_map(|line| line.split_at_checked(7).filter(|(name, _)| name.eq_ignore_ascii_case(b"accept:")))
         .is_some_and(|(_, value)| prefers_json(value.trim_ascii()))
-}
-
-fn log_refused(
-    worker: &Worker,
-    client: &Client,
-    listener: &Listener,
-    bytes: &[u8],
-    status: u16,
-    termination: Termination,
-    start: Instant,
-) {
-    worker.count_end(&listener.live, status, termination);
-    let mut log = worker.access_log.borrow_mut();
-    if !log.is_on() {
-        return;
-    }
-    // What stands on the first line, as far as it can be told apart.
-    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
-    let mut parts = line.splitn(3, |&b| b == b' ');
-    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let total = start.elapsed();
-    log.log(&Record {
-        at: std::time::SystemTime::now() - total,
-        client: client.peer,
-        peer: client.peer,
-        listener: listener.name.as_str(),
-        route: None,
-        pool: None,
-        endpoint: None,
-        attempts: 0,
-        protocol: "HTTP/1.1",
-        method: &method[..method.len().min(32)],
-        host: b"",
-        target: &target[..target.len().min(1024)],
-        status,
-        bytes_in: 0,
-        bytes_out: 0,
-        phases: Phases { head: total, total, ..Phases::default() },
-        termination,
-        request_id: b"",
-    });
 }
 
 /// Ends our direction and reads what the client still sends, for a while.

@@ -1,5 +1,6 @@
 //! A relay of bytes in both directions with half-close: copied while small, spliced once large.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::splice::{self, Broke, Pipes, Splice, Turn};
 use crate::proxy::buffer::{BLOCK, Buffer};
+use crate::proxy::sessions::Cut;
 use crate::proxy::timer::Timer;
 
 /// Why a relay ended.
@@ -24,17 +26,53 @@ pub enum Ended {
     SecondBroke,
     /// No byte moved in either direction for too long.
     Idle,
+    /// It was told to end.
+    Cut(Cut),
 }
 
-/// What a relay did.
+/// How long a relay may last.
 #[derive(Debug, Clone, Copy)]
-pub struct Relayed {
-    /// Why it ended.
-    pub ended: Ended,
+pub struct Life {
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// In all.
+    pub until: Option<Instant>,
+}
+
+impl Life {
+    fn deadline(&self) -> Instant {
+        let idle = Instant::now() + self.idle;
+        self.until.map_or(idle, |until| until.min(idle))
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+/// What a relay has moved so far; whoever runs it reads it at any time, also after the relay was dropped.
+#[derive(Debug, Default)]
+pub struct Moved {
+    forth: Cell<u64>,
+    back: Cell<u64>,
+}
+
+impl Moved {
     /// Bytes from the first to the second side.
-    pub forth: u64,
+    #[must_use]
+    pub fn forth(&self) -> u64 {
+        self.forth.get()
+    }
+
     /// Bytes from the second to the first side.
-    pub back: u64,
+    #[must_use]
+    pub fn back(&self) -> u64 {
+        self.back.get()
+    }
+
+    fn sum(&self) -> u64 {
+        self.forth() + self.back()
+    }
 }
 
 /// Reads in a row that filled their block before a direction is spliced: bulk, not conversation.
@@ -46,14 +84,13 @@ struct Direction {
     held: Buffer,
     splice: Option<Box<Splice>>,
     full_reads: u8,
-    moved: u64,
     ended: bool,
     shut: bool,
 }
 
 impl Direction {
     fn new(held: Buffer) -> Self {
-        Self { held, splice: None, full_reads: 0, moved: 0, ended: false, shut: false }
+        Self { held, splice: None, full_reads: 0, ended: false, shut: false }
     }
 
     /// Moves what can be moved; ready when the direction is shut. At most one turn's worth, then it asks to be
@@ -64,12 +101,13 @@ impl Direction {
         from: &TcpStream,
         to: &TcpStream,
         pipes: &Pipes,
+        moved: &Cell<u64>,
     ) -> Poll<Result<(), Broke>> {
         let mut budget = splice::TURN;
         while !self.shut {
             if !self.held.is_empty() {
                 let n = ready!(poll_write(cx, to, &mut self.held)).map_err(|_| Broke::Sink)?;
-                self.moved += n as u64;
+                moved.set(moved.get() + n as u64);
                 continue;
             }
             if self.ended {
@@ -82,12 +120,12 @@ impl Direction {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let moved = if self.full_reads >= FULL_READS {
-                ready!(self.poll_splice(cx, from, to, pipes))?
+            let turn = if self.full_reads >= FULL_READS {
+                ready!(self.poll_splice(cx, from, to, pipes, moved))?
             } else {
                 ready!(self.poll_fill(cx, from))?
             };
-            budget = budget.saturating_sub(moved);
+            budget = budget.saturating_sub(turn);
         }
         Poll::Ready(Ok(()))
     }
@@ -124,12 +162,13 @@ impl Direction {
         from: &TcpStream,
         to: &TcpStream,
         pipes: &Pipes,
+        moved: &Cell<u64>,
     ) -> Poll<Result<usize, Broke>> {
         self.held.shrink();
         let splice = self.splice.get_or_insert_with(|| Box::new(Splice::new(pipes.clone())));
         match splice.poll_turn(cx, from, to, u64::MAX) {
             Poll::Ready(Ok(Turn::Moved(n))) => {
-                self.moved += n;
+                moved.set(moved.get() + n);
                 Poll::Ready(Ok(usize::try_from(n).unwrap_or(usize::MAX)))
             }
             Poll::Ready(Ok(Turn::End)) => {
@@ -165,15 +204,17 @@ fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<i
     }
 }
 
-/// Relays between two sockets until both directions are shut, one side breaks, or no byte moves for `idle`.
+/// Relays between two sockets until both directions are shut, one side breaks, or its life is over. `moved`
+/// counts what has moved from the start on.
 pub async fn run(
     first: &TcpStream,
     second: &TcpStream,
-    idle: Duration,
+    life: Life,
     timer: &Timer,
     pipes: &Pipes,
-) -> Relayed {
-    run_with(first, second, [Buffer::default(), Buffer::default()], idle, timer, pipes).await
+    moved: &Moved,
+) -> Ended {
+    run_with(first, second, [Buffer::default(), Buffer::default()], life, timer, pipes, moved).await
 }
 
 /// As [`run`], where something has been read already from the first and from the second side.
@@ -181,19 +222,20 @@ pub async fn run_with(
     first: &TcpStream,
     second: &TcpStream,
     [forth, back]: [Buffer; 2],
-    idle: Duration,
+    life: Life,
     timer: &Timer,
     pipes: &Pipes,
-) -> Relayed {
+    moved: &Moved,
+) -> Ended {
     let mut forth = Direction::new(forth);
     let mut back = Direction::new(back);
-    timer.set(Instant::now() + idle);
+    timer.set(life.deadline());
     let ended = poll_fn(|cx| {
-        let before = forth.moved + back.moved;
-        let a = forth.poll(cx, first, second, pipes);
-        let b = back.poll(cx, second, first, pipes);
-        if forth.moved + back.moved != before {
-            timer.set(Instant::now() + idle);
+        let before = moved.sum();
+        let a = forth.poll(cx, first, second, pipes, &moved.forth);
+        let b = back.poll(cx, second, first, pipes, &moved.back);
+        if moved.sum() != before {
+            timer.set(life.deadline());
         }
         match (a, b) {
             (Poll::Ready(Err(Broke::Source)), _) | (_, Poll::Ready(Err(Broke::Sink))) => {
@@ -203,16 +245,20 @@ pub async fn run_with(
                 Poll::Ready(Ended::SecondBroke)
             }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Closed),
-            _ => timer.poll_expired(cx).map(|_| Ended::Idle),
+            _ => timer.poll_expired(cx).map(|_| match timer.cut() {
+                Some(why) => Ended::Cut(why),
+                None if life.is_over() => Ended::Cut(Cut::Aged),
+                None => Ended::Idle,
+            }),
         }
     })
     .await;
-    if matches!(ended, Ended::FirstBroke | Ended::SecondBroke) {
+    if matches!(ended, Ended::FirstBroke | Ended::SecondBroke | Ended::Cut(_)) {
         // A cut-off transfer must not look like a finished one on the other side.
         reset_on_close(first);
         reset_on_close(second);
     }
-    Relayed { ended, forth: forth.moved, back: back.moved }
+    ended
 }
 
 /// Makes the coming close a reset, so that the peer sees that the transfer is not complete.

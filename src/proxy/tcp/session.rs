@@ -2,19 +2,21 @@
 
 use std::future::Future;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::relay::{self, Ended, Relayed};
+use super::relay::{self, Ended, Life, Moved};
 use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
+use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
-use crate::runtime::snapshot::Snapshot;
+use crate::runtime::snapshot::{Overrides, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// Runs one session until it ends.
@@ -22,99 +24,127 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
     async move {
         let snapshot = worker.snapshot();
-        let Some((listener, pool)) = target(&snapshot, client.listener) else { return };
-        let start = Instant::now();
+        let Some((listener, order, pool)) = target(&snapshot, client.listener) else { return };
+        let mut session = Session::new(&worker, &client, listener, pool);
         // Boxed: what it takes to connect is of no use to a session that lasts.
-        let connected = Box::pin(connect(&worker, pool, &client)).await;
-        let (endpoint, outcome) = match &connected.connection {
+        let connected = Box::pin(session.connect(order)).await;
+        session.termination = Some(match &connected {
             Ok(connection) => {
-                let idle = pool.timeouts.tunnel;
-                let relayed =
-                    relay::run(&client.stream, &connection.stream, idle, &client.timer, &worker.pipes).await;
-                (Some(connection.place.endpoint), Ok(relayed))
+                let (ours, theirs) = (&client.stream, &connection.stream);
+                let pool = connection.place.pool;
+                let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
+                dial::keep_alive_probes(theirs);
+                let _entered = worker.sessions.enter(connection.place.endpoint.live.slot(), &client.timer);
+                match relay::run(ours, theirs, life, &client.timer, &worker.pipes, &session.moved).await {
+                    Ended::Closed => Termination::Done,
+                    Ended::FirstBroke => Termination::ClientAborted,
+                    Ended::SecondBroke => Termination::EndpointAborted,
+                    Ended::Idle => Termination::IdleTimeout,
+                    Ended::Cut(why) => why.termination(),
+                }
             }
             Err(error) => {
                 // Tells the client at once, where an orderly end would look like an empty answer.
                 relay::reset_on_close(&client.stream);
-                (None, Err(error))
+                error.termination()
             }
-        };
-        account(&worker, &client, listener, pool, endpoint, &connected, outcome, start);
+        });
     }
 }
 
-/// What connecting came to.
-struct Connected<'a> {
-    connection: Result<Connection<'a>, Error>,
+/// A session under way: counted and logged when it is dropped, also where that is before its end.
+struct Session<'a> {
+    worker: &'a Worker,
+    client: &'a Client,
+    listener: &'a Listener,
+    pool: &'a Pool,
+    start: Instant,
+    /// Where it is connected to.
+    endpoint: Option<&'a Endpoint>,
     attempts: u32,
-    phases: Phases,
+    queued: Duration,
+    connecting: Duration,
+    moved: Moved,
+    /// Nothing until it has ended.
+    termination: Option<Termination>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the whole of a session, once")]
-fn account(
-    worker: &Worker,
-    client: &Client,
-    listener: &Listener,
-    pool: &Pool,
-    endpoint: Option<&Endpoint>,
-    connected: &Connected<'_>,
-    outcome: Result<Relayed, &Error>,
-    start: Instant,
-) {
-    let (forth, back) = outcome.map_or((0, 0), |relayed| (relayed.forth, relayed.back));
-    let counters = listener.live.counters.of(worker.id);
-    counters.bytes_in.add(forth);
-    counters.bytes_out.add(back);
-    if let Some(endpoint) = endpoint {
-        let counters = endpoint.live.counters.of(worker.id);
+impl<'a> Session<'a> {
+    fn new(worker: &'a Worker, client: &'a Client, listener: &'a Listener, pool: &'a Pool) -> Self {
+        Self {
+            worker,
+            client,
+            listener,
+            pool,
+            start: Instant::now(),
+            endpoint: None,
+            attempts: 0,
+            queued: Duration::ZERO,
+            connecting: Duration::ZERO,
+            moved: Moved::default(),
+            termination: None,
+        }
+    }
+
+    async fn connect(&mut self, order: Order<'a>) -> Result<Connection<'a>, Error> {
+        let (worker, pool) = (self.worker, self.pool);
+        let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
+        let connected = try_all(&mut tries, self.client).await;
+        (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
+        self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
+        connected
+    }
+
+    fn account(&self, termination: Termination) {
+        let (worker, listener, pool) = (self.worker, self.listener, self.pool);
+        let (forth, back) = (self.moved.forth(), self.moved.back());
+        let counters = listener.live.counters.of(worker.id);
         counters.bytes_in.add(forth);
         counters.bytes_out.add(back);
+        if let Some(endpoint) = self.endpoint {
+            let counters = endpoint.live.counters.of(worker.id);
+            counters.bytes_in.add(forth);
+            counters.bytes_out.add(back);
+        }
+        pool.live.counters.of(worker.id).ended.count(0);
+        worker.count_end(&listener.live, 0, termination);
+        let total = self.start.elapsed();
+        // A panic inside the log itself leaves no record, rather than another panic.
+        let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
+        log.log(&Record {
+            at: SystemTime::now() - total,
+            client: self.client.peer,
+            peer: self.client.peer,
+            listener: listener.name.as_str(),
+            route: None,
+            pool: Some(pool.name.as_str()),
+            endpoint: self.endpoint.map(|e| e.name.as_str()),
+            attempts: self.attempts,
+            protocol: "TCP",
+            method: b"",
+            host: b"",
+            target: b"",
+            status: 0,
+            bytes_in: forth,
+            bytes_out: back,
+            phases: Phases { queue: self.queued, connect: self.connecting, total, ..Phases::default() },
+            termination,
+            request_id: b"",
+        });
     }
-    let termination = match outcome {
-        Ok(relayed) => match relayed.ended {
-            Ended::Closed => Termination::Done,
-            Ended::FirstBroke => Termination::ClientAborted,
-            Ended::SecondBroke => Termination::EndpointAborted,
-            Ended::Idle => Termination::IdleTimeout,
-        },
-        Err(error) => error.termination(),
-    };
-    pool.live.counters.of(worker.id).ended.count(0);
-    worker.count_end(&listener.live, 0, termination);
-    let total = start.elapsed();
-    worker.access_log.borrow_mut().log(&Record {
-        at: SystemTime::now() - total,
-        client: client.peer,
-        peer: client.peer,
-        listener: listener.name.as_str(),
-        route: None,
-        pool: Some(pool.name.as_str()),
-        endpoint: endpoint.map(|e| e.name.as_str()),
-        attempts: connected.attempts,
-        protocol: "TCP",
-        method: b"",
-        host: b"",
-        target: b"",
-        status: 0,
-        bytes_in: forth,
-        bytes_out: back,
-        phases: Phases { total, ..connected.phases },
-        termination,
-        request_id: b"",
-    });
 }
 
-fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, &Pool)> {
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.account(self.termination.unwrap_or_else(Worker::why_cut));
+    }
+}
+
+fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, Order<'_>, &Pool)> {
     let listener = snapshot.listeners.get(listener)?;
     let Protocol::Tcp { pool } = listener.protocol else { return None };
-    Some((listener, snapshot.pools.get(pool)?))
-}
-
-async fn connect<'a>(worker: &'a Worker, pool: &'a Pool, client: &Client) -> Connected<'a> {
-    let mut tries = Tries::new(worker, pool, pool.timeouts, Work::Connection);
-    let connection = try_all(&mut tries, client).await;
-    let phases = Phases { queue: tries.queued, connect: tries.connecting, ..Phases::default() };
-    Connected { connection, attempts: tries.attempts, phases }
+    let pool = snapshot.pools.get(pool)?;
+    Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
 }
 
 async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connection<'a>, Error> {

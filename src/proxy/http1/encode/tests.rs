@@ -197,11 +197,24 @@ fn interim_answers_are_not_the_operators_to_edit() {
         none,
         "HTTP/1.1 101 Switching Protocols|Upgrade: x|Connection: Upgrade||",
     );
-    check_response(
-        "HTTP/1.1 426 Upgrade Required|Upgrade: x|Content-Length: 0||",
-        v,
-        false,
-        none,
-        "HTTP/1.1 426 Upgrade Required|Upgrade: x|Content-Length: 0|Connection: Upgrade|X-Add: 1||",
-    );
+}
+
+#[test]
+fn an_upgrade_that_is_told_of_is_named_in_connection() {
+    for (client, close, connection) in [
+        (Version::Http11, false, "Upgrade"),
+        (Version::Http11, true, "close, Upgrade"),
+        (Version::Http10, false, "keep-alive, Upgrade"),
+        (Version::Http10, true, "close, Upgrade"),
+    ] {
+        check_response(
+            "HTTP/1.1 426 Upgrade Required|Connection: upgrade|Upgrade: x|Content-Length: 0||",
+            client,
+            close,
+            Framing::None,
+            &format!(
+                "HTTP/1.1 426 Upgrade Required|Upgrade: x|Content-Length: 0|Connection: {connection}|X-Add: 1||"
+            ),
+        );
+    }
 }
