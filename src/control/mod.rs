@@ -11,6 +11,7 @@ pub mod notify;
 pub mod status;
 mod supervisor;
 mod threads;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
