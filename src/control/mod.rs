@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, compile};
+use crate::runtime::compile::{Machine, Weights, compile};
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
@@ -128,7 +128,7 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let machine =
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
-    let snapshot = compile(config, None, &machine);
+    let snapshot = compile(config, None, &machine, &Weights::default());
     snapshot.settle();
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = threads::bind_all(&snapshot, workers)?;

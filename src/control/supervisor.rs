@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::process::Process;
 use crate::model::name::PoolName;
 use crate::proxy::worker::Command as WorkerCommand;
-use crate::runtime::compile::compile;
+use crate::runtime::compile::{Weights, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::Event;
 use crate::runtime::snapshot::Snapshot;
@@ -186,7 +186,7 @@ impl Supervisor {
             return Err(ReloadError::Workers);
         }
         let previous = self.inner.store.load();
-        let next = compile(config, Some(&previous), &self.inner.machine);
+        let next = compile(config, Some(&previous), &self.inner.machine, &Weights::default());
         same_listeners(&previous, &next)?;
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;
@@ -271,6 +271,10 @@ impl Supervisor {
                 if self.is_news(format!("{pool}/{endpoint} {failure:?}")) {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }
+            }
+            Event::Judged { pool, endpoint, change, evidence } => {
+                let endpoint = endpoint.as_ref().map_or("", |e| e.as_str());
+                tracing::warn!(%pool, endpoint, ?change, evidence, "live traffic changed a verdict");
             }
             Event::ConnectionPanicked { message } => {
                 tracing::error!(message, "a connection ended by a panic");

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::failure::{Counted, Evidence};
-use super::retry::Failure;
+use super::retry::{Failure, wait};
 use super::window::{Totals, Window};
 
 /// The longest time open, in times of `open_time`.
@@ -393,8 +393,7 @@ fn open_time(base: Duration, times: u32, random: u64) -> Duration {
     if times == 0 {
         return doubled;
     }
-    let off = (doubled / 10).as_nanos() * u128::from(random) >> 64;
-    doubled.saturating_sub(Duration::from_nanos(u64::try_from(off).unwrap_or(u64::MAX)))
+    doubled.saturating_sub(wait(doubled / 10, random))
 }
 
 fn window(settings: &Settings, totals: Totals, now: Duration) -> Window {

@@ -256,8 +256,10 @@ impl Outlier {
         if self.ejected.is_some() {
             return None;
         }
-        self.run = self.run.saturating_add(1);
-        self.connects = if failure == Failure::Connect { self.connects.saturating_add(1) } else { 0 };
+        if settings.consecutive_failures > 0 {
+            self.run = self.run.saturating_add(1);
+            self.connects = if failure == Failure::Connect { self.connects.saturating_add(1) } else { 0 };
+        }
         let because = self.due(settings, failure, recent)?;
         self.decide(settings, because, facts, now)
     }

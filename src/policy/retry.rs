@@ -193,7 +193,7 @@ pub fn backoff(n: u32) -> Duration {
 /// do not come back together). `random` is any number.
 #[must_use]
 pub fn wait(bound: Duration, random: u64) -> Duration {
-    let nanos = bound.as_nanos() * u128::from(random) >> 64;
+    let nanos = (bound.as_nanos() * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
@@ -241,6 +241,8 @@ impl Default for Policy {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn policy() -> Policy {
@@ -438,5 +440,60 @@ mod tests {
             assert!(!Next::RepeatFresh.draws(failure) && !Next::GiveUp(Why::NoOther).draws(failure));
         }
         assert!(!Next::Repick.draws(Failure::Connect) && !same.draws(Failure::Connect));
+    }
+
+    /// What happens to one try: how it failed, whether the connection was reused, whether anything was sent.
+    fn mishap() -> impl Strategy<Value = (Failure, bool, bool, bool)> {
+        let failure = prop_oneof![
+            Just(Failure::Connect),
+            Just(Failure::Reset),
+            Just(Failure::Timeout),
+            Just(Failure::Status(503)),
+        ];
+        (failure, any::<bool>(), any::<bool>(), any::<bool>())
+    }
+
+    proptest! {
+        /// A request that meets nothing but failures ends, within its attempts, and is never sent twice if it must not.
+        #[test]
+        fn whatever_goes_wrong_the_tries_are_bounded(
+            mishaps in prop::collection::vec(mishap(), 100),
+            idempotent in any::<bool>(),
+            endpoints in 1_u32..5,
+            attempts in 1_u32..6,
+        ) {
+            let policy = Policy { attempts, ..policy() };
+            let (mut left, mut sent, mut dialed, mut waits, mut made, mut lost) = (endpoints, 0, 0, 0, 0, 0);
+            let mut fresh = false;
+            for (failure, reused, bytes_sent, alone) in mishaps {
+                let connected = failure != Failure::Connect;
+                // A repeat on a fresh connection is part of the attempt before it.
+                made += u32::from(connected && !fresh);
+                dialed += u32::from(!connected);
+                // The attempt on a stale connection was none when the fresh one cannot be made either.
+                lost += u32::from(!connected && fresh);
+                sent += u32::from(connected && bytes_sent);
+                let facts = Facts {
+                    reused: reused && !fresh,
+                    bytes_sent: connected && bytes_sent,
+                    attempts: made,
+                    waits,
+                    other_usable: left > 1,
+                    alone: alone && left <= 1,
+                    ..facts(idempotent, failure)
+                };
+                fresh = false;
+                match next(&policy, &facts) {
+                    Next::GiveUp(_) => break,
+                    Next::RepeatFresh => fresh = true,
+                    Next::Another | Next::Repick => left -= 1,
+                    Next::SameAfter(_) => waits += 1,
+                }
+                prop_assert!(idempotent || sent == 0, "sent, and not given up");
+            }
+            prop_assert!(made - lost <= attempts && waits < attempts, "{made} attempts, {waits} waits");
+            prop_assert!(sent <= 2 * made && (idempotent || sent <= 1));
+            prop_assert!(dialed <= endpoints + attempts);
+        }
     }
 }

@@ -299,6 +299,15 @@ fn a_reload_that_changes_the_window_begins_it_anew() {
     assert_eq!(endpoint.until_decided(Failure::Reset, &FACTS).0, 20);
 }
 
+#[test]
+fn without_a_count_in_a_row_no_success_needs_to_be_told() {
+    let mut endpoint = Endpoint::new(Settings { consecutive_failures: 0, ..settings() });
+    for _ in 0..19 {
+        assert_eq!(endpoint.fails(Failure::Connect, &FACTS), None);
+    }
+    assert_eq!(endpoint.outlier.streak(), 0);
+}
+
 fn answers(means: &[u64]) -> Vec<Answers> {
     means.iter().map(|mean| Answers { count: 100, time: Duration::from_millis(mean * 100) }).collect()
 }
@@ -510,6 +519,69 @@ proptest! {
                 prop_assert_eq!(&after, &endpoint.outlier);
             } else if !by_nginx {
                 prop_assert_eq!(after.streak(), 0);
+            }
+        }
+    }
+}
+
+/// The fields and steps of a peer, as nginx's source has them: a second spelling to compare with.
+#[derive(Default)]
+struct Peer {
+    fails: i64,
+    accessed: i64,
+    checked: i64,
+}
+
+impl Peer {
+    fn get(&mut self, now: i64) -> bool {
+        if self.fails >= 2 && now - self.checked <= 10 {
+            return false;
+        }
+        if now - self.checked > 10 {
+            self.checked = now;
+        }
+        true
+    }
+
+    fn free(&mut self, failed: bool, now: i64) {
+        if failed {
+            self.fails += 1;
+            (self.accessed, self.checked) = (now, now);
+        } else if self.accessed < self.checked {
+            self.fails = 0;
+        }
+    }
+}
+
+proptest! {
+    /// Picks and ends in any order: whatever nginx would pick or skip, so do we.
+    #[test]
+    fn nginx_rule_is_nginx(
+        steps in prop::collection::vec((0_u64..9_000, prop::option::of(any::<bool>())), 1..300),
+    ) {
+        let (mut ours, mut nginx) = (Endpoint::new(nginx()), Peer::default());
+        for (wait, end) in steps {
+            ours.now += Duration::from_millis(wait);
+            let now = i64::try_from(ours.now.as_secs()).unwrap();
+            match end {
+                None => {
+                    let back = ours.outlier.tick(&ours.settings, ours.totals, ours.now);
+                    let in_reach = ours.outlier.ejected().is_none() || back == Some(Return::Trial);
+                    let picked = if in_reach && ours.outlier.asks() {
+                        ours.outlier.pick(&ours.settings, ours.now)
+                    } else {
+                        in_reach
+                    };
+                    prop_assert_eq!(picked, nginx.get(now), "at {:?}", ours.now);
+                }
+                Some(true) => {
+                    ours.fails(Failure::Timeout, &FACTS);
+                    nginx.free(true, now);
+                }
+                Some(false) => {
+                    ours.succeed();
+                    nginx.free(false, now);
+                }
             }
         }
     }

@@ -142,7 +142,7 @@ impl Drop for Session<'_> {
 
 fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, Order<'_>, &Pool)> {
     let listener = snapshot.listeners.get(listener)?;
-    let Protocol::Tcp { pool } = listener.protocol else { return None };
+    let Protocol::Tcp { pool, .. } = listener.protocol else { return None };
     let pool = snapshot.pools.get(pool)?;
     Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
 }
@@ -157,8 +157,9 @@ async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
         };
         place.endpoint.live.counters.of(tries.worker.id).attempts.one();
         match tries.dial(place, &client.timer).await {
-            Ok(connection) => {
+            Ok(mut connection) => {
                 tries.attempts += 1;
+                tries.answered(&mut connection.place, 0, tries.connecting);
                 return Ok(connection);
             }
             Err(error) => last = Some(error),

@@ -1,18 +1,18 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod pool;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
+use super::clock::Clock;
 use super::listener::{self, Listener, ListenerLive};
-use super::pool::{self, Pool, PoolLive};
 use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
-use super::tier::{Group, Tier};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
-use crate::policy::balance::{Balancer, Kind};
-use crate::policy::retry;
 use crate::route::{PathPattern, Table};
+pub use pool::Weights;
+use pool::{Pools, compile_retry};
 
 /// What the machine allows.
 #[derive(Debug, Clone, Copy)]
@@ -24,18 +24,19 @@ pub struct Machine {
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
-/// endpoint name) comes from `previous`.
+/// endpoint name) comes from `previous`; `weights` are put in the place of written ones.
 #[must_use]
-pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) -> Snapshot {
-    let workers = machine.workers;
+pub fn compile(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    machine: &Machine,
+    weights: &Weights,
+) -> Snapshot {
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let mut pools: Vec<Pool> =
-        config.pools.iter().map(|p| compile_pool(p, previous, &slots, workers)).collect();
-    for (place, pool) in pools.iter_mut().enumerate() {
-        pool.chain = [place].into();
-    }
+    let clock = previous.map_or_else(Clock::start, |p| p.clock);
+    let pools = Pools { config, previous, slots: &slots, clock, machine, weights }.compile(&index);
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
@@ -46,105 +47,9 @@ pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) 
         routes,
         pools,
         connections_max: machine.connections_max,
+        clock,
         slots,
     }
-}
-
-fn compile_pool(
-    pool: &config::pool::Pool,
-    previous: Option<&Snapshot>,
-    slots: &Arc<Slots>,
-    workers: usize,
-) -> Pool {
-    let before = previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
-    let live = before.map_or_else(|| Arc::new(PoolLive::new(workers)), |b| Arc::clone(&b.live));
-    let known: HashMap<_, _> =
-        before.map_or_else(HashMap::new, |b| b.endpoints.iter().map(|e| (&e.name, e)).collect());
-    let mut endpoints: Vec<Endpoint> = pool
-        .endpoints
-        .iter()
-        .map(|e| Endpoint {
-            name: e.name.clone(),
-            address: e.address,
-            weight: e.weight.get(),
-            tier: e.tier,
-            limits: Ceilings {
-                requests: e.max_requests.unwrap_or(pool.limits.max_requests),
-                connections: match e.max_requests.unwrap_or(pool.limits.max_connections) {
-                    0 => u32::MAX,
-                    limit => limit,
-                },
-            },
-            // A name that has moved to another address is another endpoint: its connections lead elsewhere.
-            live: match known.get(&e.name) {
-                Some(known) if known.address == e.address => Arc::clone(&known.live),
-                _ => Arc::new(EndpointLive::new(slots, workers)),
-            },
-        })
-        .collect();
-    endpoints.sort_by_key(|e| e.tier);
-    let tiers = compile_tiers(&endpoints, pool.balance, before);
-    let (retry, retry_body) = compile_retry(&pool.retry);
-    let times = &pool.timeouts;
-    Pool {
-        name: pool.name.clone(),
-        endpoints,
-        tiers,
-        chain: Box::default(),
-        checked: false,
-        exclusive: false,
-        fail_open: true,
-        queue_capacity: pool.limits.queue,
-        queue_timeout: pool.limits.queue_timeout,
-        timeouts: pool::Timeouts {
-            connect: times.connect,
-            response_header: times.response_header,
-            idle: times.idle,
-            keep_alive: times.keep_alive,
-            tunnel: times.tunnel,
-            tcp_user_timeout: times.tcp_user_timeout,
-        },
-        max_connection_age: None,
-        retry,
-        retry_body,
-        live,
-    }
-}
-
-fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance, before: Option<&Pool>) -> Vec<Tier> {
-    let kind = match balance {
-        config::pool::Balance::RoundRobin => Kind::RoundRobin,
-        config::pool::Balance::LeastRequests => Kind::LeastRequests,
-        config::pool::Balance::Random => Kind::Random,
-        config::pool::Balance::First => Kind::First,
-    };
-    let mut start = 0;
-    endpoints
-        .chunk_by(|a, b| a.tier == b.tier)
-        .map(|tier| {
-            let number = tier.first().map_or(0, |e| e.tier);
-            let known = before.and_then(|p| p.tiers.iter().find(|t| t.number == number));
-            let weights: Vec<u16> = tier.iter().map(|e| e.weight).collect();
-            let end = start + tier.len();
-            let group = Group { start, end, balancer: Balancer::new(kind, &weights) };
-            start = end;
-            Tier {
-                number,
-                groups: vec![group],
-                live: known.map_or_else(Arc::default, |t| Arc::clone(&t.live)),
-            }
-        })
-        .collect()
-}
-
-fn compile_retry(retry: &config::pool::Retry) -> (retry::Policy, usize) {
-    let policy = retry::Policy {
-        attempts: retry.attempts,
-        on: retry.on.clone(),
-        within: retry.within,
-        ..retry::Policy::default()
-    };
-    (policy, retry.max_body.as_usize())
 }
 
 fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {
@@ -188,6 +93,7 @@ fn compile_route(
             config::route::Action::Respond { status, body } => {
                 Action::Respond { status: *status, body: body.as_str().into() }
             }
+            config::route::Action::Health(name) => Action::Health(pool(name)),
         },
         request_edits: route.request_headers.clone(),
         response_edits: route.response_headers.clone(),
@@ -227,9 +133,16 @@ fn compile_listeners(
             bind: l.bind.clone(),
             protocol: match &l.protocol {
                 config::listener::Protocol::Http => compile_http(config, l),
-                config::listener::Protocol::Tcp { pool } => {
-                    listener::Protocol::Tcp { pool: pools.get(pool).copied().unwrap_or_default() }
-                }
+                config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
+                    pool: pools.get(pool).copied().unwrap_or_default(),
+                    when_empty: match l.when_empty {
+                        config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
+                        config::listener::WhenEmpty::Hold { time, max } => {
+                            listener::WhenEmpty::Hold { time, max }
+                        }
+                        config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
+                    },
+                },
             },
             trusted_proxies: l.trusted_proxies.clone(),
             client_address: match l.client_address {
