@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
+use super::limits::{ClientLimits, EndpointLimits};
 use super::listener::{self, Listener, ListenerLive};
 use super::pool::{self, Pool, PoolLive, Tier};
 use super::snapshot::{Action, Overrides, Piece, Rewrite, Route, Snapshot, Split};
@@ -96,6 +97,7 @@ fn compile_pool(
         },
         retry,
         retry_body,
+        limits: EndpointLimits::default(),
         live,
     }
 }
@@ -204,6 +206,7 @@ fn compile_listeners(
             head_max: l.limits.head.as_usize(),
             fields_max: l.limits.fields,
             target_max: l.limits.target.as_usize(),
+            limits: ClientLimits::default(),
             timeouts: listener::Timeouts {
                 request_header: l.timeouts.request_header,
                 keep_alive: l.timeouts.keep_alive,

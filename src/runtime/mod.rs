@@ -8,6 +8,7 @@ pub mod compile;
 pub mod counters;
 pub mod endpoint;
 pub mod events;
+pub mod limits;
 pub mod listener;
 pub mod pool;
 pub mod queue;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
 use super::endpoint::{Endpoint, Work};
+use super::limits::EndpointLimits;
 use super::queue::{Grant, Joined, Queue};
 use crate::model::name::PoolName;
 use crate::policy::balance::{Balancer, Candidates};
@@ -29,6 +30,8 @@ pub struct Pool {
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.
     pub retry_body: usize,
+    /// What endpoints may do.
+    pub limits: EndpointLimits,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -95,6 +98,14 @@ pub struct PoolCounters {
     pub nothing_usable: Counter,
     /// Request bodies too large to be kept for a repeat.
     pub retry_body_exceeded: Counter,
+    /// Response heads over their limit.
+    pub answer_head_exceeded: Counter,
+    /// Requests whose endpoint sent too many interim answers.
+    pub interim_exceeded: Counter,
+    /// Answers with too many bytes of chunk extensions.
+    pub extensions_exceeded: Counter,
+    /// Idle connections closed because there were too many of their endpoint.
+    pub idle_exceeded: Counter,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }
@@ -132,7 +143,8 @@ impl Tried {
 /// A place on an endpoint: given back when dropped, to the first that waits for one.
 #[derive(Debug)]
 pub struct Place<'a> {
-    pool: &'a Pool,
+    /// Its pool.
+    pub pool: &'a Pool,
     /// The endpoint.
     pub endpoint: &'a Endpoint,
 }
