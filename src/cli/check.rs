@@ -63,6 +63,7 @@ pub(super) fn action(action: &Action) -> String {
         }
         Action::Redirect { to, status } => format!("redirect {status} to {to}"),
         Action::Respond { status, .. } => format!("respond {status}"),
+        Action::Health(pool) => format!("the health of pool {pool}"),
     }
 }
 
@@ -77,12 +78,7 @@ fn pool(pool: &Pool) -> String {
 
 /// A balancing policy as the configuration writes it.
 pub(super) fn balance(balance: Balance) -> &'static str {
-    match balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::LeastRequests => "least_requests",
-        Balance::Random => "random",
-        Balance::First => "first",
-    }
+    balance.word()
 }
 
 fn join(items: impl Iterator<Item = impl ToString>, separator: &str) -> String {

@@ -119,7 +119,7 @@ fn explain_action(config: &Config, route: &Route, text: &mut String) {
                 explain_pool(config, pool, Some(route), text);
             }
         }
-        Action::Redirect { .. } | Action::Respond { .. } => {}
+        Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
     }
 }
 
@@ -148,6 +148,12 @@ fn hint(balance: Balance) -> &'static str {
             "order of tries when all are usable and idle; fewest in flight for its weight goes first:"
         }
         Balance::Random => "one possible order of tries; each pick is the better of two drawn by weight:",
+        Balance::PeakEwma => {
+            "order of tries when all are usable, idle and equally fast; the soonest answer goes first:"
+        }
+        Balance::RingHash | Balance::Maglev | Balance::Rendezvous => {
+            "one possible order of tries when all are usable; the hash of the request decides:"
+        }
         Balance::First => "order of tries when all are usable and have room:",
     }
 }

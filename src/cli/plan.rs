@@ -47,8 +47,8 @@ impl Candidates for Rest {
 fn kind(balance: Balance) -> Kind {
     match balance {
         Balance::RoundRobin => Kind::RoundRobin,
-        Balance::LeastRequests => Kind::LeastRequests,
-        Balance::Random => Kind::Random,
+        Balance::LeastRequests | Balance::PeakEwma => Kind::LeastRequests,
+        Balance::Random | Balance::RingHash | Balance::Maglev | Balance::Rendezvous => Kind::Random,
         Balance::First => Kind::First,
     }
 }

@@ -6,27 +6,35 @@ use std::net::SocketAddr;
 use super::Config;
 use super::diagnostic::{Diagnostics, Report};
 use super::include::Loader;
+use super::layers::{self, Named, define};
 use super::listener::{Listener, Protocol};
 use super::names::Names;
-use super::pool::Pool;
-use super::process::{Admin, AdminBind, Log, Process};
+use super::notify::Notify;
+use super::pool::{self, Pool};
+use super::process::{Admin, AdminBind, CheckRules, HealthApi, Log, Process};
 use super::route::{Action, Route, Surroundings};
 use super::source::{Sources, Span};
 use super::tables::ROOT;
+use super::tls::Files;
 use super::tree::{Environment, Table};
-use super::value::{Field, Fields, Item, Value};
+use super::value::{Fields, Value};
 use super::walk::read_root;
 
-/// Reads a configuration that `read` brings in.
+/// Reads a configuration that `read` brings in; `look` into the files that it names.
 pub(super) fn load(
     read: &dyn Fn(&mut Loader<'_>) -> Table,
     environment: Environment<'_>,
+    look: bool,
 ) -> Result<Config, Diagnostics> {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let table = read(&mut Loader::new(&mut sources, &mut report, environment));
     // What is missing may be in the part that could not be read: saying more would mislead.
-    let config = if report.incomplete { None } else { assemble(&table, &sources, &mut report) };
+    let config = if report.incomplete {
+        None
+    } else {
+        assemble(&table, Files { sources: &sources, look }, &mut report)
+    };
     match config {
         Some(config) if report.is_empty() => Ok(config),
         _ => {
@@ -39,25 +47,20 @@ pub(super) fn load(
     }
 }
 
-/// A named section over its bases.
-struct Named {
-    name: String,
-    span: Span,
-    fields: Fields,
-}
-
-fn assemble(table: &Table, sources: &Sources, report: &mut Report) -> Option<Config> {
+fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Config> {
     let root = read_root(table, &ROOT, report);
     let defaults = root.table("defaults")?;
     let pool_base = defaults.table("pool")?;
-    let pools = pool_layers(&root, &pool_base, report);
-    let listeners = listener_layers(&root, &defaults.table("listener")?);
+    let pools = layers::pools(&root, &pool_base, report);
+    let listeners = layers::listeners(&root, &defaults.table("listener")?);
 
     let pool_names = define("pool", &pools, report);
     let listener_names = define("listener", &listeners, report);
     let process = Process::read(&root.table("process")?);
     let admin = Admin::read(&root.table("admin")?);
-    let log = Log::read(&root.table("log")?, sources);
+    let log = Log::read(&root.table("log")?, files.sources);
+    let health = HealthApi::read(root.table("health").as_ref(), report);
+    let notify = read_notify(&root, report);
     let read_listeners = read_listeners(&root, &listeners, &pool_names, report);
     check_bind(&listeners, &root, admin.as_ref(), report);
 
@@ -72,90 +75,25 @@ fn assemble(table: &Table, sources: &Sources, report: &mut Report) -> Option<Con
     };
     let routes = read_routes(&root, &around, report);
     let tcp_only = tcp_only(read_listeners.as_deref().unwrap_or(&[]), routes.as_deref().unwrap_or(&[]));
-    let read = |pool: &Named| Pool::read(&pool.name, &pool.fields, tcp_only.contains(&pool.name), report);
+    let read = |pool: &Named| {
+        let tcp_only = tcp_only.contains(&pool.name);
+        let around = pool::Surroundings { tcp_only, pools: &pool_names, files };
+        Pool::read(&pool.name, &pool.fields, around, report)
+    };
     // Every pool is read before the first that failed ends it: all errors at once.
     let read_pools: Vec<Option<Pool>> = pools.iter().map(read).collect();
     Some(Config {
         process: process?,
         admin: admin?,
+        health,
         log: log?,
+        check: CheckRules::read(&root.table("check")?),
+        notify: notify?,
         listeners: read_listeners?,
         routes: routes?,
         pools: read_pools.into_iter().collect::<Option<_>>()?,
-        hash: sources.hash(),
+        hash: files.sources.hash(),
     })
-}
-
-fn define(sort: &'static str, all: &[Named], report: &mut Report) -> Names {
-    let mut names = Names::new(sort);
-    for named in all {
-        names.define(&named.name, named.span, report);
-    }
-    names
-}
-
-fn named(root: &Fields, key: &str) -> Vec<Named> {
-    let entries = root.map::<String, Fields>(key).into_iter();
-    entries.map(|(name, fields, span)| Named { name, span, fields }).collect()
-}
-
-fn listener_layers(root: &Fields, base: &Fields) -> Vec<Named> {
-    let listeners = named(root, "listener").into_iter();
-    listeners.map(|listener| Named { fields: listener.fields.over(base), ..listener }).collect()
-}
-
-/// Every pool over the one it is like, over the base.
-fn pool_layers(root: &Fields, base: &Fields, report: &mut Report) -> Vec<Named> {
-    let written = named(root, "pool");
-    let index: HashMap<&str, usize> =
-        written.iter().enumerate().map(|(i, pool)| (pool.name.as_str(), i)).collect();
-    let names = define("pool", &written, &mut Report::default());
-    let mut done: Vec<Option<Fields>> = vec![None; written.len()];
-    for start in 0..written.len() {
-        // Follow `like` to a pool that is done, or to one that is like none, then come back.
-        let mut chain = vec![start];
-        let mut lower = base.clone();
-        while let Some(pool) = chain.last().and_then(|&last| written.get(last)) {
-            if let Some(fields) = chain.last().and_then(|&last| done.get(last)?.as_ref()) {
-                lower = fields.clone();
-                chain.pop();
-                break;
-            }
-            let Some(like) = pool.fields.get::<String>("like") else { break };
-            let span = pool.fields.span_of("like");
-            let Some(&next) = names.check(&like, span, report).then(|| index.get(like.as_str())).flatten()
-            else {
-                lower.written.push(inherited_unknown(span));
-                break;
-            };
-            if chain.contains(&next) {
-                let message =
-                    format!("the pool `{}` is like itself, by way of `like = \"{like}\"`", pool.name);
-                report.error(span, message, "remove one `like` of the circle");
-                lower.written.push(inherited_unknown(span));
-                break;
-            }
-            chain.push(next);
-        }
-        for at in chain.into_iter().rev() {
-            let Some(pool) = written.get(at) else { continue };
-            lower.written.retain(|field| field.name != "like");
-            lower = pool.fields.clone().over(&lower);
-            if let Some(slot) = done.get_mut(at) {
-                *slot = Some(lower.clone());
-            }
-        }
-    }
-    let layered = written.into_iter().zip(done);
-    layered
-        .map(|(pool, fields)| Named { fields: fields.unwrap_or_else(|| pool.fields.clone()), ..pool })
-        .collect()
-}
-
-/// Stands for the endpoints that a wrong `like` might have brought, so that they are not reported missing
-/// as well.
-fn inherited_unknown(span: Span) -> Field {
-    Field { name: "endpoints", key_span: span, item: Item { value: Value::Invalid, span } }
 }
 
 fn read_listeners(root: &Fields, all: &[Named], pools: &Names, report: &mut Report) -> Option<Vec<Listener>> {
@@ -171,7 +109,12 @@ fn read_listeners(root: &Fields, all: &[Named], pools: &Names, report: &mut Repo
     all.iter().map(read).collect::<Vec<_>>().into_iter().collect()
 }
 
-/// Reports an address that two listeners, or a listener and the admin API, would bind.
+fn read_notify(root: &Fields, report: &mut Report) -> Option<Vec<Notify>> {
+    let written = root.list::<Fields>("notify").into_iter();
+    written.map(|(fields, _)| Notify::read(&fields, report)).collect::<Vec<_>>().into_iter().collect()
+}
+
+/// Reports an address that two listeners, or one of them and the admin or the health API, would bind.
 fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report: &mut Report) {
     let mut bound: HashMap<SocketAddr, (String, Span)> = HashMap::new();
     if let Some(Admin { bind: AdminBind::Tcp(address), .. }) = admin {
@@ -179,11 +122,13 @@ fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report:
             root.table("admin").filter(|fields| fields.has("bind")).map(|fields| fields.span_of("bind"));
         bound.insert(*address, ("the admin API".to_owned(), span.unwrap_or_default()));
     }
-    for listener in listeners {
-        for (address, span) in listener.fields.list::<SocketAddr>("bind") {
-            let owner = format!("listener `{}`", listener.name);
+    let health = root.table("health");
+    let health = health.iter().map(|fields| ("the health API".to_owned(), fields));
+    let named = listeners.iter().map(|one| (format!("listener `{}`", one.name), &one.fields));
+    for (owner, fields) in health.chain(named) {
+        for (address, span) in fields.list::<SocketAddr>("bind") {
             let Some((other, first)) = bound.get(&address) else {
-                bound.insert(address, (owner, span));
+                bound.insert(address, (owner.clone(), span));
                 continue;
             };
             let message = format!("{address} is bound already, by {other}");
@@ -227,7 +172,7 @@ fn tcp_only(listeners: &[Listener], routes: &[Route]) -> HashSet<String> {
             Action::Split { parts, .. } => parts.iter().for_each(|(pool, _)| {
                 pools.remove(pool.as_str());
             }),
-            Action::Redirect { .. } | Action::Respond { .. } => {}
+            Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
         }
     }
     pools

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::pool::FailureCause;
+use super::notify::Webhook;
+use super::pool::HashKey;
 use super::process::{AccessLog, AdminBind};
+use super::retry::FailureCause;
 use super::tree::quoted;
 use super::value::Value;
 use crate::model::address::{AddressError, EndpointAddress, parse_socket};
@@ -15,6 +17,7 @@ use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::host::HostPattern;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
+use crate::model::units::Rate;
 
 /// What a text must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +52,28 @@ pub(super) enum Form {
     EditedField,
     /// As `EditedField`, and `Host`, which can be replaced but never removed or doubled.
     SetField,
+    /// A field name of a probe's request, whose `Host` has a key of its own.
+    ProbeField,
     /// A field value.
     FieldValue,
     /// Where a redirect leads.
     Location,
-    /// Why a request is tried again.
+    /// What counts as a failure.
     Cause,
+    /// A status or a range of statuses.
+    Statuses,
+    /// An absolute path of a URL, with or without a query.
+    PathAndQuery,
+    /// A host with or without a port.
+    Authority,
+    /// An IP address.
+    Ip,
+    /// What a hash is made of.
+    HashKey,
+    /// So many in a second, minute or hour.
+    Rate,
+    /// Where events are posted.
+    Webhook,
     /// Where the access log goes.
     AccessLog,
 }
@@ -90,12 +109,19 @@ impl Form {
             Self::Path => "a path such as \"/v1\"",
             Self::Regex => "a regular expression",
             Self::Method => "a method such as \"GET\"",
-            Self::Field | Self::EditedField | Self::SetField => "a field name",
+            Self::Field | Self::EditedField | Self::SetField | Self::ProbeField => "a field name",
             Self::FieldValue => "a field value",
             Self::Location => "a URL with {host}, {path}, {query} or {uri} put in",
             Self::Cause => {
                 "\"connect\", \"reset\", \"timeout\", a status or a range of statuses such as \"502-504\""
             }
+            Self::Statuses => "a status or a range of statuses such as \"200-299\"",
+            Self::PathAndQuery => "a path such as \"/health\"",
+            Self::Authority => "a host such as \"example.com\", with or without a port",
+            Self::Ip => "an IP address such as \"10.0.0.1\"",
+            Self::HashKey => "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"",
+            Self::Rate => "a rate such as \"5/s\"",
+            Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
         }
     }
@@ -117,19 +143,37 @@ impl Form {
             Self::Regex => regex(text).map(Value::Regex),
             Self::Method => method(text),
             Self::Field => FieldName::new(text).map(Value::Field).map_err(|e| Fault::new(e, FIELD_HELP)),
-            Self::EditedField => edited_field(text, false),
-            Self::SetField => edited_field(text, true),
+            Self::EditedField => edited_field(text, HOST_EDIT),
+            Self::ProbeField => edited_field(text, Some("write it as the key `host`")),
+            Self::SetField => edited_field(text, None),
             Self::FieldValue => FieldValue::new(text)
                 .map(Value::FieldValue)
                 .map_err(|e| Fault::new(e, "remove line breaks and other control characters")),
             Self::Location => location(text),
             Self::Cause => cause(text),
+            Self::Statuses => statuses(text, 100, 599)
+                .map(|(first, last)| Value::Statuses(first, last))
+                .ok_or_else(|| Fault::new("it is no status", "write for example \"200\" or \"200-299\"")),
+            Self::PathAndQuery => path_and_query(text),
+            Self::Authority => authority(text),
+            Self::Ip => text.parse().map(Value::Ip).map_err(|_| {
+                Fault::new("it is no IP address", "write for example \"10.0.0.1\" or \"fd00::1\"")
+            }),
+            Self::HashKey => hash_key(text),
+            Self::Rate => {
+                Rate::parse(text).map(Value::Rate).map_err(|e| Fault::new(e, "write for example \"5/s\""))
+            }
+            Self::Webhook => {
+                Webhook::parse(text).map(Value::Webhook).map_err(|what| Fault::new(what, WEBHOOK_HELP))
+            }
             Self::AccessLog => access_log(text),
         }
     }
 }
 
 const HOST_HELP: &str = "write a host such as \"example.com\", or \"*.example.com\" for all below it";
+const WEBHOOK_HELP: &str = "write for example \"https://hooks.internal/lb\"";
+const HOST_EDIT: Option<&str> = Some("replace it with request_headers = { set = { host = \"...\" } }");
 const FIELD_HELP: &str = "write a name such as x-request-id";
 const BIND_HELP: &str = "write \"ip:port\", such as \"0.0.0.0:80\" or \"[::]:80\"";
 
@@ -269,7 +313,8 @@ const FRAMING: [&str; 8] = [
     "upgrade",
 ];
 
-fn edited_field(text: &str, host: bool) -> Result<Value, Fault> {
+/// A name that an edit may name; `host` says what to write in place of `Host` where that cannot be.
+fn edited_field(text: &str, host: Option<&str>) -> Result<Value, Fault> {
     let name = FieldName::new(text).map_err(|e| Fault::new(e, FIELD_HELP))?;
     if FRAMING.iter().any(|framing| name.matches(framing.as_bytes())) {
         return Err(Fault::new(
@@ -277,11 +322,10 @@ fn edited_field(text: &str, host: bool) -> Result<Value, Fault> {
             "remove it",
         ));
     }
-    if !host && name.matches(b"host") {
-        let what = "there must be exactly one Host field";
-        return Err(Fault::new(what, "replace it with request_headers = { set = { host = \"...\" } }"));
+    match host.filter(|_| name.matches(b"host")) {
+        Some(help) => Err(Fault::new("there must be exactly one Host field", help)),
+        None => Ok(Value::Field(name)),
     }
-    Ok(Value::Field(name))
 }
 
 const PLACEHOLDERS: [&str; 4] = ["host", "path", "query", "uri"];
@@ -315,23 +359,74 @@ fn location(text: &str) -> Result<Value, Fault> {
 }
 
 fn cause(text: &str) -> Result<Value, Fault> {
-    let status = |digits: &str| -> Option<u16> {
-        let plain = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
-        digits.parse().ok().filter(|n| plain && (400..=599).contains(n))
-    };
-    let statuses = match text.split_once('-') {
-        Some((first, last)) => status(first).zip(status(last)).filter(|(first, last)| first <= last),
-        None => status(text).map(|n| (n, n)),
-    };
-    match (text, statuses) {
+    match (text, statuses(text, 400, 599)) {
         ("connect", _) => Ok(Value::Cause(FailureCause::Connect)),
         ("reset", _) => Ok(Value::Cause(FailureCause::Reset)),
         ("timeout", _) => Ok(Value::Cause(FailureCause::Timeout)),
         (_, Some((first, last))) => Ok(Value::Cause(FailureCause::Statuses(first, last))),
         _ => Err(Fault::new(
-            "it is no cause of a retry",
+            "it is no failure",
             "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\"",
         )),
+    }
+}
+
+/// A status, or a range of them, within bounds.
+fn statuses(text: &str, least: u16, most: u16) -> Option<(u16, u16)> {
+    let status = |digits: &str| -> Option<u16> {
+        let plain = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse().ok().filter(|n| plain && (least..=most).contains(n))
+    };
+    match text.split_once('-') {
+        Some((first, last)) => status(first).zip(status(last)).filter(|(first, last)| first <= last),
+        None => status(text).map(|n| (n, n)),
+    }
+}
+
+fn path_and_query(text: &str) -> Result<Value, Fault> {
+    if text.contains('#') {
+        return Err(Fault::new("a fragment is not sent to a server", "remove all from the '#' on"));
+    }
+    path(text.split('?').next().unwrap_or(""))?;
+    match text.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(c) => Err(Fault::new(format!("a query cannot contain {c:?}"), "percent-encode it")),
+        None => Ok(Value::Text(text.to_owned())),
+    }
+}
+
+fn authority(text: &str) -> Result<Value, Fault> {
+    const HELP: &str = "write for example \"api.example.com\" or \"10.0.0.1:8080\"";
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~:[]".contains(c);
+    match text.chars().find(|&c| !fits(c)) {
+        _ if text.is_empty() => Err(Fault::new("it is empty", HELP)),
+        Some(c) => Err(Fault::new(format!("a Host field cannot contain {c:?}"), HELP)),
+        None => Ok(Value::Text(text.to_owned())),
+    }
+}
+
+fn hash_key(text: &str) -> Result<Value, Fault> {
+    let named = |name: &str, key: fn(String) -> HashKey| {
+        if name.is_empty() || name.chars().any(|c| !c.is_ascii_graphic()) {
+            return Err(Fault::new(
+                "a name is missing behind the colon",
+                "write for example \"cookie:session\"",
+            ));
+        }
+        Ok(Value::HashKey(key(name.to_owned())))
+    };
+    match text.split_once(':') {
+        None if text == "source" => Ok(Value::HashKey(HashKey::Source)),
+        None if text == "path" => Ok(Value::HashKey(HashKey::Path)),
+        Some(("header", name)) => {
+            let field = FieldName::new(name).map_err(|e| Fault::new(e, FIELD_HELP))?;
+            Ok(Value::HashKey(HashKey::Header(field)))
+        }
+        Some(("cookie", name)) => named(name, HashKey::Cookie),
+        Some(("query", name)) => named(name, HashKey::Query),
+        None if text == "sni" => Err(Fault::new("\"sni\" is not supported yet", "write \"source\"")),
+        _ => {
+            Err(Fault::new("it is none of the possible keys", format!("write {}", Form::HashKey.describe())))
+        }
     }
 }
 

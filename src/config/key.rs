@@ -51,6 +51,15 @@ pub(super) enum Kind {
         min: i64,
         max: i64,
     },
+    /// A number with a fraction, in a range.
+    Real {
+        min: f64,
+        max: f64,
+    },
+    /// A count from `min` on, or a share such as "50%".
+    Amount {
+        min: i64,
+    },
     /// One of some numbers.
     OneOf(&'static [i64]),
     /// Text with a unit, in a range.
@@ -156,6 +165,8 @@ impl Kind {
         match self {
             Self::Bool => "true or false".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Real { min, max } => format!("a number from {min} to {max}"),
+            Self::Amount { min } => format!("a count from {min} on, or a share such as \"50%\""),
             Self::OneOf(numbers) => format!("one of {}", join(numbers.iter().map(i64::to_string))),
             Self::Duration { .. } => "a duration such as \"250ms\", \"2s\" or \"5m\"".to_owned(),
             Self::Size { .. } => "a size such as \"512B\", \"64KiB\" or \"1MiB\"".to_owned(),
@@ -170,6 +181,19 @@ impl Kind {
             Self::OneOrList(of) => format!("{}, or a list of such", of.describe()),
             Self::Map { .. } | Self::Table(_) | Self::Base(_) => "a table".to_owned(),
             Self::Short(_, key) => format!("text (the {key}) or a table"),
+        }
+    }
+
+    /// Whether a text can be such a value.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self, Self::Duration { .. } | Self::Size { .. } | Self::Text(_))
+    }
+
+    /// Whether, below any words, there is a section.
+    pub(super) fn is_table(&self) -> bool {
+        match self {
+            Self::Or(_, kind) => kind.is_table(),
+            kind => matches!(kind, Self::Table(_)),
         }
     }
 

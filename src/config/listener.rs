@@ -38,6 +38,24 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Times.
     pub timeouts: ListenerTimeouts,
+    /// What connections of a tcp listener get when no endpoint accepts.
+    pub when_empty: WhenEmpty,
+}
+
+/// What new connections get when no endpoint of the pool and its failover accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// They are reset.
+    Reset,
+    /// They wait for one.
+    Hold {
+        /// For so long, then they are reset.
+        time: Duration,
+        /// So many at once; the others are reset.
+        max: u32,
+    },
+    /// None is accepted: after 3 s without any the listening socket closes.
+    StopListening,
 }
 
 /// What a listener speaks.
@@ -112,7 +130,26 @@ impl Listener {
             freebind: fields.get("freebind")?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
+            when_empty: WhenEmpty::read(name, fields, report)?,
         })
+    }
+}
+
+impl WhenEmpty {
+    fn read(listener: &str, fields: &Fields, report: &mut Report) -> Option<Self> {
+        if fields.is_word("protocol", "http") {
+            if let Some(field) = fields.own("when_empty") {
+                let message =
+                    format!("`when_empty` has no use: the http listener `{listener}` answers 503 itself");
+                report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+            }
+            return Some(Self::Reset);
+        }
+        match fields.table("when_empty") {
+            Some(table) => Some(Self::Hold { time: table.get("hold")?, max: table.get("max")? }),
+            None if fields.is_word("when_empty", "stop_listening") => Some(Self::StopListening),
+            None => Some(Self::Reset),
+        }
     }
 }
 

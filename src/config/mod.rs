@@ -5,26 +5,33 @@
 //!
 //! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against
 //! the `tables` of keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s,
-//! and `assemble` joins these to a [`Config`], each section by its own file. `names` finds what others
-//! name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
+//! and `assemble` joins these to a [`Config`], each section by its own file, once `layers` has put what is written over
+//! its `preset`, the one it is like and the defaults. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
 //! `show` prints a [`Config`] as a file that says the same.
 
 mod assemble;
 mod diagnostic;
 mod form;
+pub mod health;
 mod include;
 mod key;
+mod layers;
 pub mod listener;
 mod names;
+pub mod notify;
+mod passive;
 pub mod pool;
+mod preset;
 pub mod process;
 mod reference;
+pub mod retry;
 pub mod route;
 mod schema;
 mod show;
 mod source;
 mod suggest;
 mod tables;
+pub mod tls;
 mod tree;
 mod value;
 mod walk;
@@ -33,24 +40,27 @@ use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 use listener::Listener;
+use notify::Notify;
 use pool::Pool;
-use process::{Admin, Log, Process};
+use process::{Admin, CheckRules, HealthApi, Log, Process};
 pub use reference::reference;
 use route::Route;
 pub use schema::schema;
 pub use show::show;
 
-/// Reads the configuration file at `path`, with all that it includes and the environment of this process.
+/// Reads the configuration file at `path`, with all that it includes and the environment of this process, and looks into
+/// the certificates and keys that it names.
 ///
 /// # Errors
 /// Every error of it, with its place and a remedy.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
-    assemble::load(&|loader| loader.file(path), &|name| std::env::var(name).ok())
+    assemble::load(&|loader| loader.file(path), &|name| std::env::var(name).ok(), true)
 }
 
 /// Reads a configuration from `text` as if it stood in the file `name`, which need not exist.
 ///
-/// `environment` gives the value of `${NAME}`. No file is read unless the text includes one.
+/// `environment` gives the value of `${NAME}`. No file is read unless the text includes one: certificates and keys are
+/// not looked into.
 ///
 /// # Errors
 /// Every error of it, with its place and a remedy.
@@ -59,7 +69,7 @@ pub fn load_text(
     name: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Diagnostics> {
-    assemble::load(&|loader| loader.text(name, text.to_owned()), environment)
+    assemble::load(&|loader| loader.text(name, text.to_owned()), environment, false)
 }
 
 /// A whole valid configuration: what is meant, with every default filled in.
@@ -69,8 +79,14 @@ pub struct Config {
     pub process: Process,
     /// The admin API.
     pub admin: Admin,
+    /// The open health listener.
+    pub health: HealthApi,
     /// Logging.
     pub log: Log,
+    /// What `plimsoll check` holds this to.
+    pub check: CheckRules,
+    /// Where events are sent beside the log.
+    pub notify: Vec<Notify>,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Listener>,
     /// Routes in the order of the file.

@@ -1,18 +1,22 @@
-//! `[pool.NAME]`: endpoints, balancing, limits, timeouts and retry rules.
+//! `[pool.NAME]`: endpoints, balancing, limits and timeouts. `health`, `passive` and `retry` have the tables that say how
+//! it learns what it can send where.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::diagnostic::Report;
+use super::health::{self, EndpointHealth, Health};
 use super::names::Names;
+use super::retry::Retry;
 use super::source::Span;
-use super::tables::RETRY;
-use super::value::Fields;
-
+use super::tls::Files;
+use super::value::{Field, Fields};
+use super::{passive, preset};
 use crate::model::address::EndpointAddress;
+use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, PoolName};
-use crate::model::units::{ByteSize, Weight};
-use crate::policy::failure::Counted;
+use crate::model::units::Weight;
+use crate::policy::{breaker, exclusive, failover, outlier};
 
 /// A named set of endpoints with one balancing policy.
 #[derive(Debug, Clone)]
@@ -29,6 +33,32 @@ pub struct Pool {
     pub timeouts: PoolTimeouts,
     /// Which failures are tried again, and how often.
     pub retry: Retry,
+    /// What the hashing policies hash.
+    pub hash_key: HashKey,
+    /// Bounded loads: none gets more than so many times the mean. Nothing is no bound.
+    pub load_factor: Option<f64>,
+    /// Whether `/readyz` of this node depends on it.
+    pub required: bool,
+    /// How the one leader is found, where at most one endpoint serves; there is `health` then.
+    pub exclusive: Option<exclusive::Settings>,
+    /// Pools tried, in order, when this one has nothing usable; never itself, none twice, but circles are possible.
+    pub failover_pools: Vec<PoolName>,
+    /// How tiers and failover pools take turns.
+    pub failover: failover::Settings,
+    /// Whether probe state and ejections are ignored when nothing at all is usable.
+    pub fail_open: bool,
+    /// In which a returned endpoint grows to its full share; zero is off.
+    pub slow_start: Duration,
+    /// What long-lived work on a drained or removed endpoint gets.
+    pub drain_timeout: Duration,
+    /// The age at which long-lived tcp sessions end; nothing is never.
+    pub max_connection_age: Option<Duration>,
+    /// Active probes.
+    pub health: Option<Health>,
+    /// Passive ejection.
+    pub outlier: Option<outlier::Settings>,
+    /// A breaker.
+    pub breaker: Option<breaker::Settings>,
 }
 
 /// One address that traffic can be sent to.
@@ -44,6 +74,10 @@ pub struct Endpoint {
     pub tier: u8,
     /// Requests (or tcp connections) in flight; nothing is the pool's limit.
     pub max_requests: Option<u32>,
+    /// Where it stands; empty is nowhere.
+    pub zone: String,
+    /// Where its probes go.
+    pub health: EndpointHealth,
 }
 
 /// Balancing policies.
@@ -57,6 +91,29 @@ pub enum Balance {
     Random,
     /// The first that has room.
     First,
+    /// The soonest answer, by latency and what is in flight.
+    PeakEwma,
+    /// A ring of points, as nginx's `hash ... consistent`.
+    RingHash,
+    /// Google's Maglev table.
+    Maglev,
+    /// The highest of one hash per endpoint.
+    Rendezvous,
+}
+
+/// What the hashing policies hash. What a request does not have is replaced by its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Source,
+    /// A field of the request.
+    Header(FieldName),
+    /// A cookie.
+    Cookie(String),
+    /// A query parameter.
+    Query(String),
+    /// The path without its query.
+    Path,
 }
 
 /// `limits` of a pool.
@@ -89,54 +146,138 @@ pub struct PoolTimeouts {
     pub tcp_user_timeout: Duration,
 }
 
-/// Which failures are tried again. `"off"` is one attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Tries in all, each on a different endpoint.
-    pub attempts: u32,
-    /// What is tried again.
-    pub on: Counted,
-    /// No new attempt starts later than this.
-    pub within: Duration,
-    /// Request bodies up to here are kept for a repeat.
-    pub max_body: ByteSize,
-}
-
-/// One member of a list of failures (`on`, `count`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FailureCause {
-    /// The connection could not be made.
-    Connect,
-    /// Closed before a complete response head.
-    Reset,
-    /// No response head in time.
-    Timeout,
-    /// An answer with a status from the first to the second.
-    Statuses(u16, u16),
-}
-
 impl Pool {
     /// Reads a section `[pool.NAME]` that lies over its bases; nothing when something of it was reported.
     ///
     /// `tcp_only` says that only tcp listeners name the pool: then nothing queues unless that is written.
-    pub(super) fn read(name: &str, fields: &Fields, tcp_only: bool, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(
+        name: &str,
+        fields: &Fields,
+        around: Surroundings<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
         fields.require(&format!("[pool.{name}]"), report);
+        let exclusive = passive::exclusive(fields, report);
+        let alone = exclusive.is_some();
         let endpoints = read_endpoints(name, fields, report);
-        let limits = fields.table("limits")?;
+        preset::check(name, fields, report);
+        let health = Health::read(name, fields, alone, around.files, report);
+        needs_health(name, fields, alone, report);
+        contradictions(fields, alone, report);
+        let balance = Balance::ALL.into_iter().find(|balance| fields.is_word("balance", balance.word()));
+        let hash_key = read_hash_key(fields, balance?, around.tcp_only, report);
+        let failover_pools = read_failover(name, fields, around.pools, report);
+        let outlier = passive::outlier(fields, alone, report);
+        let breaker = passive::breaker(fields, report);
+        let failover = passive::failover(fields, alone, report);
+        let age: Duration = fields.get("max_connection_age")?;
         Some(Self {
             name: PoolName::new(name).ok()?,
-            balance: Balance::ALL.into_iter().find(|balance| fields.is_word("balance", balance.word()))?,
+            balance: balance?,
             endpoints,
-            limits: PoolLimits {
-                max_requests: limits.get("max_requests")?,
-                max_connections: limits.get("max_connections")?,
-                queue: if tcp_only && !limits.has("queue") { 0 } else { limits.get("queue")? },
-                queue_timeout: limits.get("queue_timeout")?,
-            },
+            limits: PoolLimits::read(&fields.table("limits")?, around.tcp_only)?,
             timeouts: PoolTimeouts::read(&fields.table("timeouts")?)?,
-            retry: Retry::read(fields)?,
+            retry: Retry::read(fields, alone)?,
+            hash_key,
+            load_factor: fields.get("load_factor"),
+            required: fields.get("required")?,
+            exclusive,
+            failover_pools,
+            failover: failover?,
+            fail_open: fields.get("fail_open")? && !alone,
+            slow_start: fields.get("slow_start")?,
+            drain_timeout: fields.get("drain_timeout")?,
+            max_connection_age: Some(age).filter(|age| !age.is_zero()),
+            health,
+            outlier,
+            breaker,
         })
     }
+}
+
+/// What a pool may name and depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Only tcp listeners name the pool: then nothing queues unless that is written.
+    pub(super) tcp_only: bool,
+    /// Every pool.
+    pub(super) pools: &'a Names,
+    /// Files that it names.
+    pub(super) files: Files<'a>,
+}
+
+/// Reports what is of no use without probes.
+fn needs_health(pool: &str, fields: &Fields, exclusive: bool, report: &mut Report) {
+    if health::is_written(fields) {
+        return;
+    }
+    if exclusive {
+        let help = format!("add [pool.{pool}.health], whose probe says who leads");
+        report.error(fields.span_of("exclusive"), "`exclusive` needs `health`", help);
+    }
+    for (endpoint, _) in fields.list::<Fields>("endpoints") {
+        if let Some(field) = endpoint.written("health") {
+            let message = format!("`health` of an endpoint needs probes, and pool `{pool}` has none");
+            report.error(field.key_span, message, format!("add [pool.{pool}.health], or remove it"));
+        }
+    }
+}
+
+/// Reports a key beside another one that takes its meaning away.
+fn contradictions(fields: &Fields, exclusive: bool, report: &mut Report) {
+    if let Some(field) =
+        fields.own("fail_open").filter(|_| exclusive && fields.get("fail_open") == Some(true))
+    {
+        let message = "an exclusive pool never fails open: two could serve then";
+        report.error(field.key_span, message, "remove it");
+    }
+    if let Some(field) = fields.own("load_factor").filter(|_| fields.get::<f64>("load_factor").is_some())
+        && !Balance::ALL.into_iter().any(|b| b.hashes() && fields.is_word("balance", b.word()))
+    {
+        report.error(field.key_span, "`load_factor` has no use: the pool does not hash", HASHING);
+    }
+}
+
+const HASHING: &str = "remove it, or write balance = \"ring_hash\", \"maglev\" or \"rendezvous\"";
+
+fn read_hash_key(fields: &Fields, balance: Balance, tcp_only: bool, report: &mut Report) -> HashKey {
+    let key = fields.get::<HashKey>("hash_key").unwrap_or(HashKey::Source);
+    let Some(field) = fields.written("hash_key") else { return key };
+    if !balance.hashes() {
+        if !field.inherited {
+            let message = format!("`hash_key` has no use: balance = \"{}\" does not hash", balance.word());
+            report.error(field.key_span, message, HASHING);
+        }
+        return HashKey::Source;
+    }
+    if tcp_only && key != HashKey::Source {
+        let message = "a pool of tcp listeners can hash the source only: it sees no requests";
+        report.error(field.item.span, message, "write hash_key = \"source\"");
+    }
+    key
+}
+
+fn read_failover(pool: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Vec<PoolName> {
+    let mut found: Vec<PoolName> = Vec::new();
+    let written: Option<&Field> = fields.own("failover");
+    for (name, span) in fields.list::<String>("failover") {
+        // What defaults or another pool bring may well be this one.
+        if name == pool && written.is_none() {
+            continue;
+        }
+        if name == pool {
+            let message = format!("pool `{pool}` cannot fail over to itself");
+            report.error(span, message, "remove it, or name another pool");
+        } else if pools.check(&name, span, report)
+            && let Ok(name) = PoolName::new(&name)
+        {
+            if found.contains(&name) {
+                report.error(span, format!("pool `{name}` is named twice"), "remove one of the two");
+            }
+            found.push(name);
+        }
+    }
+    found
 }
 
 fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpoint> {
@@ -178,12 +319,40 @@ impl Endpoint {
             weight: Weight::new(fields.get("weight")?)?,
             tier: fields.get("tier")?,
             max_requests: fields.get("max_requests"),
+            zone: fields.get("zone")?,
+            health: EndpointHealth::read(fields),
+        })
+    }
+}
+
+impl PoolLimits {
+    fn read(fields: &Fields, tcp_only: bool) -> Option<Self> {
+        Some(Self {
+            max_requests: fields.get("max_requests")?,
+            max_connections: fields.get("max_connections")?,
+            queue: if tcp_only && !fields.has("queue") { 0 } else { fields.get("queue")? },
+            queue_timeout: fields.get("queue_timeout")?,
         })
     }
 }
 
 impl Balance {
-    const ALL: [Self; 4] = [Self::RoundRobin, Self::LeastRequests, Self::Random, Self::First];
+    const ALL: [Self; 8] = [
+        Self::RoundRobin,
+        Self::LeastRequests,
+        Self::Random,
+        Self::First,
+        Self::PeakEwma,
+        Self::RingHash,
+        Self::Maglev,
+        Self::Rendezvous,
+    ];
+
+    /// Whether it picks by a hash of the request.
+    #[must_use]
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev | Self::Rendezvous)
+    }
 
     /// Its word in a configuration.
     #[must_use]
@@ -193,6 +362,22 @@ impl Balance {
             Self::LeastRequests => "least_requests",
             Self::Random => "random",
             Self::First => "first",
+            Self::PeakEwma => "peak_ewma",
+            Self::RingHash => "ring_hash",
+            Self::Maglev => "maglev",
+            Self::Rendezvous => "rendezvous",
+        }
+    }
+}
+
+impl std::fmt::Display for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Source => f.write_str("source"),
+            Self::Header(name) => write!(f, "header:{}", name.as_str()),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Path => f.write_str("path"),
         }
     }
 }
@@ -208,44 +393,4 @@ impl PoolTimeouts {
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
         })
     }
-}
-
-impl Retry {
-    /// Reads the key `retry` of a pool or a route; nothing when it is neither written nor has a default.
-    pub(super) fn read(fields: &Fields) -> Option<Self> {
-        if fields.is_word("retry", "off") {
-            let within = Fields::empty(&RETRY, fields.span).get("within")?;
-            return Some(Self { attempts: 1, on: Counted::default(), within, max_body: ByteSize(0) });
-        }
-        let fields = fields.table("retry")?;
-        Some(Self {
-            attempts: fields.get("attempts")?,
-            on: counted(&fields.plain_list("on")),
-            within: fields.get("within")?,
-            max_body: fields.get("max_body")?,
-        })
-    }
-}
-
-/// What a list of causes (`on`, `count`) stands for.
-fn counted(causes: &[FailureCause]) -> Counted {
-    let mut on = Counted::default();
-    for cause in causes {
-        match *cause {
-            FailureCause::Connect => on.connect = true,
-            FailureCause::Reset => on.reset = true,
-            FailureCause::Timeout => on.timeout = true,
-            FailureCause::Statuses(first, last) => on.statuses.push((first, last)),
-        }
-    }
-    on.statuses.sort_unstable();
-    // Ranges that touch become one, so that no status is in two.
-    on.statuses.dedup_by(|next, kept| {
-        let touch = next.0 <= kept.1.saturating_add(1);
-        if touch {
-            kept.1 = kept.1.max(next.1);
-        }
-        touch
-    });
-    on
 }

@@ -1,9 +1,10 @@
-//! The sections about the process itself: `[process]`, `[admin]`, `[log]`.
+//! The sections about the process itself: `[process]`, `[admin]`, `[health]`, `[log]` and `[check]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::diagnostic::Report;
 use super::source::Sources;
 use super::value::Fields;
 
@@ -16,6 +17,26 @@ pub struct Process {
     pub drain_delay: Duration,
     /// What live work gets at shutdown.
     pub drain_timeout: Duration,
+    /// Where this node stands; empty is nowhere.
+    pub zone: String,
+}
+
+/// `[health]`: the open health listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthApi {
+    /// Its addresses; none where the section is absent.
+    pub bind: Vec<SocketAddr>,
+}
+
+/// `[check]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckRules {
+    /// Noticing a dead endpoint later than this is a finding.
+    pub objective: Option<Duration>,
+    /// How long clients wait for an answer.
+    pub client_timeout: Option<Duration>,
+    /// Findings that are not reported.
+    pub allow_codes: Vec<String>,
 }
 
 /// Where the admin API listens.
@@ -92,7 +113,28 @@ impl Process {
             workers,
             drain_delay: fields.get("drain_delay")?,
             drain_timeout: fields.get("drain_timeout")?,
+            zone: fields.get("zone")?,
         })
+    }
+}
+
+impl HealthApi {
+    /// Reads the section `[health]`, which may be absent.
+    pub(super) fn read(fields: Option<&Fields>, report: &mut Report) -> Self {
+        let Some(fields) = fields else { return Self::default() };
+        fields.require("[health]", report);
+        Self { bind: fields.plain_list("bind") }
+    }
+}
+
+impl CheckRules {
+    /// Reads the section `[check]`.
+    pub(super) fn read(fields: &Fields) -> Self {
+        Self {
+            objective: fields.get("objective"),
+            client_timeout: fields.get("client_timeout"),
+            allow_codes: fields.plain_list("allow_codes"),
+        }
     }
 }
 

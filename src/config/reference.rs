@@ -19,19 +19,19 @@ pub fn reference() -> String {
     comment(&mut page, "", ROOT.doc);
     for key in ROOT.supported() {
         match &key.kind {
-            Kind::Table(section) => block(&mut page, key.name, section),
+            Kind::Table(section) => block(&mut page, key.name, section, hidden(key)),
             Kind::Map { of: Kind::Table(section), .. } => {
                 // The names that the examples of other keys use.
                 let name = if key.name == "listener" { "web" } else { "api" };
-                block(&mut page, &format!("{}.{name}", key.name), section);
+                block(&mut page, &format!("{}.{name}", key.name), section, false);
             }
             Kind::List { of: Kind::Table(section), .. } => {
-                heading(&mut page, section.doc, &format!("[[{}]]", key.name));
-                keys(&mut page, section);
+                heading(&mut page, section.doc, &format!("[[{}]]", key.name), hidden(key));
+                keys(&mut page, section, hidden(key));
             }
             _ => {
                 page.push('\n');
-                line(&mut page, key, false);
+                line(&mut page, key, hidden(key));
             }
         }
     }
@@ -39,11 +39,11 @@ pub fn reference() -> String {
 }
 
 /// A section with its keys, and below it those sections of it that have only defaults.
-fn block(page: &mut String, path: &str, section: &'static Section) {
+fn block(page: &mut String, path: &str, section: &'static Section, hide: bool) {
     let below = || section.supported().filter(|key| is_block(key));
     if section.supported().any(|key| !is_block(key)) {
-        heading(page, section.doc, &format!("[{path}]"));
-        keys(page, section);
+        heading(page, section.doc, &format!("[{path}]"), hide);
+        keys(page, section, hide);
     } else {
         page.push('\n');
         comment(page, "", section.doc);
@@ -60,7 +60,7 @@ fn block(page: &mut String, path: &str, section: &'static Section) {
             }
             kind => {
                 if let Some(section) = kind.section() {
-                    block(page, &path, section);
+                    block(page, &path, section, hide || hidden(key));
                 }
             }
         }
@@ -68,25 +68,34 @@ fn block(page: &mut String, path: &str, section: &'static Section) {
 }
 
 fn is_block(key: &Key) -> bool {
-    matches!(key.given, Given::Default(_))
-        && matches!(key.kind, Kind::Table(_) | Kind::Or(_, Kind::Table(_)) | Kind::Base(_))
-}
-
-fn keys(page: &mut String, section: &'static Section) {
-    for key in section.supported().filter(|key| !is_block(key)) {
-        // A route needs one of its actions to load.
-        line(page, key, std::ptr::eq(section, &ROUTE) && key.name == "pool");
+    match key.kind {
+        Kind::Base(_) => true,
+        Kind::Table(_) | Kind::Or(..) => key.kind.is_table() && key.example() == "{}",
+        _ => false,
     }
 }
 
-fn heading(page: &mut String, doc: &str, header: &str) {
+/// Whether it is shown as a comment, since without it something else holds.
+fn hidden(key: &Key) -> bool {
+    matches!(key.given, Given::Optional(_))
+}
+
+fn keys(page: &mut String, section: &'static Section, hide: bool) {
+    for key in section.supported().filter(|key| !is_block(key)) {
+        // A route needs one of its actions to load.
+        let live = std::ptr::eq(section, &ROUTE) && key.name == "pool";
+        line(page, key, hide || (hidden(key) && !live));
+    }
+}
+
+fn heading(page: &mut String, doc: &str, header: &str, hide: bool) {
     page.push('\n');
     comment(page, "", doc);
-    page.push_str(&format!("{header}\n"));
+    page.push_str(&format!("{}{header}\n", if hide { "# " } else { "" }));
 }
 
 /// A key with what it means, and what the tables in its value may hold.
-fn line(page: &mut String, key: &'static Key, live: bool) {
+fn line(page: &mut String, key: &'static Key, hide: bool) {
     comment(page, "", key.doc);
     if let Some(section) = key.kind.section() {
         for inner in section.supported() {
@@ -97,8 +106,7 @@ fn line(page: &mut String, key: &'static Key, live: bool) {
             comment(page, "  ", &format!("{value}: {}", inner.doc));
         }
     }
-    let hidden = matches!(key.given, Given::Optional(_)) && !live;
-    page.push_str(&format!("{}{} = {}\n", if hidden { "# " } else { "" }, key.name, key.example()));
+    page.push_str(&format!("{}{} = {}\n", if hide { "# " } else { "" }, key.name, key.example()));
 }
 
 /// Text as comment lines of at most [`WIDTH`] columns.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::diagnostic::Report;
 use super::names::Names;
-use super::pool::Retry;
+use super::retry::Retry;
 use super::tables::POOL;
 use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldEdits, FieldName};
@@ -59,6 +59,8 @@ pub enum Action {
         /// Body text.
         body: String,
     },
+    /// Answer 200 or 503 by the health of a pool, for a balancer above.
+    Health(PoolName),
 }
 
 /// What decides the part of a split.
@@ -208,12 +210,12 @@ fn read_action(
     around: &Surroundings<'_>,
     report: &mut Report,
 ) -> Option<Action> {
-    let Some(field) = only_one(fields, &["pool", "split", "redirect", "respond"], report) else {
+    let Some(field) = only_one(fields, &["pool", "split", "redirect", "respond", "health"], report) else {
         let message = format!("the route `{name}` says nothing of what to do");
         report.error(
             fields.span,
             message,
-            "add one of pool = \"NAME\", split = [...], redirect = {...}, respond = {...}",
+            "add one of pool = \"NAME\", split = [...], redirect = {...}, respond = {...}, health = \"NAME\"",
         );
         return None;
     };
@@ -225,10 +227,11 @@ fn read_action(
         );
     }
     match field.name {
-        "pool" => {
-            let pool: String = fields.get("pool")?;
-            around.pools.check(&pool, fields.span_of("pool"), report);
-            PoolName::new(&pool).ok().map(Action::Pool)
+        key @ ("pool" | "health") => {
+            let pool: String = fields.get(key)?;
+            around.pools.check(&pool, fields.span_of(key), report);
+            let pool = PoolName::new(&pool).ok()?;
+            Some(if key == "pool" { Action::Pool(pool) } else { Action::Health(pool) })
         }
         "split" => read_split(fields, around, report),
         "redirect" => read_redirect(&fields.table("redirect")?, report),
@@ -297,7 +300,7 @@ fn read_rewrite(fields: &Fields, report: &mut Report) -> Option<Rewrite> {
 
 /// Reports what only has a meaning where a request goes on to an endpoint.
 fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report: &mut Report) {
-    if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. })) {
+    if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_))) {
         return;
     }
     for key in ["request_headers", "rewrite", "timeouts", "retry"] {
@@ -318,7 +321,7 @@ fn read_retry(fields: &Fields, action: Option<&Action>, around: &Surroundings<'_
     };
     let mut own = Fields::empty(&POOL, fields.span);
     own.written.push(written.clone());
-    Retry::read(&own.over(pool))
+    Retry::read(&own.over(pool), pool.get("exclusive") == Some(true))
 }
 
 impl RouteTimeouts {

@@ -72,6 +72,11 @@ fn kind(of: &'static Kind) -> Value {
     match of {
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Real { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Kind::Amount { min } => json!({ "anyOf": [
+            { "type": "integer", "minimum": min },
+            { "type": "string", "pattern": "^ *[0-9]{1,3} *% *$|\\$\\{" },
+        ] }),
         Kind::OneOf(numbers) => json!({ "type": "integer", "enum": numbers }),
         Kind::Duration { .. } => quantity("ms|s|m|h|d"),
         Kind::Size { .. } => quantity("B|KiB|MiB|GiB|KB|MB|GB"),
@@ -116,6 +121,7 @@ fn to_json(node: &Node) -> Option<Value> {
             let entry = |entry: &super::tree::Entry| Some((entry.key.clone(), to_json(&entry.node)?));
             table.entries.iter().map(entry).collect::<Option<Map<_, _>>>().map(Value::Object)
         }
-        Tree::Float(_) | Tree::Datetime | Tree::Broken => None,
+        Tree::Float(text) => text.parse::<f64>().ok().map(|number| json!(number)),
+        Tree::Datetime | Tree::Broken => None,
     }
 }

@@ -1,15 +1,18 @@
-//! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again.
+//! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
+//! webhooks, of which no more than the host is told. `pool` has the pools.
+
+mod pool;
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::Config;
-use super::listener::{Listener, Protocol};
-use super::pool::{Endpoint, Pool, Retry};
+use super::listener::{Listener, Protocol, WhenEmpty};
+use super::notify::Sink;
 use super::process::{AccessLog, AdminBind};
 use super::route::{Action, Rewrite, Route, SplitBy};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
-use crate::model::units::format_duration;
+use crate::model::units::{Amount, format_duration};
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Prints what a configuration means, as a configuration that says so in full.
@@ -24,7 +27,7 @@ pub fn show(config: &Config) -> String {
         show_route(&mut page, route);
     }
     for pool in &config.pools {
-        show_pool(&mut page, pool);
+        pool::pool(&mut page, pool);
     }
     page.text
 }
@@ -62,6 +65,19 @@ impl Page {
 
     fn list<T: Display>(&mut self, key: &str, values: &[T]) {
         self.key(key, format_args!("[{}]", join(values.iter().map(|value| quote(&value.to_string())))));
+    }
+
+    fn optional<T: Display>(&mut self, key: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+
+    fn amount(&mut self, key: &str, amount: Amount) {
+        match amount {
+            Amount::Count(count) => self.key(key, count),
+            Amount::Percent(_) => self.text(key, amount),
+        }
     }
 
     /// As [`Page::list`], but nothing where there is nothing: an empty list is not "any".
@@ -115,12 +131,17 @@ fn process(page: &mut Page, config: &Config) {
     }
     page.time("drain_delay", config.process.drain_delay);
     page.time("drain_timeout", config.process.drain_timeout);
+    page.text("zone", &config.process.zone);
     page.section("[admin]");
     match &config.admin.bind {
         AdminBind::Tcp(address) => page.text("bind", address),
         AdminBind::Unix(path) => page.text("bind", format_args!("unix:{}", path.display())),
     }
     page.list("allowed_hosts", &config.admin.allowed_hosts);
+    if !config.health.bind.is_empty() {
+        page.section("[health]");
+        page.list("bind", &config.health.bind);
+    }
     page.section("[log]");
     page.text("level", config.log.level.word());
     page.text("format", config.log.format.word());
@@ -129,6 +150,18 @@ fn process(page: &mut Page, config: &Config) {
         AccessLog::Stdout => page.text("access", "stdout"),
         AccessLog::Stderr => page.text("access", "stderr"),
         AccessLog::File(path) => page.text("access", path.display()),
+    }
+    page.section("[check]");
+    page.optional("objective", config.check.objective.map(format_duration).as_ref());
+    page.optional("client_timeout", config.check.client_timeout.map(format_duration).as_ref());
+    page.list("allow_codes", &config.check.allow_codes);
+    for notify in &config.notify {
+        page.section("[[notify]]");
+        match &notify.sink {
+            Sink::Webhook(url) => page.text("webhook", url),
+            Sink::Exec(command) => page.list("exec", command),
+        }
+        page.list("events", &notify.events.iter().map(|topic| topic.word()).collect::<Vec<_>>());
     }
 }
 
@@ -150,6 +183,15 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    match (&listener.protocol, listener.when_empty) {
+        (Protocol::Http, _) => {}
+        (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
+        (_, WhenEmpty::StopListening) => page.text("when_empty", "stop_listening"),
+        (_, WhenEmpty::Hold { time, max }) => {
+            let time = quote(&format_duration(time));
+            page.key("when_empty", format_args!("{{ hold = {time}, max = {max} }}"));
+        }
+    }
     page.section(format_args!("[listener.{name}.limits]"));
     page.text("head", listener.limits.head);
     page.key("fields", listener.limits.fields);
@@ -179,6 +221,7 @@ fn show_route(page: &mut Page, route: &Route) {
         Action::Redirect { to, status } => {
             page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));
         }
+        Action::Health(pool) => page.text("health", pool),
         Action::Respond { status, body } => {
             page.key("respond", format_args!("{{ status = {status}, body = {} }}", quote(body)));
         }
@@ -206,7 +249,7 @@ fn show_route(page: &mut Page, route: &Route) {
         page.key("timeouts", format_args!("{{ {} }}", written.join(", ")));
     }
     if let Some(retry) = &route.retry {
-        let keys = retry_keys(retry).map(|(key, value)| format!("{key} = {value}"));
+        let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));
         page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
     }
 }
@@ -260,57 +303,4 @@ fn show_edits(page: &mut Page, key: &str, edits: &FieldEdits) {
     };
     let (set, add) = (pairs(&edits.set), pairs(&edits.add));
     page.key(key, format_args!("{{ remove = [{remove}], set = {set}, add = {add} }}"));
-}
-
-fn show_pool(page: &mut Page, pool: &Pool) {
-    let name = quote_key(pool.name.as_str());
-    page.section(format_args!("[pool.{name}]"));
-    page.text("balance", pool.balance.word());
-    page.line("endpoints = [");
-    for endpoint in &pool.endpoints {
-        show_endpoint(page, endpoint);
-    }
-    page.line("]");
-    page.section(format_args!("[pool.{name}.limits]"));
-    page.key("max_requests", pool.limits.max_requests);
-    page.key("max_connections", pool.limits.max_connections);
-    page.key("queue", pool.limits.queue);
-    page.time("queue_timeout", pool.limits.queue_timeout);
-    page.section(format_args!("[pool.{name}.timeouts]"));
-    let timeouts = &pool.timeouts;
-    page.time("connect", timeouts.connect);
-    page.time("response_header", timeouts.response_header);
-    page.time("idle", timeouts.idle);
-    page.time("keep_alive", timeouts.keep_alive);
-    page.time("tunnel", timeouts.tunnel);
-    page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
-    page.section(format_args!("[pool.{name}.retry]"));
-    for (key, value) in retry_keys(&pool.retry) {
-        page.key(key, value);
-    }
-}
-
-fn show_endpoint(page: &mut Page, endpoint: &Endpoint) {
-    let Endpoint { name, address, weight, tier, max_requests } = endpoint;
-    let ceiling = max_requests.map_or_else(String::new, |n| format!(", max_requests = {n}"));
-    let (name, address) = (quote(name.as_str()), quote(&address.to_string()));
-    let weight = weight.get();
-    page.line(format_args!(
-        "  {{ name = {name}, address = {address}, weight = {weight}, tier = {tier}{ceiling} }},"
-    ));
-}
-
-fn retry_keys(retry: &Retry) -> [(&'static str, String); 4] {
-    let words = [("connect", retry.on.connect), ("reset", retry.on.reset), ("timeout", retry.on.timeout)];
-    let words = words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word.to_owned());
-    let statuses = retry.on.statuses.iter().map(|(first, last)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    });
-    [
-        ("attempts", retry.attempts.to_string()),
-        ("on", format!("[{}]", join(words.chain(statuses).map(|cause| quote(&cause))))),
-        ("within", quote(&format_duration(retry.within))),
-        ("max_body", quote(&retry.max_body.to_string())),
-    ]
 }

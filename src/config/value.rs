@@ -1,6 +1,6 @@
 //! Values that have the type their key asks for, and the fields of a section with their layers and defaults.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,14 +9,16 @@ use regex::bytes::Regex;
 use super::diagnostic::Report;
 use super::form::Form;
 use super::key::{Given, Kind, Section};
-use super::pool::FailureCause;
+use super::notify::Webhook;
+use super::pool::HashKey;
 use super::process::{AccessLog, AdminBind};
+use super::retry::FailureCause;
 use super::source::Span;
 use super::walk;
 use crate::model::address::EndpointAddress;
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
-use crate::model::units::ByteSize;
+use crate::model::units::{Amount, ByteSize, Rate};
 use crate::route::ValuePattern;
 
 /// A value of the right type.
@@ -24,6 +26,13 @@ use crate::route::ValuePattern;
 pub(super) enum Value {
     Bool(bool),
     Integer(i64),
+    Real(f64),
+    Amount(Amount),
+    Rate(Rate),
+    HashKey(HashKey),
+    Statuses(u16, u16),
+    Ip(IpAddr),
+    Webhook(Webhook),
     Duration(Duration),
     Size(ByteSize),
     Word(&'static str),
@@ -68,6 +77,8 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) key_span: Span,
     pub(super) item: Item,
+    /// Written in a layer below: a preset, another pool, or the defaults.
+    pub(super) inherited: bool,
 }
 
 /// What a [`Value`] can be taken as.
@@ -87,6 +98,12 @@ macro_rules! from_value {
 
 from_value! {
     Bool => bool,
+    Real => f64,
+    Amount => Amount,
+    Rate => Rate,
+    HashKey => HashKey,
+    Ip => IpAddr,
+    Webhook => Webhook,
     Duration => Duration,
     Size => ByteSize,
     Word => &'static str,
@@ -103,6 +120,12 @@ from_value! {
     Cause => FailureCause,
     AccessLog => AccessLog,
     Table => Fields,
+}
+
+impl FromValue for (u16, u16) {
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Statuses(first, last) = value { Some((*first, *last)) } else { None }
+    }
 }
 
 macro_rules! from_integer {
@@ -131,6 +154,11 @@ impl Fields {
     /// Whether a key was written, rightly or not.
     pub(super) fn has(&self, name: &str) -> bool {
         self.written(name).is_some()
+    }
+
+    /// What was written for a key right here, and not in a layer below.
+    pub(super) fn own(&self, name: &str) -> Option<&Field> {
+        self.written(name).filter(|field| !field.inherited)
     }
 
     /// Where a key's value stands, or else its section.
@@ -188,7 +216,7 @@ impl Fields {
     pub(super) fn over(mut self, base: &Self) -> Self {
         for below in &base.written {
             match self.written.iter_mut().find(|field| field.name == below.name) {
-                None => self.written.push(below.clone()),
+                None => self.written.push(below.as_inherited()),
                 Some(field) => {
                     if let (Value::Table(upper), Value::Table(lower)) =
                         (&mut field.item.value, &below.item.value)
@@ -223,6 +251,45 @@ impl Fields {
     }
 }
 
+impl Field {
+    /// The same, as a layer above sees it.
+    fn as_inherited(&self) -> Self {
+        let mut field = Self { inherited: true, ..self.clone() };
+        if let Value::Table(fields) = &mut field.item.value {
+            fields.written = fields.written.iter().map(Self::as_inherited).collect();
+        }
+        field
+    }
+}
+
+impl Fields {
+    /// Moves everything to one place, where the text itself stands nowhere that could be shown.
+    pub(super) fn place_at(&mut self, span: Span) {
+        self.span = span;
+        for field in &mut self.written {
+            (field.key_span, field.item.span) = (span, span);
+            field.item.value.place_at(span);
+        }
+    }
+}
+
+impl Value {
+    fn place_at(&mut self, span: Span) {
+        match self {
+            Self::Table(fields) => fields.place_at(span),
+            Self::List(items) => items.iter_mut().for_each(|item| {
+                item.span = span;
+                item.value.place_at(span);
+            }),
+            Self::Map(entries) => entries.iter_mut().for_each(|(key, item)| {
+                (key.span, item.span) = (span, span);
+                item.value.place_at(span);
+            }),
+            _ => {}
+        }
+    }
+}
+
 impl Section {
     /// The defaults of the section's keys, as if they had been written.
     pub(super) fn defaults(&'static self) -> &'static Fields {
@@ -232,7 +299,8 @@ impl Section {
                 if let Given::Default(text) = key.given {
                     let item = walk::read_text(text, key);
                     debug_assert!(item.is_some(), "the default of `{}` is invalid: {text}", key.name);
-                    let field = |item| Field { name: key.name, key_span: Span::default(), item };
+                    let field =
+                        |item| Field { name: key.name, key_span: Span::default(), item, inherited: true };
                     fields.written.extend(item.map(field));
                 }
             }
@@ -243,5 +311,5 @@ impl Section {
 
 /// Whether the keys of a map are names of fields, which differ by more than case.
 pub(super) const fn keys_ignore_case(kind: &Kind) -> bool {
-    matches!(kind, Kind::Map { key: Form::Field | Form::EditedField | Form::SetField, .. })
+    matches!(kind, Kind::Map { key: Form::Field | Form::EditedField | Form::SetField | Form::ProbeField, .. })
 }

@@ -7,12 +7,19 @@ use super::source::Span;
 use super::suggest::nearest;
 use super::tree::{Entry, Node, Table, Tree, parse_value, quoted};
 use super::value::{Field, Fields, Item, Value, keys_ignore_case};
-use crate::model::units::{ByteSize, format_duration, parse_duration};
+use crate::model::units::{Amount, ByteSize, format_duration, parse_duration};
 use crate::route::ValuePattern;
 
 /// Reads the whole tree of a configuration.
 pub(super) fn read_root(table: &Table, section: &'static Section, report: &mut Report) -> Fields {
     Walk { report }.section(table, Span::default(), section, "", false)
+}
+
+/// Reads the keys of one section that stands alone; nothing when one is wrong.
+pub(super) fn read_part(table: &Table, section: &'static Section) -> Option<Fields> {
+    let mut report = Report::default();
+    let fields = Walk { report: &mut report }.section(table, Span::default(), section, "", false);
+    report.is_empty().then_some(fields)
 }
 
 /// Reads a value of a key from TOML text; nothing when it is wrong.
@@ -70,7 +77,7 @@ impl Walk<'_> {
                 fields.span = entry.key_span;
             }
             let item = Item { value, span: entry.node.span };
-            fields.written.push(Field { name: key.name, key_span: entry.key_span, item });
+            fields.written.push(Field { name: key.name, key_span: entry.key_span, item, inherited: false });
         }
         fields
     }
@@ -100,6 +107,16 @@ impl Walk<'_> {
             (Kind::Integer { min, max }, Tree::Integer(Some(n))) if (min..=max).contains(&n) => {
                 Value::Integer(*n)
             }
+            (Kind::Real { min, max }, Tree::Integer(Some(_)) | Tree::Float(_)) => {
+                match real(&node.tree).filter(|n| (min..=max).contains(&n)) {
+                    Some(number) => Value::Real(number),
+                    None => self.mismatch(node, kind, slot),
+                }
+            }
+            (Kind::Amount { min }, _) => match amount(&node.tree, *min) {
+                Some(amount) => Value::Amount(amount),
+                None => self.mismatch(node, kind, slot),
+            },
             (Kind::OneOf(numbers), Tree::Integer(Some(n))) if numbers.contains(n) => Value::Integer(*n),
             (Kind::Duration { .. } | Kind::Size { .. }, Tree::Text(text)) => {
                 self.quantity(node, text, kind, slot)
@@ -108,8 +125,11 @@ impl Walk<'_> {
             (Kind::Text(form), Tree::Text(text)) => self.text(node.span, text, *form, slot),
             (Kind::Pattern, Tree::Text(text)) => Value::Pattern(ValuePattern::Exact(text.clone())),
             (Kind::Pattern, Tree::Table(table)) => self.pattern(node, table, slot),
-            (Kind::Or(word, _), Tree::Text(text)) if text == word => Value::Word(word),
-            (Kind::Or(..), Tree::Text(_)) => self.mismatch(node, kind, slot),
+            (Kind::Or(..), Tree::Text(text)) => match word_or_kind(kind, text) {
+                Ok(word) => Value::Word(word),
+                Err(inner) if inner.is_text() => self.value(node, inner, slot),
+                Err(_) => self.mismatch(node, kind, slot),
+            },
             (Kind::Or(_, kind), _) => self.value(node, kind, slot),
             (Kind::List { of, min }, Tree::List(nodes)) => self.list(node, nodes, of, *min, slot),
             (Kind::OneOrList(of), Tree::List(nodes)) => self.list(node, nodes, of, 1, slot),
@@ -190,8 +210,9 @@ impl Walk<'_> {
 
     fn text(&mut self, span: Span, text: &str, form: Form, slot: &Slot<'_>) -> Value {
         form.read(text).unwrap_or_else(|fault| {
-            // A field's value may be a secret that came from the environment.
-            let value = if form == Form::FieldValue { "this value".to_owned() } else { quoted(text) };
+            // A field's value and a webhook may have a secret in them that came from the environment.
+            let secret = matches!(form, Form::FieldValue | Form::Webhook);
+            let value = if secret { "this value".to_owned() } else { quoted(text) };
             let message = format!("`{}` cannot be {value}: {}", slot.name, fault.what);
             self.report.error(span, message, fault.write);
             Value::Invalid
@@ -257,10 +278,37 @@ impl Walk<'_> {
     fn short(&mut self, node: &Node, section: &'static Section, name: &str, slot: &Slot<'_>) -> Value {
         let Some(key) = section.key(name) else { return self.mismatch(node, &slot.key.kind, slot) };
         let value = self.value(node, &key.kind, &Slot { key, path: slot.path, name: key.name });
-        let field = Field { name: key.name, key_span: node.span, item: Item { value, span: node.span } };
+        let item = Item { value, span: node.span };
+        let field = Field { name: key.name, key_span: node.span, item, inherited: false };
         let mut fields = Fields::empty(section, node.span);
         fields.written.push(field);
         Value::Table(fields)
+    }
+}
+
+fn real(tree: &Tree) -> Option<f64> {
+    match tree {
+        // Digits go through text: every number that fits a key is exact there.
+        Tree::Integer(Some(number)) => number.to_string().parse().ok(),
+        Tree::Float(text) => text.replace('_', "").parse().ok(),
+        _ => None,
+    }
+}
+
+fn amount(tree: &Tree, min: i64) -> Option<Amount> {
+    match tree {
+        Tree::Integer(Some(number)) if *number >= min => u32::try_from(*number).ok().map(Amount::Count),
+        Tree::Text(text) => Amount::parse_percent(text).ok(),
+        _ => None,
+    }
+}
+
+/// The word of a choice of words that a text is, or else what a text that is none of them must be.
+fn word_or_kind(kind: &'static Kind, text: &str) -> Result<&'static str, &'static Kind> {
+    match kind {
+        Kind::Or(word, _) if text == *word => Ok(word),
+        Kind::Or(_, inner) => word_or_kind(inner, text),
+        _ => Err(kind),
     }
 }
 
@@ -278,7 +326,9 @@ fn remedy(kind: &Kind, slot: &Slot<'_>) -> String {
     let Slot { key, path, .. } = slot;
     match (&key.kind, kind, key.example()) {
         (_, Kind::Table(_) | Kind::Base(_), "{}" | "[]") => format!("write a section [{path}]"),
-        (_, Kind::Or(word, Kind::Table(_)), "{}") => format!("write \"{word}\" or a section [{path}]"),
+        (_, Kind::Or(word, Kind::Table(_)), "{}" | "\"off\"") => {
+            format!("write \"{word}\" or a section [{path}]")
+        }
         (_, Kind::Map { of: Kind::Table(_), .. }, _) => format!("write sections [{path}.NAME]"),
         (_, Kind::List { of: Kind::Table(_), .. }, "[]") => format!("write [[{path}]]"),
         (Kind::List { of, .. }, _, "[]") => {

@@ -119,7 +119,7 @@ fn pool_status(pool: &Pool) -> PoolStatus {
     let requests = (0..Statuses::WORDS.len()).map(|word| counters.sum(|c| c.ended.counter(word))).sum();
     PoolStatus {
         name: pool.name.clone(),
-        queue: u64::from(pool.live.queue.len()),
+        queue: pool.live.queue.len() as u64,
         requests,
         retries: counters.sum(|c| &c.retries),
         endpoints: pool.endpoints.iter().map(endpoint_status).collect(),
@@ -184,7 +184,7 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
     sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
-    sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], f64::from(pool.live.queue.len()));
+    sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);
     let usable = pool.endpoints.iter().filter(|e| e.weight > 0).count();
     sink.gauge(&m::POOL_USABLE, &[("pool", name)], usable as f64);
     for endpoint in &pool.endpoints {

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Config;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, compile};
+use crate::runtime::compile::{Machine, Weights, compile};
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
@@ -117,7 +117,8 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let machine =
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
-    let snapshot = compile(config, None, &machine);
+    let snapshot = compile(config, None, &machine, &Weights::default());
+    snapshot.settle();
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = threads::bind_all(&snapshot, workers)?;
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;

@@ -14,7 +14,7 @@ use super::{Ended, Inner, ReloadError};
 use crate::config::Config;
 use crate::config::process::Process;
 use crate::proxy::worker::Command as WorkerCommand;
-use crate::runtime::compile::compile;
+use crate::runtime::compile::{Weights, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::Event;
 use crate::runtime::snapshot::Snapshot;
@@ -159,11 +159,12 @@ impl Supervisor {
             return Err(ReloadError::Workers);
         }
         let previous = self.inner.store.load();
-        let next = compile(config, Some(&previous), &self.inner.machine);
+        let next = compile(config, Some(&previous), &self.inner.machine, &Weights::default());
         same_listeners(&previous, &next)?;
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;
         self.inner.store.publish(next);
+        self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
             if gone.contains(&endpoint.live.slot()) {
                 endpoint.live.retire();

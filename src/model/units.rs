@@ -1,4 +1,4 @@
-//! Quantities with their text form: durations ("250ms"), sizes ("64KiB") and weights.
+//! Quantities with their text form: durations ("250ms"), sizes ("64KiB"), rates ("5/s"), shares ("50%") and weights.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +12,9 @@ pub enum UnitError {
     /// A number without a unit where one is needed, or an unknown unit.
     #[error("the unit must be one of {0}")]
     Unit(&'static str),
+    /// None at all, where there must be some.
+    #[error("it must be more than none")]
+    Zero,
     /// More than the type can hold.
     #[error("the number is too large")]
     TooLarge,
@@ -68,7 +71,28 @@ pub enum Amount {
     Percent(u8),
 }
 
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 impl Amount {
+    /// Reads a share such as "50%".
+    ///
+    /// # Errors
+    /// [`UnitError`], where it is no number from 0 to 100 and a percent sign.
+    pub fn parse_percent(text: &str) -> Result<Self, UnitError> {
+        let (number, unit) = split_number(text.trim())?;
+        if unit != "%" {
+            return Err(UnitError::Unit("%"));
+        }
+        u8::try_from(number).ok().filter(|n| *n <= 100).map(Self::Percent).ok_or(UnitError::TooLarge)
+    }
+
     /// How many that is of `total` when it is what must stay: a share is rounded up.
     #[must_use]
     pub fn at_least(self, total: u32) -> u32 {
@@ -158,6 +182,55 @@ impl Weight {
     }
 }
 
+/// So many of something in so much time, as in "500/s"; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: u32,
+    /// In how much time: a second, a minute or an hour.
+    pub per: Duration,
+}
+
+const RATE_UNITS: &str = "/s, /m, /h";
+
+impl Rate {
+    /// Reads a rate such as "500/s".
+    ///
+    /// # Errors
+    /// [`UnitError`], where it is no number and unit, or none at all.
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
+        let (number, unit) = split_number(text.trim())?;
+        let seconds = match unit {
+            "/s" => 1,
+            "/m" => 60,
+            "/h" => 3600,
+            _ => return Err(UnitError::Unit(RATE_UNITS)),
+        };
+        match u32::try_from(number) {
+            Ok(0) => Err(UnitError::Zero),
+            Ok(count) => Ok(Self { count, per: Duration::from_secs(seconds) }),
+            Err(_) => Err(UnitError::TooLarge),
+        }
+    }
+
+    /// The time from one to the next when they are spread evenly.
+    #[must_use]
+    pub fn spacing(self) -> Duration {
+        self.per / self.count.max(1)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            3600 => "h",
+            60 => "m",
+            _ => "s",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +244,19 @@ mod tests {
         assert_eq!(parse_duration("5"), Err(UnitError::Unit(DURATION_UNITS)));
         assert_eq!(parse_duration("s"), Err(UnitError::NoNumber));
         assert_eq!(parse_duration("99999999999999999d"), Err(UnitError::TooLarge));
+    }
+
+    #[test]
+    fn rates_and_shares_read_and_write_the_same_text() {
+        for text in ["5/s", "90/m", "1/h"] {
+            assert_eq!(Rate::parse(text).map(|r| r.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!(Rate::parse("4/s").map(Rate::spacing), Ok(Duration::from_millis(250)));
+        assert_eq!(Rate::parse("0/s"), Err(UnitError::Zero));
+        assert_eq!(Rate::parse("5"), Err(UnitError::Unit(RATE_UNITS)));
+        assert_eq!(Amount::parse_percent("50%"), Ok(Amount::Percent(50)));
+        assert_eq!(Amount::parse_percent("101%"), Err(UnitError::TooLarge));
+        assert_eq!((Amount::Count(2).to_string(), Amount::Percent(7).to_string()), ("2".into(), "7%".into()));
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Every decision of the product as a plain value: state and facts in, decision out. No clock, socket, lock, log or
 //! await inside, so that each can be tested, simulated, replayed and explained; `runtime` decides how it is shared.
 //!
-//! The map: `balance` (which endpoint is next), `retry` (what follows a failed attempt), `failure` (what counts as one),
-//! `health` (probe results to up and down), `outlier` (passive ejection), `breaker`, `failover` (tiers, zones and pools),
-//! `exclusive` (one leader).
+//! The map: `balance` (which endpoint is next), `retry` (what follows a failed attempt), `budget` (how many retries there
+//! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
+//! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
+//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader).
 
 pub mod balance;
 pub mod breaker;
+pub mod budget;
 pub mod exclusive;
 pub mod failover;
 pub mod failure;
 pub mod health;
+pub mod hedge;
+pub mod latency;
+pub mod max_fails;
 pub mod outlier;
 pub mod retry;
+pub mod window;

@@ -14,19 +14,24 @@ use super::upstream::dial;
 use super::upstream::idle::Identity;
 use super::worker::Worker;
 use crate::policy::retry::Failure;
+use crate::runtime::condition::Level;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::events::Event;
-use crate::runtime::pool::{Picked, Place, Pool, Timeouts, Tried};
-use crate::runtime::queue::Joined;
+use crate::runtime::pick::{Order, Picked, Place};
+use crate::runtime::pool::{Pool, Timeouts, Tried};
+use crate::runtime::queue::{Dismissed, Joined};
+use crate::runtime::snapshot::Overrides;
 
 /// What the tries of one piece of work have in common.
 pub struct Tries<'a> {
     /// The worker.
     pub worker: &'a Worker,
-    /// The pool.
-    pub pool: &'a Pool,
-    /// Its times, the route's overrides applied.
-    pub timeouts: Timeouts,
+    /// The pools that take it, in order.
+    pub order: Order<'a>,
+    /// The pool that was asked for.
+    pub home: &'a Pool,
+    /// What the route puts in the place of a pool's times.
+    pub overrides: Overrides,
     /// What kind of work it is.
     pub work: Work,
     /// Endpoints that have been tried.
@@ -52,11 +57,18 @@ pub struct Connection<'a> {
 impl<'a> Tries<'a> {
     /// No tries yet.
     #[must_use]
-    pub fn new(worker: &'a Worker, pool: &'a Pool, timeouts: Timeouts, work: Work) -> Self {
+    pub fn new(
+        worker: &'a Worker,
+        order: Order<'a>,
+        home: &'a Pool,
+        overrides: Overrides,
+        work: Work,
+    ) -> Self {
         Self {
             worker,
-            pool,
-            timeouts,
+            order,
+            home,
+            overrides,
             work,
             tried: Tried::default(),
             attempts: 0,
@@ -71,47 +83,67 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`] or [`Error::ClientGone`].
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
-        match self.pool.pick(&self.tried, self.work, self.worker.random()) {
-            Picked::Place(place) => Ok(place),
-            Picked::Nothing => {
-                if self.tried.is_empty() {
-                    self.pool.live.counters.of(self.worker.id).nothing_usable.one();
-                }
-                Err(Error::NothingUsable)
-            }
-            Picked::Busy => Box::pin(self.wait(timer, gone)).await,
+        match self.order.pick(&self.tried, self.work, self.worker.random()) {
+            Picked::Place(place) => Ok(self.note(place)),
+            Picked::Nothing => Err(self.nothing()),
+            Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, gone)).await,
         }
     }
 
-    async fn wait(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
-        let pool = self.pool;
-        let counters = pool.live.counters.of(self.worker.id);
+    fn nothing(&self) -> Error {
+        if self.tried.is_empty() {
+            self.home.live.counters.of(self.worker.id).nothing_usable.one();
+        }
+        Error::NothingUsable
+    }
+
+    /// Counts a place that is none of the asked pool's.
+    fn note(&self, place: Place<'a>) -> Place<'a> {
+        if !std::ptr::eq(place.pool, self.home) {
+            self.home.live.counters.of(self.worker.id).failed_over.one();
+        }
+        place
+    }
+
+    async fn wait(
+        &mut self,
+        mut pool: &'a Pool,
+        mut level: Level,
+        timer: &Timer,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Place<'a>, Error> {
         let start = Instant::now();
         timer.set(start + pool.queue_timeout);
         let mut gone = pin!(gone);
         loop {
-            let receiver = match pool.join_queue(&self.tried, self.work, self.worker.random()) {
-                Joined::Place(index) => return pool.place(index).ok_or(Error::NothingUsable),
+            let counters = pool.live.counters.of(self.worker.id);
+            let waiting = match pool.join_queue(level, &self.tried, self.work, self.worker.random()) {
+                Joined::Place(place) => return Ok(self.note(place)),
                 Joined::Full => {
                     counters.queue_full.one();
                     return Err(Error::QueueFull);
                 }
-                Joined::Waiting(receiver) => receiver,
+                Joined::Waiting(waiting) => waiting,
             };
             counters.queued.one();
             let outcome = tokio::select! {
                 biased;
-                grant = timer.within(receiver) => grant,
+                grant = timer.within(waiting) => grant,
                 () = &mut gone => return Err(Error::ClientGone),
             };
             self.queued = start.elapsed();
             match outcome {
                 // A place on an endpoint that this request's snapshot does not have yet is of no use to it.
                 Ok(Ok(grant)) => match pool.granted(grant) {
-                    Some(place) => return Ok(place),
+                    Some(place) => return Ok(self.note(place)),
                     None => continue,
                 },
-                Ok(Err(_)) => return Err(Error::NothingUsable),
+                // Nothing is usable there any more: elsewhere, perhaps.
+                Ok(Err(Dismissed)) => match self.order.pick(&self.tried, self.work, self.worker.random()) {
+                    Picked::Place(place) => return Ok(self.note(place)),
+                    Picked::Nothing => return Err(self.nothing()),
+                    Picked::Busy(other, needed) => (pool, level) = (other, needed),
+                },
                 Err(_) => {
                     counters.queue_timeouts.one();
                     return Err(Error::QueueTimeout);
@@ -122,9 +154,9 @@ impl<'a> Tries<'a> {
 
     /// As [`Tries::pick`], for one that has an answer already and does not wait for a better one.
     pub fn pick_now(&self) -> Option<Place<'a>> {
-        match self.pool.pick(&self.tried, self.work, self.worker.random()) {
-            Picked::Place(place) => Some(place),
-            Picked::Busy | Picked::Nothing => None,
+        match self.order.pick(&self.tried, self.work, self.worker.random()) {
+            Picked::Place(place) => Some(self.note(place)),
+            Picked::Busy(..) | Picked::Nothing => None,
         }
     }
 
@@ -146,11 +178,12 @@ impl<'a> Tries<'a> {
     /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let mut dialed = dial::dial(place.endpoint.socket(), &self.timeouts, timer).await;
+        let timeouts = self.timeouts(place.pool);
+        let mut dialed = dial::dial(place.endpoint.socket(), &timeouts, timer).await;
         if dialed.as_ref().is_err_and(dial::is_ours) {
             // What lies idle is worth less than a request that waits.
             self.worker.idle.clear(self.worker.id);
-            dialed = dial::dial(place.endpoint.socket(), &self.timeouts, timer).await;
+            dialed = dial::dial(place.endpoint.socket(), &timeouts, timer).await;
         }
         self.connecting += start.elapsed();
         match dialed {
@@ -162,15 +195,28 @@ impl<'a> Tries<'a> {
             Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
             Err(error) => {
                 let error = Error::Connect(error);
-                self.failed(place.endpoint, &error);
+                self.failed(&place, &error);
                 Err(error)
             }
         }
     }
 
-    /// Notes that an attempt on `endpoint` failed: it is not tried again while another is left, its counters and
-    /// control know.
-    pub fn failed(&mut self, endpoint: &Endpoint, error: &Error) {
+    /// A pool's times with the route's in their place.
+    #[must_use]
+    pub fn timeouts(&self, pool: &Pool) -> Timeouts {
+        pool.timeouts.with(&self.overrides)
+    }
+
+    /// Whether an endpoint other than this one and those tried is usable.
+    #[must_use]
+    pub fn has_another(&self, than: &Endpoint) -> bool {
+        self.order.has_another(&self.tried, than)
+    }
+
+    /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters and control
+    /// know.
+    pub fn failed(&mut self, place: &Place<'_>, error: &Error) {
+        let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
         let Some(failure) = error.failure() else { return };
@@ -184,7 +230,7 @@ impl<'a> Tries<'a> {
             return self.worker.events.skip();
         }
         self.worker.events.send(Event::EndpointFailed {
-            pool: self.pool.name.clone(),
+            pool: place.pool.name.clone(),
             endpoint: endpoint.name.clone(),
             failure,
             evidence: error.to_string(),

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::sessions::Cut;
 use crate::policy::retry::Failure;
 use crate::telemetry::access_log::Termination;
 
@@ -86,6 +87,9 @@ pub enum Error {
     /// A tunnel on which no byte moved for too long.
     #[error("no byte moved for too long")]
     Idle,
+    /// A tunnel that was told to end.
+    #[error("the connection was ended: {0:?}")]
+    Cut(Cut),
     /// The connection ended before a complete response head.
     #[error("the endpoint closed the connection before it answered")]
     Reset,
@@ -109,9 +113,12 @@ impl Error {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
-            Self::NoRoute | Self::QueueFull | Self::QueueTimeout | Self::Exhausted(_) | Self::Idle => {
-                Blame::Us
-            }
+            Self::NoRoute
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Exhausted(_)
+            | Self::Idle
+            | Self::Cut(_) => Blame::Us,
             Self::NothingUsable
             | Self::Connect(_)
             | Self::Reset
@@ -150,6 +157,7 @@ impl Error {
             Self::Connect(_) => Termination::ConnectFailed,
             Self::Exhausted(_) => Termination::Internal,
             Self::Idle => Termination::IdleTimeout,
+            Self::Cut(why) => why.termination(),
             Self::Reset | Self::Truncated => Termination::EndpointAborted,
             Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
             Self::Answer(_) => Termination::EndpointInvalid,

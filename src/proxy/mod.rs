@@ -18,6 +18,7 @@ pub mod http1;
 pub mod listener;
 pub mod request;
 pub mod respond;
+pub mod sessions;
 pub mod tcp;
 pub mod timer;
 pub mod upstream;

@@ -19,9 +19,10 @@ use crate::model::field::FieldEdits;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
-use crate::runtime::endpoint::Work;
+use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
-use crate::runtime::pool::{Place, Pool, Timeouts};
+use crate::runtime::pick::{Order, Place};
+use crate::runtime::pool::{Pool, Timeouts};
 use crate::runtime::snapshot::{Action, Piece, Rewrite, Route, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
@@ -196,7 +197,7 @@ async fn serve<'a, D: Downstream>(
     trace.route = Some(route);
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
-    let pool = match &route.action {
+    let chain = match &route.action {
         Action::Respond { status, body } => {
             return respond(context, down, trace, &Own::fixed(*status, body, &route.response_edits)).await;
         }
@@ -204,13 +205,19 @@ async fn serve<'a, D: Downstream>(
             let own = Own::redirect(*status, location(to, down.view()), &route.response_edits);
             return respond(context, down, trace, &own).await;
         }
-        Action::Pool(pool) => *pool,
+        Action::Health(pool) => {
+            let usable = context.snapshot.pools.get(*pool).is_some_and(|pool| pool.level().is_some());
+            let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
+            return respond(context, down, trace, &Own::fixed(status, body, &route.response_edits)).await;
+        }
+        Action::Pool(pool) => context.snapshot.pools.get(*pool).map_or(&[][..], |pool| &pool.chain),
         Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
         Action::Split(split) => split.choose(context.worker.random()),
     };
-    let pool = context.snapshot.pools.get(pool).ok_or(Error::NoRoute)?;
-    trace.pool = Some(pool);
-    forward(context, down, route, pool, trace).await.map(|()| Termination::Done)
+    let order = Order::new(&context.snapshot.pools, chain);
+    let home = order.home().ok_or(Error::NoRoute)?;
+    trace.pool = Some(home);
+    forward(context, down, route, (order, home), trace).await.map(|()| Termination::Done)
 }
 
 async fn respond<D: Downstream>(
@@ -289,26 +296,14 @@ fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn timeouts_of(pool: &Pool, route: &Route) -> Timeouts {
-    let (pool, over) = (&pool.timeouts, &route.timeouts);
-    Timeouts {
-        connect: over.connect.unwrap_or(pool.connect),
-        response_header: over.response_header.unwrap_or(pool.response_header),
-        idle: over.idle.unwrap_or(pool.idle),
-        tunnel: over.tunnel.unwrap_or(pool.tunnel),
-        ..*pool
-    }
-}
-
 /// Sends the request to endpoints of the pool until one answers or no other may be asked, and delivers the answer.
 async fn forward<'a, D: Downstream>(
     context: &Context<'a>,
     down: &mut D,
     route: &'a Route,
-    pool: &'a Pool,
+    (order, pool): (Order<'a>, &'a Pool),
     trace: &mut Trace<'a>,
 ) -> Result<(), Error> {
-    let timeouts = timeouts_of(pool, route);
     let (policy, body_max) = match &route.retry {
         Some((policy, max)) => (policy, *max),
         None => (&pool.retry, pool.retry_body),
@@ -327,7 +322,7 @@ async fn forward<'a, D: Downstream>(
         scheme: "http",
         request_id: context.request_id,
     };
-    let tries = Tries::new(context.worker, pool, timeouts, Work::Request);
+    let tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
     let mut forwarding =
         Forwarding { context, down, tries, policy, edits: &edits, idempotent, start: Instant::now(), trace };
     let answered = forwarding.run().await;
@@ -337,6 +332,7 @@ async fn forward<'a, D: Downstream>(
     }
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
+    let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
     down.deliver(connection, answer, &route.response_edits, &timeouts).await
 }
 
@@ -357,24 +353,26 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
         let mut fresh = false;
         loop {
+            let endpoint = place.endpoint;
             let connection = match self.connect(place, fresh).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     fresh = false;
                     let failed = Failed { error, bytes_sent: false, answer_bytes: false };
-                    place = self.go_on(self.decide(&failed, false), failed.error).await?;
+                    place = self.go_on(self.decide(endpoint, &failed, false), failed.error).await?;
                     continue;
                 }
             };
             self.count(&connection, fresh);
+            let timeouts = self.tries.timeouts(connection.place.pool);
             let sent = Instant::now();
-            let outcome = self.down.exchange(&connection, self.edits, &self.tries.timeouts).await;
+            let outcome = self.down.exchange(&connection, self.edits, &timeouts).await;
             self.trace.response_header = sent.elapsed();
             fresh = false;
             let failed = match outcome {
                 Ok(answer) => {
                     let failure = Failure::Status(D::status(&answer));
-                    if !self.policy.lists(failure) || self.decide_on(failure) != Next::Another {
+                    if !self.policy.lists(failure) || self.decide_on(endpoint, failure) != Next::Another {
                         return Ok((connection, answer));
                     }
                     self.tries.tried.add(connection.place.endpoint);
@@ -387,14 +385,14 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 }
                 Err(failed) => failed,
             };
-            let next = self.decide(&failed, connection.reused);
+            let next = self.decide(endpoint, &failed, connection.reused);
             if next == Next::RepeatFresh {
                 connection.place.endpoint.live.counters.of(self.context.worker.id).stale.one();
                 fresh = true;
                 place = connection.place;
                 continue;
             }
-            self.tries.failed(connection.place.endpoint, &failed.error);
+            self.tries.failed(&connection.place, &failed.error);
             drop(connection);
             place = self.go_on(next, failed.error).await?;
         }
@@ -438,12 +436,12 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         }
         endpoint.live.counters.of(worker).attempts.one();
         if self.tries.attempts > 0 {
-            self.tries.pool.live.counters.of(worker).retries.one();
+            self.tries.home.live.counters.of(worker).retries.one();
         }
         self.tries.attempts += 1;
     }
 
-    fn decide(&self, failed: &Failed, reused: bool) -> Next {
+    fn decide(&self, endpoint: &Endpoint, failed: &Failed, reused: bool) -> Next {
         let Some(failure) = failed.error.failure() else { return Next::GiveUp(retry::Why::NotListed) };
         retry::next(
             self.policy,
@@ -452,33 +450,31 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 reused,
                 bytes_sent: failed.bytes_sent,
                 answer_bytes: failed.answer_bytes,
-                // An endpoint that could not be reached has been noted already.
-                other_usable: self.others() > usize::from(failure != Failure::Connect),
-                ..self.facts()
+                ..self.facts(endpoint)
             },
         )
     }
 
-    fn decide_on(&self, failure: Failure) -> Next {
-        retry::next(self.policy, &Facts { failure, bytes_sent: true, answer_bytes: true, ..self.facts() })
+    fn decide_on(&self, endpoint: &Endpoint, failure: Failure) -> Next {
+        let facts = self.facts(endpoint);
+        retry::next(self.policy, &Facts { failure, bytes_sent: true, answer_bytes: true, ..facts })
     }
 
-    fn others(&self) -> usize {
-        self.tries.pool.endpoints.len().saturating_sub(self.tries.tried.len())
-    }
-
-    fn facts(&self) -> Facts {
+    fn facts(&self, endpoint: &Endpoint) -> Facts {
         Facts {
             failure: Failure::Reset,
             idempotent: self.idempotent,
+            idempotency_key: false,
             reused: false,
             bytes_sent: false,
             answer_bytes: false,
             body_replayable: self.down.body_is_replayable(),
             response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,
+            waits: 0,
             elapsed: self.start.elapsed(),
-            other_usable: self.others() > 1,
+            other_usable: self.tries.has_another(endpoint),
+            alone: false,
         }
     }
 }

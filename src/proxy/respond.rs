@@ -111,7 +111,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
         Error::Reset | Error::Answer(_) => (502, "the server's answer was not valid"),
         Error::Timeout => (504, "the server did not answer in time"),
-        Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle => return None,
+        Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle | Error::Cut(_) => return None,
     };
     Some((status, text.to_owned()))
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::sessions::Cut;
+
 const TICK_MS: u64 = 16;
 const SLOTS: usize = 4096;
 const NEVER: u64 = u64::MAX;
@@ -46,7 +48,44 @@ struct Entry {
     /// The tick of the one slot that counts for this entry; what other slots hold of it is stale.
     tick: Cell<u64>,
     fired: Cell<bool>,
+    /// Set where the connection is to end before its deadline.
+    cut: Cell<Option<Cut>>,
+    /// Where a registry of connections has this one.
+    position: Cell<u32>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// A hold on a connection from outside, by which it is told to end.
+#[derive(Debug)]
+pub struct Hold(Rc<Entry>);
+
+impl Hold {
+    /// Tells the connection to end; the first reason stands.
+    pub fn set_cut(&self, why: Cut) {
+        if self.0.cut.get().is_none() {
+            self.0.cut.set(Some(why));
+            if let Some(waker) = self.0.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Why it is to end, if it is.
+    #[must_use]
+    pub fn cut(&self) -> Option<Cut> {
+        self.0.cut.get()
+    }
+
+    /// Where its registry has it.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.0.position.get() as usize
+    }
+
+    /// Notes where its registry has it.
+    pub fn set_position(&self, position: usize) {
+        self.0.position.set(u32::try_from(position).unwrap_or(u32::MAX));
+    }
 }
 
 /// The deadline of one connection: one at a time, moved as the connection changes what it waits for.
@@ -87,6 +126,8 @@ impl Timers {
             deadline_ms: Cell::new(NEVER),
             tick: Cell::new(NEVER),
             fired: Cell::new(false),
+            cut: Cell::new(None),
+            position: Cell::new(u32::MAX),
             waker: RefCell::new(None),
         };
         Timer { timers: Rc::clone(self), entry: Rc::new(entry) }
@@ -223,9 +264,21 @@ impl Timer {
         self.entry.fired.set(false);
     }
 
-    /// Ready once the deadline has passed; else the task is woken when it does.
+    /// A hold on this connection.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        Hold(Rc::clone(&self.entry))
+    }
+
+    /// Why the connection is to end before its deadline, if it is.
+    #[must_use]
+    pub fn cut(&self) -> Option<Cut> {
+        self.entry.cut.get()
+    }
+
+    /// Ready once the deadline has passed or the connection is cut; else the task is woken then.
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Expired> {
-        if self.entry.fired.get() {
+        if self.entry.fired.get() || self.entry.cut.get().is_some() {
             return Poll::Ready(Expired);
         }
         let mut waker = self.entry.waker.borrow_mut();
@@ -260,6 +313,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         self.clear();
+        self.entry.cut.set(None);
         // The task's memory must not wait for the wheel.
         self.entry.waker.borrow_mut().take();
         self.timers.free.borrow_mut().push(Rc::clone(&self.entry));

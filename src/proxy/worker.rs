@@ -15,12 +15,14 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
 use super::listener::{self, Bound};
+use super::sessions::{Cut, Sessions};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
 use super::upstream::idle::IdleConnections;
 use crate::runtime::counters::{Counter, PerWorker, WorkerId};
 use crate::runtime::events::{Event, EventSender};
 use crate::runtime::listener::ListenerLive;
+use crate::runtime::pool::Pool;
 use crate::runtime::store::{Current, Reader, Store};
 use crate::telemetry::access_log::{AccessLogWriter, Termination};
 
@@ -42,6 +44,15 @@ pub enum Command {
     Drain,
     /// Close idle connections to the endpoints with these slots.
     Purge(Vec<u32>),
+    /// Cut tunnels and tcp sessions that lead to the endpoint with this slot.
+    Cut {
+        /// The endpoint.
+        slot: u32,
+        /// How many at most.
+        at_most: usize,
+        /// The reason.
+        why: Cut,
+    },
     /// Stop now; what is in flight is cut.
     Stop,
 }
@@ -145,6 +156,8 @@ pub struct Worker {
     pub idle: IdleConnections,
     /// Its pipes.
     pub pipes: Pipes,
+    /// Its tunnels and tcp sessions.
+    pub sessions: Sessions,
     /// Its end of the access log.
     pub access_log: RefCell<AccessLogWriter>,
     /// Its end of the event queue.
@@ -197,6 +210,15 @@ impl Worker {
         self.random.borrow_mut().u64(..)
     }
 
+    /// When a long-lived connection that starts now is to end, by the pool's `max_connection_age`: up to 10 % sooner, so
+    /// that those which came together do not go together.
+    #[must_use]
+    pub fn end_of_life(&self, pool: &Pool) -> Option<Instant> {
+        let age = pool.max_connection_age?;
+        let share = 0.9 + 0.1 * self.random.borrow_mut().f64();
+        Some(Instant::now() + age.mul_f64(share))
+    }
+
     /// Takes a new connection: here, or at a worker that is clearly less loaded.
     pub fn place(self: &Rc<Self>, arrival: Arrival) {
         let Some(other) = self.fleet.better_than(self.id) else { return self.adopt(arrival) };
@@ -232,6 +254,7 @@ impl Worker {
                     self.timers.wake_all();
                 }
                 Command::Purge(slots) => self.idle.purge(self.id, &slots),
+                Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
                 Command::Stop => return,
             }
         }
@@ -278,6 +301,7 @@ pub async fn run(start: Start) {
         timers: Timers::new(),
         idle: IdleConnections::default(),
         pipes: Pipes::default(),
+        sessions: Sessions::default(),
         access_log: RefCell::new(start.access_log),
         events: start.events,
         fleet: start.fleet,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::condition::Condition;
 use super::counters::{Counter, PerWorker};
 use super::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::model::address::EndpointAddress;
@@ -19,6 +20,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// Its priority group.
     pub tier: u8,
+    /// Where it stands; empty is nowhere.
+    pub zone: Box<str>,
     /// Ceilings on work in flight; `u32::MAX` is none.
     pub limits: Ceilings,
     /// What happens to it.
@@ -92,11 +95,16 @@ pub struct EndpointCounters {
 }
 
 /// Live state of an endpoint, keyed by pool and name; kept over reloads for as long as anything uses it.
+///
+/// What a pick reads is on one cache line (two, as the prefetcher pulls them), since every worker writes one of it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct EndpointLive {
+    in_flight: InFlightCount,
+    /// What stands against picking it.
+    pub condition: Condition,
     slot: u32,
     slots: Arc<Slots>,
-    in_flight: InFlightCount,
     retired: AtomicBool,
     /// Counters, per worker.
     pub counters: PerWorker<EndpointCounters>,
@@ -107,9 +115,10 @@ impl EndpointLive {
     #[must_use]
     pub fn new(slots: &Arc<Slots>, workers: usize) -> Self {
         Self {
+            in_flight: InFlightCount::default(),
+            condition: Condition::default(),
             slot: slots.take(),
             slots: Arc::clone(slots),
-            in_flight: InFlightCount::default(),
             retired: AtomicBool::new(false),
             counters: PerWorker::new(workers),
         }
@@ -161,9 +170,8 @@ impl Drop for EndpointLive {
     }
 }
 
-/// Work in flight on an endpoint; alone on its cache line because every worker writes it.
+/// Work in flight on an endpoint.
 #[derive(Debug, Default)]
-#[repr(align(128))]
 pub(super) struct InFlightCount(AtomicU32);
 
 impl InFlightCount {

@@ -79,7 +79,25 @@ pub enum Protocol {
     Tcp {
         /// The pool.
         pool: usize,
+        /// What new connections get while nothing is usable.
+        when_empty: WhenEmpty,
     },
+}
+
+/// What new tcp connections get while no endpoint of the pool and its failover pools is usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// They are reset.
+    Reset,
+    /// They wait for one.
+    Hold {
+        /// For so long, then they are reset.
+        time: Duration,
+        /// So many at once; the others are reset.
+        max: u32,
+    },
+    /// None is accepted: after 3 s without any the listening socket closes.
+    StopListening,
 }
 
 /// The header in which a trusted peer names the client.

@@ -5,14 +5,17 @@
 //! happens is kept in atomics keyed by identity, so that it outlives every snapshot.
 
 pub mod compile;
+pub mod condition;
 pub mod counters;
 pub mod endpoint;
 pub mod events;
 pub mod limits;
 pub mod listener;
+pub mod pick;
 pub mod pool;
 pub mod queue;
 pub mod snapshot;
 pub mod sources;
 pub mod store;
 mod sync;
+pub mod tier;

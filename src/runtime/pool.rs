@@ -1,15 +1,19 @@
-//! A pool as one snapshot has it, its live state, and `pick`: which endpoint takes this piece of work.
+//! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::condition::{Condition, Level};
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
-use super::endpoint::{Endpoint, Work};
+use super::endpoint::Endpoint;
 use super::limits::EndpointLimits;
-use super::queue::{Grant, Joined, Queue};
+use super::queue::Queue;
+use super::snapshot::Overrides;
+use super::sync::{AtomicU32, Ordering};
+use super::tier::{self, Tier};
+use crate::model::field::FieldName;
 use crate::model::name::PoolName;
-use crate::policy::balance::{Balancer, Candidates};
-use crate::policy::retry;
+use crate::policy::{breaker, budget, failover, outlier, retry};
 
 /// A pool of one snapshot.
 #[derive(Debug)]
@@ -18,14 +22,41 @@ pub struct Pool {
     pub name: PoolName,
     /// Endpoints, those of one tier side by side, tiers in order.
     pub endpoints: Vec<Endpoint>,
-    /// Where each tier lies in `endpoints`, and its balancer.
+    /// Where each tier lies in `endpoints`, and its balancers.
     pub tiers: Vec<Tier>,
+    /// The pools that take its work, as indexes into the snapshot's: itself, then its failover pools in order, each
+    /// once.
+    pub chain: Box<[usize]>,
+    /// Whether its endpoints are probed.
+    pub checked: bool,
+    /// Whether at most one endpoint may serve.
+    pub exclusive: bool,
+    /// Whether, when nothing is usable, what probes and live traffic say is overlooked.
+    pub fail_open: bool,
+    /// Whether this node is ready only while the pool is usable.
+    pub required: bool,
     /// How many may wait.
     pub queue_capacity: u32,
     /// How long one waits.
     pub queue_timeout: Duration,
     /// Times.
     pub timeouts: Timeouts,
+    /// How old a tunnel or tcp session may become.
+    pub max_connection_age: Option<Duration>,
+    /// What long-lived work on a drained or removed endpoint gets.
+    pub drain_timeout: Duration,
+    /// In which an endpoint that has come back grows to its full share; zero is at once.
+    pub slow_start: Duration,
+    /// What the hashing policies go by; nothing for the others.
+    pub hash_key: Option<HashKey>,
+    /// Passive ejection.
+    pub outlier: Option<outlier::Settings>,
+    /// A breaker.
+    pub breaker: Option<breaker::Settings>,
+    /// How tiers and failover pools take turns.
+    pub failover: failover::Settings,
+    /// How much of the traffic may be retries; nothing is no limit.
+    pub budget: Option<budget::Settings>,
     /// Which failures are tried again.
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.
@@ -36,15 +67,19 @@ pub struct Pool {
     pub live: Arc<PoolLive>,
 }
 
-/// Endpoints of one priority group.
-#[derive(Debug)]
-pub struct Tier {
-    /// Index of its first endpoint.
-    pub start: usize,
-    /// Index after its last endpoint.
-    pub end: usize,
-    /// Its balancer.
-    pub balancer: Balancer,
+/// What the hashing policies go by. What a request does not have is replaced by its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Source,
+    /// A field of the request.
+    Header(FieldName),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A query parameter.
+    Query(Box<str>),
+    /// The path without its query.
+    Path,
 }
 
 /// Times of a pool as a request uses them.
@@ -64,11 +99,31 @@ pub struct Timeouts {
     pub tcp_user_timeout: Duration,
 }
 
+impl Timeouts {
+    /// These times, with what a route puts in their place.
+    #[must_use]
+    pub fn with(&self, over: &Overrides) -> Self {
+        Self {
+            connect: over.connect.unwrap_or(self.connect),
+            response_header: over.response_header.unwrap_or(self.response_header),
+            idle: over.idle.unwrap_or(self.idle),
+            tunnel: over.tunnel.unwrap_or(self.tunnel),
+            ..*self
+        }
+    }
+}
+
 /// Live state of a pool, keyed by its name.
 #[derive(Debug)]
 pub struct PoolLive {
     /// Waiting requests.
     pub queue: Arc<Queue>,
+    /// What stands against the pool as a whole: its breaker.
+    pub condition: Condition,
+    /// The share of arriving work that it takes itself, of [`tier::OPEN`]; the rest goes on to its failover pools.
+    gate: AtomicU32,
+    /// The place in its chain where work starts: 0 unless the operator has failed it over.
+    starts_at: AtomicU32,
     /// Counters, per worker.
     pub counters: PerWorker<PoolCounters>,
 }
@@ -77,7 +132,43 @@ impl PoolLive {
     /// Live state without history.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { queue: Arc::default(), counters: PerWorker::new(workers) }
+        Self {
+            queue: Arc::default(),
+            condition: Condition::default(),
+            gate: AtomicU32::new(tier::OPEN),
+            starts_at: AtomicU32::new(0),
+            counters: PerWorker::new(workers),
+        }
+    }
+
+    /// Whether work that drew this number stays in the pool, if something is usable.
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, random: u64) -> bool {
+        tier::passes(self.gate.load(Ordering::Relaxed), random >> 32)
+    }
+
+    /// Moves the gate.
+    pub fn set_gate(&self, gate: u32) {
+        self.gate.store(gate, Ordering::Relaxed);
+    }
+
+    /// The share of arriving work that the pool takes itself, of [`tier::OPEN`].
+    #[must_use]
+    pub fn gate(&self) -> u32 {
+        self.gate.load(Ordering::Relaxed)
+    }
+
+    /// Where in its chain work starts.
+    #[inline]
+    #[must_use]
+    pub fn starts_at(&self) -> usize {
+        self.starts_at.load(Ordering::Relaxed) as usize
+    }
+
+    /// Lets work start at another place in the chain; 0 is the pool itself.
+    pub fn set_start(&self, place: u32) {
+        self.starts_at.store(place, Ordering::Relaxed);
     }
 }
 
@@ -96,6 +187,10 @@ pub struct PoolCounters {
     pub queue_full: Counter,
     /// Requests that found nothing usable.
     pub nothing_usable: Counter,
+    /// Picks that overlooked what probes and live traffic say, because nothing was usable.
+    pub failed_open: Counter,
+    /// Picks that went to a failover pool.
+    pub failed_over: Counter,
     /// Request bodies too large to be kept for a repeat.
     pub retry_body_exceeded: Counter,
     /// Response heads over their limit.
@@ -120,6 +215,11 @@ impl Tried {
         self.0.push(endpoint.live.slot());
     }
 
+    /// Their slots.
+    pub(super) fn slots(&self) -> &[u32] {
+        &self.0
+    }
+
     /// How many have been tried.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -140,110 +240,19 @@ impl Tried {
     }
 }
 
-/// A place on an endpoint: given back when dropped, to the first that waits for one.
-#[derive(Debug)]
-pub struct Place<'a> {
-    /// Its pool.
-    pub pool: &'a Pool,
-    /// The endpoint.
-    pub endpoint: &'a Endpoint,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        // Only requests wait, so it is under their ceiling that a place is handed on.
-        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
-    }
-}
-
-/// What a pick came to.
-#[derive(Debug)]
-pub enum Picked<'a> {
-    /// Use this one.
-    Place(Place<'a>),
-    /// All that could be used are at their ceiling (or others are in front): wait.
-    Busy,
-    /// Nothing is left to try.
-    Nothing,
-}
-
-struct TierView<'a> {
-    endpoints: &'a [Endpoint],
-    tried: &'a Tried,
-    work: Work,
-}
-
-impl Candidates for TierView<'_> {
-    #[inline]
-    fn pickable(&self, index: usize) -> bool {
-        self.endpoints
-            .get(index)
-            .is_some_and(|e| e.live.in_flight() < e.limits.of(self.work) && !self.tried.contains(e))
-    }
-
-    #[inline]
-    fn in_flight(&self, index: usize) -> u32 {
-        self.endpoints.get(index).map_or(u32::MAX, |e| e.live.in_flight())
-    }
-}
-
 impl Pool {
-    /// Picks an endpoint that is not in `tried` and has room: the first tier that has an untried one decides.
-    pub fn pick(&self, tried: &Tried, work: Work, random: u64) -> Picked<'_> {
-        // Newcomers do not overtake those who wait; a request that has tried something has waited already.
-        if work == Work::Request && tried.0.is_empty() && !self.live.queue.is_empty() {
-            return Picked::Busy;
+    /// How much must be overlooked for anything in the pool to be usable, busy or not; nothing when only failing
+    /// open is left.
+    #[must_use]
+    pub fn level(&self) -> Option<Level> {
+        let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
+        if self.live.condition.reason().is_some() {
+            return None;
         }
-        match self.try_pick(tried, work, random) {
-            Some(index) => self.place(index).map_or(Picked::Nothing, Picked::Place),
-            None if self.has_untried(tried) => Picked::Busy,
-            None => Picked::Nothing,
+        if any(Level::Proven) {
+            return Some(Level::Proven);
         }
-    }
-
-    /// Joins the queue; the caller waits on what it gets and then calls [`Pool::granted`].
-    pub fn join_queue(&self, tried: &Tried, work: Work, random: u64) -> Joined {
-        let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        self.live.queue.join(capacity, &tried.0, || self.try_pick(tried, work, random))
-    }
-
-    /// The place that [`Joined::Place`] names.
-    pub fn place(&self, index: usize) -> Option<Place<'_>> {
-        self.endpoints.get(index).map(|endpoint| Place { pool: self, endpoint })
-    }
-
-    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool any more
-    /// (the place then goes to the next waiter).
-    pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
-        let slot = grant.endpoint().slot();
-        let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
-        grant.into_place();
-        Some(Place { pool: self, endpoint })
-    }
-
-    /// Whether an endpoint is left that this request has not tried.
-    fn has_untried(&self, tried: &Tried) -> bool {
-        self.endpoints.iter().any(|e| e.weight > 0 && !tried.contains(e))
-    }
-
-    fn try_pick(&self, tried: &Tried, work: Work, random: u64) -> Option<usize> {
-        for tier in &self.tiers {
-            let endpoints = self.endpoints.get(tier.start..tier.end)?;
-            let view = TierView { endpoints, tried, work };
-            // Another worker may take the last place between the look and the take: look again, a bounded number
-            // of times, since each failure means that somebody else made progress.
-            for _ in 0..=endpoints.len() {
-                let Some(index) = tier.balancer.pick(&view, random) else { break };
-                let endpoint = endpoints.get(index)?;
-                if endpoint.live.try_acquire(endpoint.limits.of(work)) {
-                    return Some(tier.start + index);
-                }
-            }
-            // Busy is not unusable: while a tier has an endpoint left to try, the next tier is not asked.
-            if endpoints.iter().any(|e| e.weight > 0 && !tried.contains(e)) {
-                return None;
-            }
-        }
-        None
+        // Whom nobody has asked is never let lead.
+        (self.checked && !self.exclusive && any(Level::Unproven)).then_some(Level::Unproven)
     }
 }

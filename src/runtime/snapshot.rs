@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::condition::Impediment;
 use super::endpoint::Slots;
 use super::listener::Listener;
 use super::pool::Pool;
@@ -27,6 +28,19 @@ pub struct Snapshot {
     pub connections_max: usize,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
+}
+
+impl Snapshot {
+    /// Brings live state into line with this snapshot once it is published: endpoints without weight are passed over,
+    /// and those who wait get what has been added.
+    pub fn settle(&self) {
+        for pool in &self.pools {
+            for endpoint in &pool.endpoints {
+                endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
+            }
+            pool.serve_queue();
+        }
+    }
 }
 
 /// A route as a request follows it; its conditions are in the listener's table.
@@ -55,6 +69,8 @@ pub enum Action {
     Pool(usize),
     /// Send it to one of several pools.
     Split(Split),
+    /// Answer 200 or 503 by whether the pool with this index has a usable endpoint.
+    Health(usize),
     /// Answer with a redirect.
     Redirect {
         /// `Location` with placeholders.
@@ -74,22 +90,31 @@ pub enum Action {
 /// Pools by weight.
 #[derive(Debug)]
 pub struct Split {
-    /// Pool index and the running sum of weights up to and with it.
-    pub parts: Vec<(usize, u32)>,
+    /// The parts, each with the running sum of weights up to and with it.
+    pub parts: Vec<Part>,
     /// Sum of all weights, above 0.
     pub total: u32,
     /// Whether the client's address decides, else chance.
     pub by_source: bool,
 }
 
+/// One pool of a split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The running sum of weights up to and with this one.
+    pub sum: u32,
+    /// The pools that take its share, as indexes: itself, its failover pools, then its siblings with weight and theirs.
+    pub chain: Box<[usize]>,
+}
+
 impl Split {
-    /// The pool for a number that is spread evenly.
+    /// The pools, in order, for a number that is spread evenly.
     #[must_use]
-    pub fn choose(&self, random: u64) -> usize {
+    pub fn choose(&self, random: u64) -> &[usize] {
         // Multiply-shift instead of a remainder: no bias worth the name (Lemire 2019).
         let point = ((u128::from(random) * u128::from(self.total)) >> 64) as u32;
-        let part = self.parts.iter().find(|(_, sum)| point < *sum).or_else(|| self.parts.last());
-        part.map_or(0, |(pool, _)| *pool)
+        let part = self.parts.iter().find(|part| point < part.sum).or_else(|| self.parts.last());
+        part.map_or(&[], |part| &part.chain)
     }
 }
 
@@ -190,10 +215,11 @@ mod tests {
 
     #[test]
     fn a_split_follows_its_weights_over_the_whole_range() {
-        let split = Split { parts: vec![(7, 95), (8, 100)], total: 100, by_source: false };
-        assert_eq!(split.choose(0), 7);
-        assert_eq!(split.choose(u64::MAX), 8);
-        assert_eq!(split.choose(u64::MAX / 100 * 94), 7);
-        assert_eq!(split.choose(u64::MAX / 100 * 96), 8);
+        let part = |pool, sum| Part { sum, chain: [pool].into() };
+        let split = Split { parts: vec![part(7, 95), part(8, 100)], total: 100, by_source: false };
+        assert_eq!(split.choose(0), [7]);
+        assert_eq!(split.choose(u64::MAX), [8]);
+        assert_eq!(split.choose(u64::MAX / 100 * 94), [7]);
+        assert_eq!(split.choose(u64::MAX / 100 * 96), [8]);
     }
 }

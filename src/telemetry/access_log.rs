@@ -135,6 +135,16 @@ terminations! {
     NothingUsable = "nothing_usable",
     /// A tunnel or tcp session on which no byte moved for too long.
     IdleTimeout = "idle_timeout",
+    /// A tunnel or tcp session cut because its endpoint says that it does not want traffic, or another one leads.
+    EndpointDemoted = "endpoint_demoted",
+    /// A tunnel or tcp session cut because its endpoint cannot be reached any more.
+    EndpointUnreachable = "endpoint_unreachable",
+    /// A tunnel or tcp session cut because its endpoint was drained or removed, and the time for that was over.
+    EndpointDrained = "endpoint_drained",
+    /// A tunnel or tcp session ended at `max_connection_age`.
+    Aged = "aged",
+    /// A tcp session ended to make room for an endpoint that has come back.
+    Shed = "shed",
     /// Cut at the deadline of a drain, or at once by a second signal.
     Drain = "drain",
     /// A fault of ours: descriptors ran out, a system call failed unexpectedly (500 where an answer was still possible).

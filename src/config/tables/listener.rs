@@ -74,7 +74,26 @@ pub(in super::super) static LISTENER: Section = Section::new(
         Key::later("accept_proxy_protocol"),
         Key::later("h2c"),
         Key::later("tls"),
-        Key::later("when_empty"),
+        Key::new(
+            "when_empty",
+            Kind::Or("reset", &Kind::Or("stop_listening", &Kind::Table(&HOLD))),
+            Optional(r#""reset""#),
+            "What connections of a tcp listener get when no endpoint of the pool and its failover accepts: \"reset\" (the default), \
+             \"stop_listening\" (after 3 s without any), or { hold = \"30s\", max = 1000 }.",
+        ),
+    ],
+);
+
+static HOLD: Section = Section::new(
+    "Connections that wait for an endpoint.",
+    &[
+        Key::new("hold", TIMEOUT, Default(r#""30s""#), "How long a connection waits, then it is reset."),
+        Key::new(
+            "max",
+            number(1, 1_000_000),
+            Default("1000"),
+            "How many wait at once; the others are reset.",
+        ),
     ],
 );
 

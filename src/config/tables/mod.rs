@@ -1,10 +1,13 @@
 //! The tables of keys: every section and key of a configuration, its type, range, default and meaning, as
-//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each.
+//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, and of a
+//! pool `health` has the probes and `passive` all that live traffic teaches.
 //!
 //! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
 //! ones.
 
+mod health;
 mod listener;
+mod passive;
 mod pool;
 mod route;
 
@@ -14,7 +17,8 @@ use super::form::Form;
 use super::key::{Given, Key, Kind, Section, Word};
 use Given::{Default, Optional, Required};
 use listener::LISTENER;
-pub(super) use pool::{POOL, RETRY};
+pub(super) use passive::RETRY;
+pub(super) use pool::POOL;
 pub(super) use route::ROUTE;
 
 const MS: Duration = Duration::from_millis(1);
@@ -24,6 +28,10 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const TIMEOUT: Kind = Kind::Duration { min: MS, max: LONGEST };
 /// A delay that may be nothing.
 const DELAY: Kind = Kind::Duration { min: Duration::ZERO, max: LONGEST };
+
+const fn real(min: f64, max: f64) -> Kind {
+    Kind::Real { min, max }
+}
 
 const fn number(min: i64, max: i64) -> Kind {
     Kind::Integer { min, max }
@@ -66,9 +74,24 @@ pub(super) static ROOT: Section = Section::new(
             Default("{}"),
             "Pools by name.",
         ),
-        Key::later("health"),
-        Key::later("check"),
-        Key::later("notify"),
+        Key::new(
+            "health",
+            Kind::Table(&HEALTH_API),
+            Optional("{}"),
+            "The open health listener: /livez, /readyz and /health* without a token, for balancers above and kubelets.",
+        ),
+        Key::new(
+            "check",
+            Kind::Table(&CHECK),
+            Default("{}"),
+            "What `plimsoll check` holds a configuration to.",
+        ),
+        Key::new(
+            "notify",
+            Kind::List { of: &Kind::Table(&NOTIFY), min: 0 },
+            Optional("[]"),
+            "Where events are sent, beside the log.",
+        ),
     ],
 );
 
@@ -88,7 +111,12 @@ pub(super) static PROCESS: Section = Section::new(
             "/readyz says no for so long before listeners stop accepting.",
         ),
         Key::new("drain_timeout", DELAY, Default(r#""30s""#), "What live work gets at shutdown."),
-        Key::later("zone"),
+        Key::new(
+            "zone",
+            Kind::Text(Form::Any),
+            Default(r#""""#),
+            "Where this node stands: endpoints of the same zone are preferred. As in \"${ZONE}\"; \"\" is nowhere.",
+        ),
         Key::later("upgrade_drain_timeout"),
         Key::later("watch"),
         Key::later("reload_guard"),
@@ -144,6 +172,69 @@ pub(super) static LOG: Section = Section::new(
             Kind::Text(Form::AccessLog),
             Default(r#""stdout""#),
             "Where access-log records go: off, stdout, stderr, or a path (reopened on SIGUSR1).",
+        ),
+    ],
+);
+
+static HEALTH_API: Section = Section::new(
+    "The open health listener; absent: none. It answers GET on /livez, /readyz and /health*, and nothing else.",
+    &[Key::new(
+        "bind",
+        Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
+        Required(r#"["0.0.0.0:9901"]"#),
+        "Its addresses.",
+    )],
+);
+
+static CHECK: Section = Section::new(
+    "What `plimsoll check` holds a configuration to.",
+    &[
+        Key::new(
+            "objective",
+            TIMEOUT,
+            Optional(r#""30s""#),
+            "A pool whose probes may take longer to notice a dead endpoint is a finding.",
+        ),
+        Key::new("client_timeout", TIMEOUT, Optional(r#""60s""#), "How long clients wait for an answer."),
+        Key::new(
+            "allow_codes",
+            Kind::List { of: &Kind::Text(Form::Some), min: 0 },
+            Default("[]"),
+            "Findings that are not to be reported, as in [\"L012\"].",
+        ),
+    ],
+);
+
+static NOTIFY: Section = Section::new(
+    "Where events are sent, beside the log: a webhook or a program.",
+    &[
+        Key::new(
+            "webhook",
+            Kind::Text(Form::Webhook),
+            Optional(r#""https://hooks.internal/lb""#),
+            "A URL that gets each event as JSON by POST; retried within bounds.",
+        ),
+        Key::new(
+            "exec",
+            Kind::List { of: &Kind::Text(Form::Some), min: 1 },
+            Optional(r#"["/usr/local/bin/page"]"#),
+            "Or: a program with its arguments, run for each event, which it reads as JSON; no shell.",
+        ),
+        Key::new(
+            "events",
+            Kind::List {
+                of: &Kind::Choice(&[
+                    Word::new("endpoint"),
+                    Word::new("tier"),
+                    Word::new("pool"),
+                    Word::new("breaker"),
+                    Word::new("reload"),
+                    Word::new("process"),
+                ]),
+                min: 1,
+            },
+            Default(r#"["endpoint", "tier", "pool", "breaker", "reload", "process"]"#),
+            "Changes of what: endpoint, tier, pool (its leader too), breaker, reload, process (our own sickness, drain).",
         ),
     ],
 );

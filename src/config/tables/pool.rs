@@ -2,7 +2,9 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
-use super::{TIMEOUT, number, size};
+use super::health::{ENDPOINT_HEALTH, HEALTH};
+use super::passive::{BREAKER, OUTLIER, RETRY};
+use super::{DELAY, TIMEOUT, number, real};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static POOL: Section = Section::new(
@@ -22,13 +24,14 @@ pub(in super::super) static POOL: Section = Section::new(
                 Word::new("least_requests"),
                 Word::new("random"),
                 Word::new("first"),
-                Word::later("peak_ewma"),
-                Word::later("ring_hash"),
-                Word::later("maglev"),
-                Word::later("rendezvous"),
+                Word::new("peak_ewma"),
+                Word::new("ring_hash"),
+                Word::new("maglev"),
+                Word::new("rendezvous"),
             ]),
             Default(r#""least_requests""#),
-            "Which endpoint is next: round_robin, least_requests, random (the better of two), first.",
+            "Which endpoint is next: round_robin, least_requests, peak_ewma (the soonest answer), random (the better of two), \
+             first, or by hash_key: ring_hash (as nginx's consistent hash), maglev, rendezvous.",
         ),
         Key::new(
             "endpoints",
@@ -45,31 +48,144 @@ pub(in super::super) static POOL: Section = Section::new(
             Default("{}"),
             "Which failures are tried again; \"off\" is one attempt.",
         ),
-        Key::later("hash_key"),
-        Key::later("load_factor"),
+        Key::new(
+            "hash_key",
+            Kind::Text(Form::HashKey),
+            Optional(r#""source""#),
+            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path. What a request \
+             does not have is replaced by its source.",
+        ),
+        Key::new(
+            "load_factor",
+            Kind::Or("off", &real(1.01, 100.0)),
+            Default(r#""off""#),
+            "Bounded loads for the hashing policies: none gets more than so many times the mean, as in 1.25.",
+        ),
+        Key::new(
+            "preset",
+            Kind::Choice(&PRESETS),
+            Optional(r#""patroni-replica""#),
+            "What a known system needs: kube-apiserver, patroni-primary, patroni-replica, traefik, rabbitmq, redis-primary, \
+             etcd. It goes over defaults and like, under what is written here; `plimsoll check --show` prints the result.",
+        )
+        .own(),
+        Key::new("required", Kind::Bool, Default("false"), "Whether /readyz of this node depends on the pool."),
+        Key::new(
+            "exclusive",
+            Kind::Bool,
+            Default("false"),
+            "At most one endpoint serves, such as a database leader: the one whose probe says so. Needs health; then there \
+             is no ejection, no retry of sent work and no fail_open.",
+        ),
+        Key::new(
+            "exclusive_rank",
+            Kind::Table(&RANK),
+            Optional(r#"{ json = "timeline" }"#),
+            "Which of two that claim to lead is believed.",
+        ),
+        Key::new(
+            "stale_for",
+            TIMEOUT,
+            Optional(r#""30s""#),
+            "How long the last leader is kept when its health API is silent, nobody else claims and its port accepts; \"30s\" unless given.",
+        ),
+        Key::new(
+            "failover",
+            Kind::List { of: &Kind::Text(Form::Name), min: 0 },
+            Default("[]"),
+            "Pools tried, in order, when this one has nothing usable, as in [\"dr\"]; each is visited once.",
+        ),
+        Key::new(
+            "spill",
+            Kind::Or("off", &real(1.0, 10.0)),
+            Default(r#""off""#),
+            "Strict tiers and failover, or Envoy's overprovisioning factor: 1.4 spills once under 72 % of a tier is usable.",
+        ),
+        Key::new(
+            "failback",
+            Kind::Or("manual", &Kind::Table(&FAILBACK)),
+            Default(r#"{ after = "60s", ramp = "30s" }"#),
+            "How a recovered tier or pool gets traffic back: after a time without a relapse (doubled per flap) and over a \
+             ramp, or \"manual\". Waived at start and when nothing else serves.",
+        ),
+        Key::new(
+            "fail_open",
+            Kind::Bool,
+            Default("true"),
+            "When nothing at all is usable, probe state and ejections are ignored and those whose port accepts are tried.",
+        ),
+        Key::new(
+            "panic_threshold",
+            real(0.0, 1.0),
+            Default("0.0"),
+            "Envoy's rule: fail open below this usable share; 0 is off.",
+        ),
+        Key::new(
+            "min_available",
+            Kind::Amount { min: 0 },
+            Default("1"),
+            "No drain, maintenance or ejection by judgement goes below it: a count or a share such as \"50%\".",
+        ),
+        Key::new("slow_start", DELAY, Default(r#""0s""#), "A returned endpoint grows to its full share in so long."),
+        Key::new("drain_timeout", DELAY, Default(r#""10m""#), "Long-lived work on a drained or removed endpoint."),
+        Key::new(
+            "max_connection_age",
+            DELAY,
+            Default(r#""0s""#),
+            "Long-lived tcp sessions end, with jitter, at this age, so that newcomers get some; 0 is off.",
+        ),
+        Key::new(
+            "health",
+            Kind::Or("off", &Kind::Table(&HEALTH)),
+            Optional("{}"),
+            "Active probes; absent or \"off\": none.",
+        ),
+        Key::new(
+            "outlier",
+            Kind::Or("off", &Kind::Table(&OUTLIER)),
+            Default("{}"),
+            "Passive ejection, or \"off\".",
+        ),
+        Key::new(
+            "breaker",
+            Kind::Or("off", &Kind::Table(&BREAKER)),
+            Optional("{}"),
+            "A breaker; absent or \"off\": none.",
+        ),
         Key::later("endpoints_file"),
         Key::later("protocol"),
-        Key::later("preset"),
         Key::later("send_proxy"),
         Key::later("source_address"),
-        Key::later("required"),
-        Key::later("exclusive"),
-        Key::later("exclusive_rank"),
-        Key::later("stale_for"),
-        Key::later("failover"),
-        Key::later("spill"),
-        Key::later("failback"),
-        Key::later("fail_open"),
-        Key::later("panic_threshold"),
-        Key::later("min_available"),
-        Key::later("slow_start"),
-        Key::later("drain_timeout"),
-        Key::later("max_connection_age"),
-        Key::later("health"),
-        Key::later("outlier"),
-        Key::later("breaker"),
         Key::later("sticky"),
         Key::later("tls"),
+    ],
+);
+
+static PRESETS: [Word; 7] = [
+    Word::new("kube-apiserver"),
+    Word::new("patroni-primary"),
+    Word::new("patroni-replica"),
+    Word::new("traefik"),
+    Word::new("rabbitmq"),
+    Word::new("redis-primary"),
+    Word::new("etcd"),
+];
+
+static RANK: Section = Section::new(
+    "Which of two that claim to lead is believed.",
+    &[Key::new(
+        "json",
+        Kind::Text(Form::Some),
+        Required(r#""timeline""#),
+        "The name of a number in the JSON of the probe's answer; the highest leads.",
+    )],
+);
+
+static FAILBACK: Section = Section::new(
+    "How a recovered tier or pool gets traffic back.",
+    &[
+        Key::new("after", DELAY, Default(r#""60s""#), "The time without a relapse; doubled per flap."),
+        Key::new("ramp", DELAY, Default(r#""30s""#), "The time from none to all of the traffic."),
     ],
 );
 
@@ -96,8 +212,13 @@ static ENDPOINT: Section = Section::new(
             Optional("50"),
             "Requests (or tcp connections) in flight; the pool's limit unless given.",
         ),
-        Key::later("zone"),
-        Key::later("health"),
+        Key::new("zone", Kind::Text(Form::Any), Default(r#""""#), "Where it stands; see zone of [process]."),
+        Key::new(
+            "health",
+            Kind::Table(&ENDPOINT_HEALTH),
+            Optional("{ port = 9000 }"),
+            "Where its probes go, where that is not its own address.",
+        ),
         Key::later("capacity"),
     ],
 );
@@ -146,28 +267,5 @@ static POOL_TIMEOUTS: Section = Section::new(
             "Upgraded connections and tcp sessions without a byte in either direction.",
         ),
         Key::new("tcp_user_timeout", TIMEOUT, Default(r#""20s""#), "Unacknowledged data to an endpoint."),
-    ],
-);
-
-pub(in super::super) static RETRY: Section = Section::new(
-    "Which failures are tried again, or \"off\".",
-    &[
-        Key::new("attempts", number(1, 100), Default("3"), "Tries in all, each on a different endpoint."),
-        Key::new(
-            "on",
-            Kind::List { of: &Kind::Text(Form::Cause), min: 0 },
-            Default(r#"["connect", "reset"]"#),
-            "What is tried again: connect, reset, timeout, statuses such as \"502\" or \"502-504\".",
-        ),
-        Key::new("within", TIMEOUT, Default(r#""10s""#), "No new attempt starts later than this."),
-        Key::new(
-            "max_body",
-            size(0, 64 << 20),
-            Default(r#""64KiB""#),
-            "Request bodies are kept for a repeat up to here.",
-        ),
-        Key::later("per_try_timeout"),
-        Key::later("non_idempotent"),
-        Key::later("budget"),
     ],
 );

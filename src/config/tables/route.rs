@@ -2,12 +2,13 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
-use super::pool::RETRY;
+use super::passive::RETRY;
 use super::{TIMEOUT, number};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static ROUTE: Section = Section::new(
-    "A route: conditions, all of which must hold, and one of pool, split, redirect and respond. Order: priority; \
+    "A route: conditions, all of which must hold, and one of pool, split, redirect, respond and \
+     health. Order: priority; \
      host exact, then wildcard (longer first), then none; path exact, then longest prefix, then regex; more \
      conditions; then the order of the file.",
     &[
@@ -99,6 +100,12 @@ pub(in super::super) static ROUTE: Section = Section::new(
             "Or: answers by itself.",
         ),
         Key::new(
+            "health",
+            Kind::Text(Form::Name),
+            Optional(r#""api""#),
+            "Or: answers 200 or 503 by the health of this pool, for a balancer above.",
+        ),
+        Key::new(
             "request_headers",
             Kind::Table(&REQUEST_HEADERS),
             Optional(r#"{ remove = ["x-debug"], set = { x-tier = "web" }, add = {} }"#),
@@ -130,7 +137,6 @@ pub(in super::super) static ROUTE: Section = Section::new(
         ),
         Key::later("sni"),
         Key::later("rate_limit"),
-        Key::later("health"),
     ],
 );
 

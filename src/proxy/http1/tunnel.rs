@@ -8,7 +8,8 @@ use crate::model::field::FieldEdits;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::error::Error;
-use crate::proxy::tcp::relay::{self, Ended};
+use crate::proxy::tcp::relay::{self, Ended, Life};
+use crate::proxy::upstream::dial;
 use crate::runtime::pool::Timeouts;
 
 impl Exchange<'_> {
@@ -46,11 +47,15 @@ impl Exchange<'_> {
         self.close = true;
         write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
         let first = std::mem::take(self.input);
+        let pool = connection.place.pool;
+        let _session = self.worker.sessions.enter(connection.place.endpoint.live.slot(), &self.client.timer);
+        dial::keep_alive_probes(&connection.stream);
+        let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
         let ended = relay::run_with(
             &self.client.stream,
             &connection.stream,
             [first, bytes],
-            timeouts.tunnel,
+            life,
             &self.client.timer,
             &self.worker.pipes,
             &self.tunnelled,
@@ -61,6 +66,7 @@ impl Exchange<'_> {
             Ended::Idle => Err(Error::Idle),
             Ended::FirstBroke => Err(Error::ClientGone),
             Ended::SecondBroke => Err(Error::Truncated),
+            Ended::Cut(why) => Err(Error::Cut(why)),
         }
     }
 }

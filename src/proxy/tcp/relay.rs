@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::splice::{self, Broke, Pipes, Splice, Turn};
 use crate::proxy::buffer::{BLOCK, Buffer};
+use crate::proxy::sessions::Cut;
 use crate::proxy::timer::Timer;
 
 /// Why a relay ended.
@@ -25,6 +26,28 @@ pub enum Ended {
     SecondBroke,
     /// No byte moved in either direction for too long.
     Idle,
+    /// It was told to end.
+    Cut(Cut),
+}
+
+/// How long a relay may last.
+#[derive(Debug, Clone, Copy)]
+pub struct Life {
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// In all.
+    pub until: Option<Instant>,
+}
+
+impl Life {
+    fn deadline(&self) -> Instant {
+        let idle = Instant::now() + self.idle;
+        self.until.map_or(idle, |until| until.min(idle))
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// What a relay has moved so far; whoever runs it reads it at any time, also after the relay was dropped.
@@ -181,17 +204,17 @@ fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<i
     }
 }
 
-/// Relays between two sockets until both directions are shut, one side breaks, or no byte moves for `idle`. `moved`
+/// Relays between two sockets until both directions are shut, one side breaks, or its life is over. `moved`
 /// counts what has moved from the start on.
 pub async fn run(
     first: &TcpStream,
     second: &TcpStream,
-    idle: Duration,
+    life: Life,
     timer: &Timer,
     pipes: &Pipes,
     moved: &Moved,
 ) -> Ended {
-    run_with(first, second, [Buffer::default(), Buffer::default()], idle, timer, pipes, moved).await
+    run_with(first, second, [Buffer::default(), Buffer::default()], life, timer, pipes, moved).await
 }
 
 /// As [`run`], where something has been read already from the first and from the second side.
@@ -199,20 +222,20 @@ pub async fn run_with(
     first: &TcpStream,
     second: &TcpStream,
     [forth, back]: [Buffer; 2],
-    idle: Duration,
+    life: Life,
     timer: &Timer,
     pipes: &Pipes,
     moved: &Moved,
 ) -> Ended {
     let mut forth = Direction::new(forth);
     let mut back = Direction::new(back);
-    timer.set(Instant::now() + idle);
+    timer.set(life.deadline());
     let ended = poll_fn(|cx| {
         let before = moved.sum();
         let a = forth.poll(cx, first, second, pipes, &moved.forth);
         let b = back.poll(cx, second, first, pipes, &moved.back);
         if moved.sum() != before {
-            timer.set(Instant::now() + idle);
+            timer.set(life.deadline());
         }
         match (a, b) {
             (Poll::Ready(Err(Broke::Source)), _) | (_, Poll::Ready(Err(Broke::Sink))) => {
@@ -222,11 +245,15 @@ pub async fn run_with(
                 Poll::Ready(Ended::SecondBroke)
             }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Closed),
-            _ => timer.poll_expired(cx).map(|_| Ended::Idle),
+            _ => timer.poll_expired(cx).map(|_| match timer.cut() {
+                Some(why) => Ended::Cut(why),
+                None if life.is_over() => Ended::Cut(Cut::Aged),
+                None => Ended::Idle,
+            }),
         }
     })
     .await;
-    if matches!(ended, Ended::FirstBroke | Ended::SecondBroke) {
+    if matches!(ended, Ended::FirstBroke | Ended::SecondBroke | Ended::Cut(_)) {
         // A cut-off transfer must not look like a finished one on the other side.
         reset_on_close(first);
         reset_on_close(second);

@@ -6,15 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::relay::{self, Ended, Moved};
+use super::relay::{self, Ended, Life, Moved};
 use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
+use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
-use crate::runtime::snapshot::Snapshot;
+use crate::runtime::snapshot::{Overrides, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// Runs one session until it ends.
@@ -22,19 +24,23 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
     async move {
         let snapshot = worker.snapshot();
-        let Some((listener, pool)) = target(&snapshot, client.listener) else { return };
+        let Some((listener, order, pool)) = target(&snapshot, client.listener) else { return };
         let mut session = Session::new(&worker, &client, listener, pool);
         // Boxed: what it takes to connect is of no use to a session that lasts.
-        let connected = Box::pin(session.connect()).await;
+        let connected = Box::pin(session.connect(order)).await;
         session.termination = Some(match &connected {
             Ok(connection) => {
                 let (ours, theirs) = (&client.stream, &connection.stream);
-                let idle = pool.timeouts.tunnel;
-                match relay::run(ours, theirs, idle, &client.timer, &worker.pipes, &session.moved).await {
+                let pool = connection.place.pool;
+                let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
+                dial::keep_alive_probes(theirs);
+                let _entered = worker.sessions.enter(connection.place.endpoint.live.slot(), &client.timer);
+                match relay::run(ours, theirs, life, &client.timer, &worker.pipes, &session.moved).await {
                     Ended::Closed => Termination::Done,
                     Ended::FirstBroke => Termination::ClientAborted,
                     Ended::SecondBroke => Termination::EndpointAborted,
                     Ended::Idle => Termination::IdleTimeout,
+                    Ended::Cut(why) => why.termination(),
                 }
             }
             Err(error) => {
@@ -80,8 +86,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn connect(&mut self) -> Result<Connection<'a>, Error> {
-        let mut tries = Tries::new(self.worker, self.pool, self.pool.timeouts, Work::Connection);
+    async fn connect(&mut self, order: Order<'a>) -> Result<Connection<'a>, Error> {
+        let (worker, pool) = (self.worker, self.pool);
+        let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
         let connected = try_all(&mut tries, self.client).await;
         (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
@@ -133,10 +140,11 @@ impl Drop for Session<'_> {
     }
 }
 
-fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, &Pool)> {
+fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, Order<'_>, &Pool)> {
     let listener = snapshot.listeners.get(listener)?;
-    let Protocol::Tcp { pool } = listener.protocol else { return None };
-    Some((listener, snapshot.pools.get(pool)?))
+    let Protocol::Tcp { pool, .. } = listener.protocol else { return None };
+    let pool = snapshot.pools.get(pool)?;
+    Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
 }
 
 async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connection<'a>, Error> {

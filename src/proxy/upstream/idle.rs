@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
-use crate::runtime::pool::Place;
+use crate::runtime::pick::Place;
 
 /// A request that may not be repeated only uses a connection that was used this recently.
 pub const FRESH: Duration = Duration::from_secs(1);

@@ -1,6 +1,18 @@
-//! Whether an endpoint is up, from the results of its probes alone: rise and fall, when to ask next, flap damping.
+//! Whether an endpoint is up, from the results of its probes alone. Here are the words; whether the result means that
+//! it may be picked is `runtime`'s to say, who leads an exclusive pool is `exclusive`'s.
+//!
+//! The map: `target` (results to up and down), `schedule` (when to ask next), `damping` (flapping is held down),
+//! `guard` (our own sickness is not theirs), `bounds` (the worst-case times that `plimsoll check` prints).
 
 use std::time::Duration;
+
+pub mod bounds;
+pub mod damping;
+pub mod guard;
+pub mod schedule;
+pub mod target;
+
+pub use target::{Because, Change, Health, State};
 
 /// How results become a state, and how often to ask.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +48,8 @@ pub struct Damping {
     pub max_time: Duration,
 }
 
-/// What one probe came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What one probe came to. The three that are evidence are kept apart all the way to the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It answered, and well.
     Good,

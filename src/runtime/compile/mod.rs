@@ -1,18 +1,18 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod pool;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
-use super::limits::{ClientLimits, EndpointLimits};
+use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
-use super::pool::{self, Pool, PoolLive, Tier};
-use super::snapshot::{Action, Overrides, Piece, Rewrite, Route, Snapshot, Split};
+use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
-use crate::policy::balance::{Balancer, Kind};
-use crate::policy::retry;
 use crate::route::{PathPattern, Table};
+pub use pool::Weights;
+use pool::{Pools, compile_retry};
 
 /// What the machine allows.
 #[derive(Debug, Clone, Copy)]
@@ -24,15 +24,20 @@ pub struct Machine {
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
-/// endpoint name) comes from `previous`.
+/// endpoint name) comes from `previous`; `weights` are put in the place of written ones.
 #[must_use]
-pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) -> Snapshot {
-    let workers = machine.workers;
+pub fn compile(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    machine: &Machine,
+    weights: &Weights,
+) -> Snapshot {
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
-    let pools: Vec<Pool> = config.pools.iter().map(|p| compile_pool(p, previous, &slots, workers)).collect();
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index)).collect();
+    let pools = Pools { config, previous, slots: &slots, machine, weights }.compile(&index);
+    let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
+    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
     Snapshot {
         generation: previous.map_or(0, |p| p.generation) + 1,
@@ -45,88 +50,30 @@ pub fn compile(config: &Config, previous: Option<&Snapshot>, machine: &Machine) 
     }
 }
 
-fn compile_pool(
-    pool: &config::pool::Pool,
-    previous: Option<&Snapshot>,
-    slots: &Arc<Slots>,
-    workers: usize,
-) -> Pool {
-    let before = previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
-    let live = before.map_or_else(|| Arc::new(PoolLive::new(workers)), |b| Arc::clone(&b.live));
-    let known: HashMap<_, _> =
-        before.map_or_else(HashMap::new, |b| b.endpoints.iter().map(|e| (&e.name, e)).collect());
-    let mut endpoints: Vec<Endpoint> = pool
-        .endpoints
-        .iter()
-        .map(|e| Endpoint {
-            name: e.name.clone(),
-            address: e.address,
-            weight: e.weight.get(),
-            tier: e.tier,
-            limits: Ceilings {
-                requests: e.max_requests.unwrap_or(pool.limits.max_requests),
-                connections: match e.max_requests.unwrap_or(pool.limits.max_connections) {
-                    0 => u32::MAX,
-                    limit => limit,
-                },
-            },
-            // A name that has moved to another address is another endpoint: its connections lead elsewhere.
-            live: match known.get(&e.name) {
-                Some(known) if known.address == e.address => Arc::clone(&known.live),
-                _ => Arc::new(EndpointLive::new(slots, workers)),
-            },
-        })
-        .collect();
-    endpoints.sort_by_key(|e| e.tier);
-    let tiers = compile_tiers(&endpoints, pool.balance);
-    let (retry, retry_body) = compile_retry(&pool.retry);
-    let times = &pool.timeouts;
-    Pool {
-        name: pool.name.clone(),
-        endpoints,
-        tiers,
-        queue_capacity: pool.limits.queue,
-        queue_timeout: pool.limits.queue_timeout,
-        timeouts: pool::Timeouts {
-            connect: times.connect,
-            response_header: times.response_header,
-            idle: times.idle,
-            keep_alive: times.keep_alive,
-            tunnel: times.tunnel,
-            tcp_user_timeout: times.tcp_user_timeout,
-        },
-        retry,
-        retry_body,
-        limits: EndpointLimits::default(),
-        live,
-    }
-}
-
-fn compile_tiers(endpoints: &[Endpoint], balance: config::pool::Balance) -> Vec<Tier> {
-    let kind = match balance {
-        config::pool::Balance::RoundRobin => Kind::RoundRobin,
-        config::pool::Balance::LeastRequests => Kind::LeastRequests,
-        config::pool::Balance::Random => Kind::Random,
-        config::pool::Balance::First => Kind::First,
+fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {
+    let mut total = 0;
+    let chain_of = |pool: usize| chains.get(pool).into_iter().flat_map(|chain| chain.iter().copied());
+    let part = |&(pool, weight): &(usize, u32)| {
+        total += weight;
+        let siblings = weights.iter().filter(|(other, weight)| *other != pool && *weight > 0);
+        let all = chain_of(pool).chain(siblings.flat_map(|(sibling, _)| chain_of(*sibling)));
+        Part { sum: total, chain: each_once(all) }
     };
-    let mut start = 0;
-    endpoints
-        .chunk_by(|a, b| a.tier == b.tier)
-        .map(|tier| {
-            let weights: Vec<u16> = tier.iter().map(|e| e.weight).collect();
-            let tier = Tier { start, end: start + tier.len(), balancer: Balancer::new(kind, &weights) };
-            start = tier.end;
-            tier
-        })
-        .collect()
+    let parts = weights.iter().map(part).collect();
+    Split { parts, total, by_source }
 }
 
-fn compile_retry(retry: &config::pool::Retry) -> (retry::Policy, usize) {
-    let policy = retry::Policy { attempts: retry.attempts, on: retry.on.clone(), within: retry.within };
-    (policy, retry.max_body.as_usize())
+/// Each pool where it comes first.
+fn each_once(pools: impl Iterator<Item = usize>) -> Box<[usize]> {
+    let mut seen = std::collections::HashSet::new();
+    pools.filter(|pool| seen.insert(*pool)).collect()
 }
 
-fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>) -> Route {
+fn compile_route(
+    route: &config::route::Route,
+    pools: &HashMap<&PoolName, usize>,
+    chains: &[Box<[usize]>],
+) -> Route {
     // Validation has made sure that every pool exists.
     let pool = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
     Route {
@@ -134,13 +81,9 @@ fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>
         action: match &route.action {
             config::route::Action::Pool(name) => Action::Pool(pool(name)),
             config::route::Action::Split { parts, by } => {
-                let mut total = 0;
-                let sums = parts.iter().map(|(name, weight)| {
-                    total += u32::from(weight.get());
-                    (pool(name), total)
-                });
-                let parts = sums.collect();
-                Action::Split(Split { parts, total, by_source: *by == config::route::SplitBy::Source })
+                let weights: Vec<(usize, u32)> =
+                    parts.iter().map(|(name, weight)| (pool(name), u32::from(weight.get()))).collect();
+                Action::Split(compile_split(&weights, chains, *by == config::route::SplitBy::Source))
             }
             config::route::Action::Redirect { to, status } => {
                 Action::Redirect { to: Piece::parse(to), status: *status }
@@ -148,6 +91,7 @@ fn compile_route(route: &config::route::Route, pools: &HashMap<&PoolName, usize>
             config::route::Action::Respond { status, body } => {
                 Action::Respond { status: *status, body: body.as_str().into() }
             }
+            config::route::Action::Health(name) => Action::Health(pool(name)),
         },
         request_edits: route.request_headers.clone(),
         response_edits: route.response_headers.clone(),
@@ -187,9 +131,16 @@ fn compile_listeners(
             bind: l.bind.clone(),
             protocol: match &l.protocol {
                 config::listener::Protocol::Http => compile_http(config, l),
-                config::listener::Protocol::Tcp { pool } => {
-                    listener::Protocol::Tcp { pool: pools.get(pool).copied().unwrap_or_default() }
-                }
+                config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
+                    pool: pools.get(pool).copied().unwrap_or_default(),
+                    when_empty: match l.when_empty {
+                        config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
+                        config::listener::WhenEmpty::Hold { time, max } => {
+                            listener::WhenEmpty::Hold { time, max }
+                        }
+                        config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
+                    },
+                },
             },
             trusted_proxies: l.trusted_proxies.clone(),
             client_address: match l.client_address {

@@ -1,0 +1,346 @@
+//! `[pool.NAME.health]`: what a probe asks, what a good answer is, and what a change means for live connections. How
+//! results become a state is `policy::health`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+use super::diagnostic::Report;
+use super::notify::program;
+use super::pool::Endpoint;
+use super::retry::merged;
+use super::tls::{ClientTls, Files};
+use super::value::{Fields, Value};
+use crate::model::address::EndpointAddress;
+use crate::model::field::{FieldName, FieldValue};
+use crate::model::units::Rate;
+use crate::policy::health::{Damping, Settings};
+use crate::route::ValuePattern;
+
+/// Active probes of a pool.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// What is asked, and what a good answer is.
+    pub check: Check,
+    /// The port that is asked; nothing is the endpoint's.
+    pub port: Option<u16>,
+    /// How results become a state, and how often to ask.
+    pub settings: Settings,
+    /// What happens to live connections when the probe says no; nothing is nothing.
+    pub on_demotion: Option<Closing>,
+    /// What happens to live tcp connections and tunnels when the endpoint is not there; nothing is nothing.
+    pub on_unreachable: Option<Closing>,
+    /// The rate at which long-lived tcp sessions of the others end once an endpoint has returned; nothing is never.
+    pub shed: Option<Rate>,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone)]
+pub enum Check {
+    /// An HTTP/1.1 request.
+    Http(HttpCheck),
+    /// A connection, and bytes where there are any to send or to expect.
+    Tcp {
+        /// Sent once connected; may be empty.
+        send: Vec<u8>,
+        /// What must be in the first bytes of the answer.
+        expect: Option<Expected>,
+    },
+    /// A TLS handshake.
+    Tls(ClientTls),
+    /// `grpc.health.v1.Health/Check`, answered with SERVING.
+    Grpc {
+        /// The service; empty is the whole server.
+        service: String,
+        /// The authority; nothing is the address.
+        host: Option<String>,
+        /// TLS, or cleartext HTTP/2 by prior knowledge.
+        tls: Option<ClientTls>,
+    },
+    /// A PostgreSQL start-up message, answered with a request to authenticate.
+    Postgres {
+        /// The user that is named.
+        user: String,
+    },
+    /// A MySQL greeting, and where there is a user, a log-in that ends without an error.
+    Mysql {
+        /// The user that is named; nothing reads the greeting only.
+        user: Option<String>,
+    },
+    /// A Redis that answers.
+    Redis {
+        /// Whether only a primary is good.
+        primary: bool,
+        /// TLS, or none.
+        tls: Option<ClientTls>,
+    },
+    /// The line of HAProxy's agent-check.
+    Agent {
+        /// Sent once connected; may be empty.
+        send: Vec<u8>,
+    },
+    /// A program; status 0 is good.
+    Exec {
+        /// The program by its absolute path, and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// An HTTP request and its good answers.
+#[derive(Debug, Clone)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: String,
+    /// The method.
+    pub method: String,
+    /// The Host field; nothing is the address.
+    pub host: Option<String>,
+    /// Further fields.
+    pub headers: Vec<(FieldName, FieldValue)>,
+    /// Good statuses: sorted, inclusive ranges.
+    pub expect_status: Vec<(u16, u16)>,
+    /// What the body must match.
+    pub expect_body: Option<Regex>,
+    /// TLS, or none.
+    pub tls: Option<ClientTls>,
+}
+
+/// What must be in an answer.
+#[derive(Debug, Clone)]
+pub enum Expected {
+    /// This text.
+    Text(String),
+    /// Something that this matches.
+    Regex(Regex),
+}
+
+/// How live connections of an endpoint end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// After so long.
+    pub after: Duration,
+    /// At this rate; nothing is all at once.
+    pub rate: Option<Rate>,
+}
+
+/// Where the probes of one endpoint go, where that is not its own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointHealth {
+    /// Another IP address.
+    pub address: Option<std::net::IpAddr>,
+    /// Another port.
+    pub port: Option<u16>,
+}
+
+/// The default of `fast_interval`, where `interval` is not less.
+const FAST: Duration = Duration::from_millis(500);
+
+/// The keys that only some checks have.
+const OF_CHECKS: [(&str, &[&str]); 13] = [
+    ("path", &["http"]),
+    ("method", &["http"]),
+    ("host", &["http", "grpc"]),
+    ("headers", &["http"]),
+    ("expect_status", &["http"]),
+    ("expect_body", &["http"]),
+    ("port", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
+    ("tls", &["http", "tls", "grpc", "redis"]),
+    ("send", &["tcp", "agent"]),
+    ("expect", &["tcp"]),
+    ("service", &["grpc"]),
+    ("user", &["postgres", "mysql"]),
+    ("role", &["redis"]),
+];
+
+impl Health {
+    /// Reads the key `health` of the pool `name`; nothing where there is none, or when something of it was reported.
+    pub(super) fn read(
+        name: &str,
+        pool: &Fields,
+        exclusive: bool,
+        files: Files<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
+        let fields = pool.table("health")?;
+        let check: &'static str = fields.get("check")?;
+        foreign_keys(&fields, check, report);
+        let check = Check::read(check, name, &fields, files, report);
+        let damped = !exclusive || fields.has("damping");
+        let settings = read_settings(&fields, damped, report);
+        let on_demotion = match fields.table("on_demotion") {
+            None if exclusive && !fields.has("on_demotion") => {
+                Some(Closing { after: Duration::ZERO, rate: None })
+            }
+            table => table.and_then(|table| Closing::read(&table)),
+        };
+        Some(Self {
+            check: check?,
+            port: fields.get("port"),
+            settings: settings?,
+            on_demotion,
+            on_unreachable: fields.table("on_unreachable").and_then(|table| Closing::read(&table)),
+            shed: fields.table("shed").and_then(|table| table.get("rate")),
+        })
+    }
+
+    /// Where the probes of an endpoint of the pool go.
+    #[must_use]
+    pub fn target(&self, endpoint: &Endpoint) -> SocketAddr {
+        let EndpointAddress::Ip(address) = endpoint.address;
+        let ip = endpoint.health.address.unwrap_or_else(|| address.ip());
+        let port = endpoint.health.port.or(self.port).unwrap_or_else(|| address.port());
+        SocketAddr::new(ip, port)
+    }
+}
+
+/// Reports keys that the check does not have; what a layer below brought for another check is left aside.
+fn foreign_keys(fields: &Fields, check: &str, report: &mut Report) {
+    let others = OF_CHECKS.into_iter().chain([("command", &["exec"] as &[&str])]);
+    for (name, checks) in others {
+        let Some(field) = fields.own(name).filter(|_| !checks.contains(&check)) else { continue };
+        let message = format!("`{name}` has no meaning for check = \"{check}\"");
+        let words: Vec<String> = checks.iter().map(|check| format!("\"{check}\"")).collect();
+        let help = match words.split_last() {
+            Some((last, [])) => format!("remove it; it is for {last}"),
+            Some((last, first)) => format!("remove it; it is for {} and {last}", first.join(", ")),
+            None => "remove it".to_owned(),
+        };
+        report.error(field.key_span, message, help);
+    }
+}
+
+fn read_settings(fields: &Fields, damped: bool, report: &mut Report) -> Option<Settings> {
+    let interval: Duration = fields.get("interval")?;
+    let damping = fields.table("damping").filter(|_| damped).and_then(|table| read_damping(&table, report));
+    Some(Settings {
+        rise: fields.get("rise")?,
+        fall: fields.get("fall")?,
+        interval,
+        fast_interval: fields.get("fast_interval").unwrap_or_else(|| interval.min(FAST)),
+        down_interval: fields.get("down_interval").unwrap_or(interval),
+        timeout: fields.get("timeout")?,
+        jitter: fields.get("jitter")?,
+        damping,
+    })
+}
+
+fn read_damping(fields: &Fields, report: &mut Report) -> Option<Damping> {
+    let damping = Damping {
+        half_life: fields.get("half_life")?,
+        suppress: fields.get("suppress")?,
+        reuse: fields.get("reuse")?,
+        max_time: fields.get("max_time")?,
+    };
+    if damping.reuse >= damping.suppress {
+        let span = fields.span_of(if fields.has("reuse") { "reuse" } else { "suppress" });
+        let (reuse, suppress) = (damping.reuse, damping.suppress);
+        let message = format!("`reuse` ({reuse}) must be under `suppress` ({suppress})");
+        report.error(span, message, "write for example suppress = 3.0 and reuse = 1.0");
+    }
+    Some(damping)
+}
+
+impl Check {
+    fn read(word: &str, pool: &str, fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
+        let tls = fields.table("tls");
+        let mut tls = || tls.as_ref().map(|tls| ClientTls::read(tls, files, report));
+        match word {
+            "http" => {
+                let tls = tls();
+                HttpCheck::read(fields, tls.flatten()).map(Self::Http)
+            }
+            "tls" => match tls() {
+                None => Some(Self::Tls(ClientTls {
+                    server_name: None,
+                    ca: None,
+                    identity: None,
+                    verify_off: None,
+                })),
+                Some(tls) => tls.map(Self::Tls),
+            },
+            "grpc" => {
+                let tls = tls().flatten();
+                Some(Self::Grpc { service: fields.get("service")?, host: fields.get("host"), tls })
+            }
+            "redis" => {
+                let tls = tls().flatten();
+                Some(Self::Redis { primary: fields.is_word("role", "primary"), tls })
+            }
+            "tcp" => Some(Self::Tcp { send: read_send(fields), expect: read_expect(fields) }),
+            "agent" => Some(Self::Agent { send: read_send(fields) }),
+            "postgres" => {
+                Some(Self::Postgres { user: fields.get("user").unwrap_or_else(|| "plimsoll".to_owned()) })
+            }
+            "mysql" => Some(Self::Mysql { user: fields.get("user") }),
+            _ => {
+                if !fields.has("command") {
+                    let message = format!("check = \"exec\" of pool `{pool}` has no `command`");
+                    report.error(fields.span, message, "add command = [\"/usr/local/bin/probe\"]");
+                }
+                program(fields, "command", report).map(|command| Self::Exec { command })
+            }
+        }
+    }
+
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Tcp { .. } => "tcp",
+            Self::Tls(_) => "tls",
+            Self::Grpc { .. } => "grpc",
+            Self::Postgres { .. } => "postgres",
+            Self::Mysql { .. } => "mysql",
+            Self::Redis { .. } => "redis",
+            Self::Agent { .. } => "agent",
+            Self::Exec { .. } => "exec",
+        }
+    }
+}
+
+fn read_send(fields: &Fields) -> Vec<u8> {
+    fields.get("send").map_or_else(Vec::new, String::into_bytes)
+}
+
+fn read_expect(fields: &Fields) -> Option<Expected> {
+    Some(match fields.get("expect")? {
+        ValuePattern::Exact(text) => Expected::Text(text),
+        ValuePattern::Regex(regex) => Expected::Regex(regex),
+    })
+}
+
+impl HttpCheck {
+    fn read(fields: &Fields, tls: Option<ClientTls>) -> Option<Self> {
+        let headers = fields.map("headers").into_iter();
+        Some(Self {
+            path: fields.get("path")?,
+            method: fields.get("method")?,
+            host: fields.get("host"),
+            headers: headers.map(|(name, value, _)| (name, value)).collect(),
+            expect_status: merged(fields.plain_list("expect_status")),
+            expect_body: fields.get("expect_body"),
+            tls,
+        })
+    }
+}
+
+impl Closing {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self { after: fields.get("close_after")?, rate: fields.get("rate") })
+    }
+}
+
+impl EndpointHealth {
+    /// Reads the key `health` of an endpoint.
+    pub(super) fn read(fields: &Fields) -> Self {
+        let Some(fields) = fields.table("health") else { return Self::default() };
+        Self { address: fields.get("address"), port: fields.get("port") }
+    }
+}
+
+/// Whether a pool says of `health` that there is some, rightly or not.
+pub(super) fn is_written(pool: &Fields) -> bool {
+    pool.written("health").is_some_and(|field| !matches!(field.item.value, Value::Word(_)))
+}

@@ -1,0 +1,114 @@
+//! TLS of connections that we make: whom we trust, as whom we appear, and which files say so.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::diagnostic::Report;
+use super::source::{Sources, Span};
+use super::value::Fields;
+
+/// TLS to somebody else; verified unless `verify_off` gives a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The name that is asked for and that the certificate must have; nothing is the address.
+    pub server_name: Option<String>,
+    /// A PEM file of certificates that are trusted; nothing is the system's.
+    pub ca: Option<PathBuf>,
+    /// As whom we appear.
+    pub identity: Option<Identity>,
+    /// Why the other side is not verified, where it is not.
+    pub verify_off: Option<String>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// A PEM file of certificates, ours first.
+    pub cert: PathBuf,
+    /// A PEM file with its key.
+    pub key: PathBuf,
+}
+
+/// Where files that a configuration names are, and whether to look into them.
+#[derive(Clone, Copy)]
+pub(super) struct Files<'a> {
+    /// Whose directories relative paths are relative to.
+    pub(super) sources: &'a Sources,
+    /// Files are looked into only where the configuration itself was a file.
+    pub(super) look: bool,
+}
+
+impl ClientTls {
+    /// Reads a table of the keys `server_name`, `ca`, `cert`, `key` and `verify`.
+    pub(super) fn read(fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
+        let ca = files.named(fields, "ca", certificates, report);
+        let cert = files.named(fields, "cert", certificates, report);
+        let key = files.named(fields, "key", private_key, report);
+        let verify = fields.table("verify");
+        if let Some(verify) = &verify {
+            verify.require("`verify`", report);
+            if let Some(field) = fields.own("ca") {
+                let message = "`ca` has no use where `verify` is off";
+                report.error(field.key_span, message, "remove one of the two");
+            }
+        }
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some(Identity { cert, key }),
+            (None, None) => None,
+            (cert, _) => {
+                let (there, missing) = if cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+                let help =
+                    format!("add {missing} = \"client.{}\"", if cert.is_some() { "key" } else { "crt" });
+                report.error(fields.span_of(there), format!("`{there}` needs `{missing}`"), help);
+                return None;
+            }
+        };
+        let verify_off = verify.and_then(|verify| verify.get("off"));
+        Some(Self { server_name: fields.get("server_name"), ca, identity, verify_off })
+    }
+}
+
+impl Files<'_> {
+    /// The file that a key names, looked into by `check`.
+    fn named(
+        &self,
+        fields: &Fields,
+        name: &str,
+        check: fn(&Path) -> Result<(), String>,
+        report: &mut Report,
+    ) -> Option<PathBuf> {
+        let written: String = fields.get(name)?;
+        let span: Span = fields.span_of(name);
+        let path = self.sources.directory(span.file).join(written);
+        if self.look
+            && let Err(what) = check(&path)
+        {
+            let message = format!("`{name}` cannot be {}: {what}", path.display());
+            report.error(span, message, "write the path of a PEM file that this user can read");
+        }
+        Some(path)
+    }
+}
+
+fn certificates(path: &Path) -> Result<(), String> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found.as_deref() {
+        Ok([]) => Err("it has no certificate".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+fn private_key(path: &Path) -> Result<(), String> {
+    PrivateKeyDer::from_pem_file(path).map(drop).map_err(|error| explain(&error))
+}
+
+fn explain(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::NoItemsFound => "it has no private key".to_owned(),
+        other => format!("it is no PEM file: {other}"),
+    }
+}

@@ -1,0 +1,216 @@
+//! A pool of the configuration to one of the snapshot: endpoints in the order of their tiers and zones, live state by
+//! identity.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Machine;
+use crate::config;
+use crate::model::name::{EndpointName, PoolName};
+use crate::policy::balance::{Balancer, Kind};
+use crate::policy::{budget, hedge, retry};
+use crate::runtime::condition::Impediment;
+use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
+use crate::runtime::limits::EndpointLimits;
+use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
+use crate::runtime::snapshot::Snapshot;
+use crate::runtime::tier::{Group, Tier};
+
+/// Weights that were changed at run time, which a reload keeps.
+pub type Weights = HashMap<(PoolName, EndpointName), u16>;
+
+/// What every pool is compiled with.
+pub(super) struct Pools<'a> {
+    pub(super) config: &'a config::Config,
+    pub(super) previous: Option<&'a Snapshot>,
+    pub(super) slots: &'a Arc<Slots>,
+    pub(super) machine: &'a Machine,
+    pub(super) weights: &'a Weights,
+}
+
+impl Pools<'_> {
+    /// All pools, in the order of the file, with their chains.
+    pub(super) fn compile(&self, index: &HashMap<&PoolName, usize>) -> Vec<Pool> {
+        let mut pools: Vec<Pool> = self.config.pools.iter().map(|pool| self.pool(pool)).collect();
+        let failover: Vec<Vec<usize>> = self
+            .config
+            .pools
+            .iter()
+            .map(|p| p.failover_pools.iter().filter_map(|name| index.get(name).copied()).collect())
+            .collect();
+        for (place, pool) in pools.iter_mut().enumerate() {
+            pool.chain = follow(place, &failover).into();
+        }
+        pools
+    }
+
+    fn pool(&self, pool: &config::pool::Pool) -> Pool {
+        let before = self.previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
+        let live =
+            before.map_or_else(|| Arc::new(PoolLive::new(self.machine.workers)), |b| Arc::clone(&b.live));
+        let mut endpoints = self.endpoints(pool, before);
+        let zone = self.config.process.zone.as_str();
+        // Where no endpoint of a tier is in this node's zone, or all are, there is nothing to prefer.
+        endpoints.sort_by_key(|e| (e.tier, zone.is_empty() || *e.zone != *zone));
+        let tiers = compile_tiers(&endpoints, pool.balance, zone, before);
+        let (retry, retry_body) = compile_retry(&pool.retry);
+        let times = &pool.timeouts;
+        Pool {
+            name: pool.name.clone(),
+            endpoints,
+            tiers,
+            chain: Box::default(),
+            checked: pool.health.is_some(),
+            exclusive: pool.exclusive.is_some(),
+            fail_open: pool.fail_open,
+            required: pool.required,
+            queue_capacity: pool.limits.queue,
+            queue_timeout: pool.limits.queue_timeout,
+            timeouts: pool::Timeouts {
+                connect: times.connect,
+                response_header: times.response_header,
+                idle: times.idle,
+                keep_alive: times.keep_alive,
+                tunnel: times.tunnel,
+                tcp_user_timeout: times.tcp_user_timeout,
+            },
+            max_connection_age: pool.max_connection_age,
+            drain_timeout: pool.drain_timeout,
+            slow_start: pool.slow_start,
+            hash_key: compile_hash_key(pool),
+            outlier: pool.outlier.clone(),
+            breaker: pool.breaker.clone(),
+            failover: pool.failover.clone(),
+            budget: pool
+                .retry
+                .budget
+                .map(|b| budget::Settings { ratio: b.ratio, minimum_per_second: b.minimum_per_second }),
+            retry,
+            retry_body,
+            limits: EndpointLimits::default(),
+            live,
+        }
+    }
+
+    fn endpoints(&self, pool: &config::pool::Pool, before: Option<&Pool>) -> Vec<Endpoint> {
+        let known: HashMap<_, _> =
+            before.map_or_else(HashMap::new, |b| b.endpoints.iter().map(|e| (&e.name, e)).collect());
+        let new = || {
+            let live = EndpointLive::new(self.slots, self.machine.workers);
+            live.condition.set(Impediment::Unproven, pool.health.is_some());
+            live.condition.set(Impediment::Standby, pool.exclusive.is_some());
+            Arc::new(live)
+        };
+        let weight = |e: &config::pool::Endpoint| {
+            let changed = self.weights.get(&(pool.name.clone(), e.name.clone()));
+            changed.copied().unwrap_or_else(|| e.weight.get())
+        };
+        pool.endpoints
+            .iter()
+            .map(|e| Endpoint {
+                name: e.name.clone(),
+                address: e.address,
+                weight: weight(e),
+                tier: e.tier,
+                zone: e.zone.as_str().into(),
+                limits: Ceilings {
+                    requests: e.max_requests.unwrap_or(pool.limits.max_requests),
+                    connections: match e.max_requests.unwrap_or(pool.limits.max_connections) {
+                        0 => u32::MAX,
+                        limit => limit,
+                    },
+                },
+                // A name that has moved to another address is another endpoint: its connections lead elsewhere.
+                live: match known.get(&e.name) {
+                    Some(known) if known.address == e.address => Arc::clone(&known.live),
+                    _ => new(),
+                },
+            })
+            .collect()
+    }
+}
+
+/// A pool, its failover pools in their order, then theirs; each once.
+fn follow(pool: usize, failover: &[Vec<usize>]) -> Vec<usize> {
+    let mut chain = vec![pool];
+    let mut next = 0;
+    while let Some(&at) = chain.get(next) {
+        for &further in failover.get(at).into_iter().flatten() {
+            if !chain.contains(&further) {
+                chain.push(further);
+            }
+        }
+        next += 1;
+    }
+    chain
+}
+
+fn compile_tiers(
+    endpoints: &[Endpoint],
+    balance: config::pool::Balance,
+    zone: &str,
+    before: Option<&Pool>,
+) -> Vec<Tier> {
+    let kind = match balance {
+        config::pool::Balance::RoundRobin => Kind::RoundRobin,
+        config::pool::Balance::LeastRequests | config::pool::Balance::PeakEwma => Kind::LeastRequests,
+        config::pool::Balance::Random
+        | config::pool::Balance::RingHash
+        | config::pool::Balance::Maglev
+        | config::pool::Balance::Rendezvous => Kind::Random,
+        config::pool::Balance::First => Kind::First,
+    };
+    let mut start = 0;
+    let tier = |tier: &[Endpoint]| {
+        let number = tier.first().map_or(0, |e| e.tier);
+        let known = before.and_then(|p| p.tiers.iter().find(|t| t.number == number));
+        let is_local = |e: &Endpoint| !zone.is_empty() && *e.zone == *zone;
+        let groups = tier
+            .chunk_by(|a, b| is_local(a) == is_local(b))
+            .map(|group| {
+                let weights: Vec<u16> = group.iter().map(|e| e.weight).collect();
+                let end = start + group.len();
+                let group = Group { start, end, balancer: Balancer::new(kind, &weights) };
+                start = end;
+                group
+            })
+            .collect();
+        Tier { number, groups, live: known.map_or_else(Arc::default, |t| Arc::clone(&t.live)) }
+    };
+    endpoints.chunk_by(|a, b| a.tier == b.tier).map(tier).collect()
+}
+
+fn compile_hash_key(pool: &config::pool::Pool) -> Option<HashKey> {
+    use config::pool::{Balance, HashKey as Written};
+    if !matches!(pool.balance, Balance::RingHash | Balance::Maglev | Balance::Rendezvous) {
+        return None;
+    }
+    Some(match &pool.hash_key {
+        Written::Source => HashKey::Source,
+        Written::Header(name) => HashKey::Header(name.clone()),
+        Written::Cookie(name) => HashKey::Cookie(name.as_str().into()),
+        Written::Query(name) => HashKey::Query(name.as_str().into()),
+        Written::Path => HashKey::Path,
+    })
+}
+
+/// The retry rules and the largest body that is kept for a repeat.
+pub(super) fn compile_retry(retry: &config::retry::Retry) -> (retry::Policy, usize) {
+    use config::retry::NonIdempotent;
+    let policy = retry::Policy {
+        attempts: retry.attempts,
+        on: retry.on.clone(),
+        within: retry.within,
+        per_try_timeout: retry.per_try_timeout,
+        non_idempotent: match retry.non_idempotent {
+            NonIdempotent::Never => retry::NonIdempotent::Never,
+            NonIdempotent::WithIdempotencyKey => retry::NonIdempotent::WithIdempotencyKey,
+            NonIdempotent::Always => retry::NonIdempotent::Always,
+        },
+        hedge: retry.hedge.map(|h| hedge::Settings { after: h.after, at_least: HEDGE_AT_LEAST }),
+    };
+    (policy, retry.max_body.as_usize())
+}
+
+/// However fast a pool is, a second try never starts sooner than this.
+const HEDGE_AT_LEAST: std::time::Duration = std::time::Duration::from_millis(5);

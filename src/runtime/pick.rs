@@ -1,0 +1,268 @@
+//! Which endpoint takes this piece of work: tiers in their order, then failover pools, then what was held back,
+//! and at last, where a pool fails open, whoever is left.
+//!
+//! The common case is one pass over the first tier of the first pool; everything else is asked only when that
+//! finds nobody.
+
+use std::sync::Arc;
+
+use super::condition::Level;
+use super::endpoint::{Endpoint, Work};
+use super::pool::{Pool, Tried};
+use super::queue::{Grant, Joined, Queue};
+use super::tier::{Group, Tier};
+use crate::policy::balance::Candidates;
+
+/// The pools that take a piece of work, in their order.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    pools: &'a [Pool],
+    chain: &'a [usize],
+}
+
+/// A place on an endpoint: given back when dropped, to the first that waits for one.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The pool, which may be a failover pool of the one that was asked.
+    pub pool: &'a Pool,
+    /// The endpoint.
+    pub endpoint: &'a Endpoint,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // Only requests wait, so it is under their ceiling that a place is handed on.
+        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
+    }
+}
+
+/// What a pick came to.
+#[derive(Debug)]
+pub enum Picked<'a> {
+    /// Use this one.
+    Place(Place<'a>),
+    /// All that could be used in this pool are at their ceiling (or others are in front): wait there, for one that
+    /// may be used at this level.
+    Busy(&'a Pool, Level),
+    /// Nothing is left to try.
+    Nothing,
+}
+
+struct View<'a> {
+    endpoints: &'a [Endpoint],
+    tried: &'a Tried,
+    work: Work,
+    level: Level,
+}
+
+impl Candidates for View<'_> {
+    #[inline]
+    fn pickable(&self, index: usize) -> bool {
+        self.endpoints.get(index).is_some_and(|e| {
+            e.live.condition.allows(self.level)
+                && e.live.in_flight() < e.limits.of(self.work)
+                && !self.tried.contains(e)
+        })
+    }
+
+    #[inline]
+    fn in_flight(&self, index: usize) -> u32 {
+        self.endpoints.get(index).map_or(u32::MAX, |e| e.live.in_flight())
+    }
+}
+
+/// One search for a place.
+struct Search<'s> {
+    tried: &'s Tried,
+    work: Work,
+    random: u64,
+    /// Whether gates are respected.
+    gated: bool,
+    /// Whether a closed gate has hidden something.
+    hidden: bool,
+}
+
+impl<'a> Order<'a> {
+    /// The order of choice over `pools` that these indexes give; the first is the pool that was asked for.
+    #[must_use]
+    pub fn new(pools: &'a [Pool], chain: &'a [usize]) -> Self {
+        Self { pools, chain }
+    }
+
+    /// The pool that was asked for.
+    #[must_use]
+    pub fn home(&self) -> Option<&'a Pool> {
+        self.pools.get(*self.chain.first()?)
+    }
+
+    /// Picks an endpoint that is not in `tried` and has room. `random` is any number that differs from call to call.
+    pub fn pick(&self, tried: &Tried, work: Work, random: u64) -> Picked<'a> {
+        let mut search = Search { tried, work, random, gated: true, hidden: false };
+        // What gates hold back, such as a tier that has just recovered, is better than nothing.
+        for gated in [true, false] {
+            search.gated = gated;
+            for pool in self.walk() {
+                if gated && !pool.live.admits(random) {
+                    search.hidden = true;
+                } else if let Some(picked) = search.pool(pool) {
+                    return picked;
+                }
+            }
+            if !search.hidden {
+                break;
+            }
+        }
+        self.fail_open(&mut search).unwrap_or(Picked::Nothing)
+    }
+
+    /// Whether an endpoint other than this one is usable that is not in `tried`.
+    #[must_use]
+    pub fn has_another(&self, tried: &Tried, than: &Endpoint) -> bool {
+        let other = |e: &Endpoint| e.live.slot() != than.live.slot() && !tried.contains(e);
+        let untried =
+            |pool: &Pool, level| pool.endpoints.iter().any(|e| e.live.condition.allows(level) && other(e));
+        let mut usable = false;
+        for pool in self.walk() {
+            if let Some(level) = pool.level() {
+                usable = true;
+                if untried(pool, level) {
+                    return true;
+                }
+            }
+        }
+        !usable && self.opening().any(|pool| untried(pool, Level::Open))
+    }
+
+    /// Whether anything is usable, tried or not.
+    fn is_usable(&self) -> bool {
+        self.walk().any(|pool| pool.level().is_some())
+    }
+
+    fn walk(&self) -> impl Iterator<Item = &'a Pool> + use<'a> {
+        let (pools, chain) = (self.pools, self.chain);
+        let start = self.home().map_or(0, |home| home.live.starts_at()).min(chain.len());
+        let (skipped, rest) = chain.split_at(start);
+        rest.iter().chain(skipped).filter_map(move |&index| pools.get(index))
+    }
+
+    /// The pools that may fail open, if the one that was asked for wants that.
+    fn opening(&self) -> impl Iterator<Item = &'a Pool> + use<'a> {
+        let wanted = self.home().is_some_and(|home| home.fail_open);
+        self.walk().filter(move |pool| wanted && !pool.exclusive && pool.live.condition.reason().is_none())
+    }
+
+    /// The last resort: whose port accepts is found out by trying.
+    #[cold]
+    fn fail_open(&self, search: &mut Search<'_>) -> Option<Picked<'a>> {
+        // Where something is usable but has been tried, trying what is known to be bad helps nobody.
+        if self.is_usable() {
+            return None;
+        }
+        search.gated = false;
+        self.opening().find_map(|pool| search.tiers(pool, Level::Open))
+    }
+}
+
+impl Search<'_> {
+    /// A place in one pool, or that one waits for it; nothing when another pool is to be asked.
+    fn pool<'a>(&mut self, pool: &'a Pool) -> Option<Picked<'a>> {
+        if pool.live.condition.reason().is_some() {
+            return None;
+        }
+        // Newcomers do not overtake those who wait; a request that has tried something has waited already.
+        if self.work == Work::Request && self.tried.is_empty() && !pool.live.queue.is_empty() {
+            return pool.level().map(|level| Picked::Busy(pool, level));
+        }
+        if let Some(picked) = self.tiers(pool, Level::Proven) {
+            return Some(picked);
+        }
+        if !pool.checked || pool.level() != Some(Level::Unproven) {
+            return None;
+        }
+        self.tiers(pool, Level::Unproven)
+    }
+
+    fn tiers<'a>(&mut self, pool: &'a Pool, level: Level) -> Option<Picked<'a>> {
+        for tier in &pool.tiers {
+            if self.gated && !tier.live.admits(self.random) {
+                self.hidden = true;
+                continue;
+            }
+            let level = if tier.live.panics() && !pool.exclusive { Level::Open } else { level };
+            if let Some(place) = self.tier(pool, tier, level) {
+                return Some(Picked::Place(place));
+            }
+            // Busy is not unusable: while a tier has an endpoint left to try, the next tier is not asked.
+            let endpoints = pool.endpoints.get(tier.start()..tier.end())?;
+            if endpoints.iter().any(|e| e.live.condition.allows(level) && !self.tried.contains(e)) {
+                return Some(Picked::Busy(pool, level));
+            }
+        }
+        None
+    }
+
+    fn tier<'a>(&self, pool: &'a Pool, tier: &'a Tier, level: Level) -> Option<Place<'a>> {
+        let (first, then) = match tier.groups.as_slice() {
+            [only] => (only, None),
+            [local, remote] if tier.live.stays_local(self.random) => (local, Some(remote)),
+            [local, remote] => (remote, Some(local)),
+            _ => return None,
+        };
+        self.group(pool, first, level).or_else(|| self.group(pool, then?, level))
+    }
+
+    fn group<'a>(&self, pool: &'a Pool, group: &'a Group, level: Level) -> Option<Place<'a>> {
+        let endpoints = pool.endpoints.get(group.start..group.end)?;
+        let view = View { endpoints, tried: self.tried, work: self.work, level };
+        // Another worker may take the last place between the look and the take: look again, a bounded number of
+        // times, since each failure means that somebody else made progress.
+        for _ in 0..=endpoints.len() {
+            let endpoint = endpoints.get(group.balancer.pick(&view, self.random)?)?;
+            if endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
+                return Some(Place { pool, endpoint });
+            }
+        }
+        None
+    }
+}
+
+impl Pool {
+    /// Joins the queue for an endpoint that may be used at `level`; the caller waits on what it gets and then calls
+    /// [`Pool::granted`].
+    pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, random: u64) -> Joined<Place<'_>> {
+        let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
+        let search = Search { tried, work, random, gated: false, hidden: false };
+        let look = || self.tiers.iter().find_map(|tier| search.tier(self, tier, level));
+        Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
+    }
+
+    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool any more
+    /// (the place then goes to the next waiter).
+    #[must_use]
+    pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
+        let slot = grant.endpoint().slot();
+        let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
+        grant.into_place();
+        Some(Place { pool: self, endpoint })
+    }
+
+    /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.
+    /// When nothing is usable any more, they are sent away to look elsewhere.
+    pub fn serve_queue(&self) {
+        let queue = &self.live.queue;
+        if queue.is_empty() {
+            return;
+        }
+        for endpoint in &self.endpoints {
+            Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+        }
+        if self.level().is_none() {
+            queue.dismiss();
+        }
+    }
+
+    /// Live states of its endpoints.
+    pub fn lives(&self) -> impl Iterator<Item = &Arc<super::endpoint::EndpointLive>> {
+        self.endpoints.iter().map(|endpoint| &endpoint.live)
+    }
+}
