@@ -44,7 +44,7 @@ enum Command {
     /// Say which route, pool and endpoints a request would get, and why
     Explain(ExplainArgs),
     /// Run the proxy in front of three embedded origins, to try it out
-    Demo,
+    Demo(demo::Places),
 }
 
 #[derive(Debug, Args)]
@@ -129,7 +129,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
         Command::Run { config } => return run::run(&config.load()?),
-        Command::Demo => return demo::demo(out),
+        Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
     };
@@ -207,6 +207,16 @@ mod tests {
         let shown = call("check --show --config conf/minimal.toml").unwrap_or_default();
         let read = config::load_text(&shown, Path::new("shown.toml"), &|_| None);
         assert!(read.is_ok_and(|config| config.pools.len() == 1), "{shown}");
+    }
+
+    #[test]
+    fn the_demo_stands_where_the_readme_says() {
+        let cli = Cli::try_parse_from(["plimsoll", "demo"]).map(|cli| format!("{:?}", cli.command));
+        assert!(
+            cli.as_ref()
+                .is_ok_and(|c| c.contains("listen: 127.0.0.1:8080") && c.contains("admin: 127.0.0.1:9900")),
+            "{cli:?}"
+        );
     }
 
     #[test]
