@@ -245,6 +245,10 @@ impl Supervisor {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }
             }
+            Event::Judged { pool, endpoint, change, evidence } => {
+                let endpoint = endpoint.as_ref().map_or("", |e| e.as_str());
+                tracing::warn!(%pool, endpoint, ?change, evidence, "live traffic changed a verdict");
+            }
             Event::ConnectionPanicked { message } => {
                 tracing::error!(message, "a connection ended by a panic");
             }

@@ -17,6 +17,7 @@ use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::events::Event;
+use crate::runtime::judge::Outcome;
 use crate::runtime::pick::{Order, Picked, Place};
 use crate::runtime::pool::{Pool, Timeouts, Tried};
 use crate::runtime::queue::{Dismissed, Joined};
@@ -194,8 +195,10 @@ impl<'a> Tries<'a> {
             // Our own want is no evidence against the endpoint.
             Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
             Err(error) => {
+                // A timer of ours that ran late says nothing of the endpoint.
+                let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
                 let error = Error::Connect(error);
-                self.failed(&place, &error);
+                self.failed(place, &error, late);
                 Err(error)
             }
         }
@@ -213,9 +216,26 @@ impl<'a> Tries<'a> {
         self.order.has_another(&self.tried, than)
     }
 
-    /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters and control
-    /// know.
-    pub fn failed(&mut self, place: &Place<'_>, error: &Error) {
+    /// Notes that the endpoint at `place` answered, with this status (0 where there is none) after so long.
+    pub fn answered(&self, place: &mut Place<'a>, status: u16, after: Duration) {
+        self.judge(place, Outcome::Answered { status, after }, &|| format!("status {status}"));
+    }
+
+    fn judge(&self, place: &mut Place<'a>, outcome: Outcome, evidence: &dyn Fn() -> String) {
+        let (worker, pool, endpoint) = (self.worker, place.pool, place.endpoint);
+        place.ended(&self.order, worker.id, outcome, worker.random(), |of_pool, change| {
+            worker.events.send(Event::Judged {
+                pool: pool.name.clone(),
+                endpoint: (!of_pool).then(|| endpoint.name.clone()),
+                change,
+                evidence: evidence(),
+            });
+        });
+    }
+
+    /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters, the policies
+    /// and control know. `late` says that it is no evidence, because our own timer ran late.
+    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, late: bool) {
         let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
@@ -225,6 +245,9 @@ impl<'a> Tries<'a> {
             Failure::Timeout => counters.failed_timeout.one(),
             Failure::Reset if matches!(error, Error::Answer(_)) => counters.failed_answer.one(),
             Failure::Reset | Failure::Status(_) => counters.failed_reset.one(),
+        }
+        if !late {
+            self.judge(&mut place, Outcome::Failed(failure), &|| error.to_string());
         }
         if self.worker.events.is_full() {
             return self.worker.events.skip();

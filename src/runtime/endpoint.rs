@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::condition::Condition;
 use super::counters::{Counter, PerWorker};
+use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::model::address::EndpointAddress;
 use crate::model::name::EndpointName;
@@ -86,6 +87,16 @@ pub struct EndpointCounters {
     pub failed_timeout: Counter,
     /// Failures: the answer was no valid HTTP.
     pub failed_answer: Counter,
+    /// Attempts that ended and were not cancelled.
+    pub outcomes: Counter,
+    /// Those of them that ejection counts as failures.
+    pub outlier_failures: Counter,
+    /// Those of them that the breaker counts as failures.
+    pub breaker_failures: Counter,
+    /// Response heads that came.
+    pub answers: Counter,
+    /// Times to them, in microseconds.
+    pub answer_micros: Counter,
     /// Idle pooled connections of this worker now.
     pub idle: Counter,
     /// Bytes sent to it.
@@ -106,6 +117,8 @@ pub struct EndpointLive {
     slot: u32,
     slots: Arc<Slots>,
     retired: AtomicBool,
+    /// What live traffic says of it.
+    pub judged: Box<Judged>,
     /// Counters, per worker.
     pub counters: PerWorker<EndpointCounters>,
 }
@@ -120,6 +133,7 @@ impl EndpointLive {
             slot: slots.take(),
             slots: Arc::clone(slots),
             retired: AtomicBool::new(false),
+            judged: Box::default(),
             counters: PerWorker::new(workers),
         }
     }

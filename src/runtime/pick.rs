@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use super::condition::Level;
+use super::counters::WorkerId;
 use super::endpoint::{Endpoint, Work};
+use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
 use super::queue::{Grant, Joined, Queue};
 use super::tier::{Group, Tier};
@@ -27,10 +29,40 @@ pub struct Place<'a> {
     pub pool: &'a Pool,
     /// The endpoint.
     pub endpoint: &'a Endpoint,
+    /// Of the breakers of endpoint and pool, when it was picked.
+    epochs: (u32, u32),
+    /// Where it is a trial; nothing once its end was told.
+    trials: Option<Box<Trials>>,
+}
+
+impl<'a> Place<'a> {
+    fn new(pool: &'a Pool, endpoint: &'a Endpoint, trials: Option<Box<Trials>>) -> Self {
+        let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
+        Self { pool, endpoint, epochs, trials }
+    }
+
+    /// Tells the policies how the attempt at this place ended; `changes` hears what follows, and whether it is of the
+    /// pool as a whole.
+    #[inline]
+    pub fn ended(
+        &mut self,
+        order: &Order<'a>,
+        worker: WorkerId,
+        outcome: Outcome,
+        random: u64,
+        changes: impl FnMut(bool, Change),
+    ) {
+        let (pool, endpoint, epochs) = (self.pool, self.endpoint, self.epochs);
+        Attempt { pool, endpoint, order, epochs, trials: self.trials.take() }
+            .ended(worker, outcome, random, changes);
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        if let Some(trials) = self.trials.take() {
+            judge::cancel(self.pool, self.endpoint, &trials);
+        }
         // Only requests wait, so it is under their ceiling that a place is handed on.
         Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
     }
@@ -133,6 +165,26 @@ impl<'a> Order<'a> {
         !usable && self.opening().any(|pool| untried(pool, Level::Open))
     }
 
+    /// Usable endpoints of the pools other than this one.
+    pub(super) fn usable_besides(&self, than: &Pool) -> u32 {
+        let others = self.walk().filter(|pool| !std::ptr::eq(*pool, than));
+        let usable = others.filter_map(|pool| {
+            let level = pool.level()?;
+            Some(pool.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+        });
+        u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this endpoint is usable, and no other one is, tried or not.
+    #[must_use]
+    pub fn is_alone(&self, endpoint: &Endpoint) -> bool {
+        let mut usable = self
+            .walk()
+            .filter_map(|pool| Some((pool, pool.level()?)))
+            .flat_map(|(pool, level)| pool.endpoints.iter().filter(move |e| e.live.condition.allows(level)));
+        usable.next().is_some_and(|e| e.live.slot() == endpoint.live.slot()) && usable.next().is_none()
+    }
+
     /// Whether anything is usable, tried or not.
     fn is_usable(&self) -> bool {
         self.walk().any(|pool| pool.level().is_some())
@@ -218,8 +270,16 @@ impl Search<'_> {
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
             let endpoint = endpoints.get(group.balancer.pick(&view, self.random)?)?;
-            if endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
-                return Some(Place { pool, endpoint });
+            if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
+                continue;
+            }
+            if !endpoint.live.condition.is_on_trial() && !pool.live.condition.is_on_trial() {
+                return Some(Place::new(pool, endpoint, None));
+            }
+            match judge::ask(pool, endpoint) {
+                Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
+                // What it is refused for stands in its condition now.
+                Err(()) => endpoint.live.release(),
             }
         }
         None
@@ -243,7 +303,7 @@ impl Pool {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
         grant.into_place();
-        Some(Place { pool: self, endpoint })
+        Some(Place::new(self, endpoint, None))
     }
 
     /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.

@@ -157,8 +157,9 @@ async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
         };
         place.endpoint.live.counters.of(tries.worker.id).attempts.one();
         match tries.dial(place, &client.timer).await {
-            Ok(connection) => {
+            Ok(mut connection) => {
                 tries.attempts += 1;
+                tries.answered(&mut connection.place, 0, tries.connecting);
                 return Ok(connection);
             }
             Err(error) => last = Some(error),

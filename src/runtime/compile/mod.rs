@@ -5,6 +5,7 @@ mod pool;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::listener::{self, Listener, ListenerLive};
 use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
@@ -34,7 +35,8 @@ pub fn compile(
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let pools = Pools { config, previous, slots: &slots, machine, weights }.compile(&index);
+    let clock = previous.map_or_else(Clock::start, |p| p.clock);
+    let pools = Pools { config, previous, slots: &slots, clock, machine, weights }.compile(&index);
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
@@ -45,6 +47,7 @@ pub fn compile(
         routes,
         pools,
         connections_max: machine.connections_max,
+        clock,
         slots,
     }
 }

@@ -9,6 +9,7 @@ use crate::config;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::balance::{Balancer, Kind};
 use crate::policy::{budget, hedge, retry};
+use crate::runtime::clock::Clock;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
@@ -23,6 +24,7 @@ pub(super) struct Pools<'a> {
     pub(super) config: &'a config::Config,
     pub(super) previous: Option<&'a Snapshot>,
     pub(super) slots: &'a Arc<Slots>,
+    pub(super) clock: Clock,
     pub(super) machine: &'a Machine,
     pub(super) weights: &'a Weights,
 }
@@ -45,8 +47,10 @@ impl Pools<'_> {
 
     fn pool(&self, pool: &config::pool::Pool) -> Pool {
         let before = self.previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
-        let live =
-            before.map_or_else(|| Arc::new(PoolLive::new(self.machine.workers)), |b| Arc::clone(&b.live));
+        let live = before.map_or_else(
+            || Arc::new(PoolLive::new(self.machine.workers, self.clock)),
+            |b| Arc::clone(&b.live),
+        );
         let mut endpoints = self.endpoints(pool, before);
         let zone = self.config.process.zone.as_str();
         // Where no endpoint of a tier is in this node's zone, or all are, there is nothing to prefer.
