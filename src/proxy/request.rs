@@ -21,7 +21,7 @@ use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
 use crate::runtime::endpoint::{Endpoint, Work};
-use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Timeouts};
 use crate::runtime::snapshot::{Action, Piece, Rewrite, Route, Snapshot};
@@ -128,7 +128,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
     let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
         Err(error) => {
-            count_error(context, &error);
+            count_error(context.listener.live.counters.of(context.worker.id), &error);
             answer_error(*down, &error, trace).await;
             error.termination()
         }
@@ -160,12 +160,14 @@ fn panic_if_asked(path: &[u8]) {
     }
 }
 
-/// Counts the limits that a request ran into.
-fn count_error(context: &Context<'_>, error: &Error) {
-    let counters = context.listener.live.counters.of(context.worker.id);
+/// Counts the limits that a request ran into, and requests that were none.
+pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
         _ => {}
     }

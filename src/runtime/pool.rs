@@ -8,6 +8,7 @@ use super::condition::{Condition, Level};
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
 use super::endpoint::Endpoint;
 use super::judge::{AnswersThen, Judged};
+use super::limits::EndpointLimits;
 use super::queue::Queue;
 use super::snapshot::Overrides;
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
@@ -65,6 +66,8 @@ pub struct Pool {
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.
     pub retry_body: usize,
+    /// What endpoints may do.
+    pub limits: EndpointLimits,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -227,6 +230,14 @@ pub struct PoolCounters {
     pub failed_over: Counter,
     /// Request bodies too large to be kept for a repeat.
     pub retry_body_exceeded: Counter,
+    /// Response heads over their limit.
+    pub answer_head_exceeded: Counter,
+    /// Requests whose endpoint sent too many interim answers.
+    pub interim_exceeded: Counter,
+    /// Answers with too many bytes of chunk extensions.
+    pub extensions_exceeded: Counter,
+    /// Idle connections closed because there were too many of their endpoint.
+    pub idle_exceeded: Counter,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

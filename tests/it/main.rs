@@ -8,6 +8,7 @@ mod allow_deny;
 mod balance;
 mod commands;
 mod corpus;
+mod demo;
 mod drain;
 mod early_response;
 mod errors;

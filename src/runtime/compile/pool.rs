@@ -12,6 +12,7 @@ use crate::policy::{budget, hedge, retry};
 use crate::runtime::clock::Clock;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
+use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tier::{Group, Tier};
@@ -91,6 +92,7 @@ impl Pools<'_> {
                 .map(|b| budget::Settings { ratio: b.ratio, minimum_per_second: b.minimum_per_second }),
             retry,
             retry_body,
+            limits: EndpointLimits::default(),
             live,
         }
     }
