@@ -1,7 +1,7 @@
 //! The order in which a pool's endpoints would be tried, found by asking the real balancer about a pool at rest.
 
 use crate::config::pool::{Balance, Endpoint, Pool};
-use crate::policy::balance::{Balancer, Candidates, Kind};
+use crate::policy::balance::{Balancer, Candidates, Draw, Kind, Member, Settings};
 
 /// The endpoints of `pool` in the order of tries of one request: tier by tier, each pick without those tried before. What
 /// has weight 0 is left out. Nothing is in flight and every endpoint counts as usable.
@@ -14,12 +14,14 @@ pub(super) fn order(pool: &Pool) -> Vec<&Endpoint> {
 
 fn tier_order(pool: &Pool, tier: u8) -> Vec<&Endpoint> {
     let endpoints: Vec<&Endpoint> = pool.endpoints.iter().filter(|endpoint| endpoint.tier == tier).collect();
-    let weights: Vec<u16> = endpoints.iter().map(|endpoint| endpoint.weight.get()).collect();
-    let balancer = Balancer::new(kind(pool.balance), &weights);
+    let ids: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    let weights = endpoints.iter().map(|endpoint| endpoint.weight.get());
+    let members: Vec<Member<'_>> = weights.zip(&ids).map(|(weight, id)| Member { weight, id }).collect();
+    let balancer = Balancer::new(&Settings::of(kind(pool.balance)), &members, None);
     let mut rest = Rest { untried: vec![true; endpoints.len()] };
     let mut order = Vec::new();
     // A fixed number each time: the same question gets the same answer.
-    while let Some(picked) = balancer.pick(&rest, RANDOM) {
+    while let Some(picked) = balancer.pick(&rest, &Draw::keyless(RANDOM)) {
         let Some(untried) = rest.untried.get_mut(picked).filter(|untried| **untried) else { break };
         *untried = false;
         order.extend(endpoints.get(picked));
@@ -47,8 +49,12 @@ impl Candidates for Rest {
 fn kind(balance: Balance) -> Kind {
     match balance {
         Balance::RoundRobin => Kind::RoundRobin,
-        Balance::LeastRequests | Balance::PeakEwma => Kind::LeastRequests,
-        Balance::Random | Balance::RingHash | Balance::Maglev | Balance::Rendezvous => Kind::Random,
+        Balance::LeastRequests => Kind::LeastRequests,
+        Balance::PeakEwma => Kind::PeakEwma,
+        Balance::Random => Kind::Random,
+        Balance::RingHash => Kind::RingHash,
+        Balance::Maglev => Kind::Maglev,
+        Balance::Rendezvous => Kind::Rendezvous,
         Balance::First => Kind::First,
     }
 }

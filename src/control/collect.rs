@@ -261,7 +261,7 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 8] = [
+    let by_listener: [Named<ListenerCounters>; 10] = [
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
@@ -270,16 +270,22 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
         ("request_header", |c| &c.head_timeouts),
         ("client_idle", |c| &c.client_idle_timeouts),
         ("keep_alive", |c| &c.keep_alive_timeouts),
+        ("chunk_extensions", |c| &c.extensions_exceeded),
+        ("linger", |c| &c.linger_exceeded),
     ];
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 4] = [
+    let by_pool: [Named<PoolCounters>; 8] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
         ("max_body", |c| &c.retry_body_exceeded),
+        ("answer_head", |c| &c.answer_head_exceeded),
+        ("interim_answers", |c| &c.interim_exceeded),
+        ("answer_chunk_extensions", |c| &c.extensions_exceeded),
+        ("idle_connections", |c| &c.idle_exceeded),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

@@ -6,6 +6,7 @@ pub mod change;
 mod collect;
 mod descriptors;
 pub mod event_json;
+pub mod health;
 pub mod journal;
 pub mod notify;
 pub mod status;

@@ -13,6 +13,7 @@ use super::timer::Timer;
 use super::upstream::dial;
 use super::upstream::idle::Identity;
 use super::worker::Worker;
+use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
 use crate::runtime::endpoint::{Endpoint, Work};
@@ -35,6 +36,8 @@ pub struct Tries<'a> {
     pub overrides: Overrides,
     /// What kind of work it is.
     pub work: Work,
+    /// What the hashing policies go by.
+    pub key: Option<Vec<u8>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -71,6 +74,7 @@ impl<'a> Tries<'a> {
             home,
             overrides,
             work,
+            key: None,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -84,11 +88,15 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`] or [`Error::ClientGone`].
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
-        match self.order.pick(&self.tried, self.work, self.worker.random()) {
+        match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place) => Ok(self.note(place)),
             Picked::Nothing => Err(self.nothing()),
             Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, gone)).await,
         }
+    }
+
+    fn draw(&self) -> Draw<'_> {
+        Draw { random: self.worker.random(), key: self.key.as_deref() }
     }
 
     fn nothing(&self) -> Error {
@@ -118,7 +126,7 @@ impl<'a> Tries<'a> {
         let mut gone = pin!(gone);
         loop {
             let counters = pool.live.counters.of(self.worker.id);
-            let waiting = match pool.join_queue(level, &self.tried, self.work, self.worker.random()) {
+            let waiting = match pool.join_queue(level, &self.tried, self.work, self.draw()) {
                 Joined::Place(place) => return Ok(self.note(place)),
                 Joined::Full => {
                     counters.queue_full.one();
@@ -140,7 +148,7 @@ impl<'a> Tries<'a> {
                     None => continue,
                 },
                 // Nothing is usable there any more: elsewhere, perhaps.
-                Ok(Err(Dismissed)) => match self.order.pick(&self.tried, self.work, self.worker.random()) {
+                Ok(Err(Dismissed)) => match self.order.pick(&self.tried, self.work, self.draw()) {
                     Picked::Place(place) => return Ok(self.note(place)),
                     Picked::Nothing => return Err(self.nothing()),
                     Picked::Busy(other, needed) => (pool, level) = (other, needed),
@@ -155,7 +163,7 @@ impl<'a> Tries<'a> {
 
     /// As [`Tries::pick`], for one that has an answer already and does not wait for a better one.
     pub fn pick_now(&self) -> Option<Place<'a>> {
-        match self.order.pick(&self.tried, self.work, self.worker.random()) {
+        match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place) => Some(self.note(place)),
             Picked::Busy(..) | Picked::Nothing => None,
         }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Connection, Tries};
 use super::error::{Error, Refusal};
+use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
@@ -20,7 +21,7 @@ use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
 use crate::runtime::endpoint::{Endpoint, Work};
-use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Timeouts};
 use crate::runtime::snapshot::{Action, Piece, Rewrite, Route, Snapshot};
@@ -127,7 +128,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
     let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
         Err(error) => {
-            count_error(context, &error);
+            count_error(context.listener.live.counters.of(context.worker.id), &error);
             answer_error(*down, &error, trace).await;
             error.termination()
         }
@@ -159,12 +160,14 @@ fn panic_if_asked(path: &[u8]) {
     }
 }
 
-/// Counts the limits that a request ran into.
-fn count_error(context: &Context<'_>, error: &Error) {
-    let counters = context.listener.live.counters.of(context.worker.id);
+/// Counts the limits that a request ran into, and requests that were none.
+pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
         _ => {}
     }
@@ -323,7 +326,8 @@ async fn forward<'a, D: Downstream>(
         scheme: "http",
         request_id: context.request_id,
     };
-    let tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,
         down,

@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, EndpointLive};
 use super::pick::Order;
 use super::pool::Pool;
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
+use crate::policy::balance::peak_ewma::effective_rtt;
 use crate::policy::breaker::{self, Breaker, Gate, Scope, Trial};
 use crate::policy::outlier::{self, Decision, Outlier, Return};
 use crate::policy::retry::Failure;
@@ -154,6 +155,9 @@ impl Attempt<'_, '_> {
         let (pool, live) = (self.pool, &self.endpoint.live);
         let counters = live.counters.of(worker);
         counters.outcomes.one();
+        if pool.by_latency {
+            self.note_latency(outcome);
+        }
         let failure = match outcome {
             Outcome::Answered { status, after } => {
                 counters.answer_micros.add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
@@ -174,6 +178,14 @@ impl Attempt<'_, '_> {
         if heard || live.judged.listens() || pool.live.judged.listens() {
             self.judge(failure, random, changes);
         }
+    }
+
+    fn note_latency(&self, outcome: Outcome) {
+        let took = match outcome {
+            Outcome::Answered { status, after } => effective_rtt(after, Some(status), None),
+            Outcome::Failed(_) => effective_rtt(Duration::ZERO, None, None),
+        };
+        self.endpoint.live.observe_latency(took, self.pool.live.clock.now());
     }
 
     #[cold]

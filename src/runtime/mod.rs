@@ -11,6 +11,7 @@ pub mod counters;
 pub mod endpoint;
 pub mod events;
 pub mod judge;
+pub mod limits;
 pub mod listener;
 pub mod pick;
 pub mod pool;

@@ -8,6 +8,7 @@ use super::condition::{Condition, Level};
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
 use super::endpoint::Endpoint;
 use super::judge::{AnswersThen, Judged};
+use super::limits::EndpointLimits;
 use super::queue::Queue;
 use super::snapshot::Overrides;
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
@@ -49,6 +50,8 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// In which an endpoint that has come back grows to its full share; zero is at once.
     pub slow_start: Duration,
+    /// Whether its balancing goes by latency.
+    pub by_latency: bool,
     /// What the hashing policies go by; nothing for the others.
     pub hash_key: Option<HashKey>,
     /// Passive ejection.
@@ -63,6 +66,8 @@ pub struct Pool {
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.
     pub retry_body: usize,
+    /// What endpoints may do.
+    pub limits: EndpointLimits,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -125,6 +130,8 @@ pub struct PoolLive {
     /// Held by whoever decides to take an endpoint out.
     pub(super) deciding: Mutex<()>,
     pub(super) answers: Mutex<AnswersThen>,
+    /// Endpoints that have less than their full share.
+    growing: AtomicU32,
     budget: Mutex<Option<(budget::Settings, Budget)>>,
     /// The time line of the policies.
     pub clock: Clock,
@@ -146,6 +153,7 @@ impl PoolLive {
             judged: Box::default(),
             deciding: Mutex::default(),
             answers: Mutex::default(),
+            growing: AtomicU32::new(0),
             budget: Mutex::default(),
             clock,
             gate: AtomicU32::new(tier::OPEN),
@@ -159,6 +167,18 @@ impl PoolLive {
     #[must_use]
     pub fn admits(&self, random: u64) -> bool {
         tier::passes(self.gate.load(Ordering::Relaxed), random >> 32)
+    }
+
+    /// Whether some endpoint has less than its full share.
+    #[inline]
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.growing.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes how many endpoints have less than their full share.
+    pub fn set_growing(&self, endpoints: u32) {
+        self.growing.store(endpoints, Ordering::Relaxed);
     }
 
     /// Moves the gate.
@@ -210,6 +230,14 @@ pub struct PoolCounters {
     pub failed_over: Counter,
     /// Request bodies too large to be kept for a repeat.
     pub retry_body_exceeded: Counter,
+    /// Response heads over their limit.
+    pub answer_head_exceeded: Counter,
+    /// Requests whose endpoint sent too many interim answers.
+    pub interim_exceeded: Counter,
+    /// Answers with too many bytes of chunk extensions.
+    pub extensions_exceeded: Counter,
+    /// Idle connections closed because there were too many of their endpoint.
+    pub idle_exceeded: Counter,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

@@ -3,6 +3,7 @@
 use super::Candidates;
 use super::random::Random;
 use super::round_robin::RoundRobin;
+use super::share::weight_in_force;
 
 /// Up to so many are compared one by one: one word of ties, and no dearer than two draws with their cache misses.
 const COMPARED_MAX: usize = 64;
@@ -12,7 +13,7 @@ const COMPARED_MAX: usize = 64;
 /// divided by weight it compares endpoints of different size (nginx `least_conn`). Ties, which at low load are every
 /// pick, go by smooth weighted round robin over the tied, so that weights hold there too. Above 64 endpoints two are
 /// drawn by weight and compared, since asking thousands would cost more than it gives. When wrong: an endpoint that
-/// fails fast looks idle and draws traffic, which ejection has to stop.
+/// fails fast looks idle and draws traffic, which ejection has to stop. In slow start the weight in force counts.
 #[derive(Debug)]
 pub(super) enum LeastRequests {
     All(RoundRobin),
@@ -20,12 +21,9 @@ pub(super) enum LeastRequests {
 }
 
 impl LeastRequests {
-    pub(super) fn new(weights: &[u16]) -> Self {
-        if weights.len() <= COMPARED_MAX {
-            Self::All(RoundRobin::new(weights))
-        } else {
-            Self::Two(Random::new(weights))
-        }
+    /// `ties` makes the round robin by which ties go.
+    pub(super) fn new(weights: &[u16], ties: impl FnOnce() -> RoundRobin) -> Self {
+        if weights.len() <= COMPARED_MAX { Self::All(ties()) } else { Self::Two(Random::new(weights)) }
     }
 
     pub(super) fn pick<C: Candidates>(&self, weights: &[u16], candidates: &C, random: u64) -> Option<usize> {
@@ -35,7 +33,7 @@ impl LeastRequests {
                 match tied.count_ones() {
                     0 => None,
                     1 => usize::try_from(tied.trailing_zeros()).ok(),
-                    _ => ties.pick(weights, &Tied(tied), random),
+                    _ => ties.pick(weights, &Tied { tied, candidates }, random),
                 }
             }
             Self::Two(two) => two.pick(weights, candidates, random),
@@ -46,15 +44,18 @@ impl LeastRequests {
 /// The pickable endpoints of which none has less in flight for its weight, a bit each.
 fn least_busy<C: Candidates>(weights: &[u16], candidates: &C) -> u64 {
     let mut tied = 0;
-    let mut least = (u64::MAX, 1);
+    let mut least = (u128::from(u64::MAX), 1);
     for (index, &weight) in weights.iter().enumerate().take(COMPARED_MAX) {
         if weight == 0 || !candidates.pickable(index) {
             continue;
         }
-        let load = (u64::from(candidates.in_flight(index)), u64::from(weight));
-        let (ours, theirs) = (u128::from(load.0) * least.1, u128::from(least.0) * u128::from(load.1));
+        let load = (
+            u128::from(candidates.in_flight(index)),
+            u128::from(weight_in_force(weights, candidates, index)),
+        );
+        let (ours, theirs) = (load.0 * least.1, least.0 * load.1);
         if ours < theirs {
-            (tied, least) = (1 << index, (load.0, u128::from(load.1)));
+            (tied, least) = (1 << index, load);
         } else if ours == theirs {
             tied |= 1 << index;
         }
@@ -63,14 +64,25 @@ fn least_busy<C: Candidates>(weights: &[u16], candidates: &C) -> u64 {
 }
 
 /// What is left to choose from; all of it equally busy.
-struct Tied(u64);
+struct Tied<'a, C> {
+    tied: u64,
+    candidates: &'a C,
+}
 
-impl Candidates for Tied {
+impl<C: Candidates> Candidates for Tied<'_, C> {
     fn pickable(&self, index: usize) -> bool {
-        self.0 & (1 << index) != 0
+        self.tied & (1 << index) != 0
     }
 
     fn in_flight(&self, _index: usize) -> u32 {
         0
+    }
+
+    fn all_full(&self) -> bool {
+        self.candidates.all_full()
+    }
+
+    fn share(&self, index: usize) -> u32 {
+        self.candidates.share(index)
     }
 }

@@ -1,14 +1,10 @@
-//! Smooth weighted round robin, as a sequence that is made once.
+//! Smooth weighted round robin: where it stands in its sequence, and what happens to turns that are not taken.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Candidates;
-use super::share::{Draws, REDRAWS, draw_pickable};
-
-/// The longest sequence, as long as there are no more endpoints than that. Larger sums of weights are scaled down.
-const SLOTS_MAX: u64 = 65_536;
+use super::sequence;
+use super::share::{REDRAWS, Randoms, draw_pickable, takes};
 
 /// Up to so many slots, the traffic of those that cannot be picked is dealt out slot by slot, above by chance.
 const DEALT_MAX: usize = 512;
@@ -22,6 +18,10 @@ const DEALT_MAX: usize = 512;
 /// Whose turn cannot be picked gives it away: such turns are dealt over the slots of the others in turn, by a second
 /// cursor, so that everyone's share grows alike. Passing it on to the next slot would give all of a dead endpoint's
 /// traffic to whoever comes after it; one cursor for both would do so whenever the two lengths have a common divisor.
+/// While someone is in slow start such turns are drawn by the weights in force instead, which makes shares exact.
+///
+/// When weights change the new sequence starts where everyone's credit is the nearest to what it was, so that no change,
+/// however often, gives anyone a burst or starves it.
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     slots: Box<[u32]>,
@@ -32,22 +32,38 @@ pub(super) struct RoundRobin {
 }
 
 impl RoundRobin {
+    /// Starts with the first turn.
     pub(super) fn new(weights: &[u16]) -> Self {
-        Self {
-            slots: smooth_sequence(&reduced(weights)),
-            turn: AtomicUsize::new(0),
-            dealt: AtomicUsize::new(0),
-        }
+        Self { slots: sequence::turns(weights), turn: AtomicUsize::new(0), dealt: AtomicUsize::new(0) }
+    }
+
+    /// Goes on where `previous` stands; `owed` holds the credit there of each endpoint, 0 for new ones.
+    pub(super) fn resumed(weights: &[u16], previous: &Self, owed: &[f64]) -> Self {
+        let slots = sequence::turns(weights);
+        let turn = AtomicUsize::new(sequence::nearest(&slots, owed));
+        Self { slots, turn, dealt: AtomicUsize::new(previous.dealt.load(Ordering::Relaxed)) }
+    }
+
+    /// The credit of each of `count` endpoints now.
+    pub(super) fn credits(&self, count: usize) -> Vec<f64> {
+        let turn = self.turn.load(Ordering::Relaxed).checked_rem(self.slots.len()).unwrap_or(0);
+        sequence::credits(&self.slots, turn, count)
     }
 
     pub(super) fn pick<C: Candidates>(&self, weights: &[u16], candidates: &C, random: u64) -> Option<usize> {
         let length = self.slots.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(length)?;
         let index = self.slots[turn] as usize;
-        if candidates.pickable(index) {
+        let all_full = candidates.all_full();
+        let mut randoms = Randoms::new(random);
+        if candidates.pickable(index) && (all_full || takes(weights, candidates, index, &mut randoms)) {
             return Some(index);
         }
-        if length <= DEALT_MAX { self.deal(candidates) } else { self.redraw(weights, candidates, random) }
+        if all_full && length <= DEALT_MAX {
+            self.deal(candidates)
+        } else {
+            self.redraw(weights, candidates, &mut randoms)
+        }
     }
 
     /// The slot, of those that can be picked, whose turn it is to take what another could not.
@@ -65,82 +81,12 @@ impl RoundRobin {
         Some(self.slots[slot] as usize)
     }
 
-    fn redraw<C: Candidates>(&self, weights: &[u16], candidates: &C, random: u64) -> Option<usize> {
-        let mut draws = Draws::new(random);
-        let slot = |draws: &mut Draws| {
-            self.slots[usize::try_from(draws.below(self.slots.len() as u64)).unwrap_or(0)]
-        };
-        REDRAWS
-            .map(|_| slot(&mut draws) as usize)
-            .find(|&index| candidates.pickable(index))
-            .or_else(|| draw_pickable(weights, candidates, &mut draws))
+    fn redraw<C: Candidates>(&self, weights: &[u16], candidates: &C, randoms: &mut Randoms) -> Option<usize> {
+        let length = self.slots.len() as u64;
+        let taken = REDRAWS.into_iter().find_map(|_| {
+            let index = self.slots[usize::try_from(randoms.below(length)).unwrap_or(0)] as usize;
+            (candidates.pickable(index) && takes(weights, candidates, index, randoms)).then_some(index)
+        });
+        taken.or_else(|| draw_pickable(weights, candidates, randoms))
     }
-}
-
-/// The weights in their smallest whole numbers, scaled down when their sum is above [`SLOTS_MAX`]; none that was
-/// above 0 becomes 0.
-fn reduced(weights: &[u16]) -> Vec<u64> {
-    let weights: Vec<u64> = weights.iter().map(|&w| u64::from(w)).collect();
-    let sum: u64 = weights.iter().sum();
-    let weights = if sum > SLOTS_MAX {
-        // One slot per endpoint is kept back for what rounding adds.
-        let room = SLOTS_MAX.saturating_sub(weights.len() as u64);
-        weights.iter().map(|&w| if w == 0 { 0 } else { ((w * room + sum / 2) / sum).max(1) }).collect()
-    } else {
-        weights
-    };
-    let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
-    weights.into_iter().map(|w| w / divisor).collect()
-}
-
-const fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
-/// Endpoints of one weight, which take turns in their order.
-struct Class {
-    weight: i64,
-    members: Vec<u32>,
-    /// Turns that its members had, all together.
-    turns: usize,
-}
-
-impl Class {
-    /// The member whose turn is next.
-    fn next(&self) -> u32 {
-        self.members[self.turns % self.members.len()]
-    }
-
-    /// nginx's current weight of that member at the `turn`-th turn of all, counted from 1: it gained its weight at
-    /// each, and paid `sum` at each of its own.
-    fn current_weight(&self, turn: i64, sum: i64) -> i64 {
-        turn * self.weight - (self.turns / self.members.len()) as i64 * sum
-    }
-}
-
-/// nginx's sequence (`ngx_http_upstream_get_peer`): at each turn everyone gains its weight, the highest is taken, the
-/// first of equals, and pays the sum.
-///
-/// Of those with one weight, the one with the fewest turns is always the highest, so they come in turn and only the
-/// classes are compared: as many as there are different weights.
-fn smooth_sequence(weights: &[u64]) -> Box<[u32]> {
-    let mut classes: Vec<Class> = Vec::new();
-    let mut by_weight: HashMap<u64, usize> = HashMap::new();
-    for (index, &weight) in (0u32..).zip(weights).filter(|(_, weight)| **weight > 0) {
-        let class = *by_weight.entry(weight).or_insert(classes.len());
-        match classes.get_mut(class) {
-            Some(class) => class.members.push(index),
-            None => classes.push(Class { weight: weight as i64, members: vec![index], turns: 0 }),
-        }
-    }
-    let sum: i64 = classes.iter().map(|class| class.weight * class.members.len() as i64).sum();
-    let next = |turn| {
-        let class = classes
-            .iter_mut()
-            .max_by_key(|class| (class.current_weight(turn, sum), Reverse(class.next())))?;
-        let member = class.next();
-        class.turns += 1;
-        Some(member)
-    };
-    (1..=sum).filter_map(next).collect()
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::clock::Clock;
+use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
@@ -159,6 +160,7 @@ fn compile_listeners(
             head_max: l.limits.head.as_usize(),
             fields_max: l.limits.fields,
             target_max: l.limits.target.as_usize(),
+            limits: ClientLimits::default(),
             timeouts: listener::Timeouts {
                 request_header: l.timeouts.request_header,
                 keep_alive: l.timeouts.keep_alive,

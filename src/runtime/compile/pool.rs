@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::Machine;
 use crate::config;
 use crate::model::name::{EndpointName, PoolName};
-use crate::policy::balance::{Balancer, Kind};
+use crate::policy::balance::{self, Balancer, Kind, Member};
 use crate::policy::{budget, hedge, retry};
 use crate::runtime::clock::Clock;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
+use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tier::{Group, Tier};
@@ -55,7 +56,7 @@ impl Pools<'_> {
         let zone = self.config.process.zone.as_str();
         // Where no endpoint of a tier is in this node's zone, or all are, there is nothing to prefer.
         endpoints.sort_by_key(|e| (e.tier, zone.is_empty() || *e.zone != *zone));
-        let tiers = compile_tiers(&endpoints, pool.balance, zone, before);
+        let tiers = compile_tiers(&endpoints, &compile_balance(pool), zone, before);
         let (retry, retry_body) = compile_retry(&pool.retry);
         let times = &pool.timeouts;
         Pool {
@@ -80,6 +81,7 @@ impl Pools<'_> {
             max_connection_age: pool.max_connection_age,
             drain_timeout: pool.drain_timeout,
             slow_start: pool.slow_start,
+            by_latency: pool.balance == config::pool::Balance::PeakEwma,
             hash_key: compile_hash_key(pool),
             outlier: pool.outlier.clone(),
             breaker: pool.breaker.clone(),
@@ -90,6 +92,7 @@ impl Pools<'_> {
                 .map(|b| budget::Settings { ratio: b.ratio, minimum_per_second: b.minimum_per_second }),
             retry,
             retry_body,
+            limits: EndpointLimits::default(),
             live,
         }
     }
@@ -147,21 +150,27 @@ fn follow(pool: usize, failover: &[Vec<usize>]) -> Vec<usize> {
     chain
 }
 
+fn compile_balance(pool: &config::pool::Pool) -> balance::Settings {
+    use config::pool::Balance;
+    let kind = match pool.balance {
+        Balance::RoundRobin => Kind::RoundRobin,
+        Balance::LeastRequests => Kind::LeastRequests,
+        Balance::PeakEwma => Kind::PeakEwma,
+        Balance::Random => Kind::Random,
+        Balance::RingHash => Kind::RingHash,
+        Balance::Maglev => Kind::Maglev,
+        Balance::Rendezvous => Kind::Rendezvous,
+        Balance::First => Kind::First,
+    };
+    balance::Settings { kind, load_factor: pool.load_factor }
+}
+
 fn compile_tiers(
     endpoints: &[Endpoint],
-    balance: config::pool::Balance,
+    settings: &balance::Settings,
     zone: &str,
     before: Option<&Pool>,
 ) -> Vec<Tier> {
-    let kind = match balance {
-        config::pool::Balance::RoundRobin => Kind::RoundRobin,
-        config::pool::Balance::LeastRequests | config::pool::Balance::PeakEwma => Kind::LeastRequests,
-        config::pool::Balance::Random
-        | config::pool::Balance::RingHash
-        | config::pool::Balance::Maglev
-        | config::pool::Balance::Rendezvous => Kind::Random,
-        config::pool::Balance::First => Kind::First,
-    };
     let mut start = 0;
     let tier = |tier: &[Endpoint]| {
         let number = tier.first().map_or(0, |e| e.tier);
@@ -169,10 +178,14 @@ fn compile_tiers(
         let is_local = |e: &Endpoint| !zone.is_empty() && *e.zone == *zone;
         let groups = tier
             .chunk_by(|a, b| is_local(a) == is_local(b))
-            .map(|group| {
-                let weights: Vec<u16> = group.iter().map(|e| e.weight).collect();
+            .enumerate()
+            .map(|(place, group)| {
+                let ids: Vec<String> = group.iter().map(|e| e.address.to_string()).collect();
+                let members: Vec<Member<'_>> =
+                    group.iter().zip(&ids).map(|(e, id)| Member { weight: e.weight, id }).collect();
+                let previous = known.and_then(|tier| tier.groups.get(place)).map(|group| &group.balancer);
                 let end = start + group.len();
-                let group = Group { start, end, balancer: Balancer::new(kind, &weights) };
+                let group = Group { start, end, balancer: Balancer::new(settings, &members, previous) };
                 start = end;
                 group
             })
