@@ -51,7 +51,8 @@ impl Handle {
         let mut reasons = Vec::new();
         if !local_only {
             let snapshot = self.0.store.load();
-            reasons.extend(snapshot.pools.iter().map(pool_status).filter_map(|pool| missing(&pool)));
+            let required = snapshot.pools.iter().filter(|pool| pool.required);
+            reasons.extend(required.map(pool_status).filter_map(|pool| missing(&pool)));
         }
         if self.0.draining.load(Ordering::Relaxed) {
             reasons.push("draining".to_owned());
@@ -114,7 +115,7 @@ impl Handle {
         for kind in Kind::ALL {
             sink.counter(&m::EVENTS, &[("kind", kind.word())], self.0.journal.count(kind));
         }
-        if let Some(notifier) = &*self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(notifier) = &self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner).notifier {
             notifier.collect(sink);
         }
     }
@@ -122,7 +123,7 @@ impl Handle {
 
 /// Why a pool that is required keeps this node from being ready.
 fn missing(pool: &PoolStatus) -> Option<String> {
-    (pool.required && !pool.serves()).then(|| format!("pool \"{}\" has no usable endpoint", pool.name))
+    (!pool.serves()).then(|| format!("pool \"{}\" has no usable endpoint", pool.name))
 }
 
 fn listener_status(listener: &Listener) -> ListenerStatus {
@@ -147,7 +148,7 @@ fn pool_status(pool: &Pool) -> PoolStatus {
         queue: pool.live.queue.len() as u64,
         requests,
         retries: counters.sum(|c| &c.retries),
-        required: false,
+        required: pool.required,
         exclusive: false,
         serving_tier: pool.endpoints.iter().filter(|e| e.weight > 0).map(|e| e.tier).min(),
         fails_open: false,

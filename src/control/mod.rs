@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::config::notify::Notify;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
@@ -55,6 +56,9 @@ pub enum StartError {
     /// The access log cannot be opened.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),
+    /// A sink of events cannot be used.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -68,6 +72,9 @@ pub enum ReloadError {
         "listener \"{0}\" was added, removed, or changed its addresses or protocol: that needs a restart"
     )]
     Listeners(String),
+    /// A sink of events cannot be used.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
     Workers,
@@ -108,7 +115,14 @@ struct Inner {
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
     journal: Arc<Journal>,
-    notifier: Mutex<Option<Notifier>>,
+    sinks: Mutex<Sinks>,
+}
+
+/// Who is told of events.
+#[derive(Debug, Default)]
+struct Sinks {
+    written: Vec<Notify>,
+    notifier: Option<Notifier>,
 }
 
 #[derive(Debug, Default)]
@@ -152,19 +166,35 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         reloads: Reloads::default(),
         ended,
         journal: Arc::default(),
-        notifier: Mutex::default(),
+        sinks: Mutex::default(),
     });
+    inner.notify(&config.notify, 0)?;
     let crew = threads::start_workers(&inner, handovers, sockets)?;
     supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
         .map_err(StartError::Thread)?;
-    inner.journal.append(Change::new(Kind::Process, "running", "started"));
-    Ok(Handle(inner))
+    let handle = Handle(inner);
+    handle.0.journal.append(Change::new(Kind::Process, "running", "started"));
+    Ok(handle)
 }
 
 impl Inner {
+    /// Puts these sinks in the place of those at work, which end when they have told what they know; the same ones stay.
+    /// New ones are told what comes after the event `after`.
+    fn notify(&self, sinks: &[Notify], after: u64) -> Result<(), NotifyError> {
+        let mut at_work = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if at_work.written == sinks {
+            return Ok(());
+        }
+        let settings: Vec<_> = sinks.iter().map(notify::Settings::from).collect();
+        let notifier =
+            if sinks.is_empty() { None } else { Some(Notifier::start(&self.journal, after, &settings)?) };
+        *at_work = Sinks { written: sinks.to_vec(), notifier };
+        Ok(())
+    }
+
     /// Lets the sinks tell what has happened, for `limit` at most; whether they have.
     fn close_notifier(&self, limit: Duration) -> bool {
-        let notifier = self.notifier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let notifier = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).notifier.take();
         notifier.is_none_or(|notifier| notifier.close(limit))
     }
 }
@@ -233,18 +263,6 @@ impl Handle {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.0.journal
-    }
-
-    /// Puts these sinks in the place of those at work, which end when they have told what they know. The first ones are
-    /// told every event since the start, later ones what comes from now on.
-    ///
-    /// # Errors
-    /// [`NotifyError`]; the sinks at work then stay.
-    pub fn notify(&self, sinks: &[notify::Settings]) -> Result<(), NotifyError> {
-        let mut notifier = self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = if notifier.is_some() { self.0.journal.newest() } else { 0 };
-        *notifier = Some(Notifier::start(&self.0.journal, after, sinks)?);
-        Ok(())
     }
 
     /// Resolves when the proxy has ended.

@@ -148,6 +148,9 @@ impl Supervisor {
                 let reloads = &self.inner.reloads;
                 let counter = if result.is_ok() { &reloads.ok } else { &reloads.failed };
                 counter.fetch_add(1, Ordering::Relaxed);
+                if let Err(error) = &result {
+                    self.inner.journal.append(Change::new(Kind::Reload, "refused", error.to_string()));
+                }
                 // Whoever asked may have left.
                 drop(answer.send(result));
                 None
@@ -190,6 +193,7 @@ impl Supervisor {
         same_listeners(&previous, &next)?;
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;
+        self.inner.notify(&config.notify, self.inner.journal.newest())?;
         self.inner.store.publish(next);
         self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
@@ -202,7 +206,8 @@ impl Supervisor {
         if !gone.is_empty() {
             self.tell(|| WorkerCommand::Purge(gone.clone()));
         }
-        tracing::info!(generation, "a new configuration is published");
+        let why = format!("generation {generation} is published");
+        self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(())
     }
 
