@@ -11,6 +11,8 @@ use plimsoll::config::{self, Config, Diagnostics};
 fn environment(name: &str) -> Option<String> {
     match name {
         "PORT" => Some("8080".to_owned()),
+        "ZONE" => Some("b".to_owned()),
+        "ONCALL_PATH" => Some("/T0/B0/s3cret".to_owned()),
         "NETWORK" => Some("10.0.0.0/8".to_owned()),
         "QUOTED" => Some("a \"b\" \\ ${PORT}".to_owned()),
         _ => None,
@@ -86,7 +88,7 @@ fn every_invalid_configuration_says_what_to_write() {
             Err(diagnostics) => expect(&path.with_extension("stderr"), &diagnostics.to_string()),
         }
     }
-    assert!(found.len() >= 45, "only {} cases", found.len());
+    assert!(found.len() >= 125, "only {} cases", found.len());
 }
 
 #[test]
@@ -136,6 +138,45 @@ fn a_file_is_loaded_with_the_environment_of_the_process() {
     fs::write(&path, text).expect("the file can be written");
     let config = config::load(&path).unwrap_or_else(|e| panic!("{e}"));
     assert!(config::show(&config).contains("body = \"plimsoll\""));
+}
+
+#[test]
+fn certificates_and_keys_are_looked_into_where_the_configuration_is_a_file() {
+    let folder = scratch("certificates");
+    let pair =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate can be made");
+    fs::write(folder.join("ca.crt"), pair.cert.pem()).expect("the file can be written");
+    fs::write(folder.join("client.key"), pair.signing_key.serialize_pem()).expect("the file can be written");
+    fs::write(folder.join("empty.crt"), "nothing").expect("the file can be written");
+    let path = folder.join("plimsoll.toml");
+    let tls = |ca: &str, key: &str| {
+        let text = format!(
+            "[listener.web]\nbind = [\"127.0.0.1:80\"]\n[pool.api]\nendpoints = [\"10.0.0.1:80\"]\n\
+             [pool.api.health]\ntls = {{ ca = \"{ca}\", cert = \"ca.crt\", key = \"{key}\" }}\n"
+        );
+        fs::write(&path, &text).expect("the file can be written");
+        assert!(config::load_text(&text, Path::new("a.toml"), &|_| None).is_ok(), "no file is looked into");
+        config::load(&path).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(tls("ca.crt", "client.key"), Ok(()), "relative to the file");
+    let missing = tls("none.crt", "client.key").expect_err("it is not there");
+    assert!(
+        missing.contains("plimsoll.toml:6:14: `ca` cannot be") && missing.contains("No such file"),
+        "{missing}"
+    );
+    let empty = tls("empty.crt", "ca.crt").expect_err("neither is what it should be");
+    assert!(empty.contains("it has no certificate") && empty.contains("it has no private key"), "{empty}");
+}
+
+#[test]
+fn the_url_of_a_webhook_is_not_shown() {
+    let config = load(Path::new("conf/two-regions.toml")).expect("it loads");
+    assert!(!config::show(&config).contains("s3cret") && !format!("{config:?}").contains("s3cret"));
+    let sinks: Vec<_> = config.notify.iter().map(|notify| &notify.sink).collect();
+    let [config::notify::Sink::Webhook(webhook)] = sinks.as_slice() else {
+        panic!("one webhook, not {sinks:?}")
+    };
+    assert_eq!(webhook.url(), "https://hooks.internal/T0/B0/s3cret");
 }
 
 #[test]

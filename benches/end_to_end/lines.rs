@@ -117,6 +117,8 @@ impl Line {
             Kind::Haproxy if peer.version.starts_with("2.") => haproxy_2,
             Kind::Haproxy => haproxy_3,
             Kind::Nginx => nginx,
+            // A comparison only.
+            Kind::Pingora => 0.0,
         };
         (share > 0.0).then_some(share)
     }

@@ -1,9 +1,11 @@
 //! The end-to-end benchmark: the same load through Plimsoll and through every peer that is installed, each alone on one
 //! CPU with load and origin on another, and what each answer cost the proxy.
 //!
-//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds N] [--only LINE]... [--access-log on|off|both] [--json]`
+//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds N] [--only LINE]... [--access-log on|off|both] [--json]
+//! [--peers pingora]`
 //!
-//! A peer that is missing is left out. Environment: `HAPROXY3` names a second HAProxy, `PLIMSOLL` another binary of ours.
+//! A peer that is missing is left out; `--peers pingora` builds the one that no package brings, and once built it takes part
+//! in every run. Environment: `HAPROXY3` names a second HAProxy, `PLIMSOLL` another binary of ours.
 //! Judge by ratios within one run: CPU time comes from the kernel's account of the process, so it holds on a noisy
 //! machine, but the machine is still part of it.
 
@@ -45,6 +47,7 @@ struct Arguments {
     only: Vec<String>,
     access_log: Vec<bool>,
     json: bool,
+    build_pingora: bool,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> std::io::Result<Argumen
         only: Vec::new(),
         access_log: vec![false, true],
         json: false,
+        build_pingora: false,
     };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| wrong(format!("{word} needs a value")));
@@ -105,6 +109,10 @@ fn arguments(mut words: impl Iterator<Item = String>) -> std::io::Result<Argumen
                     other => return Err(wrong(format!("--access-log takes on, off or both, not {other}"))),
                 };
             }
+            "--peers" => match value()?.as_str() {
+                "pingora" => found.build_pingora = true,
+                other => return Err(wrong(format!("--peers takes pingora, which it builds, not {other}"))),
+            },
             other => return Err(wrong(format!("unknown argument {other}"))),
         }
     }
@@ -112,6 +120,10 @@ fn arguments(mut words: impl Iterator<Item = String>) -> std::io::Result<Argumen
 }
 
 fn run(arguments: &Arguments) -> std::io::Result<()> {
+    // Before anything is pinned to one CPU.
+    if arguments.build_pingora {
+        peers::build_pingora()?;
+    }
     pin_to_load_cpu()?;
     let descriptors = raise_descriptor_limit()?;
     let origin = origin::start()?;

@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Plimsoll,
     Haproxy,
     Nginx,
+    Pingora,
 }
 
 /// One binary that can be measured.
@@ -48,6 +49,7 @@ impl fmt::Display for Peer {
             Kind::Plimsoll => "plimsoll",
             Kind::Haproxy => "haproxy",
             Kind::Nginx => "nginx",
+            Kind::Pingora => "pingora",
         };
         write!(out, "{name} {}", self.version)
     }
@@ -78,8 +80,22 @@ pub(crate) struct Running {
     pub(crate) tcp: SocketAddr,
 }
 
-/// The binaries that are installed: ours first, then `haproxy`, the one that `HAPROXY3` names, and `nginx`.
-/// `PLIMSOLL` names another binary of ours.
+/// Where pingora-proxy's own small crate stands, and its binary below that.
+const PINGORA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/pingora");
+const PINGORA_BINARY: &str = "target/release/plimsoll-bench-pingora";
+
+/// Builds pingora-proxy, which is not installed by any package.
+pub(crate) fn build_pingora() -> std::io::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = Path::new(PINGORA).join("target");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--locked", "--target-dir"]).arg(target).current_dir(PINGORA);
+    let built = command.stdin(Stdio::null()).status()?;
+    if built.success() { Ok(()) } else { Err(Error::other("benches/pingora cannot be built")) }
+}
+
+/// The binaries that are there: ours first, then `haproxy`, the one that `HAPROXY3` names, `nginx`, and pingora-proxy if
+/// it has been built. `PLIMSOLL` names another binary of ours.
 pub(crate) fn installed() -> Vec<Peer> {
     let ours = std::env::var_os("PLIMSOLL").unwrap_or_else(|| env!("CARGO_BIN_EXE_plimsoll").into());
     let candidates = [
@@ -87,6 +103,7 @@ pub(crate) fn installed() -> Vec<Peer> {
         (Kind::Haproxy, Some("haproxy".into()), "-v"),
         (Kind::Haproxy, std::env::var_os("HAPROXY3"), "-v"),
         (Kind::Nginx, Some("nginx".into()), "-v"),
+        (Kind::Pingora, Some(Path::new(PINGORA).join(PINGORA_BINARY).into()), "--version"),
     ];
     let found = candidates.into_iter().filter_map(|(kind, binary, flag)| {
         let binary = PathBuf::from(binary?);
@@ -112,7 +129,11 @@ fn version(binary: &Path, flag: &str) -> Option<String> {
 impl Peer {
     /// Whether this binary can relay plain TCP here.
     pub(crate) fn relays(&self) -> bool {
-        self.kind != Kind::Nginx || Path::new(NGINX_STREAM).exists()
+        match self.kind {
+            Kind::Plimsoll | Kind::Haproxy => true,
+            Kind::Nginx => Path::new(NGINX_STREAM).exists(),
+            Kind::Pingora => false,
+        }
     }
 
     /// Starts the proxy with a folder of its own in memory, and waits until it listens.
@@ -125,6 +146,8 @@ impl Peer {
             Kind::Plimsoll => plimsoll(task, http, tcp, admin, &folder),
             Kind::Haproxy => haproxy(task, http, tcp),
             Kind::Nginx => nginx(task, http, tcp, &folder),
+            // It is told all on its command line.
+            Kind::Pingora => String::new(),
         };
         std::fs::write(&config, text)?;
 
@@ -134,6 +157,10 @@ impl Peer {
             Kind::Plimsoll => command.arg("run").arg("--config").arg(&config),
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
             Kind::Nginx => command.arg("-p").arg(&folder).arg("-c").arg(&config),
+            Kind::Pingora => command
+                .arg(http.to_string())
+                .arg(task.origin.to_string())
+                .args(task.access_log.then_some("--access-log")),
         };
         let log = std::fs::File::create(folder.join("stdout"))?;
         let errors = std::fs::File::create(folder.join("stderr"))?;

@@ -4,15 +4,28 @@
 //! |---|---|
 //! | `bind.rs` | the socket |
 //! | `server.rs` | connections: how many, how long |
-//! | `routes.rs` | path and method to answer, the Host check |
-//! | `views.rs` | what the JSON looks like, errors (RFC 9457) too |
+//! | `paths.rs` | what a path names and which methods it takes |
+//! | `routes.rs` | from a request to its answer; the checks of Host and Origin |
+//! | `health.rs` | how well the pools are, cached |
+//! | `events.rs` | what has changed: a list or a stream |
+//! | `changes.rs` | bodies of requests that change something |
+//! | `answer.rs` | answers, errors (RFC 9457) too |
+//! | `views.rs` | what the JSON looks like |
 //!
-//! It asks `control` and decides nothing itself. It runs on a thread of its own, never on a worker.
+//! It asks `control` and decides nothing itself. It runs on a thread of its own, never on a worker. The open health listener
+//! is the same server with less to ask for.
 
+mod answer;
 mod bind;
+mod changes;
+mod events;
+mod health;
+mod paths;
 mod routes;
+#[cfg(test)]
+mod sample;
 mod server;
 mod views;
 
 pub use bind::Bound;
-pub use server::serve;
+pub use server::{serve, serve_health};

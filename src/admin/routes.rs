@@ -1,23 +1,32 @@
-//! Path and method to answer. Every answer is made at once from what control knows; nothing here waits.
+//! From a request to its answer: whether it may ask this here, and who knows. Reads are answered at once from what control
+//! knows; only a change waits, for control.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::body::{Body, Bytes};
+use hyper::header::{HOST, HeaderMap, ORIGIN};
+use hyper::{Request, StatusCode, Uri};
+use tokio::sync::{Semaphore, watch};
 
-use super::views::{self, LiveView, ProblemView, ReadyView, StatusView};
+use super::answer::{self, Answer, Refusal};
+use super::health::{Cache, State};
+use super::paths::{Page, flag, parameter};
+use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
+use super::{changes, events};
 use crate::control::Handle;
-use crate::control::status::{Readiness, Status};
+use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
+use crate::control::journal::Journal;
+use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
+use crate::model::name::{EndpointName, PoolName};
 use crate::telemetry::metrics::Sink;
 use crate::telemetry::prometheus;
 
-const JSON: &str = "application/json";
-/// RFC 9457 section 3.
-const PROBLEM: &str = "application/problem+json";
-const ALLOWED: &str = "GET, HEAD";
+/// What comes of asking control for a change.
+pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send>>;
 
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
@@ -25,6 +34,9 @@ pub(super) trait Control: Send + Sync + 'static {
     fn readiness(&self, local_only: bool) -> Readiness;
     fn is_live(&self) -> bool;
     fn collect(&self, sink: &mut dyn Sink);
+    fn journal(&self) -> &Arc<Journal>;
+    fn change_endpoint(&self, change: EndpointChange) -> Changing;
+    fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
 }
 
 impl Control for Handle {
@@ -40,62 +52,189 @@ impl Control for Handle {
     fn collect(&self, sink: &mut dyn Sink) {
         self.collect(sink);
     }
+    fn journal(&self) -> &Arc<Journal> {
+        self.journal()
+    }
+    fn change_endpoint(&self, change: EndpointChange) -> Changing {
+        let handle = self.clone();
+        Box::pin(async move { handle.change_endpoint(change).await })
+    }
+    fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
+        let handle = self.clone();
+        Box::pin(async move { handle.failover(pool, to).await })
+    }
 }
 
-/// A whole answer; HEAD's loses its body in the server.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// What a listener lets be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything; these Host values pass beside the loopback names.
+    Admin { allowed_hosts: Vec<String> },
+    /// How well this node is, by anybody.
+    Health,
+}
 
-/// Answers one request, whatever body it has.
-pub(super) fn answer<B>(control: &dyn Control, allowed_hosts: &[String], request: &Request<B>) -> Answer {
-    let path = request.uri().path();
-    if is_guarded(path)
-        && let Err(refused) = check_host(allowed_hosts, request)
+/// What every connection of a listener answers from.
+pub(super) struct Site {
+    control: Arc<dyn Control>,
+    scope: Scope,
+    health: Cache,
+    streams: Arc<Semaphore>,
+    stopped: watch::Receiver<()>,
+}
+
+impl Site {
+    /// `stopped` closes when the listener stops.
+    pub(super) fn new(control: Arc<dyn Control>, scope: Scope, stopped: watch::Receiver<()>) -> Self {
+        let streams = Arc::new(Semaphore::new(events::STREAMS_MAX));
+        Self { control, scope, health: Cache::default(), streams, stopped }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.scope == Scope::Health
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        return failure(&refused);
+        match self.page(&request) {
+            Ok(page) => self.answer_page(page, request).await.unwrap_or_else(Answer::from),
+            Err(refusal) => refusal.into(),
+        }
     }
-    let page: fn(&dyn Control, Option<&str>) -> Answer = match path {
-        "/livez" => livez,
-        "/readyz" => readyz,
-        "/metrics" => metrics,
-        "/v1/status" => status,
-        _ => return failure(&(StatusCode::NOT_FOUND, "there is nothing at this path")),
-    };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = failure(&(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET and HEAD"));
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
-        return refused;
+
+    /// What a request asks for, if it may.
+    fn page<B>(&self, request: &Request<B>) -> Result<Page, Refusal> {
+        let path = request.uri().path();
+        if let Scope::Admin { allowed_hosts } = &self.scope
+            && is_guarded(path)
+        {
+            check_host(allowed_hosts, request)?;
+        }
+        let page = Page::find(path).filter(|page| !self.is_open() || page.is_health());
+        let page =
+            page.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path"))?;
+        if !page.takes(request.method()) {
+            return Err(Refusal::method(page.methods()));
+        }
+        Ok(page)
     }
-    page(control, request.uri().query())
+
+    async fn answer_page<B>(&self, page: Page, request: Request<B>) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let (query, fields) = (parts.uri.query(), &parts.headers);
+        match page {
+            Page::Live => self.live(),
+            Page::Ready => Ok(self.ready(flag(query, "local"))),
+            Page::Health => {
+                let health = self.health.look(&*self.control);
+                Ok(answer::json(status_of(health.status), &*health))
+            }
+            Page::PoolHealth(pool) => self.pool_health(&pool),
+            Page::Metrics => Ok(self.metrics()),
+            Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
+            Page::Events => self.events(query, fields),
+            Page::Pools => {
+                let status = self.control.status();
+                let pools: Vec<_> = status.pools.iter().map(PoolView::from).collect();
+                Ok(answer::json(StatusCode::OK, &pools))
+            }
+            Page::Pool(pool) => self.pool(&pool),
+            Page::Endpoint(pool, endpoint) => {
+                check_origin(fields)?;
+                let body = changes::read(body).await?;
+                self.change_endpoint(pool, endpoint, flag(query, "force"), &body).await
+            }
+            Page::Failover(pool) => {
+                check_origin(fields)?;
+                let to = changes::failover(&changes::read(body).await?)?;
+                self.control.failover(pool.clone(), to).await?;
+                self.pool(&pool)
+            }
+        }
+    }
+
+    fn live(&self) -> Result<Answer, Refusal> {
+        if self.control.is_live() {
+            return Ok(answer::json(StatusCode::OK, &LiveView { live: true }));
+        }
+        Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "a worker does not turn"))
+    }
+
+    /// `local` leaves out what depends on other machines, for a supervisor that would otherwise restart us for their faults.
+    fn ready(&self, local: bool) -> Answer {
+        let Readiness { ready, reasons } = self.control.readiness(local);
+        if ready {
+            return answer::json(StatusCode::OK, &ReadyView { ready });
+        }
+        let problem = ProblemView::new(StatusCode::SERVICE_UNAVAILABLE, reasons.join("; "));
+        answer::problem(&problem.with_reasons(reasons))
+    }
+
+    fn pool_health(&self, pool: &PoolName) -> Result<Answer, Refusal> {
+        let health = self.health.look(&*self.control);
+        let component = health.component(pool.as_str()).ok_or_else(|| no_pool(pool))?;
+        Ok(answer::json(status_of(component.status), component))
+    }
+
+    fn metrics(&self) -> Answer {
+        let mut page = prometheus::Page::default();
+        self.control.collect(&mut page);
+        answer::whole(StatusCode::OK, prometheus::CONTENT_TYPE, page.finish().into())
+    }
+
+    fn events(&self, query: Option<&str>, fields: &HeaderMap) -> Result<Answer, Refusal> {
+        let seen = events::seen(fields, parameter(query, "after"))?;
+        let journal = self.control.journal();
+        if events::wants_stream(fields) {
+            return events::stream(journal, seen, &self.streams, self.stopped.clone());
+        }
+        Ok(events::list(journal, seen))
+    }
+
+    fn pool(&self, name: &PoolName) -> Result<Answer, Refusal> {
+        let status = self.control.status();
+        let pool = find_pool(&status, name)?;
+        Ok(answer::json(StatusCode::OK, &PoolView::from(pool)))
+    }
+
+    async fn change_endpoint(
+        &self,
+        pool: PoolName,
+        endpoint: EndpointName,
+        force: bool,
+        body: &[u8],
+    ) -> Result<Answer, Refusal> {
+        let change = changes::endpoint(pool.clone(), endpoint.clone(), force, body)?;
+        self.control.change_endpoint(change).await?;
+        let status = self.control.status();
+        let pool = PoolView::from(find_pool(&status, &pool)?);
+        let endpoint = pool.endpoints.iter().find(|shown| shown.name == endpoint.as_str());
+        let gone = || Refusal::new(StatusCode::NOT_FOUND, "the endpoint has just gone");
+        Ok(answer::json(StatusCode::OK, endpoint.ok_or_else(gone)?))
+    }
 }
 
-fn livez(control: &dyn Control, _query: Option<&str>) -> Answer {
-    if control.is_live() {
-        return json(StatusCode::OK, JSON, views::text(&LiveView { live: true }));
+fn find_pool<'a>(status: &'a Status, name: &PoolName) -> Result<&'a PoolStatus, Refusal> {
+    status.pools.iter().find(|pool| pool.name == *name).ok_or_else(|| no_pool(name))
+}
+
+fn no_pool(name: &PoolName) -> Refusal {
+    ChangeError::NoPool(name.clone()).into()
+}
+
+const fn status_of(state: State) -> StatusCode {
+    match state {
+        State::Healthy | State::Degraded => StatusCode::OK,
+        State::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
     }
-    failure(&(StatusCode::SERVICE_UNAVAILABLE, "a worker does not turn"))
-}
-
-/// `?local` leaves out what depends on other machines, for a supervisor that would otherwise restart us for their faults.
-fn readyz(control: &dyn Control, query: Option<&str>) -> Answer {
-    let local =
-        query.is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("local")));
-    let Readiness { ready, reasons } = control.readiness(local);
-    if ready {
-        return json(StatusCode::OK, JSON, views::text(&ReadyView { ready }));
-    }
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let problem = ProblemView::new(status, reasons.join("; ")).with_reasons(reasons);
-    json(status, PROBLEM, views::text(&problem))
-}
-
-fn metrics(control: &dyn Control, _query: Option<&str>) -> Answer {
-    let mut page = prometheus::Page::default();
-    control.collect(&mut page);
-    whole(StatusCode::OK, prometheus::CONTENT_TYPE, page.finish().into())
-}
-
-fn status(control: &dyn Control, _query: Option<&str>) -> Answer {
-    json(StatusCode::OK, JSON, views::text(&StatusView::from(&control.status())))
 }
 
 /// Paths that a browser could be tricked into reading through a name that resolves to us (DNS rebinding).
@@ -104,24 +243,34 @@ fn is_guarded(path: &str) -> bool {
 }
 
 /// Whether the request was meant for us by a name that is ours.
-fn check_host<B>(allowed_hosts: &[String], request: &Request<B>) -> Result<(), (StatusCode, &'static str)> {
-    const MALFORMED: (StatusCode, &str) =
-        (StatusCode::BAD_REQUEST, "the request needs exactly one valid Host");
+fn check_host<B>(allowed_hosts: &[String], request: &Request<B>) -> Result<(), Refusal> {
+    let malformed = || Refusal::new(StatusCode::BAD_REQUEST, "the request needs exactly one valid Host");
     let mut fields = request.headers().get_all(HOST).iter();
     // The target's authority replaces Host (RFC 9112 section 3.2.2), which has to be there all the same.
-    let (Some(field), None) = (fields.next(), fields.next()) else { return Err(MALFORMED) };
+    let (Some(field), None) = (fields.next(), fields.next()) else { return Err(malformed()) };
     let authority =
         request.uri().authority().map_or(field.as_bytes(), |authority| authority.as_str().as_bytes());
-    let (host, _port) = split_authority(authority).ok_or(MALFORMED)?;
+    let (host, _port) = split_authority(authority).ok_or_else(malformed)?;
     let host = String::from_utf8_lossy(host).to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
     if is_loopback(host) || allowed_hosts.iter().any(|allowed| allowed == host) {
         return Ok(());
     }
-    Err((
-        StatusCode::MISDIRECTED_REQUEST,
-        "this Host is not ours; admin.allowed_hosts lists others than loopback names",
-    ))
+    let detail = "this Host is not ours; admin.allowed_hosts lists others than loopback names";
+    Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, detail))
+}
+
+/// Whether a change comes from no page at all, or from one of ours: a browser sends a foreign page's POST to loopback with
+/// a Host that is fine, and says in Origin whose it is (Fetch standard, section 3.2).
+fn check_origin(fields: &HeaderMap) -> Result<(), Refusal> {
+    let Some(origin) = fields.get(ORIGIN) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    let authority = authority.as_ref().and_then(Uri::authority).map(|authority| authority.as_str());
+    let host = fields.get(HOST).and_then(|host| host.to_str().ok());
+    if authority.is_some() && authority == host {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin may not change anything here"))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -130,26 +279,4 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.ends_with(".localhost")
         || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn failure(&(status, detail): &(StatusCode, &str)) -> Answer {
-    json(status, PROBLEM, views::text(&ProblemView::new(status, detail)))
-}
-
-fn json(status: StatusCode, content_type: &'static str, text: serde_json::Result<Vec<u8>>) -> Answer {
-    match text {
-        Ok(text) => whole(status, content_type, text.into()),
-        Err(error) => {
-            tracing::error!(%error, "an admin answer cannot be written as JSON");
-            whole(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Bytes::new())
-        }
-    }
-}
-
-fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }

@@ -1,9 +1,10 @@
-//! Connections of the admin API: how many at once, how long each, and how they end.
+//! Connections of the admin API and of the open health listener: how many at once, how long each, and how they end.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -14,15 +15,21 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::answer;
 use super::bind::{Accepted, Bound};
-use super::routes::{Control, answer};
+use super::routes::{Control, Scope, Site};
 use crate::control::Handle;
 
 /// Connections at once; further ones wait in the kernel until one ends.
 const CONNECTIONS_MAX: usize = 64;
+/// The same for an open listener, which strangers can reach.
+const OPEN_CONNECTIONS_MAX: usize = 512;
 /// A request head, from when it can be sent; also how long an idle connection stays.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that one connection may take a place; Prometheus keeps its connections but opens a new one without complaint.
+/// The same for an open listener, whose connections take one request each.
+const OPEN_HEAD_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest that one connection without a stream may take a place; Prometheus keeps its connections but opens a new
+/// one without complaint.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// What requests in flight get at the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,18 +45,24 @@ pub async fn serve(
     allowed_hosts: Vec<String>,
     stop: impl Future<Output = ()>,
 ) {
-    serve_control(listener, Arc::new(handle), allowed_hosts, stop).await;
+    serve_control(listener, Arc::new(handle), Scope::Admin { allowed_hosts }, stop).await;
+}
+
+/// Serves the open health listener, which tells anybody how well this node is and nothing else, until `stop` is there.
+pub async fn serve_health(listener: Bound, handle: Handle, stop: impl Future<Output = ()>) {
+    serve_control(listener, Arc::new(handle), Scope::Health, stop).await;
 }
 
 async fn serve_control(
     listener: Bound,
     control: Arc<dyn Control>,
-    allowed_hosts: Vec<String>,
+    scope: Scope,
     stop: impl Future<Output = ()>,
 ) {
     let (stopping, stopped) = watch::channel(());
-    let site = Arc::new(Site { control, allowed_hosts });
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let site = Arc::new(Site::new(control, scope, stopped.clone()));
+    let most = if site.is_open() { OPEN_CONNECTIONS_MAX } else { CONNECTIONS_MAX };
+    let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -83,12 +96,6 @@ async fn serve_control(
     }
 }
 
-/// What every connection answers from.
-struct Site {
-    control: Arc<dyn Control>,
-    allowed_hosts: Vec<String>,
-}
-
 async fn connection(stream: Accepted, site: Arc<Site>, stopped: watch::Receiver<()>) {
     match stream {
         Accepted::Tcp(stream) => http(stream, site, stopped).await,
@@ -102,12 +109,19 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
     site: Arc<Site>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let service = service_fn(move |request| {
-        let answer = answer(&*site.control, &site.allowed_hosts, &request);
-        async move { Ok::<_, Infallible>(answer) }
+    let streaming = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request| {
+        let (site, streaming) = (Arc::clone(&site), Arc::clone(&streaming));
+        async move {
+            let answer = site.answer(request).await;
+            streaming.fetch_or(answer::is_stream(&answer), Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
+    let head_timeout = if site.is_open() { OPEN_HEAD_TIMEOUT } else { HEAD_TIMEOUT };
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_MAX);
+    builder.keep_alive(!site.is_open());
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let whole = async {
         tokio::select! {
@@ -116,8 +130,16 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
         }
         served.await
     };
+    let mut whole = pin!(whole);
+    let ended = loop {
+        match timeout(CONNECTION_TIMEOUT, whole.as_mut()).await {
+            // A stream ends by itself when its reader takes nothing.
+            Err(_elapsed) if streaming.load(Ordering::Relaxed) => {}
+            ended => break ended,
+        }
+    };
     // What a client did wrong is between it and hyper, which has answered where it could.
-    match timeout(CONNECTION_TIMEOUT, whole).await {
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
         Err(_elapsed) => tracing::debug!("an admin connection was open for too long"),
@@ -128,8 +150,6 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
 mod tests {
     use std::io;
     use std::net::SocketAddr;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::SystemTime;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
@@ -137,69 +157,10 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::admin::events::STREAMS_MAX;
+    use crate::admin::sample::Node;
     use crate::config::process::AdminBind;
-    use crate::control::status::{EndpointStatus, PoolStatus, Readiness, Status, WorkerStatus};
-    use crate::model::address::EndpointAddress;
-    use crate::model::name::{EndpointName, NameError, PoolName};
-    use crate::telemetry::metrics::{PANICS, Sink};
-
-    /// A node with one pool; not ready (but for what is local) and not live when it is told to be sick.
-    struct Node {
-        pool: PoolStatus,
-        sick: AtomicBool,
-    }
-
-    impl Node {
-        fn new() -> Result<Self, NameError> {
-            let endpoint = EndpointStatus {
-                name: EndpointName::new("10.0.0.1:80")?,
-                address: EndpointAddress::Ip(SocketAddr::from(([10, 0, 0, 1], 80))),
-                weight: 2,
-                tier: 1,
-                usable: true,
-                in_flight: 3,
-                idle_connections: 4,
-                requests: 5,
-                failures: 6,
-            };
-            let pool = PoolStatus {
-                name: PoolName::new("api")?,
-                queue: 7,
-                requests: 8,
-                retries: 9,
-                endpoints: vec![endpoint],
-            };
-            Ok(Self { pool, sick: AtomicBool::new(false) })
-        }
-    }
-
-    impl Control for Node {
-        fn status(&self) -> Status {
-            Status {
-                version: "1.2.3",
-                generation: 4,
-                config_hash: u64::MAX,
-                started: SystemTime::UNIX_EPOCH,
-                draining: false,
-                workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
-                listeners: Vec::new(),
-                pools: vec![self.pool.clone()],
-            }
-        }
-        fn readiness(&self, local_only: bool) -> Readiness {
-            let ready = local_only || !self.sick.load(Ordering::Relaxed);
-            Readiness {
-                ready,
-                reasons: if ready { Vec::new() } else { vec!["pool api has no usable endpoint".into()] },
-            }
-        }
-        fn is_live(&self) -> bool {
-            !self.sick.load(Ordering::Relaxed)
-        }
-        fn collect(&self, sink: &mut dyn Sink) {
-            sink.counter(&PANICS, &[], 17);
-        }
-    }
+    use crate::control::journal::{Change, EVENTS_KEPT, Kind};
 
     type Failure = Box<dyn std::error::Error>;
 
@@ -211,12 +172,16 @@ mod tests {
     }
 
     fn start() -> Result<Site, Failure> {
+        start_as(Scope::Admin { allowed_hosts: vec!["lb1.internal".to_owned()] })
+    }
+
+    fn start_as(scope: Scope) -> Result<Site, Failure> {
         let node = Arc::new(Node::new()?);
         let bound = Bound::bind(&AdminBind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))?;
         let address = bound.address().ok_or("no address")?;
         let (stop, stopped) = oneshot::channel::<()>();
         let control: Arc<dyn Control> = Arc::clone(&node) as _;
-        let server = tokio::spawn(serve_control(bound, control, vec!["lb1.internal".to_owned()], async {
+        let server = tokio::spawn(serve_control(bound, control, scope, async {
             let _closed = stopped.await;
         }));
         Ok(Site { node, address, stop, server })
@@ -249,7 +214,7 @@ mod tests {
             let reply = ask(site.address, "GET", path, "any.name").await?;
             assert_eq!((reply.status, reply.body.as_str()), (200, body));
         }
-        site.node.sick.store(true, Ordering::Relaxed);
+        site.node.set_usable(false);
         assert_eq!(ask(site.address, "GET", "/livez", "x").await?.status, 503);
         assert_eq!(ask(site.address, "GET", "/readyz?local", "x").await?.status, 200);
         let reply = ask(site.address, "GET", "/readyz", "x").await?;
@@ -330,7 +295,12 @@ mod tests {
         let path = folder.path().join("admin.sock");
         let bound = Bound::bind(&AdminBind::Unix(path.clone()))?;
         let control: Arc<dyn Control> = Arc::new(Node::new()?);
-        let _server = tokio::spawn(serve_control(bound, control, Vec::new(), std::future::pending()));
+        let _server = tokio::spawn(serve_control(
+            bound,
+            control,
+            Scope::Admin { allowed_hosts: Vec::new() },
+            std::future::pending(),
+        ));
         let request = "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         assert_eq!(exchange(UnixStream::connect(&path).await?, request).await?.status, 200);
         Ok(())
@@ -368,6 +338,177 @@ mod tests {
         idle.read_to_end(&mut rest).await?;
         assert!(rest.ends_with(br#"{"live":true}"#));
         assert!(TcpStream::connect(site.address).await.is_err());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn health_tells_each_pool_and_503_when_one_has_nothing() -> Result<(), Failure> {
+        let site = start_as(Scope::Health)?;
+        let all = ask(site.address, "GET", "/health", "any.name").await?;
+        let one = "{\"status\":\"healthy\",\"latency_ms\":null,\"message\":\"1 of 1 endpoints usable\"}";
+        let expected = format!("{{\"status\":\"healthy\",\"components\":{{\"api\":{one}}}}}");
+        assert_eq!((all.status, all.body), (200, expected));
+        assert_eq!(ask(site.address, "GET", "/health/pools/api", "x").await?.body, one);
+        assert_eq!(ask(site.address, "GET", "/health/pools/other", "x").await?.status, 404);
+        let sick = start_as(Scope::Health)?;
+        sick.node.set_usable(false);
+        let all = ask(sick.address, "GET", "/health", "x").await?;
+        assert_eq!(all.status, 503);
+        assert!(all.body.starts_with("{\"status\":\"unhealthy\""), "{}", all.body);
+        let head = ask(sick.address, "HEAD", "/health/pools/api", "x").await?;
+        assert_eq!((head.status, head.body.as_str()), (503, ""));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_open_listener_tells_health_and_nothing_else() -> Result<(), Failure> {
+        let site = start_as(Scope::Health)?;
+        for path in ["/livez", "/readyz", "/health"] {
+            assert_eq!(ask(site.address, "GET", path, "any.name").await?.status, 200, "{path}");
+            assert_eq!(ask(site.address, "POST", path, "any.name").await?.status, 405, "{path}");
+        }
+        for path in ["/", "/metrics", "/v1/status", "/v1/events", "/v1/pools/api"] {
+            assert_eq!(ask(site.address, "GET", path, "localhost").await?.status, 404, "{path}");
+        }
+        assert_eq!(ask(site.address, "PATCH", "/v1/pools/api/endpoints/a", "localhost").await?.status, 404);
+        Ok(())
+    }
+
+    async fn send(address: SocketAddr, head: &str, body: &str) -> io::Result<Reply> {
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        exchange(TcpStream::connect(address).await?, &request).await
+    }
+
+    #[tokio::test]
+    async fn changes_reach_control_and_answer_with_what_is_now() -> Result<(), Failure> {
+        let site = start()?;
+        let path = "PATCH /v1/pools/api/endpoints/10.0.0.1%3A80";
+        let reply = send(site.address, path, r#"{"admin_state":"drain"}"#).await?;
+        let endpoint: serde_json::Value = serde_json::from_str(&reply.body)?;
+        assert_eq!((reply.status, &endpoint["name"]), (200, &"10.0.0.1:80".into()));
+        let forced = send(site.address, &format!("{path}?force"), r#"{"weight":7}"#).await?;
+        assert_eq!(forced.status, 200);
+        let pool = send(site.address, "POST /v1/pools/api/failover", r#"{"to":"home"}"#).await?;
+        let pool: serde_json::Value = serde_json::from_str(&pool.body)?;
+        assert_eq!(pool["name"], "api");
+        let unknown = send(site.address, "POST /v1/pools/other/failover", r#"{"to":"dr"}"#).await?;
+        assert_eq!(unknown.status, 404);
+        assert!(unknown.head.contains("application/problem+json"), "{}", unknown.head);
+        let asked = site.node.asked.lock().map_err(|error| error.to_string())?.clone();
+        let expected =
+            ["api/10.0.0.1:80 drain - false", "api/10.0.0.1:80 - 7 true", "api to home", "other to dr"];
+        assert_eq!(asked, expected);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_no_change_of_ours_is_refused() -> Result<(), Failure> {
+        let site = start()?;
+        let path = "/v1/pools/api/endpoints/a";
+        for (head, body, status) in [
+            (format!("PATCH {path}"), "{}", 400),
+            (format!("PATCH {path}"), "x", 400),
+            (format!("PATCH {path}"), &*"x".repeat(5000), 413),
+            (format!("POST {path}"), "{}", 405),
+            ("GET /v1/pools/api/failover".to_owned(), "", 405),
+        ] {
+            assert_eq!(send(site.address, &head, body).await?.status, status, "{head} {body}");
+        }
+        for (origin, status) in [("http://evil.example", 403), ("null", 403), ("http://localhost", 200)] {
+            let head =
+                format!("POST /v1/pools/api/failover HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n");
+            let rest = "Content-Length: 13\r\nConnection: close\r\n\r\n{\"to\":\"home\"}";
+            let reply = exchange(TcpStream::connect(site.address).await?, &(head + rest)).await?;
+            assert_eq!(reply.status, status, "{origin}");
+        }
+        assert_eq!(site.node.asked.lock().map_err(|error| error.to_string())?.len(), 1);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn events_are_a_list_from_a_number_on() -> Result<(), Failure> {
+        let site = start()?;
+        assert_eq!(ask(site.address, "GET", "/v1/events", "localhost").await?.body, "[]");
+        for number in 1..=3 {
+            site.node.journal().append(Change::new(Kind::Alarm, format!("state {number}"), "a test"));
+        }
+        let reply = ask(site.address, "GET", "/v1/events?after=1", "localhost").await?;
+        let events: serde_json::Value = serde_json::from_str(&reply.body)?;
+        assert_eq!(events.as_array().map(Vec::len), Some(2));
+        assert_eq!((&events[0]["id"], &events[1]["to"]), (&2.into(), &"state 3".into()));
+        assert_eq!(ask(site.address, "GET", "/v1/events?after=x", "localhost").await?.status, 400);
+        assert_eq!(ask(site.address, "GET", "/v1/events", "evil.example").await?.status, 421);
+        Ok(())
+    }
+
+    /// Opens a stream of events and reads it, chunk framing and all, up to `until`.
+    async fn stream(address: SocketAddr, fields: &str, until: &str) -> io::Result<(TcpStream, String)> {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!(
+            "GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{fields}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let text = read_until(&mut stream, until).await?;
+        Ok((stream, text))
+    }
+
+    async fn read_until(stream: &mut TcpStream, until: &str) -> io::Result<String> {
+        let mut text = Vec::new();
+        while !text.ends_with(until.as_bytes()) {
+            text.push(stream.read_u8().await?);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_with_new_events_and_resumes_where_it_broke() -> Result<(), Failure> {
+        let site = start()?;
+        let journal = site.node.journal();
+        journal.append(Change::new(Kind::Alarm, "first", "a test"));
+        let (mut open, text) = stream(site.address, "", "\"to\":\"first\"}\n\n").await?;
+        assert!(text.contains("content-type: text/event-stream"), "{text}");
+        assert!(text.contains("id: 1\ndata: {"), "{text}");
+        journal.append(Change::new(Kind::Alarm, "second", "a test"));
+        let text = read_until(&mut open, "\"to\":\"second\"}\n\n").await?;
+        assert!(text.contains("id: 2\n"), "{text}");
+        drop(open);
+        journal.append(Change::new(Kind::Alarm, "third", "a test"));
+        let (_open, text) = stream(site.address, "Last-Event-ID: 2\r\n", "\"to\":\"third\"}\n\n").await?;
+        assert!(!text.contains("second"), "{text}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_stream_tells_what_left_the_journal() -> Result<(), Failure> {
+        let site = start()?;
+        for _ in 0..EVENTS_KEPT + 2 {
+            site.node.journal().append(Change::new(Kind::Alarm, "again", "a test"));
+        }
+        let (_open, text) = stream(site.address, "", "id: 3\n").await?;
+        assert!(text.contains("id: 2\nevent: missed\ndata: {\"missed\":2}\n\n"), "{text}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn streams_have_their_ceiling_and_end_with_the_server() -> Result<(), Failure> {
+        let site = start()?;
+        let mut open = Vec::new();
+        for _ in 0..STREAMS_MAX {
+            open.push(stream(site.address, "", "retry: 1000\n\n").await?.0);
+        }
+        let (_refused, text) = stream(site.address, "", "}").await?;
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+        drop(open.pop());
+        // Its place is given back once the server sees it gone, which nothing tells from outside.
+        while stream(site.address, "Connection: close\r\n", "\n\n").await.is_err() {}
+        drop(site.stop);
+        site.server.await?;
+        for mut stream in open {
+            assert_eq!(read_until(&mut stream, "0\r\n\r\n").await?.matches("data:").count(), 0);
+        }
         Ok(())
     }
 }

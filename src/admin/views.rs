@@ -3,8 +3,10 @@
 use hyper::StatusCode;
 use serde::Serialize;
 
-use crate::control::status::{EndpointStatus, ListenerStatus, PoolStatus, Status, WorkerStatus};
-use crate::telemetry::timestamp::Clock;
+use crate::control::event_json::{milliseconds, time};
+use crate::control::status::{
+    BreakerStatus, EndpointStatus, ListenerStatus, PoolStatus, ProbeStatus, Status, WorkerStatus,
+};
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -47,6 +49,11 @@ impl ProblemView {
         }
     }
 
+    /// Its status, which is the answer's too.
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     pub(super) fn with_reasons(self, reasons: Vec<String>) -> Self {
         Self { reasons, ..self }
     }
@@ -68,13 +75,11 @@ pub(super) struct StatusView<'a> {
 
 impl<'a> From<&'a Status> for StatusView<'a> {
     fn from(status: &'a Status) -> Self {
-        let mut started = Vec::new();
-        Clock::default().write(status.started, &mut started);
         Self {
             version: status.version,
             generation: status.generation,
             config_hash: format!("{:016x}", status.config_hash),
-            started: String::from_utf8_lossy(&started).into_owned(),
+            started: time(status.started),
             draining: status.draining,
             workers: status.workers.iter().map(WorkerView::from).collect(),
             listeners: status.listeners.iter().map(ListenerView::from).collect(),
@@ -118,14 +123,22 @@ impl<'a> From<&'a ListenerStatus> for ListenerView<'a> {
     }
 }
 
+/// One pool. `GET /v1/pools/NAME`, and in lists.
 #[derive(Debug, Serialize)]
-struct PoolView<'a> {
+pub(super) struct PoolView<'a> {
     name: &'a str,
     queue: u64,
     requests: u64,
     retries: u64,
+    required: bool,
+    exclusive: bool,
     usable: usize,
-    endpoints: Vec<EndpointView<'a>>,
+    serving_tier: Option<u8>,
+    fails_open: bool,
+    /// The failover pool that takes its traffic now.
+    failover: Option<&'a str>,
+    breaker: Option<BreakerView>,
+    pub(super) endpoints: Vec<EndpointView<'a>>,
 }
 
 impl<'a> From<&'a PoolStatus> for PoolView<'a> {
@@ -135,19 +148,35 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
             queue: pool.queue,
             requests: pool.requests,
             retries: pool.retries,
-            usable: pool.endpoints.iter().filter(|endpoint| endpoint.usable).count(),
+            required: pool.required,
+            exclusive: pool.exclusive,
+            usable: pool.usable(),
+            serving_tier: pool.serving_tier,
+            fails_open: pool.fails_open,
+            failover: pool.failover.as_ref().map(|other| other.as_str()),
+            breaker: pool.breaker.as_ref().map(BreakerView::from),
             endpoints: pool.endpoints.iter().map(EndpointView::from).collect(),
         }
     }
 }
 
+/// One endpoint. The answer to a change of it, and in its pool.
 #[derive(Debug, Serialize)]
-struct EndpointView<'a> {
-    name: &'a str,
+pub(super) struct EndpointView<'a> {
+    pub(super) name: &'a str,
     address: String,
     weight: u16,
+    effective_weight: u16,
     tier: u8,
     usable: bool,
+    /// Why it is not usable.
+    reason: Option<&'a str>,
+    admin_state: &'static str,
+    probe: ProbeView<'a>,
+    ejection: EjectionView,
+    breaker: Option<BreakerView>,
+    suppressed_until: Option<String>,
+    leader: bool,
     in_flight: u64,
     idle_connections: u64,
     requests: u64,
@@ -160,12 +189,66 @@ impl<'a> From<&'a EndpointStatus> for EndpointView<'a> {
             name: endpoint.name.as_str(),
             address: endpoint.address.to_string(),
             weight: endpoint.weight,
+            effective_weight: endpoint.effective_weight,
             tier: endpoint.tier,
             usable: endpoint.usable,
+            reason: endpoint.reason.as_deref(),
+            admin_state: endpoint.admin_state.word(),
+            probe: ProbeView::from(&endpoint.probe),
+            ejection: EjectionView {
+                until: endpoint.ejection.until.map(time),
+                count: endpoint.ejection.count,
+            },
+            breaker: endpoint.breaker.as_ref().map(BreakerView::from),
+            suppressed_until: endpoint.suppressed_until.map(time),
+            leader: endpoint.leader,
             in_flight: endpoint.in_flight,
             idle_connections: endpoint.idle_connections,
             requests: endpoint.requests,
             failures: endpoint.failures,
         }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ProbeView<'a> {
+    state: &'static str,
+    since: Option<String>,
+    last: Option<LastProbeView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastProbeView<'a> {
+    at: String,
+    took_ms: f64,
+    text: &'a str,
+}
+
+impl<'a> From<&'a ProbeStatus> for ProbeView<'a> {
+    fn from(probe: &'a ProbeStatus) -> Self {
+        let last = probe.last.as_ref().map(|last| LastProbeView {
+            at: time(last.at),
+            took_ms: milliseconds(last.took),
+            text: &last.text,
+        });
+        Self { state: probe.state.word(), since: probe.since.map(time), last }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct EjectionView {
+    until: Option<String>,
+    count: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct BreakerView {
+    state: &'static str,
+    until: Option<String>,
+}
+
+impl From<&BreakerStatus> for BreakerView {
+    fn from(breaker: &BreakerStatus) -> Self {
+        Self { state: breaker.state.word(), until: breaker.until.map(time) }
     }
 }

@@ -1,11 +1,16 @@
-//! `plimsoll check`: what a valid configuration amounts to, on one screen. Finding errors is `config`'s.
+//! `plimsoll check`: what a valid configuration amounts to, on one screen, and how soon its probes notice what happens.
+//! Finding errors is `config`'s.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::config::Config;
+use crate::config::health::Health;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::route::{Action, Route};
+use crate::model::units::format_duration;
+use crate::policy::health::bounds::Bounds;
 use crate::route::{PathPattern, Rule};
 
 /// Listeners, routes and pools, one a line.
@@ -22,7 +27,58 @@ pub(super) fn summary(config: &Config) -> String {
             let _infallible = writeln!(text, "  {line}");
         }
     }
+    for finding in config.check.objective.iter().flat_map(|objective| too_late(config, *objective)) {
+        let _infallible = writeln!(text, "finding: {finding}");
+    }
     text
+}
+
+/// What an answer or a refusal is taken to need; one that needs longer is noticed so much later.
+const ANSWER: Duration = Duration::from_millis(100);
+
+/// The pools that at worst need longer than `limit` until a dead endpoint is noticed, one a line.
+pub(super) fn too_late(config: &Config, limit: Duration) -> Vec<String> {
+    let late = |pool: &Pool| {
+        let name = &pool.name;
+        let Some(health) = &pool.health else {
+            return Some(format!(
+                "pool {name} has no probes: nothing bounds how long a dead endpoint goes unnoticed"
+            ));
+        };
+        let bounds = Bounds::new(&health.settings, ANSWER);
+        let worst = bounds.refused.max(bounds.silent);
+        let (worst, limit) = ((worst > limit).then(|| seconds(worst))?, format_duration(limit));
+        Some(format!("pool {name} needs up to {worst} to notice a dead endpoint, more than {limit}"))
+    };
+    config.pools.iter().filter_map(late).collect()
+}
+
+/// How soon probes notice what happens, at worst.
+fn probes(pool: &Pool) -> String {
+    let Some(health) = &pool.health else {
+        return "no probes: a dead endpoint is noticed by the traffic that fails on it".to_owned();
+    };
+    let Health { check, settings, .. } = health;
+    let bounds = Bounds::new(settings, ANSWER);
+    let mut text = format!(
+        "probes {} every {}; at worst a refused endpoint is noticed in {}, a silent one in {}, and taken back in {}",
+        check.word(),
+        format_duration(settings.interval),
+        seconds(bounds.refused),
+        seconds(bounds.silent),
+        seconds(bounds.recovery),
+    );
+    if pool.exclusive.is_some() {
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "; a new leader in {}", seconds(bounds.promotion));
+    }
+    text
+}
+
+/// Seconds with one digit behind the point, rounded up.
+fn seconds(time: Duration) -> String {
+    let tenths = time.as_millis().div_ceil(100);
+    format!("{}.{} s", tenths / 10, tenths % 10)
 }
 
 fn listener(listener: &Listener) -> String {
@@ -73,7 +129,7 @@ fn pool(pool: &Pool) -> String {
         let address = endpoint.address.to_string();
         if name == address { name } else { format!("{name} at {address}") }
     });
-    format!("{} {}: {}", pool.name, balance(pool.balance), join(endpoints, ", "))
+    format!("{} {}: {}\n    {}", pool.name, balance(pool.balance), join(endpoints, ", "), probes(pool))
 }
 
 /// A balancing policy as the configuration writes it.
@@ -129,8 +185,59 @@ mod tests {
                api: *.example.com, paths below /v1/, 1 more condition -> split stable (weight 95), databases (weight 5)\n  \
                rest: any host, any path -> respond 503\n\
              pools: 2\n  \
-               stable first: 10.0.0.1:80, b at 10.0.0.2:80\n  \
-               databases least_requests: 10.0.0.3:5432\n"
+               stable first: 10.0.0.1:80, b at 10.0.0.2:80\n    \
+                 no probes: a dead endpoint is noticed by the traffic that fails on it\n  \
+               databases least_requests: 10.0.0.3:5432\n    \
+                 no probes: a dead endpoint is noticed by the traffic that fails on it\n"
         );
+    }
+
+    fn of_pool(keys: &str) -> Option<Config> {
+        let text = format!(
+            "[listener.l]\nbind = [\"127.0.0.1:1\"]\n[check]\nobjective = \"10s\"\n\
+             [pool.p]\nendpoints = [\"10.0.0.1:80\"]\n{keys}\n"
+        );
+        crate::config::load_text(&text, Path::new("test.toml"), &|_| None).ok()
+    }
+
+    #[test]
+    fn how_soon_a_dead_endpoint_is_noticed_is_printed_and_held_to_a_limit() {
+        // 2.2 s and two fast intervals of 550 ms, three probes after the last good one: answered in 100 ms, or silent
+        // for 2.5 s each.
+        let config = of_pool("health = {}").expect("it loads");
+        let text = summary(&config);
+        let probes = "probes http every 2s; at worst a refused endpoint is noticed in 3.7 s, a silent one in 10.9 s, \
+                      and taken back in 5.5 s\n";
+        assert!(text.contains(probes), "{text}");
+        assert!(
+            text.contains("finding: pool p needs up to 10.9 s to notice a dead endpoint, more than 10s"),
+            "{text}"
+        );
+        assert!(too_late(&config, Duration::from_secs(11)).is_empty());
+        assert_eq!(too_late(&config, Duration::from_millis(10_850)).len(), 1);
+    }
+
+    #[test]
+    fn the_examples_keep_the_objectives_that_they_name() {
+        for text in [include_str!("../../conf/kube-apiserver.toml"), include_str!("../../conf/patroni.toml")]
+        {
+            let config = crate::config::load_text(text, Path::new("a.toml"), &|_| Some("a".to_owned()));
+            let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+            assert!(config.check.objective.is_some());
+            assert!(!summary(&config).contains("finding"), "{}", summary(&config));
+        }
+    }
+
+    #[test]
+    fn without_probes_no_limit_is_kept() {
+        let config = of_pool("").expect("it loads");
+        let late = too_late(&config, Duration::from_secs(3600));
+        assert!(late.first().is_some_and(|line| line.contains("has no probes")), "{late:?}");
+    }
+
+    #[test]
+    fn an_exclusive_pool_says_how_soon_a_promotion_is_seen() {
+        let config = of_pool("preset = \"patroni-primary\"").expect("it loads");
+        assert!(summary(&config).contains("; a new leader in 1.3 s\n"), "{}", summary(&config));
     }
 }

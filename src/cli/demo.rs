@@ -1,34 +1,44 @@
 //! `plimsoll demo`: the real proxy with a small configuration in front of embedded origins, and what to try with it.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+
+use clap::Args;
 
 use super::{Failure, origin, print, run};
 use crate::config::{self, Config};
 
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+/// Where the demo can be reached.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Places {
+    /// Where the proxy listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where the admin API listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+    admin: SocketAddr,
+}
 
 /// Runs the demo until a signal ends it.
-pub(super) fn demo(out: &mut impl Write) -> Result<(), Failure> {
-    for address in [LISTEN, ADMIN] {
-        free(address)?;
-    }
+pub(super) fn demo(places: Places, out: &mut impl Write) -> Result<(), Failure> {
+    let places = Places { listen: free("--listen", places.listen)?, admin: free("--admin", places.admin)? };
     let origins =
         origin::start().map_err(|error| Failure::Running(format!("the origins cannot start: {error}")))?;
-    let text = config_text(LISTEN, ADMIN, origins);
+    let text = config_text(places, origins);
     let config = config(&text)?;
-    run::with_log(&config.log, || run::proxy(&config, || print(out, &guide(&text))))
+    run::with_log(&config.log, || run::proxy(&config, || print(out, &guide(places, &text))))
 }
 
 /// The proxy shares its port with other sockets of the same user where these allow it, which would split the demo's
-/// requests with whatever has the port; so the port is asked for alone first.
-fn free(address: SocketAddr) -> Result<(), Failure> {
+/// requests with whatever has the port; so the port is asked for alone first. Port 0 becomes one that is free.
+fn free(flag: &str, address: SocketAddr) -> Result<SocketAddr, Failure> {
     let port = address.port();
-    TcpListener::bind(address).map(drop).map_err(|error| {
+    TcpListener::bind(address).and_then(|listener| listener.local_addr()).map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => format!("; see who has it with: ss -ltnp 'sport = :{port}'"),
+            io::ErrorKind::AddrInUse => {
+                format!("; see who has it with: ss -ltnp 'sport = :{port}', or choose another with {flag}")
+            }
             _ => String::new(),
         };
         Failure::Running(format!("the demo needs {address}: {error}{remedy}"))
@@ -40,7 +50,7 @@ fn config(text: &str) -> Result<Config, Failure> {
         .map_err(|errors| Failure::Running(errors.to_string()))
 }
 
-fn config_text(listen: SocketAddr, admin: SocketAddr, origins: [SocketAddr; 3]) -> String {
+fn config_text(Places { listen, admin }: Places, origins: [SocketAddr; 3]) -> String {
     let endpoints: String = origin::NAMES
         .iter()
         .zip(origins)
@@ -78,50 +88,57 @@ endpoints = [
     )
 }
 
-fn guide(config: &str) -> String {
+fn guide(Places { listen, admin }: Places, config: &str) -> String {
     format!(
         "Plimsoll runs with this configuration:\n\n{config}\n\
          Try, in another terminal:\n\n  \
-           for i in 1 2 3 4 5 6; do curl -s http://{LISTEN}/; done    # the three in turn\n  \
-           curl -s http://{LISTEN}/headers                  # what an origin gets to see\n  \
-           for i in 1 2 3; do curl -s http://{LISTEN}/kill/red; done    # red hangs up without an answer; another one answers\n  \
-           curl -si http://{LISTEN}/status/503              # an origin's own error passes\n  \
-           curl -s -w '%{{time_total}} s\\n' http://{LISTEN}/slow  # two seconds; meanwhile stop with ctrl-c: it still gets its answer\n  \
-           curl -si http://{LISTEN}/teapot                  # answered by a route\n  \
-           curl -si http://{LISTEN}/old/page                # redirected by a route\n  \
-           curl -s http://{ADMIN}/v1/status                 # what the proxy knows\n  \
-           curl -s http://{ADMIN}/metrics                   # for Prometheus\n  \
-           curl -s http://{ADMIN}/readyz\n\n\
+           for i in 1 2 3 4 5 6; do curl -s http://{listen}/; done    # the three in turn\n  \
+           curl -s http://{listen}/headers                  # what an origin gets to see\n  \
+           for i in 1 2 3; do curl -s http://{listen}/kill/red; done    # red hangs up without an answer; another one answers\n  \
+           curl -si http://{listen}/status/503              # an origin's own error passes\n  \
+           curl -s -w '%{{time_total}} s\\n' http://{listen}/slow  # two seconds; meanwhile stop with ctrl-c: it still gets its answer\n  \
+           curl -si http://{listen}/teapot                  # answered by a route\n  \
+           curl -si http://{listen}/old/page                # redirected by a route\n  \
+           curl -s http://{admin}/v1/status                 # what the proxy knows\n  \
+           curl -s http://{admin}/metrics                   # for Prometheus\n  \
+           curl -s http://{admin}/readyz\n\n\
          Below is the access log. Stop with ctrl-c; a second one does not wait for requests in flight.\n\n"
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
     #[test]
     fn the_demos_configuration_is_valid() {
-        let text =
-            config_text(LISTEN, ADMIN, [1, 2, 3].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        let [listen, admin, origins @ ..] =
+            [1, 2, 3, 4, 5].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let places = Places { listen, admin };
+        let text = config_text(places, origins);
         let config = config(&text).map(|config| (config.routes.len(), config.pools[0].endpoints.len()));
         assert!(matches!(config, Ok((3, 3))), "{config:?}");
-        assert!(guide(&text).contains(&text));
+        assert!(guide(places, &text).contains(&text));
     }
 
     #[test]
     fn a_taken_port_is_named_with_a_way_to_find_who_has_it() -> io::Result<()> {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = taken.local_addr()?;
-        let failure = free(address).map_err(|failure| failure.to_string());
+        let failure = free("--listen", address).map_err(|failure| failure.to_string());
         assert!(
-            failure.as_ref().is_err_and(|text| text.contains(&format!("sport = :{}", address.port()))),
+            failure
+                .as_ref()
+                .is_err_and(|text| text.contains(&format!("sport = :{}", address.port()))
+                    && text.contains("--listen")),
             "{failure:?}"
         );
         drop(taken);
-        assert!(free(address).is_ok());
+        assert!(free("--listen", address).is_ok_and(|free| free == address));
         Ok(())
     }
 

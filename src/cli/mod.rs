@@ -16,10 +16,12 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
 const DEFAULT_CONFIG: &str = "/etc/plimsoll/plimsoll.toml";
@@ -44,7 +46,7 @@ enum Command {
     /// Say which route, pool and endpoints a request would get, and why
     Explain(ExplainArgs),
     /// Run the proxy in front of three embedded origins, to try it out
-    Demo,
+    Demo(demo::Places),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +72,9 @@ struct CheckArgs {
     /// Print the configuration with everything that it does not say filled in
     #[arg(long)]
     show: bool,
+    /// Fail (status 1) where noticing a dead endpoint may take longer than this, as in 30s
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["schema", "show"])]
+    rto: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -129,7 +134,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
         Command::Run { config } => return run::run(&config.load()?),
-        Command::Demo => return demo::demo(out),
+        Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
     };
@@ -141,6 +146,10 @@ fn check_text(arguments: &CheckArgs) -> Result<String, Failure> {
         return Ok(format!("{:#}\n", config::schema()));
     }
     let config = arguments.config.load()?;
+    let late = arguments.rto.map(|rto| check::too_late(&config, rto)).unwrap_or_default();
+    if !late.is_empty() {
+        return Err(Failure::Running(late.join("\n")));
+    }
     Ok(if arguments.show { config::show(&config) } else { summary(&arguments.config.path, &config) })
 }
 
@@ -207,6 +216,28 @@ mod tests {
         let shown = call("check --show --config conf/minimal.toml").unwrap_or_default();
         let read = config::load_text(&shown, Path::new("shown.toml"), &|_| None);
         assert!(read.is_ok_and(|config| config.pools.len() == 1), "{shown}");
+    }
+
+    #[test]
+    fn the_demo_stands_where_the_readme_says() {
+        let cli = Cli::try_parse_from(["plimsoll", "demo"]).map(|cli| format!("{:?}", cli.command));
+        assert!(
+            cli.as_ref()
+                .is_ok_and(|c| c.contains("listen: 127.0.0.1:8080") && c.contains("admin: 127.0.0.1:9900")),
+            "{cli:?}"
+        );
+    }
+
+    #[test]
+    fn check_fails_above_the_time_to_recover() {
+        assert!(call("check --config conf/patroni.toml --rto 30s").is_ok());
+        assert_eq!(call("check --config conf/patroni.toml --rto 2s"), Err(1));
+        assert_eq!(
+            call("check --config conf/minimal.toml --rto 30s"),
+            Err(1),
+            "nothing bounds it without probes"
+        );
+        assert_eq!(call("check --config conf/patroni.toml --rto soon"), Err(2));
     }
 
     #[test]

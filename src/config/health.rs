@@ -46,6 +46,8 @@ pub enum Check {
         send: Vec<u8>,
         /// What must be in the first bytes of the answer.
         expect: Option<Expected>,
+        /// TLS, or none.
+        tls: Option<ClientTls>,
     },
     /// A TLS handshake.
     Tls(ClientTls),
@@ -62,6 +64,8 @@ pub enum Check {
     Postgres {
         /// The user that is named.
         user: String,
+        /// TLS after an SSLRequest, or none.
+        tls: Option<ClientTls>,
     },
     /// A MySQL greeting, and where there is a user, a log-in that ends without an error.
     Mysql {
@@ -145,7 +149,7 @@ const OF_CHECKS: [(&str, &[&str]); 13] = [
     ("expect_status", &["http"]),
     ("expect_body", &["http"]),
     ("port", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
-    ("tls", &["http", "tls", "grpc", "redis"]),
+    ("tls", &["http", "tcp", "tls", "grpc", "postgres", "redis"]),
     ("send", &["tcp", "agent"]),
     ("expect", &["tcp"]),
     ("service", &["grpc"]),
@@ -165,7 +169,12 @@ impl Health {
         let fields = pool.table("health")?;
         let check: &'static str = fields.get("check")?;
         foreign_keys(&fields, check, report);
-        let check = Check::read(check, name, &fields, files, report);
+        let word = check;
+        let check = Check::read(word, name, &fields, files, report);
+        agent_port(word, pool, &fields, report);
+        if exclusive {
+            tells_a_leader(word, pool, &fields, report);
+        }
         let damped = !exclusive || fields.has("damping");
         let settings = read_settings(&fields, damped, report);
         let on_demotion = match fields.table("on_demotion") {
@@ -207,6 +216,45 @@ fn foreign_keys(fields: &Fields, check: &str, report: &mut Report) {
             None => "remove it".to_owned(),
         };
         report.error(field.key_span, message, help);
+    }
+}
+
+/// An agent listens beside its endpoint, so it needs a port of its own.
+fn agent_port(check: &str, pool: &Fields, fields: &Fields, report: &mut Report) {
+    let endpoints = pool.list::<Fields>("endpoints");
+    let own_port = |fields: &Fields| fields.table("health").is_some_and(|health| health.has("port"));
+    if check == "agent" && !fields.has("port") && !endpoints.iter().all(|(endpoint, _)| own_port(endpoint)) {
+        let message = "check = \"agent\" needs `port`, on which the agent of every endpoint listens";
+        report.error(
+            fields.span_of("check"),
+            message,
+            "add port = 9777, or health = { port = 9777 } to each endpoint",
+        );
+    }
+}
+
+/// Reports a check of an exclusive pool that every healthy member would pass.
+fn tells_a_leader(check: &str, pool: &Fields, fields: &Fields, report: &mut Report) {
+    let help = match check {
+        "redis" if !fields.is_word("role", "primary") => "write role = \"primary\"",
+        "tcp" if !fields.has("expect") => "add send and expect, or ask a health API with check = \"http\"",
+        "tls" | "postgres" | "mysql" | "agent" => {
+            "ask a health API with check = \"http\", or a program with check = \"exec\""
+        }
+        _ => "",
+    };
+    if !help.is_empty() {
+        let message =
+            format!("check = \"{check}\" cannot tell who leads: all would, and an exclusive pool needs one");
+        report.error(
+            fields.span_of(if check == "redis" && fields.has("role") { "role" } else { "check" }),
+            message,
+            help,
+        );
+    }
+    if let (Some(field), false) = (pool.written("exclusive_rank"), check == "http") {
+        let message = "`exclusive_rank` needs check = \"http\", in whose answer the number is";
+        report.error(field.key_span, message, "remove it: without it, who was promoted last leads");
     }
 }
 
@@ -267,10 +315,17 @@ impl Check {
                 let tls = tls().flatten();
                 Some(Self::Redis { primary: fields.is_word("role", "primary"), tls })
             }
-            "tcp" => Some(Self::Tcp { send: read_send(fields), expect: read_expect(fields) }),
+            "tcp" => {
+                let tls = tls().flatten();
+                Some(Self::Tcp { send: read_send(fields), expect: read_expect(fields), tls })
+            }
             "agent" => Some(Self::Agent { send: read_send(fields) }),
             "postgres" => {
-                Some(Self::Postgres { user: fields.get("user").unwrap_or_else(|| "plimsoll".to_owned()) })
+                let tls = tls().flatten();
+                Some(Self::Postgres {
+                    user: fields.get("user").unwrap_or_else(|| "plimsoll".to_owned()),
+                    tls,
+                })
             }
             "mysql" => Some(Self::Mysql { user: fields.get("user") }),
             _ => {

@@ -61,8 +61,9 @@ impl Webhook {
     /// Reads an `http` or `https` URL; the error says what is wrong, without quoting it.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let scheme = ["https://", "http://"].into_iter().find(|scheme| text.starts_with(scheme));
-        let rest =
-            scheme.and_then(|scheme| text.get(scheme.len()..)).ok_or("it does not start with https://")?;
+        let rest = scheme
+            .and_then(|scheme| text.get(scheme.len()..))
+            .ok_or("it starts with neither https:// nor http://")?;
         if text.chars().any(|c| !c.is_ascii_graphic()) || text.contains('#') {
             return Err("it has characters that a URL cannot have");
         }
@@ -146,6 +147,42 @@ impl Topic {
             Self::Breaker => "breaker",
             Self::Reload => "reload",
             Self::Process => "process",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_webhook_ends_with_its_host() {
+        for (url, shown) in [
+            ("https://hooks.internal/T0/s3cret", "https://hooks.internal/hidden"),
+            ("http://10.0.0.1:8080?token=s3cret", "http://10.0.0.1:8080/hidden"),
+            ("https://[fd00::1]/", "https://[fd00::1]/"),
+            ("https://hooks.internal", "https://hooks.internal"),
+        ] {
+            let webhook = Webhook::parse(url);
+            assert_eq!(webhook.as_ref().map(Webhook::to_string).as_deref(), Ok(shown));
+            assert_eq!(webhook.as_ref().map(Webhook::url), Ok(url));
+            assert!(!format!("{webhook:?}").contains("s3cret"), "{webhook:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_being_quoted() {
+        for url in [
+            "",
+            "hooks.internal",
+            "ftp://a/",
+            "https://",
+            "https://:80/",
+            "https://a/ b",
+            "https://u:p@a/",
+            "https://a/#b",
+        ] {
+            assert!(Webhook::parse(url).is_err(), "{url}");
         }
     }
 }

@@ -36,8 +36,8 @@ pub(super) fn outlier(pool: &Fields, exclusive: bool, report: &mut Report) -> Op
     }
     Some(outlier::Settings {
         count: counted(&fields.plain_list("count")),
-        consecutive_failures: fields.get("consecutive_failures")?,
-        failure_ratio: fields.get("failure_ratio"),
+        consecutive_failures: if max_fails.is_some() { 0 } else { fields.get("consecutive_failures")? },
+        failure_ratio: fields.get("failure_ratio").filter(|_| max_fails.is_none()),
         minimum_requests: fields.get("minimum_requests")?,
         window: fields.get("window")?,
         ejection_time,

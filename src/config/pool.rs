@@ -179,7 +179,7 @@ impl Pool {
             timeouts: PoolTimeouts::read(&fields.table("timeouts")?)?,
             retry: Retry::read(fields, alone)?,
             hash_key,
-            load_factor: fields.get("load_factor"),
+            load_factor: fields.get("load_factor").filter(|_| balance.is_some_and(Balance::hashes)),
             required: fields.get("required")?,
             exclusive,
             failover_pools,

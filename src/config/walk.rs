@@ -130,7 +130,9 @@ impl Walk<'_> {
                 Err(inner) if inner.is_text() => self.value(node, inner, slot),
                 Err(_) => self.mismatch(node, kind, slot),
             },
-            (Kind::Or(_, kind), _) => self.value(node, kind, slot),
+            (Kind::Or(..), Tree::Table(_)) => self.value(node, behind_words(kind), slot),
+            (Kind::Or(..), _) if kind.is_table() => self.mismatch(node, kind, slot),
+            (Kind::Or(..), _) => self.value(node, behind_words(kind), slot),
             (Kind::List { of, min }, Tree::List(nodes)) => self.list(node, nodes, of, *min, slot),
             (Kind::OneOrList(of), Tree::List(nodes)) => self.list(node, nodes, of, 1, slot),
             (Kind::OneOrList(of), _) => {
@@ -301,6 +303,11 @@ fn amount(tree: &Tree, min: i64) -> Option<Amount> {
         Tree::Text(text) => Amount::parse_percent(text).ok(),
         _ => None,
     }
+}
+
+/// What a value must be that is none of the words of a choice.
+fn behind_words(kind: &'static Kind) -> &'static Kind {
+    if let Kind::Or(_, inner) = kind { behind_words(inner) } else { kind }
 }
 
 /// The word of a choice of words that a text is, or else what a text that is none of them must be.

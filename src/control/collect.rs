@@ -1,9 +1,15 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+use std::borrow::Cow;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Handle;
-use super::status::{EndpointStatus, ListenerStatus, PoolStatus, Readiness, Status, WorkerStatus};
+use super::change::AdminState;
+use super::journal::Kind;
+use super::status::{
+    EjectionStatus, EndpointStatus, ListenerStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+};
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
@@ -39,10 +45,14 @@ impl Handle {
         }
     }
 
-    /// Whether this node can proxy. Pools do not count yet: what makes one required comes with its health.
+    /// Whether this node can proxy; `local_only` leaves out the pools, which depend on other machines.
     #[must_use]
-    pub fn readiness(&self, _local_only: bool) -> Readiness {
+    pub fn readiness(&self, local_only: bool) -> Readiness {
         let mut reasons = Vec::new();
+        if !local_only {
+            let snapshot = self.0.store.load();
+            reasons.extend(snapshot.pools.iter().map(pool_status).filter_map(|pool| missing(&pool)));
+        }
         if self.0.draining.load(Ordering::Relaxed) {
             reasons.push("draining".to_owned());
         }
@@ -80,6 +90,7 @@ impl Handle {
         }
         sink.counter(&m::RELOADS, &[("result", "ok")], inner.reloads.ok.load(Ordering::Relaxed));
         sink.counter(&m::RELOADS, &[("result", "failed")], inner.reloads.failed.load(Ordering::Relaxed));
+        self.collect_events(sink);
         sink.counter(&m::EVENTS_DROPPED, &[], inner.events.dropped());
         sink.counter(&m::ACCESS_LOG_DROPPED, &[], inner.access_log.dropped());
         sink.counter(&m::ACCESS_LOG_ERRORS, &[], inner.access_log.errors());
@@ -98,6 +109,20 @@ impl Handle {
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         process::collect(sink);
     }
+
+    fn collect_events(&self, sink: &mut dyn Sink) {
+        for kind in Kind::ALL {
+            sink.counter(&m::EVENTS, &[("kind", kind.word())], self.0.journal.count(kind));
+        }
+        if let Some(notifier) = &*self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner) {
+            notifier.collect(sink);
+        }
+    }
+}
+
+/// Why a pool that is required keeps this node from being ready.
+fn missing(pool: &PoolStatus) -> Option<String> {
+    (pool.required && !pool.serves()).then(|| format!("pool \"{}\" has no usable endpoint", pool.name))
 }
 
 fn listener_status(listener: &Listener) -> ListenerStatus {
@@ -122,6 +147,12 @@ fn pool_status(pool: &Pool) -> PoolStatus {
         queue: pool.live.queue.len() as u64,
         requests,
         retries: counters.sum(|c| &c.retries),
+        required: false,
+        exclusive: false,
+        serving_tier: pool.endpoints.iter().filter(|e| e.weight > 0).map(|e| e.tier).min(),
+        fails_open: false,
+        failover: None,
+        breaker: None,
         endpoints: pool.endpoints.iter().map(endpoint_status).collect(),
     }
 }
@@ -135,7 +166,15 @@ fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
         address: endpoint.address,
         weight: endpoint.weight,
         tier: endpoint.tier,
+        effective_weight: endpoint.weight,
         usable: endpoint.weight > 0,
+        reason: (endpoint.weight == 0).then_some(Cow::Borrowed("weight 0")),
+        admin_state: AdminState::default(),
+        probe: ProbeStatus::default(),
+        ejection: EjectionStatus::default(),
+        breaker: None,
+        suppressed_until: None,
+        leader: false,
         in_flight: u64::from(endpoint.live.in_flight()),
         idle_connections: counters.sum(|c| &c.idle),
         requests: counters.sum(|c| &c.attempts),
@@ -221,7 +260,7 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 8] = [
+    let by_listener: [Named<ListenerCounters>; 10] = [
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
@@ -230,16 +269,22 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
         ("request_header", |c| &c.head_timeouts),
         ("client_idle", |c| &c.client_idle_timeouts),
         ("keep_alive", |c| &c.keep_alive_timeouts),
+        ("chunk_extensions", |c| &c.extensions_exceeded),
+        ("linger", |c| &c.linger_exceeded),
     ];
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 4] = [
+    let by_pool: [Named<PoolCounters>; 8] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
         ("max_body", |c| &c.retry_body_exceeded),
+        ("answer_head", |c| &c.answer_head_exceeded),
+        ("interim_answers", |c| &c.interim_exceeded),
+        ("answer_chunk_extensions", |c| &c.extensions_exceeded),
+        ("idle_connections", |c| &c.idle_exceeded),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

@@ -2,28 +2,38 @@
 //!
 //! Cold: it may wait and allocate. Workers are told by bounded channels; what they see comes back as events.
 
+pub mod change;
 mod collect;
 mod descriptors;
+pub mod event_json;
+pub mod health;
+pub mod journal;
+pub mod notify;
 pub mod status;
 mod supervisor;
 mod threads;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
+use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{Machine, Weights, compile};
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
+use change::{ChangeError, EndpointChange, FailoverTarget};
+use journal::{Change, Journal, Kind};
+use notify::{Notifier, NotifyError};
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -97,6 +107,8 @@ struct Inner {
     stuck: AtomicU64,
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
+    journal: Arc<Journal>,
+    notifier: Mutex<Option<Notifier>>,
 }
 
 #[derive(Debug, Default)]
@@ -139,11 +151,22 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
         ended,
+        journal: Arc::default(),
+        notifier: Mutex::default(),
     });
     let crew = threads::start_workers(&inner, handovers, sockets)?;
     supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
         .map_err(StartError::Thread)?;
+    inner.journal.append(Change::new(Kind::Process, "running", "started"));
     Ok(Handle(inner))
+}
+
+impl Inner {
+    /// Lets the sinks tell what has happened, for `limit` at most; whether they have.
+    fn close_notifier(&self, limit: Duration) -> bool {
+        let notifier = self.notifier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        notifier.is_none_or(|notifier| notifier.close(limit))
+    }
 }
 
 fn open_access_log(config: &Config) -> io::Result<AccessLog> {
@@ -179,6 +202,49 @@ impl Handle {
         // A supervisor that is gone has ended already, which `ended` tells.
         drop(self.0.commands.send(Command::Shutdown { immediate }).await);
         self.ended().await
+    }
+
+    /// Changes the admin state or the weight of an endpoint; the change outlives reloads.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn change_endpoint(&self, change: EndpointChange) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = Command::ChangeEndpoint { change: Box::new(change), answer };
+        self.0.commands.send(command).await.map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Sends the traffic of `pool` to one of its failover pools, or home again.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn failover(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        self.0
+            .commands
+            .send(Command::Failover { pool, to, answer })
+            .await
+            .map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// What has changed, and why.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.0.journal
+    }
+
+    /// Puts these sinks in the place of those at work, which end when they have told what they know. The first ones are
+    /// told every event since the start, later ones what comes from now on.
+    ///
+    /// # Errors
+    /// [`NotifyError`]; the sinks at work then stay.
+    pub fn notify(&self, sinks: &[notify::Settings]) -> Result<(), NotifyError> {
+        let mut notifier = self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = if notifier.is_some() { self.0.journal.newest() } else { 0 };
+        *notifier = Some(Notifier::start(&self.0.journal, after, sinks)?);
+        Ok(())
     }
 
     /// Resolves when the proxy has ended.

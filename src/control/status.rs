@@ -1,9 +1,11 @@
 //! What the process says of itself when it is asked: plain values, read from live state at one moment.
 //! How they are shown is `admin`'s (JSON) and `cli`'s (text).
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::change::AdminState;
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
@@ -65,8 +67,40 @@ pub struct PoolStatus {
     pub requests: u64,
     /// Attempts after the first one of a request, since the start.
     pub retries: u64,
+    /// Readiness of this node depends on it.
+    pub required: bool,
+    /// At most one endpoint serves, the leader.
+    pub exclusive: bool,
+    /// The tier that takes new work; none when nothing of the pool does.
+    pub serving_tier: Option<u8>,
+    /// Nothing is usable in the whole chain, and endpoints are tried all the same.
+    pub fails_open: bool,
+    /// The failover pool that takes this one's traffic now.
+    pub failover: Option<PoolName>,
+    /// Its own breaker, where it has one.
+    pub breaker: Option<BreakerStatus>,
     /// Endpoints in the order of the file.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+impl PoolStatus {
+    /// Endpoints of its own that may be picked now.
+    #[must_use]
+    pub fn usable(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.usable).count()
+    }
+
+    /// Whether it has one, and no breaker of its own stands before it.
+    #[must_use]
+    pub fn has_usable(&self) -> bool {
+        self.usable() > 0 && self.breaker.is_none_or(|breaker| breaker.state != BreakerState::Open)
+    }
+
+    /// Whether its requests reach an endpoint that is usable: one of its own, or of a failover pool.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        !self.fails_open && (self.has_usable() || self.failover.is_some())
+    }
 }
 
 /// One endpoint.
@@ -76,12 +110,28 @@ pub struct EndpointStatus {
     pub name: EndpointName,
     /// Where it is.
     pub address: EndpointAddress,
-    /// Weight in force.
+    /// Weight as configured, or as the operator has changed it.
     pub weight: u16,
+    /// Weight in force: after slow start and whatever else lessens it.
+    pub effective_weight: u16,
     /// Priority group; 0 is used first.
     pub tier: u8,
     /// It may be picked now.
     pub usable: bool,
+    /// The one reason why not, the one that explains most.
+    pub reason: Option<Cow<'static, str>>,
+    /// What the operator wants of it.
+    pub admin_state: AdminState,
+    /// What its probes say.
+    pub probe: ProbeStatus,
+    /// Its last ejection.
+    pub ejection: EjectionStatus,
+    /// Its breaker, where it has one.
+    pub breaker: Option<BreakerStatus>,
+    /// Flap damping holds it down until then.
+    pub suppressed_until: Option<SystemTime>,
+    /// It leads an exclusive pool.
+    pub leader: bool,
     /// Attempts (tcp: sessions) under way.
     pub in_flight: u64,
     /// Open connections that wait for use.
@@ -90,6 +140,99 @@ pub struct EndpointStatus {
     pub requests: u64,
     /// Failed ones of these.
     pub failures: u64,
+}
+
+/// What is known from probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProbeState {
+    /// It is not probed.
+    #[default]
+    Off,
+    /// No result yet.
+    Unknown,
+    /// It answers, and well.
+    Up,
+    /// It answers that it wants no traffic.
+    SaysNo,
+    /// It does not answer.
+    CannotBeAsked,
+}
+
+impl ProbeState {
+    /// Its word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::SaysNo => "says no",
+            Self::CannotBeAsked => "cannot be asked",
+        }
+    }
+}
+
+/// Probes of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProbeStatus {
+    /// What they add up to.
+    pub state: ProbeState,
+    /// Since when.
+    pub since: Option<SystemTime>,
+    /// The last one.
+    pub last: Option<LastProbe>,
+}
+
+/// The last probe of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastProbe {
+    /// When it ended.
+    pub at: SystemTime,
+    /// How long it took.
+    pub took: Duration,
+    /// What it came to, in words.
+    pub text: String,
+}
+
+/// Passive ejection of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EjectionStatus {
+    /// It is ejected until then.
+    pub until: Option<SystemTime>,
+    /// The number of ejections that the length of the next one grows with.
+    pub count: u32,
+}
+
+/// Where a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// All work goes through.
+    Closed,
+    /// None does.
+    Open,
+    /// A few trials do.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// Its word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// One breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// Where it stands.
+    pub state: BreakerState,
+    /// It lets no trial through before then.
+    pub until: Option<SystemTime>,
 }
 
 /// Whether this node can proxy.

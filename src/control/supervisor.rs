@@ -9,10 +9,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::change::{ChangeError, EndpointChange, FailoverTarget};
+use super::journal::{Change, Kind};
 use super::threads::Member;
 use super::{Ended, Inner, ReloadError};
 use crate::config::Config;
 use crate::config::process::Process;
+use crate::model::name::PoolName;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::{Weights, compile};
 use crate::runtime::counters::WorkerId;
@@ -34,11 +37,18 @@ const WORKER_STOP: Duration = Duration::from_secs(3);
 /// How long the access log may take to write its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
 
+/// How long sinks may take to tell their last events.
+const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
+
 /// What control is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Publish another configuration.
     Reload { config: Box<Config>, answer: oneshot::Sender<Result<(), ReloadError>> },
+    /// Change the admin state or weight of an endpoint.
+    ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Send a pool's traffic elsewhere, or home.
+    Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -92,6 +102,9 @@ pub(super) fn start(
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
                 tracing::warn!("the access log did not take its last lines in time");
             }
+            if !supervisor.inner.close_notifier(NOTIFY_CLOSE) {
+                tracing::warn!("not every event could be told to its webhooks and programs in time");
+            }
             ended.send_replace(Some(end));
         });
     })?;
@@ -139,11 +152,25 @@ impl Supervisor {
                 drop(answer.send(result));
                 None
             }
+            Command::ChangeEndpoint { change, answer } => {
+                let target = format!("{}/{}", change.pool, change.endpoint);
+                drop(answer.send(Err(ChangeError::Impossible(format!("{target} cannot be changed yet")))));
+                None
+            }
+            Command::Failover { pool, to, answer } => {
+                let refused = format!("pool \"{pool}\" cannot be sent to {to} yet");
+                drop(answer.send(Err(ChangeError::Impossible(refused))));
+                None
+            }
             Command::Shutdown { immediate: true } => Some(self.cut()),
             Command::Shutdown { immediate: false } => {
                 if matches!(self.phase, Phase::Running) {
                     self.inner.draining.store(true, Ordering::Relaxed);
-                    tracing::info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
+                    let why = format!(
+                        "asked to stop; delay {:?}, timeout {:?}",
+                        self.drain_delay, self.drain_timeout
+                    );
+                    self.inner.journal.append(Change::new(Kind::Process, "draining", why).from("running"));
                     self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
                 }
                 None
@@ -244,6 +271,10 @@ impl Supervisor {
                 if self.is_news(format!("{pool}/{endpoint} {failure:?}")) {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }
+            }
+            Event::Judged { pool, endpoint, change, evidence } => {
+                let endpoint = endpoint.as_ref().map_or("", |e| e.as_str());
+                tracing::warn!(%pool, endpoint, ?change, evidence, "live traffic changed a verdict");
             }
             Event::ConnectionPanicked { message } => {
                 tracing::error!(message, "a connection ended by a panic");

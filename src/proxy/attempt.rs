@@ -13,10 +13,12 @@ use super::timer::Timer;
 use super::upstream::dial;
 use super::upstream::idle::Identity;
 use super::worker::Worker;
+use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::events::Event;
+use crate::runtime::judge::Outcome;
 use crate::runtime::pick::{Order, Picked, Place};
 use crate::runtime::pool::{Pool, Timeouts, Tried};
 use crate::runtime::queue::{Dismissed, Joined};
@@ -34,6 +36,8 @@ pub struct Tries<'a> {
     pub overrides: Overrides,
     /// What kind of work it is.
     pub work: Work,
+    /// What the hashing policies go by.
+    pub key: Option<Vec<u8>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -70,6 +74,7 @@ impl<'a> Tries<'a> {
             home,
             overrides,
             work,
+            key: None,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -83,11 +88,15 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`] or [`Error::ClientGone`].
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
-        match self.order.pick(&self.tried, self.work, self.worker.random()) {
+        match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place) => Ok(self.note(place)),
             Picked::Nothing => Err(self.nothing()),
             Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, gone)).await,
         }
+    }
+
+    fn draw(&self) -> Draw<'_> {
+        Draw { random: self.worker.random(), key: self.key.as_deref() }
     }
 
     fn nothing(&self) -> Error {
@@ -117,7 +126,7 @@ impl<'a> Tries<'a> {
         let mut gone = pin!(gone);
         loop {
             let counters = pool.live.counters.of(self.worker.id);
-            let waiting = match pool.join_queue(level, &self.tried, self.work, self.worker.random()) {
+            let waiting = match pool.join_queue(level, &self.tried, self.work, self.draw()) {
                 Joined::Place(place) => return Ok(self.note(place)),
                 Joined::Full => {
                     counters.queue_full.one();
@@ -139,7 +148,7 @@ impl<'a> Tries<'a> {
                     None => continue,
                 },
                 // Nothing is usable there any more: elsewhere, perhaps.
-                Ok(Err(Dismissed)) => match self.order.pick(&self.tried, self.work, self.worker.random()) {
+                Ok(Err(Dismissed)) => match self.order.pick(&self.tried, self.work, self.draw()) {
                     Picked::Place(place) => return Ok(self.note(place)),
                     Picked::Nothing => return Err(self.nothing()),
                     Picked::Busy(other, needed) => (pool, level) = (other, needed),
@@ -154,7 +163,7 @@ impl<'a> Tries<'a> {
 
     /// As [`Tries::pick`], for one that has an answer already and does not wait for a better one.
     pub fn pick_now(&self) -> Option<Place<'a>> {
-        match self.order.pick(&self.tried, self.work, self.worker.random()) {
+        match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place) => Some(self.note(place)),
             Picked::Busy(..) | Picked::Nothing => None,
         }
@@ -194,8 +203,10 @@ impl<'a> Tries<'a> {
             // Our own want is no evidence against the endpoint.
             Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
             Err(error) => {
+                // A timer of ours that ran late says nothing of the endpoint.
+                let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
                 let error = Error::Connect(error);
-                self.failed(&place, &error);
+                self.failed(place, &error, late);
                 Err(error)
             }
         }
@@ -213,9 +224,26 @@ impl<'a> Tries<'a> {
         self.order.has_another(&self.tried, than)
     }
 
-    /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters and control
-    /// know.
-    pub fn failed(&mut self, place: &Place<'_>, error: &Error) {
+    /// Notes that the endpoint at `place` answered, with this status (0 where there is none) after so long.
+    pub fn answered(&self, place: &mut Place<'a>, status: u16, after: Duration) {
+        self.judge(place, Outcome::Answered { status, after }, &|| format!("status {status}"));
+    }
+
+    fn judge(&self, place: &mut Place<'a>, outcome: Outcome, evidence: &dyn Fn() -> String) {
+        let (worker, pool, endpoint) = (self.worker, place.pool, place.endpoint);
+        place.ended(&self.order, worker.id, outcome, worker.random(), |of_pool, change| {
+            worker.events.send(Event::Judged {
+                pool: pool.name.clone(),
+                endpoint: (!of_pool).then(|| endpoint.name.clone()),
+                change,
+                evidence: evidence(),
+            });
+        });
+    }
+
+    /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters, the policies
+    /// and control know. `late` says that it is no evidence, because our own timer ran late.
+    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, late: bool) {
         let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
@@ -225,6 +253,9 @@ impl<'a> Tries<'a> {
             Failure::Timeout => counters.failed_timeout.one(),
             Failure::Reset if matches!(error, Error::Answer(_)) => counters.failed_answer.one(),
             Failure::Reset | Failure::Status(_) => counters.failed_reset.one(),
+        }
+        if !late {
+            self.judge(&mut place, Outcome::Failed(failure), &|| error.to_string());
         }
         if self.worker.events.is_full() {
             return self.worker.events.skip();

@@ -34,6 +34,9 @@ pub enum Refusal {
     /// The head or a trailer section is over a limit.
     #[error("the header section is larger than this listener allows")]
     HeadTooLarge,
+    /// The chunk extensions of a body, or one size line, are over their limit.
+    #[error("the chunk extensions are larger than they may be")]
+    ExtensionsTooLarge,
     /// A transfer coding that is not understood.
     #[error("only the transfer coding \"chunked\" is understood")]
     Coding,
@@ -141,7 +144,9 @@ impl Error {
     #[must_use]
     pub const fn termination(&self) -> Termination {
         match self {
-            Self::Refused(Refusal::TargetTooLong | Refusal::HeadTooLarge) => Termination::Limit,
+            Self::Refused(Refusal::TargetTooLong | Refusal::HeadTooLarge | Refusal::ExtensionsTooLarge) => {
+                Termination::Limit
+            }
             Self::Refused(_) => Termination::Refused,
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,

@@ -85,6 +85,7 @@ mod tests {
 
     use super::*;
     use crate::model::name::ListenerName;
+    use crate::runtime::limits::ClientLimits;
     use crate::runtime::listener::{ListenerLive, Protocol, Timeouts};
 
     fn listener(client_address: ClientAddress) -> Listener {
@@ -103,6 +104,7 @@ mod tests {
             head_max: 0,
             fields_max: 0,
             target_max: 0,
+            limits: ClientLimits::default(),
             timeouts: Timeouts {
                 request_header: second,
                 keep_alive: second,

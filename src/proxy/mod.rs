@@ -14,6 +14,7 @@ pub mod buffer;
 pub mod connection;
 pub mod error;
 pub mod forwarded;
+pub mod hash_key;
 pub mod http1;
 pub mod listener;
 pub mod request;

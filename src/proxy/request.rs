@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Connection, Tries};
 use super::error::{Error, Refusal};
+use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
@@ -20,7 +21,7 @@ use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
 use crate::runtime::endpoint::{Endpoint, Work};
-use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Timeouts};
 use crate::runtime::snapshot::{Action, Piece, Rewrite, Route, Snapshot};
@@ -127,7 +128,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
     let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
         Err(error) => {
-            count_error(context, &error);
+            count_error(context.listener.live.counters.of(context.worker.id), &error);
             answer_error(*down, &error, trace).await;
             error.termination()
         }
@@ -159,12 +160,14 @@ fn panic_if_asked(path: &[u8]) {
     }
 }
 
-/// Counts the limits that a request ran into.
-fn count_error(context: &Context<'_>, error: &Error) {
-    let counters = context.listener.live.counters.of(context.worker.id);
+/// Counts the limits that a request ran into, and requests that were none.
+pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
         _ => {}
     }
@@ -306,8 +309,11 @@ async fn forward<'a, D: Downstream>(
         Some((policy, max)) => (policy, *max),
         None => (&pool.retry, pool.retry_body),
     };
+    pool.live.counters.of(context.worker.id).started.one();
     let idempotent = down.view().method().is_idempotent();
-    if idempotent {
+    let idempotency_key = !idempotent && down.view().field("idempotency-key").is_some();
+    let repeatable = policy.repeatable(idempotent, idempotency_key);
+    if repeatable {
         down.keep_body(body_max);
     }
     let path = rewritten(route.rewrite.as_ref(), down.view().path());
@@ -320,12 +326,24 @@ async fn forward<'a, D: Downstream>(
         scheme: "http",
         request_id: context.request_id,
     };
-    let tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
-    let mut forwarding =
-        Forwarding { context, down, tries, policy, edits: &edits, idempotent, start: Instant::now(), trace };
+    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
+    let mut forwarding = Forwarding {
+        context,
+        down,
+        tries,
+        policy,
+        edits: &edits,
+        idempotent,
+        idempotency_key,
+        repeatable,
+        waits: 0,
+        start: Instant::now(),
+        trace,
+    };
     let answered = forwarding.run().await;
     drop(forwarding);
-    if idempotent && !down.body_will_repeat() {
+    if repeatable && !down.body_will_repeat() {
         pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
     }
     let (connection, answer) = answered?;
@@ -342,6 +360,12 @@ struct Forwarding<'c, 'a, D> {
     policy: &'a retry::Policy,
     edits: &'c RequestEdits<'c>,
     idempotent: bool,
+    /// It carries an `Idempotency-Key`.
+    idempotency_key: bool,
+    /// It may be sent twice.
+    repeatable: bool,
+    /// Times the same endpoint was asked again.
+    waits: u32,
     start: Instant,
     trace: &'c mut Trace<'a>,
 }
@@ -352,29 +376,26 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         let mut fresh = false;
         loop {
             let endpoint = place.endpoint;
-            let connection = match self.connect(place, fresh).await {
+            let mut connection = match self.connect(place, fresh).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     fresh = false;
                     let failed = Failed { error, bytes_sent: false, answer_bytes: false };
-                    place = self.go_on(self.decide(endpoint, &failed, false), failed.error).await?;
+                    place = self.go_on(endpoint, self.decide(endpoint, &failed, false), failed.error).await?;
                     continue;
                 }
             };
             self.count(&connection, fresh);
-            let timeouts = self.tries.timeouts(connection.place.pool);
+            let timeouts = self.timeouts(&connection);
             let sent = Instant::now();
             let outcome = self.down.exchange(&connection, self.edits, &timeouts).await;
             self.trace.response_header = sent.elapsed();
             fresh = false;
             let failed = match outcome {
                 Ok(answer) => {
-                    let failure = Failure::Status(D::status(&answer));
-                    if !self.policy.lists(failure) || self.decide_on(endpoint, failure) != Next::Another {
-                        return Ok((connection, answer));
-                    }
-                    self.tries.tried.add(connection.place.endpoint);
-                    match self.tries.pick_now() {
+                    let status = D::status(&answer);
+                    self.tries.answered(&mut connection.place, status, self.trace.response_header);
+                    match self.instead_of(endpoint, Failure::Status(status)).await {
                         Some(next) => place = next,
                         // An answer that nobody likes is better than none.
                         None => return Ok((connection, answer)),
@@ -390,16 +411,29 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 place = connection.place;
                 continue;
             }
-            self.tries.failed(&connection.place, &failed.error);
-            drop(connection);
-            place = self.go_on(next, failed.error).await?;
+            let late = matches!(failed.error, Error::Timeout) && self.context.timer.is_late();
+            self.tries.failed(connection.place, &failed.error, late);
+            drop(connection.stream);
+            place = self.go_on(endpoint, next, failed.error).await?;
         }
     }
 
     /// The next place, or the error that the client hears of.
-    async fn go_on(&mut self, next: Next, error: Error) -> Result<Place<'a>, Error> {
-        if !matches!(next, Next::Another | Next::Repick) {
+    async fn go_on(&mut self, endpoint: &Endpoint, next: Next, error: Error) -> Result<Place<'a>, Error> {
+        if let Some(failure) = error.failure()
+            && next.draws(failure)
+            && !self.may_retry()
+        {
             return Err(error);
+        }
+        match next {
+            Next::Another | Next::Repick => {}
+            Next::SameAfter(bound) => {
+                self.wait(retry::wait(bound, self.context.worker.random())).await?;
+                self.tries.tried.remove(endpoint);
+                self.waits += 1;
+            }
+            Next::RepeatFresh | Next::GiveUp(_) => return Err(error),
         }
         match self.tries.pick(self.context.timer, self.down.gone()).await {
             // Nothing else is left: the client hears of what went wrong, not of that.
@@ -408,11 +442,49 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         }
     }
 
+    /// A place elsewhere for a request whose answer has a status that is to be tried again; nothing where the answer
+    /// stands.
+    async fn instead_of(&mut self, endpoint: &Endpoint, failure: Failure) -> Option<Place<'a>> {
+        if !self.policy.lists(failure)
+            || self.decide_on(endpoint, failure) != Next::Another
+            || !self.may_retry()
+        {
+            return None;
+        }
+        self.tries.tried.add(endpoint);
+        self.tries.pick_now()
+    }
+
+    fn may_retry(&self) -> bool {
+        let home = self.tries.home;
+        let allowed = home.may_retry();
+        if !allowed {
+            home.live.counters.of(self.context.worker.id).retries_refused.one();
+        }
+        allowed
+    }
+
+    async fn wait(&mut self, time: Duration) -> Result<(), Error> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.down.gone() => Err(Error::ClientGone),
+        }
+    }
+
+    /// The times of this attempt: the pool's, the route's in their place, and no longer than one try may take.
+    fn timeouts(&self, connection: &Connection<'_>) -> Timeouts {
+        let mut timeouts = self.tries.timeouts(connection.place.pool);
+        if let Some(limit) = self.policy.per_try_timeout {
+            timeouts.response_header = timeouts.response_header.min(limit);
+        }
+        timeouts
+    }
+
     async fn connect(&mut self, place: Place<'a>, fresh: bool) -> Result<Connection<'a>, Error> {
         let place = if fresh {
             place
         } else {
-            let repeatable = self.idempotent && self.down.body_will_repeat();
+            let repeatable = self.repeatable && self.down.body_will_repeat();
             match self.tries.reuse(place, !repeatable) {
                 Ok(connection) => return Ok(connection),
                 Err(place) => place,
@@ -462,17 +534,17 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         Facts {
             failure: Failure::Reset,
             idempotent: self.idempotent,
-            idempotency_key: false,
+            idempotency_key: self.idempotency_key,
             reused: false,
             bytes_sent: false,
             answer_bytes: false,
             body_replayable: self.down.body_is_replayable(),
             response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,
-            waits: 0,
+            waits: self.waits,
             elapsed: self.start.elapsed(),
             other_usable: self.tries.has_another(endpoint),
-            alone: false,
+            alone: self.tries.order.is_alone(endpoint),
         }
     }
 }

@@ -92,7 +92,8 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
     let (status, text) = match error {
         Error::Refused(refusal) => {
             let status = match refusal {
-                Refusal::Malformed(_) => 400,
+                // "An appropriate 4xx" says RFC 9112 section 7.1.1 of the second.
+                Refusal::Malformed(_) | Refusal::ExtensionsTooLarge => 400,
                 Refusal::Version => 505,
                 Refusal::TargetTooLong => 414,
                 Refusal::HeadTooLarge => 431,

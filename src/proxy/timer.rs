@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::sessions::Cut;
+use crate::policy::health::guard::is_void;
 
 const TICK_MS: u64 = 16;
 const SLOTS: usize = 4096;
@@ -256,6 +257,14 @@ impl Timer {
     /// Sets the deadline `after` from now.
     pub fn set_after(&self, after: Duration) {
         self.set(Instant::now() + after);
+    }
+
+    /// Whether the deadline fired so late that what it measured is no evidence: the worker itself was held up.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        let deadline = self.entry.deadline_ms.get();
+        let late = Duration::from_millis(self.timers.ms(Instant::now()).saturating_sub(deadline));
+        self.entry.fired.get() && is_void(late)
     }
 
     /// Takes the deadline away.

@@ -54,7 +54,7 @@ pub(super) fn header_values<'a, V: RequestView>(
 }
 
 /// The values of the query parameter of that name, undecoded; one without `=` has the empty value.
-pub(super) fn query_values<'a>(query: Option<&'a [u8]>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub fn query_values<'a>(query: Option<&'a [u8]>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let pairs = query.into_iter().flat_map(|query| query.split(|&b| b == b'&'));
     pairs.filter_map(move |pair| match pair.strip_prefix(name.as_bytes())? {
         [] if !pair.is_empty() => Some(&[][..]),
@@ -65,10 +65,7 @@ pub(super) fn query_values<'a>(query: Option<&'a [u8]>, name: &'a str) -> impl I
 
 /// The values of the cookie of that name (RFC 6265 section 4.2.1); names have case, quotes belong to the value.
 /// All lines are read: HTTP/2 may split what was one (RFC 9113 section 8.2.3).
-pub(super) fn cookie_values<'a, V: RequestView>(
-    request: &'a V,
-    name: &'a str,
-) -> impl Iterator<Item = &'a [u8]> {
+pub fn cookie_values<'a, V: RequestView>(request: &'a V, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let lines = request.fields().filter(|(n, _)| n.eq_ignore_ascii_case(b"cookie"));
     let pairs = lines.flat_map(|(_, line)| line.split(|&b| b == b';'));
     pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))

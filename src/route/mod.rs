@@ -27,6 +27,7 @@ mod precedence;
 mod rule;
 mod table;
 
+pub use condition::{cookie_values, query_values};
 pub use explain::{Candidate, Verdict};
 pub use rule::{PathPattern, Rule, ValuePattern};
 pub use table::Table;

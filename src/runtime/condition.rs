@@ -55,6 +55,9 @@ impl Impediment {
     }
 }
 
+/// The endpoint is ejected by a judgement, of which a pool bears only so many at once: no impediment of its own.
+const JUDGED: u32 = 1 << 17;
+
 /// Work that is let through to an endpoint is a trial, of which only so many may be under way: no impediment.
 const ON_TRIAL: u32 = 1 << 16;
 
@@ -122,6 +125,16 @@ impl Condition {
     /// From now on picks must ask for a trial, or need not any more.
     pub(super) fn set_on_trial(&self, on: bool) {
         self.set_bits(ON_TRIAL, on);
+    }
+
+    /// Whether it is ejected by a judgement.
+    pub(super) fn is_judged(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & JUDGED != 0
+    }
+
+    /// Notes whether it is ejected by a judgement.
+    pub(super) fn set_judged(&self, judged: bool) {
+        self.set_bits(JUDGED, judged);
     }
 
     /// The one reason that explains most why nothing is sent to it; nothing when it may be picked.

@@ -116,6 +116,11 @@ impl<T: Default> PerWorker<T> {
         &self.0[worker.0 % self.0.len()].0
     }
 
+    /// The blocks of all workers.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|block| &block.0)
+    }
+
     /// The sum of one counter over all workers.
     pub fn sum(&self, counter: impl Fn(&T) -> &Counter) -> u64 {
         self.0.iter().fold(0u64, |sum, block| sum.wrapping_add(counter(&block.0).get()))

@@ -1,13 +1,18 @@
 //! One endpoint: what the snapshot says of it, and its live state that every snapshot shares.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::condition::Condition;
 use super::counters::{Counter, PerWorker};
+use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::model::address::EndpointAddress;
 use crate::model::name::EndpointName;
+use crate::policy::balance::FULL_SHARE;
+use crate::policy::balance::peak_ewma::{DECAY, PeakEwma};
 
 /// An endpoint of a pool as one snapshot has it.
 #[derive(Debug)]
@@ -86,6 +91,16 @@ pub struct EndpointCounters {
     pub failed_timeout: Counter,
     /// Failures: the answer was no valid HTTP.
     pub failed_answer: Counter,
+    /// Attempts that ended and were not cancelled.
+    pub outcomes: Counter,
+    /// Those of them that ejection counts as failures.
+    pub outlier_failures: Counter,
+    /// Those of them that the breaker counts as failures.
+    pub breaker_failures: Counter,
+    /// Response heads that came.
+    pub answers: Counter,
+    /// Times to them, in microseconds.
+    pub answer_micros: Counter,
     /// Idle pooled connections of this worker now.
     pub idle: Counter,
     /// Bytes sent to it.
@@ -106,6 +121,12 @@ pub struct EndpointLive {
     slot: u32,
     slots: Arc<Slots>,
     retired: AtomicBool,
+    /// How much of its weight is in force, of [`FULL_SHARE`].
+    share: AtomicU32,
+    /// How long it takes to answer, as a word of [`PeakEwma`].
+    latency: AtomicU64,
+    /// What live traffic says of it.
+    pub judged: Box<Judged>,
     /// Counters, per worker.
     pub counters: PerWorker<EndpointCounters>,
 }
@@ -120,6 +141,9 @@ impl EndpointLive {
             slot: slots.take(),
             slots: Arc::clone(slots),
             retired: AtomicBool::new(false),
+            share: AtomicU32::new(FULL_SHARE),
+            latency: AtomicU64::new(0),
+            judged: Box::default(),
             counters: PerWorker::new(workers),
         }
     }
@@ -149,6 +173,35 @@ impl EndpointLive {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// How much of its weight is in force, of [`FULL_SHARE`]; less while it starts slowly.
+    #[must_use]
+    pub fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Sets how much of its weight is in force.
+    pub fn set_share(&self, share: u32) {
+        self.share.store(share, Ordering::Relaxed);
+    }
+
+    /// How long it takes to answer.
+    #[must_use]
+    pub fn latency(&self) -> PeakEwma {
+        PeakEwma::from_word(self.latency.load(Ordering::Relaxed))
+    }
+
+    /// Notes how long an answer took. Of two workers that do so at once, one may have to look again.
+    pub(super) fn observe_latency(&self, took: Duration, now: Duration) {
+        let mut word = self.latency.load(Ordering::Relaxed);
+        loop {
+            let next = PeakEwma::from_word(word).observe(took, now, DECAY).to_word();
+            match self.latency.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(actual) => word = actual,
+            }
+        }
     }
 
     /// Takes one place under `limit`, or nothing when all are taken.

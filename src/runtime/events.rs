@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::judge::Change;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::retry::Failure;
 
@@ -25,6 +26,17 @@ pub enum Event {
         /// How.
         failure: Failure,
         /// The evidence: the error as the system told it.
+        evidence: String,
+    },
+    /// Live traffic changed how an endpoint, or a pool as a whole, is judged.
+    Judged {
+        /// The pool.
+        pool: PoolName,
+        /// The endpoint; nothing for the pool as a whole.
+        endpoint: Option<EndpointName>,
+        /// What changed.
+        change: Change,
+        /// The last evidence: the error as the system told it, or the status.
         evidence: String,
     },
     /// A connection ended by a panic of ours.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::counters::{Counter, PerWorker, Statuses};
+use super::limits::ClientLimits;
 use super::sources::Sources;
 use crate::model::name::ListenerName;
 
@@ -41,6 +42,8 @@ pub struct Listener {
     pub fields_max: usize,
     /// Bytes of a request target.
     pub target_max: usize,
+    /// What else a client may do.
+    pub limits: ClientLimits,
     /// Times.
     pub timeouts: Timeouts,
     /// What happens to it.
@@ -155,6 +158,10 @@ pub struct ListenerCounters {
     pub head_timeouts: Counter,
     /// Connections closed because a body stood still on the client's side.
     pub client_idle_timeouts: Counter,
+    /// Requests refused for too many bytes of chunk extensions (400).
+    pub extensions_exceeded: Counter,
+    /// Connections whose client had not ended its side when reading after the last answer stopped.
+    pub linger_exceeded: Counter,
     /// Idle connections closed after `keep_alive`.
     pub keep_alive_timeouts: Counter,
     /// Requests that no route took (404).

@@ -4,11 +4,14 @@
 //! Two kinds of state meet here. What the operator wrote is compiled into a snapshot and never changes; what
 //! happens is kept in atomics keyed by identity, so that it outlives every snapshot.
 
+pub mod clock;
 pub mod compile;
 pub mod condition;
 pub mod counters;
 pub mod endpoint;
 pub mod events;
+pub mod judge;
+pub mod limits;
 pub mod listener;
 pub mod pick;
 pub mod pool;

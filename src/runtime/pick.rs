@@ -5,13 +5,17 @@
 //! finds nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::condition::Level;
+use super::counters::WorkerId;
 use super::endpoint::{Endpoint, Work};
+use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
 use super::queue::{Grant, Joined, Queue};
 use super::tier::{Group, Tier};
-use crate::policy::balance::{Candidates, Draw};
+use crate::policy::balance::peak_ewma::DECAY;
+use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
 
 /// The pools that take a piece of work, in their order.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +31,40 @@ pub struct Place<'a> {
     pub pool: &'a Pool,
     /// The endpoint.
     pub endpoint: &'a Endpoint,
+    /// Of the breakers of endpoint and pool, when it was picked.
+    epochs: (u32, u32),
+    /// Where it is a trial; nothing once its end was told.
+    trials: Option<Box<Trials>>,
+}
+
+impl<'a> Place<'a> {
+    fn new(pool: &'a Pool, endpoint: &'a Endpoint, trials: Option<Box<Trials>>) -> Self {
+        let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
+        Self { pool, endpoint, epochs, trials }
+    }
+
+    /// Tells the policies how the attempt at this place ended; `changes` hears what follows, and whether it is of the
+    /// pool as a whole.
+    #[inline]
+    pub fn ended(
+        &mut self,
+        order: &Order<'a>,
+        worker: WorkerId,
+        outcome: Outcome,
+        random: u64,
+        changes: impl FnMut(bool, Change),
+    ) {
+        let (pool, endpoint, epochs) = (self.pool, self.endpoint, self.epochs);
+        Attempt { pool, endpoint, order, epochs, trials: self.trials.take() }
+            .ended(worker, outcome, random, changes);
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        if let Some(trials) = self.trials.take() {
+            judge::cancel(self.pool, self.endpoint, &trials);
+        }
         // Only requests wait, so it is under their ceiling that a place is handed on.
         Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
     }
@@ -53,6 +87,10 @@ struct View<'a> {
     tried: &'a Tried,
     work: Work,
     level: Level,
+    /// Whether all endpoints have their full share.
+    all_full: bool,
+    /// The time, for the policy that goes by latency; zero for the others.
+    now: Duration,
 }
 
 impl Candidates for View<'_> {
@@ -69,13 +107,26 @@ impl Candidates for View<'_> {
     fn in_flight(&self, index: usize) -> u32 {
         self.endpoints.get(index).map_or(u32::MAX, |e| e.live.in_flight())
     }
+
+    fn share(&self, index: usize) -> u32 {
+        self.endpoints.get(index).map_or(FULL_SHARE, |e| e.live.share())
+    }
+
+    #[inline]
+    fn all_full(&self) -> bool {
+        self.all_full
+    }
+
+    fn rtt_us(&self, index: usize) -> f32 {
+        self.endpoints.get(index).map_or(0.0, |e| e.live.latency().rtt_us(self.now, DECAY))
+    }
 }
 
 /// One search for a place.
 struct Search<'s> {
     tried: &'s Tried,
     work: Work,
-    random: u64,
+    draw: Draw<'s>,
     /// Whether gates are respected.
     gated: bool,
     /// Whether a closed gate has hidden something.
@@ -95,14 +146,15 @@ impl<'a> Order<'a> {
         self.pools.get(*self.chain.first()?)
     }
 
-    /// Picks an endpoint that is not in `tried` and has room. `random` is any number that differs from call to call.
-    pub fn pick(&self, tried: &Tried, work: Work, random: u64) -> Picked<'a> {
-        let mut search = Search { tried, work, random, gated: true, hidden: false };
+    /// Picks an endpoint that is not in `tried` and has room. `draw` is a number that differs from
+    /// call to call and the key that the hashing policies go by.
+    pub fn pick(&self, tried: &Tried, work: Work, draw: Draw<'_>) -> Picked<'a> {
+        let mut search = Search { tried, work, draw, gated: true, hidden: false };
         // What gates hold back, such as a tier that has just recovered, is better than nothing.
         for gated in [true, false] {
             search.gated = gated;
             for pool in self.walk() {
-                if gated && !pool.live.admits(random) {
+                if gated && !pool.live.admits(draw.random) {
                     search.hidden = true;
                 } else if let Some(picked) = search.pool(pool) {
                     return picked;
@@ -131,6 +183,26 @@ impl<'a> Order<'a> {
             }
         }
         !usable && self.opening().any(|pool| untried(pool, Level::Open))
+    }
+
+    /// Usable endpoints of the pools other than this one.
+    pub(super) fn usable_besides(&self, than: &Pool) -> u32 {
+        let others = self.walk().filter(|pool| !std::ptr::eq(*pool, than));
+        let usable = others.filter_map(|pool| {
+            let level = pool.level()?;
+            Some(pool.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+        });
+        u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this endpoint is usable, and no other one is, tried or not.
+    #[must_use]
+    pub fn is_alone(&self, endpoint: &Endpoint) -> bool {
+        let mut usable = self
+            .walk()
+            .filter_map(|pool| Some((pool, pool.level()?)))
+            .flat_map(|(pool, level)| pool.endpoints.iter().filter(move |e| e.live.condition.allows(level)));
+        usable.next().is_some_and(|e| e.live.slot() == endpoint.live.slot()) && usable.next().is_none()
     }
 
     /// Whether anything is usable, tried or not.
@@ -184,7 +256,7 @@ impl Search<'_> {
 
     fn tiers<'a>(&mut self, pool: &'a Pool, level: Level) -> Option<Picked<'a>> {
         for tier in &pool.tiers {
-            if self.gated && !tier.live.admits(self.random) {
+            if self.gated && !tier.live.admits(self.draw.random) {
                 self.hidden = true;
                 continue;
             }
@@ -204,7 +276,7 @@ impl Search<'_> {
     fn tier<'a>(&self, pool: &'a Pool, tier: &'a Tier, level: Level) -> Option<Place<'a>> {
         let (first, then) = match tier.groups.as_slice() {
             [only] => (only, None),
-            [local, remote] if tier.live.stays_local(self.random) => (local, Some(remote)),
+            [local, remote] if tier.live.stays_local(self.draw.random) => (local, Some(remote)),
             [local, remote] => (remote, Some(local)),
             _ => return None,
         };
@@ -213,13 +285,23 @@ impl Search<'_> {
 
     fn group<'a>(&self, pool: &'a Pool, group: &'a Group, level: Level) -> Option<Place<'a>> {
         let endpoints = pool.endpoints.get(group.start..group.end)?;
-        let view = View { endpoints, tried: self.tried, work: self.work, level };
+        let now = if pool.by_latency { pool.live.clock.now() } else { Duration::ZERO };
+        let (tried, work, all_full) = (self.tried, self.work, !pool.live.is_growing());
+        let view = View { endpoints, tried, work, level, all_full, now };
         // Another worker may take the last place between the look and the take: look again, a bounded number of
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
-            let endpoint = endpoints.get(group.balancer.pick(&view, &Draw::keyless(self.random))?)?;
-            if endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
-                return Some(Place { pool, endpoint });
+            let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
+            if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
+                continue;
+            }
+            if !endpoint.live.condition.is_on_trial() && !pool.live.condition.is_on_trial() {
+                return Some(Place::new(pool, endpoint, None));
+            }
+            match judge::ask(pool, endpoint) {
+                Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
+                // What it is refused for stands in its condition now.
+                Err(()) => endpoint.live.release(),
             }
         }
         None
@@ -229,9 +311,9 @@ impl Search<'_> {
 impl Pool {
     /// Joins the queue for an endpoint that may be used at `level`; the caller waits on what it gets and then calls
     /// [`Pool::granted`].
-    pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, random: u64) -> Joined<Place<'_>> {
+    pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, draw: Draw<'_>) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        let search = Search { tried, work, random, gated: false, hidden: false };
+        let search = Search { tried, work, draw, gated: false, hidden: false };
         let look = || self.tiers.iter().find_map(|tier| search.tier(self, tier, level));
         Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
     }
@@ -243,7 +325,7 @@ impl Pool {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
         grant.into_place();
-        Some(Place { pool: self, endpoint })
+        Some(Place::new(self, endpoint, None))
     }
 
     /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.

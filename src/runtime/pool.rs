@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::condition::{Condition, Level};
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
 use super::endpoint::Endpoint;
+use super::judge::{AnswersThen, Judged};
+use super::limits::EndpointLimits;
 use super::queue::Queue;
 use super::snapshot::Overrides;
-use super::sync::{AtomicU32, Ordering};
+use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use crate::model::field::FieldName;
 use crate::model::name::PoolName;
+use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
 /// A pool of one snapshot.
@@ -46,6 +50,8 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// In which an endpoint that has come back grows to its full share; zero is at once.
     pub slow_start: Duration,
+    /// Whether its balancing goes by latency.
+    pub by_latency: bool,
     /// What the hashing policies go by; nothing for the others.
     pub hash_key: Option<HashKey>,
     /// Passive ejection.
@@ -60,6 +66,8 @@ pub struct Pool {
     pub retry: retry::Policy,
     /// Request bodies up to here are kept for a repeat.
     pub retry_body: usize,
+    /// What endpoints may do.
+    pub limits: EndpointLimits,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -117,6 +125,16 @@ pub struct PoolLive {
     pub queue: Arc<Queue>,
     /// What stands against the pool as a whole: its breaker.
     pub condition: Condition,
+    /// What live traffic says of the pool as a whole.
+    pub judged: Box<Judged>,
+    /// Held by whoever decides to take an endpoint out.
+    pub(super) deciding: Mutex<()>,
+    pub(super) answers: Mutex<AnswersThen>,
+    /// Endpoints that have less than their full share.
+    growing: AtomicU32,
+    budget: Mutex<Option<(budget::Settings, Budget)>>,
+    /// The time line of the policies.
+    pub clock: Clock,
     /// The share of arriving work that it takes itself, of [`tier::OPEN`]; the rest goes on to its failover pools.
     gate: AtomicU32,
     /// The place in its chain where work starts: 0 unless the operator has failed it over.
@@ -128,10 +146,16 @@ pub struct PoolLive {
 impl PoolLive {
     /// Live state without history.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
+    pub fn new(workers: usize, clock: Clock) -> Self {
         Self {
             queue: Arc::default(),
             condition: Condition::default(),
+            judged: Box::default(),
+            deciding: Mutex::default(),
+            answers: Mutex::default(),
+            growing: AtomicU32::new(0),
+            budget: Mutex::default(),
+            clock,
             gate: AtomicU32::new(tier::OPEN),
             starts_at: AtomicU32::new(0),
             counters: PerWorker::new(workers),
@@ -143,6 +167,18 @@ impl PoolLive {
     #[must_use]
     pub fn admits(&self, random: u64) -> bool {
         tier::passes(self.gate.load(Ordering::Relaxed), random >> 32)
+    }
+
+    /// Whether some endpoint has less than its full share.
+    #[inline]
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.growing.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes how many endpoints have less than their full share.
+    pub fn set_growing(&self, endpoints: u32) {
+        self.growing.store(endpoints, Ordering::Relaxed);
     }
 
     /// Moves the gate.
@@ -172,10 +208,14 @@ impl PoolLive {
 /// Counters of one pool; a worker writes only its own block.
 #[derive(Debug, Default)]
 pub struct PoolCounters {
+    /// Requests and connections that came.
+    pub started: Counter,
     /// Requests and connections that ended.
     pub ended: Statuses,
     /// Attempts after the first.
     pub retries: Counter,
+    /// Attempts that the budget did not allow.
+    pub retries_refused: Counter,
     /// Requests that waited in the queue.
     pub queued: Counter,
     /// Requests that waited for too long.
@@ -190,6 +230,14 @@ pub struct PoolCounters {
     pub failed_over: Counter,
     /// Request bodies too large to be kept for a repeat.
     pub retry_body_exceeded: Counter,
+    /// Response heads over their limit.
+    pub answer_head_exceeded: Counter,
+    /// Requests whose endpoint sent too many interim answers.
+    pub interim_exceeded: Counter,
+    /// Answers with too many bytes of chunk extensions.
+    pub extensions_exceeded: Counter,
+    /// Idle connections closed because there were too many of their endpoint.
+    pub idle_exceeded: Counter,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }
@@ -202,6 +250,12 @@ impl Tried {
     /// Notes an endpoint.
     pub fn add(&mut self, endpoint: &Endpoint) {
         self.0.push(endpoint.live.slot());
+    }
+
+    /// Forgets that an endpoint was tried.
+    pub fn remove(&mut self, endpoint: &Endpoint) {
+        let slot = endpoint.live.slot();
+        self.0.retain(|tried| *tried != slot);
     }
 
     /// Their slots.
@@ -230,6 +284,35 @@ impl Tried {
 }
 
 impl Pool {
+    /// Takes one retry out of the pool's budget; says no when it is spent.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        self.with_budget(|budget, now, requests| budget.withdraw(now, requests)).unwrap_or(true)
+    }
+
+    /// Books the requests that have come since the last time, so that they count as what they are: recent.
+    pub fn tick_budget(&self) {
+        self.with_budget(Budget::tick);
+    }
+
+    /// Retries that the budget allows just now; nothing where there is no budget.
+    #[must_use]
+    pub fn retries_left(&self) -> Option<u64> {
+        self.with_budget(|budget, _, _| budget.left())
+    }
+
+    fn with_budget<T>(&self, work: impl FnOnce(&mut Budget, Duration, u64) -> T) -> Option<T> {
+        let settings = self.budget?;
+        let requests = self.live.counters.sum(|c| &c.started);
+        let now = self.live.clock.now();
+        let mut held = lock(&self.live.budget);
+        // A changed budget starts afresh.
+        if held.as_ref().is_none_or(|(of, _)| *of != settings) {
+            *held = Some((settings, Budget::new(&settings, now, requests)));
+        }
+        held.as_mut().map(|(_, budget)| work(budget, now, requests))
+    }
+
     /// How much must be overlooked for anything in the pool to be usable, busy or not; nothing when only failing
     /// open is left.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::condition::Impediment;
 use super::endpoint::Slots;
 use super::listener::Listener;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// Client connections of the whole process that the descriptor limit has room for.
     pub connections_max: usize,
+    /// The time line of the policies, shared by all snapshots.
+    pub clock: Clock,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
 }

@@ -1,6 +1,7 @@
 //! Every ceiling holds, says which one it is, and lets go again.
 
 use std::net::TcpStream;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use crate::harness::client::Client;
@@ -105,4 +106,86 @@ fn an_endpoint_never_has_more_requests_than_its_limit() {
     assert_eq!(origin.seen().len(), 240);
     // Connections are only kept for as many requests as may run, on each of two workers.
     assert!(origin.open() <= 6, "{} connections", origin.open());
+}
+
+fn hits(proxy: &Proxy, limit: &str) -> f64 {
+    proxy.metric("plimsoll_limit_hits_total", &format!("limit=\"{limit}\""))
+}
+
+#[test]
+fn padding_a_body_with_chunk_extensions_gets_400() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).start();
+    let ask = |chunks: usize| {
+        let padded = format!("1;{}\r\nx\r\n", "y".repeat(1000)).repeat(chunks);
+        proxy.ask(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{padded}0\r\n\r\n"
+        ))
+    };
+    assert_eq!(ask(10).status(), 200);
+    assert_eq!(ask(17).status(), 400);
+    assert!((hits(&proxy, "chunk_extensions") - 1.0).abs() < 0.5);
+    assert!(proxy.records(2).iter().any(|record| record["end"] == "limit"));
+}
+
+#[test]
+fn an_endpoint_that_goes_over_its_limits_gets_502_and_is_counted() {
+    let origin = Origin::start(|mut session| {
+        while let Some(request) = session.request()? {
+            match request.path().as_str() {
+                "/head" => session.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(65 << 10)))?,
+                "/interim" => session.send("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(33))?,
+                _ => session.send(format!(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;{}\r\nx\r\n0\r\n\r\n",
+                    "y".repeat(2000)
+                ))?,
+            }
+        }
+        Ok(())
+    });
+    let proxy = Setup::http(&[origin.address()]).text("[pool.main.retry]\nattempts = 1").start();
+    for (path, limit) in
+        [("/head", "answer_head"), ("/interim", "interim_answers"), ("/body", "answer_chunk_extensions")]
+    {
+        let answer = proxy.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        assert_eq!(answer.status(), 502, "{path}");
+        assert!((hits(&proxy, limit) - 1.0).abs() < 0.5, "{limit}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_stop_sending_is_cut_off() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).start();
+    let mut client = proxy.connect();
+    client.say("BROKEN\r\n\r\n");
+    assert_eq!(client.answer().status(), 400);
+    let block = [b'x'; 64 << 10];
+    until("the proxy to stop reading", || client.send(block).is_err().then_some(()));
+    until("the count", || (hits(&proxy, "linger") > 0.5).then_some(()));
+}
+
+#[test]
+fn idle_connections_to_an_endpoint_have_a_ceiling() {
+    const AT_ONCE: usize = 300;
+    const KEPT: usize = 256;
+    let all_here = Arc::new(Barrier::new(AT_ONCE));
+    let origin = Origin::start(move |mut session| {
+        session.request()?;
+        all_here.wait();
+        session.ok("ok")?;
+        session.wire.at_end();
+        Ok(())
+    });
+    let proxy = Setup::http(&[origin.address()]).process("workers = 1").start();
+    let mut clients: Vec<Client> = (0..AT_ONCE).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "ok");
+    }
+    let closed = u32::try_from(AT_ONCE - KEPT).expect("few");
+    assert!((hits(&proxy, "idle_connections") - f64::from(closed)).abs() < 0.5);
+    until("the oldest to close", || (origin.open() == KEPT).then_some(()));
 }

@@ -6,10 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use plimsoll::proxy::http1::chunked::{Chunked, Output};
+use plimsoll::proxy::http1::chunked::{Chunked, Limits, Output};
 
-const TRAILERS_MAX: usize = 4096;
-const TRAILER_FIELDS_MAX: usize = 16;
+const LIMITS: Limits = Limits { trailers: 4096, fields: 16, extensions: 16 << 10 };
 
 /// What went on, how much of the input was needed, and whether its end was seen.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// Nothing when it is refused.
 fn run(wire: &[u8], output: Output, piece: usize) -> Option<Outcome> {
-    let mut body = Chunked::new(output, TRAILERS_MAX, TRAILER_FIELDS_MAX);
+    let mut body = Chunked::new(output, LIMITS);
     let (mut held, mut outcome) = (Vec::new(), Outcome { out: Vec::new(), consumed: 0, done: false });
     for part in wire.chunks(piece.max(1)) {
         held.extend_from_slice(part);

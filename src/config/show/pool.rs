@@ -167,7 +167,7 @@ fn show_health(page: &mut Page, probes: &Health) {
 fn show_check(page: &mut Page, check: &Check) {
     match check {
         Check::Http(http) => show_http(page, http),
-        Check::Tcp { send, expect } => {
+        Check::Tcp { send, expect, tls } => {
             show_send(page, send);
             match expect {
                 Some(Expected::Text(text)) => page.text("expect", text),
@@ -176,6 +176,7 @@ fn show_check(page: &mut Page, check: &Check) {
                 }
                 None => {}
             }
+            show_tls(page, tls.as_ref());
         }
         Check::Tls(tls) => show_tls(page, Some(tls)),
         Check::Grpc { service, host, tls } => {
@@ -183,7 +184,10 @@ fn show_check(page: &mut Page, check: &Check) {
             page.optional("host", host.as_ref());
             show_tls(page, tls.as_ref());
         }
-        Check::Postgres { user } => page.text("user", user),
+        Check::Postgres { user, tls } => {
+            page.text("user", user);
+            show_tls(page, tls.as_ref());
+        }
         Check::Mysql { user } => page.optional("user", user.as_ref()),
         Check::Redis { primary, tls } => {
             page.text("role", if *primary { "primary" } else { "any" });

@@ -60,12 +60,17 @@ pub(in super::super) static HEALTH: Section = Section::new(
             Optional(r#""ok""#),
             "http: a regular expression that the body must match.",
         ),
-        Key::new("port", PORT, Optional("8008"), "The port that is asked; the endpoint's unless given."),
+        Key::new(
+            "port",
+            PORT,
+            Optional("8008"),
+            "The port that is asked; the endpoint's unless given. An agent needs one.",
+        ),
         Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&PROBE_TLS)),
             Optional(r#"{ server_name = "kubernetes", ca = "ca.crt" }"#),
-            "http, tls, grpc, redis: TLS, verified.",
+            "http, tcp, tls, grpc, postgres, redis: TLS, verified; the check tls always has it.",
         ),
         Key::new(
             "send",

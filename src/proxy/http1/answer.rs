@@ -5,10 +5,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 
-use super::chunked::{Chunked, Output};
+use super::chunked::{Chunked, Limits, Output};
 use super::head::Framing;
 use crate::proxy::buffer::{self, BLOCK, Buffer};
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::tcp::splice::{self, Broke, Pipes, Splice, Turn};
 
 /// The body of an answer. Bytes at the front of `held` are *staged* once they have been checked.
@@ -23,6 +23,7 @@ pub struct AnswerBody {
     copy_only: bool,
     moved: u64,
     trailers_max: usize,
+    extensions_exceeded: bool,
 }
 
 #[derive(Debug)]
@@ -44,11 +45,11 @@ pub enum Waiting {
 impl AnswerBody {
     /// A body of which `held` is what has come with the head.
     #[must_use]
-    pub fn new(framing: Framing, held: Buffer, output: Output, head_max: usize, fields_max: usize) -> Self {
+    pub fn new(framing: Framing, held: Buffer, output: Output, limits: Limits) -> Self {
         let coding = match framing {
             Framing::None => Coding::Length(0),
             Framing::Length(length) => Coding::Length(length),
-            Framing::Chunked => Coding::Chunked(Chunked::new(output, head_max, fields_max)),
+            Framing::Chunked => Coding::Chunked(Chunked::new(output, limits)),
             Framing::UntilClose => Coding::UntilClose { ended: false },
         };
         Self {
@@ -59,7 +60,8 @@ impl AnswerBody {
             splice: None,
             copy_only: false,
             moved: 0,
-            trailers_max: head_max,
+            trailers_max: limits.trailers,
+            extensions_exceeded: false,
         }
     }
 
@@ -79,6 +81,12 @@ impl AnswerBody {
     #[must_use]
     pub fn has_surplus(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Whether it is its chunk extensions that made it invalid.
+    #[must_use]
+    pub const fn extensions_exceeded(&self) -> bool {
+        self.extensions_exceeded
     }
 
     fn is_complete(&self) -> bool {
@@ -114,9 +122,10 @@ impl AnswerBody {
                 self.consumed = n;
             }
             Coding::Chunked(chunked) => {
-                let turn = chunked
-                    .turn(self.held.bytes_mut())
-                    .map_err(|_| Error::Answer("its chunked body is malformed"))?;
+                let turn = chunked.turn(self.held.bytes_mut()).map_err(|fault| {
+                    self.extensions_exceeded = fault == Refusal::ExtensionsTooLarge;
+                    Error::Answer("its chunked body is malformed")
+                })?;
                 self.staged = turn.produced;
                 self.consumed = turn.consumed;
             }

@@ -9,8 +9,16 @@ use crate::proxy::error::Refusal;
 /// Longest accepted chunk-size line, its extensions included. (RFC 9112 section 7.1.1 asks for a limit.)
 pub const SIZE_LINE_MAX: usize = 1024;
 
-/// Most bytes of extensions in a whole message: padding each byte with an extension is an attack, not a use.
-pub const EXTENSIONS_MAX: usize = 16 * 1024;
+/// Limits on one chunked body.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of its trailer section.
+    pub trailers: usize,
+    /// Fields of its trailer section.
+    pub fields: usize,
+    /// Bytes of extensions in all its chunks together.
+    pub extensions: usize,
+}
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +46,7 @@ pub struct Chunked {
     state: State,
     extensions: usize,
     output: Output,
-    trailers_max: usize,
-    trailer_fields_max: usize,
+    limits: Limits,
 }
 
 /// What one turn did: the first `produced` bytes go on, the first `consumed` are done with.
@@ -59,10 +66,10 @@ const BAD_DATA_END: Fault = Refusal::Malformed("chunk data is longer than its si
 const BAD_TRAILER: Fault = Refusal::Malformed("the trailer section is malformed");
 
 impl Chunked {
-    /// A body from its start; trailer sections are held to the limits of heads.
+    /// A body from its start.
     #[must_use]
-    pub const fn new(output: Output, trailers_max: usize, trailer_fields_max: usize) -> Self {
-        Self { state: State::Size, extensions: 0, output, trailers_max, trailer_fields_max }
+    pub const fn new(output: Output, limits: Limits) -> Self {
+        Self { state: State::Size, extensions: 0, output, limits }
     }
 
     /// Whether the last byte of the body has been consumed.
@@ -117,14 +124,17 @@ impl Chunked {
         let Some(line) = complete_line(rest)? else {
             // A first byte that cannot start a size is refused without waiting for the rest of the line.
             // One byte over the limit may be the CR of a line that is just as long as lines may be.
-            let plausible = rest.first().is_none_or(u8::is_ascii_hexdigit) && rest.len() <= SIZE_LINE_MAX + 1;
-            return if plausible { Ok(()) } else { Err(BAD_SIZE) };
+            return match rest.first() {
+                Some(first) if !first.is_ascii_hexdigit() => Err(BAD_SIZE),
+                Some(_) if rest.len() > SIZE_LINE_MAX + 1 => Err(Refusal::ExtensionsTooLarge),
+                _ => Ok(()),
+            };
         };
         let length = line.len() + 2;
         let (size, digits) = parse_size(line)?;
         self.extensions += line.len() - digits;
-        if line.len() > SIZE_LINE_MAX || self.extensions > EXTENSIONS_MAX {
-            return Err(BAD_SIZE);
+        if line.len() > SIZE_LINE_MAX || self.extensions > self.limits.extensions {
+            return Err(Refusal::ExtensionsTooLarge);
         }
         let zeros = line[..digits].iter().take(digits - 1).take_while(|&&b| b == b'0').count();
         if size == 0 {
@@ -171,7 +181,11 @@ impl Chunked {
     fn trailers(&mut self, bytes: &mut [u8], turn: &mut Turn, line: usize) -> Result<(), Fault> {
         let from = turn.consumed + line;
         let Some(length) = section_length(&bytes[from..])? else {
-            return if bytes.len() - from > self.trailers_max { Err(Refusal::HeadTooLarge) } else { Ok(()) };
+            return if bytes.len() - from > self.limits.trailers {
+                Err(Refusal::HeadTooLarge)
+            } else {
+                Ok(())
+            };
         };
         let kept = self.kept_trailers(&bytes[from..from + length])?;
         turn.consumed += line + length;
@@ -198,7 +212,7 @@ impl Chunked {
         else {
             return Err(BAD_TRAILER);
         };
-        if fields.len() > self.trailer_fields_max || section.len() > self.trailers_max {
+        if fields.len() > self.limits.fields || section.len() > self.limits.trailers {
             return Err(Refusal::HeadTooLarge);
         }
         let mut kept = Vec::with_capacity(fields.len());

@@ -5,11 +5,10 @@ use std::io;
 use std::net::IpAddr;
 use std::task::{Context as TaskContext, Poll};
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::answer::{AnswerBody, Waiting, poll_read};
-use super::chunked::Output;
+use super::chunked::{self, Output};
 use super::encode::{self, RequestEdits, ResponseEdits};
 use super::fields::Kind;
 use super::head::{Framing, Limits, RequestHead, ResponseHead, Scan, Scanner, Version, parse_response};
@@ -30,13 +29,7 @@ use crate::proxy::upstream::dial;
 use crate::proxy::upstream::idle::Identity;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
-use crate::runtime::pool::Timeouts;
-
-/// Interim answers that are passed on before one is held to be a flood.
-const INTERIM_MAX: u32 = 32;
-
-/// Bytes of a response head. Beyond what any server sends by default; the endpoint is ours, so it has no setting.
-const ANSWER_HEAD_MAX: usize = 64 * 1024;
+use crate::runtime::pool::{PoolCounters, Timeouts};
 
 /// The head of a request and the bytes it lies in.
 #[derive(Debug)]
@@ -202,12 +195,11 @@ impl Downstream for Exchange<'_> {
         timeouts: &Timeouts,
     ) -> Result<Answer, Failed> {
         let mut sending = self.compose(edits);
-        let stream = &connection.stream;
         let timer = &self.client.timer;
         let mut awaited = None;
         loop {
             let outcome = poll_fn(|cx| {
-                let polled = self.poll_exchange(cx, stream, &mut sending);
+                let polled = self.poll_exchange(cx, connection, &mut sending);
                 if polled.is_ready() {
                     return polled;
                 }
@@ -223,11 +215,12 @@ impl Downstream for Exchange<'_> {
             })
             .await;
             let length = outcome.map_err(|error| sending.failed(error))?;
-            let head = self.read_head(&mut sending, length)?;
+            let head = self.read_head(connection, &mut sending, length)?;
             if head.status == 101 || head.status >= 200 {
                 return Ok(Answer { head, bytes: sending.answer, rest: sending.going });
             }
-            self.pass_interim(&head, &mut sending).await.map_err(|error| sending.failed(error))?;
+            let passed = self.pass_interim(connection, &head, &mut sending).await;
+            passed.map_err(|error| sending.failed(error))?;
         }
     }
 
@@ -259,10 +252,17 @@ impl Downstream for Exchange<'_> {
             ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
         encode::put_response(&mut out, bytes.bytes(), &head, &response);
         bytes.consume(head.length);
-        let mut body =
-            AnswerBody::new(head.framing, bytes, output, self.listener.head_max, self.listener.fields_max);
+        let limits = chunked::Limits {
+            trailers: self.listener.head_max,
+            fields: self.listener.fields_max,
+            extensions: connection.place.pool.limits.chunk_extensions,
+        };
+        let mut body = AnswerBody::new(head.framing, bytes, output, limits);
         // Before the head is gone: a body that is malformed from the start is still an error with a status.
-        body.join(&mut out)?;
+        if let Err(error) = body.join(&mut out) {
+            self.count_extensions(&connection, &body);
+            return Err(error);
+        }
         self.started = true;
         let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
         if body.is_done() && !early {
@@ -273,6 +273,7 @@ impl Downstream for Exchange<'_> {
             return self.end(written);
         }
         let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
+        self.count_extensions(&connection, &body);
         let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
         self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
         self.end(delivered)
@@ -345,7 +346,18 @@ impl<'c> Exchange<'c> {
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
         let Connection { place, stream, .. } = connection;
         if usable {
-            self.worker.idle.put(self.worker.id, place.endpoint, Identity::default(), stream, keep);
+            self.worker.idle.put(self.worker.id, &place, Identity::default(), stream, keep);
+        }
+    }
+
+    /// Counters of the pool that `connection` belongs to.
+    fn pool_counters<'p>(&self, connection: &Connection<'p>) -> &'p PoolCounters {
+        connection.place.pool.live.counters.of(self.worker.id)
+    }
+
+    fn count_extensions(&self, connection: &Connection<'_>, body: &AnswerBody) {
+        if body.extensions_exceeded() {
+            self.pool_counters(connection).extensions_exceeded.one();
         }
     }
 
@@ -382,9 +394,10 @@ impl<'c> Exchange<'c> {
     fn poll_exchange(
         &mut self,
         cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
+        connection: &Connection<'_>,
         sending: &mut Sending,
     ) -> Poll<Result<usize, Error>> {
+        let endpoint = &connection.stream;
         if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, &mut sending.going) {
             return Poll::Ready(Err(error));
         }
@@ -394,7 +407,8 @@ impl<'c> Exchange<'c> {
                 Scan::BareLf => return Poll::Ready(Err(Error::Answer("a line does not end in CRLF"))),
                 Scan::Partial | Scan::StartLine(_) => {}
             }
-            if !sending.answer.make_room(ANSWER_HEAD_MAX) {
+            if !sending.answer.make_room(connection.place.pool.limits.answer_head) {
+                self.pool_counters(connection).answer_head_exceeded.one();
                 return Poll::Ready(Err(Error::Answer("its header section is too large")));
             }
             match poll_read(cx, endpoint, &mut sending.answer) {
@@ -412,8 +426,14 @@ impl<'c> Exchange<'c> {
         Poll::Pending
     }
 
-    fn read_head(&self, sending: &mut Sending, length: usize) -> Result<ResponseHead, Failed> {
-        let limits = Limits { head: ANSWER_HEAD_MAX, fields: super::head::FIELDS_MAX, target: 0 };
+    fn read_head(
+        &self,
+        connection: &Connection<'_>,
+        sending: &mut Sending,
+        length: usize,
+    ) -> Result<ResponseHead, Failed> {
+        let max = connection.place.pool.limits.answer_head;
+        let limits = Limits { head: max, fields: super::head::FIELDS_MAX, target: 0 };
         let to_head = self.request.head.method == Method::Head;
         let bytes = &sending.answer.bytes()[..length];
         let head = parse_response(bytes, &limits, to_head, Vec::with_capacity(16))
@@ -425,10 +445,16 @@ impl<'c> Exchange<'c> {
     }
 
     /// Passes an interim answer on (RFC 9110 section 15.2), but for an HTTP/1.0 client.
-    async fn pass_interim(&mut self, head: &ResponseHead, sending: &mut Sending) -> Result<(), Error> {
+    async fn pass_interim(
+        &mut self,
+        connection: &Connection<'_>,
+        head: &ResponseHead,
+        sending: &mut Sending,
+    ) -> Result<(), Error> {
         sending.interim += 1;
         sending.awaiting_continue = false;
-        if sending.interim > INTERIM_MAX {
+        if sending.interim > connection.place.pool.limits.interim_answers {
+            self.pool_counters(connection).interim_exceeded.one();
             return Err(Error::Answer("too many interim answers"));
         }
         let http11 = self.request.head.version == Version::Http11;

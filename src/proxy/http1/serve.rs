@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::chunked;
 use super::encode;
 use super::exchange::{Exchange, Request, write_all};
 use super::fields::{Field, Kind};
@@ -24,11 +25,6 @@ use crate::proxy::tcp::relay;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
-
-/// How long, and how much, is read of what a client still sends after the last answer, so that the answer is not
-/// lost to a reset (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_MAX: usize = 1024 * 1024;
 
 /// What a connection without a request yet gets when a drain begins.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -56,7 +52,7 @@ pub fn serve(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
             let after = Box::pin(busy(&worker, &client)).await;
             if let After::Close { linger } = after {
                 if linger {
-                    Box::pin(drain_input(&client)).await;
+                    Box::pin(drain_input(&worker, &client)).await;
                 }
                 return;
             }
@@ -160,7 +156,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let trusted = listener.trusts(client.peer.ip());
     let request = split(client, listener, input, head);
     let id = request_id(worker, &request, trusted);
-    let mut upload = Upload::new(request.head.framing, listener.head_max, listener.fields_max);
+    let mut upload = Upload::new(request.head.framing, body_limits(listener));
     // Before anything is done with the request: a body that is malformed from the start reaches nobody.
     if let Err(refusal) = upload.stage(input) {
         *input = request.bytes;
@@ -190,6 +186,14 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         After::Close { linger: !done || !input.is_empty() || is_readable(client) }
     } else {
         After::Next
+    }
+}
+
+fn body_limits(listener: &Listener) -> chunked::Limits {
+    chunked::Limits {
+        trailers: listener.head_max,
+        fields: listener.fields_max,
+        extensions: listener.limits.chunk_extensions,
     }
 }
 
@@ -336,13 +340,7 @@ impl Unread<'_> {
 
     /// Answers what is no acceptable request, and closes.
     async fn refuse(mut self, input: &mut Buffer, error: &Error) -> After {
-        let counters = self.listener.live.counters.of(self.worker.id);
-        match error {
-            Error::HeadTimeout => counters.head_timeouts.one(),
-            Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
-            Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
-            _ => counters.bad_requests.one(),
-        }
+        request::count_error(self.listener.live.counters.of(self.worker.id), error);
         let mut status = 0;
         if let Some(own) = Own::of_error(error, accepts_json(input.bytes())) {
             let mut out = Buffer::default();
@@ -409,10 +407,11 @@ fn accepts_json(bytes: &[u8]) -> bool {
 }
 
 /// Ends our direction and reads what the client still sends, for a while.
-async fn drain_input(client: &Client) {
+async fn drain_input(worker: &Worker, client: &Client) {
     relay::end_sending(&client.stream);
-    client.timer.set_after(LINGER);
-    let mut left = LINGER_MAX;
+    let Some(limits) = worker.snapshot().listeners.get(client.listener).map(|l| l.limits) else { return };
+    client.timer.set_after(limits.linger);
+    let mut left = limits.linger_bytes;
     let mut scratch = Buffer::default();
     while left > 0 {
         scratch.make_room(crate::proxy::buffer::BLOCK);
@@ -427,8 +426,11 @@ async fn drain_input(client: &Client) {
             Err(_) => return,
         }
         scratch.shrink();
-        if !matches!(client.timer.within(client.stream.readable()).await, Ok(Ok(()))) {
-            return;
+        match client.timer.within(client.stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => break,
         }
     }
+    count(worker, client, |c| &c.linger_exceeded);
 }

@@ -1,6 +1,6 @@
 //! A request body on its way from the client: checked as it arrives, kept for a repeat only where one is possible.
 
-use super::chunked::{Chunked, Output};
+use super::chunked::{Chunked, Limits, Output};
 use super::head::Framing;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::error::Refusal;
@@ -34,13 +34,13 @@ enum Replay {
 }
 
 impl Upload {
-    /// A body with this framing; trailer sections are held to the limits of heads.
+    /// A body with this framing.
     #[must_use]
-    pub fn new(framing: Framing, head_max: usize, fields_max: usize) -> Self {
+    pub fn new(framing: Framing, limits: Limits) -> Self {
         let coding = match framing {
             Framing::None | Framing::UntilClose => Coding::Length(0),
             Framing::Length(length) => Coding::Length(length),
-            Framing::Chunked => Coding::Chunked(Chunked::new(Output::Chunked, head_max, fields_max)),
+            Framing::Chunked => Coding::Chunked(Chunked::new(Output::Chunked, limits)),
         };
         Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved: 0 }
     }
@@ -174,6 +174,8 @@ impl Upload {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits { trailers: 1024, fields: 8, extensions: 1024 };
+
     fn input(text: &str) -> Buffer {
         let mut buffer = Buffer::default();
         buffer.put(text.as_bytes());
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_body_of_known_length_leaves_the_next_request_alone() {
-        let mut upload = Upload::new(Framing::Length(5), 1024, 8);
+        let mut upload = Upload::new(Framing::Length(5), LIMITS);
         let mut bytes = input("helloGET /");
         upload.stage(&mut bytes).expect("it is valid");
         assert_eq!(upload.staged(&bytes), b"hello");
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_chunked_body_is_staged_as_it_goes_on() {
-        let mut upload = Upload::new(Framing::Chunked, 1024, 8);
+        let mut upload = Upload::new(Framing::Chunked, LIMITS);
         let mut bytes = input("05;x=y\r\nhello\r\n0\r\n\r\nGET /");
         upload.stage(&mut bytes).expect("it is valid");
         assert_eq!(upload.staged(&bytes), b"5\r\nhello\r\n0\r\n\r\n");
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_can_be_sent_again_until_it_is_too_large() {
-        let mut upload = Upload::new(Framing::Chunked, 1024, 8);
+        let mut upload = Upload::new(Framing::Chunked, LIMITS);
         upload.keep(16);
         let mut bytes = input("5\r\nhello\r\n");
         upload.stage(&mut bytes).expect("it is valid");

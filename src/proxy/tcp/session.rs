@@ -10,6 +10,7 @@ use super::relay::{self, Ended, Life, Moved};
 use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
+use crate::proxy::hash_key;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
@@ -89,6 +90,7 @@ impl<'a> Session<'a> {
     async fn connect(&mut self, order: Order<'a>) -> Result<Connection<'a>, Error> {
         let (worker, pool) = (self.worker, self.pool);
         let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
+        tries.key = pool.hash_key.as_ref().map(|_| hash_key::of_source(self.client.peer.ip()));
         let connected = try_all(&mut tries, self.client).await;
         (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
@@ -157,8 +159,9 @@ async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
         };
         place.endpoint.live.counters.of(tries.worker.id).attempts.one();
         match tries.dial(place, &client.timer).await {
-            Ok(connection) => {
+            Ok(mut connection) => {
                 tries.attempts += 1;
+                tries.answered(&mut connection.place, 0, tries.connecting);
                 return Ok(connection);
             }
             Err(error) => last = Some(error),

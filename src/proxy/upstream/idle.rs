@@ -9,9 +9,7 @@ use tokio::time::Instant;
 
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
-
-/// Idle connections kept per endpoint and worker; the oldest closes when one more comes.
-pub const IDLE_MAX: usize = 256;
+use crate::runtime::pick::Place;
 
 /// A request that may not be repeated only uses a connection that was used this recently.
 pub const FRESH: Duration = Duration::from_secs(1);
@@ -84,15 +82,16 @@ impl IdleConnections {
         None
     }
 
-    /// Keeps a connection for at most `keep`.
+    /// Keeps the connection of `place` for at most `keep`.
     pub fn put(
         &self,
         worker: WorkerId,
-        endpoint: &Endpoint,
+        place: &Place<'_>,
         identity: Identity,
         stream: TcpStream,
         keep: Duration,
     ) {
+        let endpoint = place.endpoint;
         if keep.is_zero() || endpoint.live.is_retired() {
             return;
         }
@@ -106,9 +105,10 @@ impl IdleConnections {
         if shelf.endpoint.is_none() {
             shelf.endpoint = Some(Arc::clone(&endpoint.live));
         }
-        if shelf.idle.len() >= IDLE_MAX {
+        if shelf.idle.len() >= place.pool.limits.idle_connections {
             shelf.idle.remove(0);
             counters.idle.sub(1);
+            place.pool.live.counters.of(worker).idle_exceeded.one();
         }
         let now = Instant::now();
         shelf.idle.push(Idle { stream, identity, since: now, until: now + keep });

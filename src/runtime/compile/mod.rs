@@ -5,6 +5,8 @@ mod pool;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::clock::Clock;
+use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
@@ -34,7 +36,8 @@ pub fn compile(
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let pools = Pools { config, previous, slots: &slots, machine, weights }.compile(&index);
+    let clock = previous.map_or_else(Clock::start, |p| p.clock);
+    let pools = Pools { config, previous, slots: &slots, clock, machine, weights }.compile(&index);
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
@@ -45,6 +48,7 @@ pub fn compile(
         routes,
         pools,
         connections_max: machine.connections_max,
+        clock,
         slots,
     }
 }
@@ -156,6 +160,7 @@ fn compile_listeners(
             head_max: l.limits.head.as_usize(),
             fields_max: l.limits.fields,
             target_max: l.limits.target.as_usize(),
+            limits: ClientLimits::default(),
             timeouts: listener::Timeouts {
                 request_header: l.timeouts.request_header,
                 keep_alive: l.timeouts.keep_alive,

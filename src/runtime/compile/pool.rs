@@ -9,8 +9,10 @@ use crate::config;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::balance::{self, Balancer, Kind, Member};
 use crate::policy::{budget, hedge, retry};
+use crate::runtime::clock::Clock;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
+use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tier::{Group, Tier};
@@ -23,6 +25,7 @@ pub(super) struct Pools<'a> {
     pub(super) config: &'a config::Config,
     pub(super) previous: Option<&'a Snapshot>,
     pub(super) slots: &'a Arc<Slots>,
+    pub(super) clock: Clock,
     pub(super) machine: &'a Machine,
     pub(super) weights: &'a Weights,
 }
@@ -45,8 +48,10 @@ impl Pools<'_> {
 
     fn pool(&self, pool: &config::pool::Pool) -> Pool {
         let before = self.previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
-        let live =
-            before.map_or_else(|| Arc::new(PoolLive::new(self.machine.workers)), |b| Arc::clone(&b.live));
+        let live = before.map_or_else(
+            || Arc::new(PoolLive::new(self.machine.workers, self.clock)),
+            |b| Arc::clone(&b.live),
+        );
         let mut endpoints = self.endpoints(pool, before);
         let zone = self.config.process.zone.as_str();
         // Where no endpoint of a tier is in this node's zone, or all are, there is nothing to prefer.
@@ -76,6 +81,7 @@ impl Pools<'_> {
             max_connection_age: pool.max_connection_age,
             drain_timeout: pool.drain_timeout,
             slow_start: pool.slow_start,
+            by_latency: pool.balance == config::pool::Balance::PeakEwma,
             hash_key: compile_hash_key(pool),
             outlier: pool.outlier.clone(),
             breaker: pool.breaker.clone(),
@@ -86,6 +92,7 @@ impl Pools<'_> {
                 .map(|b| budget::Settings { ratio: b.ratio, minimum_per_second: b.minimum_per_second }),
             retry,
             retry_body,
+            limits: EndpointLimits::default(),
             live,
         }
     }

@@ -129,17 +129,7 @@ impl Setup {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&file).current_dir(&directory);
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let output = Lines::follow(child.stdout.take().expect("piped"));
-        let errors = Lines::follow(child.stderr.take().expect("piped"));
-        let mut proxy = Proxy { child, web, admin, directory, output, errors };
-        proxy.wait_until_ready();
-        proxy
+        Proxy::spawn(command, web, admin, directory)
     }
 }
 
@@ -195,6 +185,29 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
+    /// Starts `plimsoll demo` on ports of its own and waits until it is ready.
+    pub(crate) fn demo() -> Self {
+        let ip = own_ip();
+        let (web, admin) = (free_port(ip), free_port(ip));
+        let mut command = Command::new(binary());
+        command.arg("demo").arg("--listen").arg(web.to_string()).arg("--admin").arg(admin.to_string());
+        Self::spawn(command, web, admin, own_directory())
+    }
+
+    fn spawn(mut command: Command, web: SocketAddr, admin: SocketAddr, directory: PathBuf) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = Lines::follow(child.stdout.take().expect("piped"));
+        let errors = Lines::follow(child.stderr.take().expect("piped"));
+        let mut proxy = Self { child, web, admin, directory, output, errors };
+        proxy.wait_until_ready();
+        proxy
+    }
+
     fn wait_until_ready(&mut self) {
         until("the proxy to be ready", || {
             if let Some(status) = self.child.try_wait().expect("a child") {

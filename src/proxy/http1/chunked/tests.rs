@@ -5,10 +5,11 @@ use proptest::prelude::*;
 use super::*;
 
 const LIMIT: usize = 4096;
+const LIMITS: Limits = Limits { trailers: LIMIT, fields: 16, extensions: 16 << 10 };
 
 /// Feeds `wire` in pieces and returns what goes on and how much was consumed.
 fn run(wire: &[u8], output: Output, piece: usize) -> Result<(Vec<u8>, usize, bool), Fault> {
-    let mut body = Chunked::new(output, LIMIT, 16);
+    let mut body = Chunked::new(output, LIMITS);
     let (mut held, mut out, mut consumed) = (Vec::new(), Vec::new(), 0);
     for part in wire.chunks(piece.max(1)) {
         held.extend_from_slice(part);

@@ -1,0 +1,131 @@
+//! A node for the tests of this floor: one that can be told how its pool is, and that notes what it is asked to change.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::routes::{Changing, Control};
+use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
+use crate::control::journal::Journal;
+use crate::control::status::{
+    EjectionStatus, EndpointStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+};
+use crate::model::address::EndpointAddress;
+use crate::model::name::{EndpointName, NameError, PoolName};
+use crate::telemetry::metrics::{PANICS, Sink};
+
+/// An endpoint that is well.
+pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
+    Ok(EndpointStatus {
+        name: EndpointName::new(name)?,
+        address: EndpointAddress::Ip(SocketAddr::from(([10, 0, 0, 1], 80))),
+        weight: 2,
+        effective_weight: 2,
+        tier: 1,
+        usable: true,
+        reason: None,
+        admin_state: AdminState::Ready,
+        probe: ProbeStatus::default(),
+        ejection: EjectionStatus::default(),
+        breaker: None,
+        suppressed_until: None,
+        leader: false,
+        in_flight: 3,
+        idle_connections: 4,
+        requests: 5,
+        failures: 6,
+    })
+}
+
+/// A pool of endpoints with these names, all well.
+pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameError> {
+    Ok(PoolStatus {
+        name: PoolName::new(name)?,
+        queue: 7,
+        requests: 8,
+        retries: 9,
+        required: false,
+        exclusive: false,
+        serving_tier: Some(1),
+        fails_open: false,
+        failover: None,
+        breaker: None,
+        endpoints: endpoints.iter().map(|name| endpoint(name)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The state of a process with these pools.
+pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
+    Status {
+        version: "1.2.3",
+        generation: 4,
+        config_hash: u64::MAX,
+        started: SystemTime::UNIX_EPOCH,
+        draining: false,
+        workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
+        listeners: Vec::new(),
+        pools,
+    }
+}
+
+/// A node with one pool; it is neither live nor ready (but for what is local) when the pool has nothing usable.
+#[derive(Debug)]
+pub(super) struct Node {
+    pool: Mutex<PoolStatus>,
+    journal: Arc<Journal>,
+    /// What it was asked to change.
+    pub(super) asked: Mutex<Vec<String>>,
+}
+
+impl Node {
+    pub(super) fn new() -> Result<Self, NameError> {
+        let pool = Mutex::new(pool("api", &["10.0.0.1:80"])?);
+        Ok(Self { pool, journal: Arc::default(), asked: Mutex::default() })
+    }
+
+    pub(super) fn set_usable(&self, usable: bool) {
+        for endpoint in &mut self.pool.lock().unwrap_or_else(PoisonError::into_inner).endpoints {
+            endpoint.usable = usable;
+        }
+    }
+
+    fn pool(&self) -> PoolStatus {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, pool: &PoolName, what: String) -> Changing {
+        let known = *pool == self.pool().name;
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        let result = if known { Ok(()) } else { Err(ChangeError::NoPool(pool.clone())) };
+        Box::pin(std::future::ready(result))
+    }
+}
+
+impl Control for Node {
+    fn status(&self) -> Status {
+        status(vec![self.pool()])
+    }
+    fn readiness(&self, local_only: bool) -> Readiness {
+        let ready = local_only || self.is_live();
+        let reasons = if ready { Vec::new() } else { vec!["pool api has no usable endpoint".to_owned()] };
+        Readiness { ready, reasons }
+    }
+    fn is_live(&self) -> bool {
+        self.pool().usable() > 0
+    }
+    fn collect(&self, sink: &mut dyn Sink) {
+        sink.counter(&PANICS, &[], 17);
+    }
+    fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+    fn change_endpoint(&self, change: EndpointChange) -> Changing {
+        let EndpointChange { pool, endpoint, state, weight, force } = &change;
+        let state = state.map_or("-", AdminState::word);
+        let weight = weight.map_or_else(|| "-".to_owned(), |weight| weight.get().to_string());
+        self.note(pool, format!("{pool}/{endpoint} {state} {weight} {force}"))
+    }
+    fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
+        self.note(&pool, format!("{pool} to {to}"))
+    }
+}

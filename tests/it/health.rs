@@ -1,0 +1,59 @@
+//! How well the node is, as a balancer above or a kubelet asks it.
+
+use crate::harness::client;
+use crate::harness::origin::Origin;
+use crate::harness::proxy::Setup;
+
+#[test]
+fn health_names_every_pool_and_its_status_first() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).start();
+    let whole = proxy.admin_get("/health");
+    assert_eq!(whole.status(), 200);
+    assert!(
+        whole.text().starts_with("{\"status\":\"healthy\",\"components\":{\"main\":{"),
+        "{}",
+        whole.text()
+    );
+    let pool = proxy.admin_get("/health/pools/main");
+    assert!(pool.status() == 200 && pool.text().starts_with("{\"status\":\"healthy\""), "{}", pool.text());
+    assert_eq!(proxy.admin_get("/health/pools/other").status(), 404);
+}
+
+#[test]
+fn a_balancer_may_ask_by_head_under_any_host() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).start();
+    let mut asking = client::Client::connect(proxy.admin);
+    asking.say("HEAD /health HTTP/1.1\r\nHost: lb.example\r\nConnection: close\r\n\r\n");
+    let answer = asking.answer_to("HEAD");
+    assert_eq!((answer.status(), answer.body.len()), (200, 0));
+}
+
+#[test]
+fn an_endpoint_that_may_not_be_picked_degrades_its_pool() {
+    let origin = Origin::saying("ok");
+    let idle = format!("{{ address = \"{}\", weight = 0 }}", origin.address());
+    let other = format!("[pool.other]\nendpoints = [{idle}, \"127.0.0.1:9\"]\n");
+    let proxy = Setup::http(&[origin.address()]).text(&other).start();
+    let answer = proxy.admin_get("/health");
+    let health: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!((answer.status(), &health["status"]), (200, &"degraded".into()));
+    assert_eq!(health["components"]["main"]["status"], "healthy");
+    let message = health["components"]["other"]["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with("weight 0"), "{message}");
+}
+
+#[test]
+fn pools_show_the_whole_state_of_their_endpoints() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).start();
+    let pools: serde_json::Value = serde_json::from_slice(&proxy.admin_get("/v1/pools").body).expect("JSON");
+    let pool: serde_json::Value =
+        serde_json::from_slice(&proxy.admin_get("/v1/pools/main").body).expect("JSON");
+    assert_eq!(pools, serde_json::json!([pool]));
+    let endpoint = &pool["endpoints"][0];
+    assert_eq!((&endpoint["usable"], &endpoint["admin_state"]), (&true.into(), &"ready".into()));
+    assert_eq!(endpoint["probe"]["state"], "off");
+    assert_eq!(proxy.admin_get("/v1/pools/other").status(), 404);
+}

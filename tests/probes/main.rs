@@ -1,0 +1,37 @@
+//! Probes through real sockets, against scripted servers: what each answer comes to, and what it rests on.
+//!
+//! `origin` is what they stand on; every other file is one group of protocols. `tests/clients/probes.py` asks the real
+//! servers.
+
+mod exec;
+mod grpc;
+mod http;
+mod limits;
+mod origin;
+mod text;
+mod tls;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use plimsoll::control::health::probe::outcome::Outcome;
+use plimsoll::control::health::probe::{Check, LATENESS_MAX, Probe, run};
+
+/// Far more than an answer over loopback takes.
+const AMPLE: Duration = Duration::from_secs(20);
+
+fn probe(check: Check, address: SocketAddr) -> Probe {
+    Probe { check, address, timeout: AMPLE }
+}
+
+/// Asks, and asks again when this machine was too busy for the answer to be evidence.
+async fn ask(check: Check, address: SocketAddr) -> Outcome {
+    let probe = probe(check, address);
+    for _ in 0..20 {
+        let outcome = run(&probe).await;
+        if outcome.evidence.lateness <= LATENESS_MAX {
+            return outcome;
+        }
+    }
+    panic!("this machine is too busy to tell the time");
+}
