@@ -33,6 +33,8 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
 use change::{ChangeError, EndpointChange, FailoverTarget};
+use health::board::Board;
+use health::targets::{self, ProbeError};
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
 use supervisor::Command;
@@ -59,6 +61,9 @@ pub enum StartError {
     /// A sink of events cannot be used.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// A health check cannot be made.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -75,6 +80,9 @@ pub enum ReloadError {
     /// A sink of events cannot be used.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// A health check cannot be made.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
     Workers,
@@ -115,6 +123,7 @@ struct Inner {
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
     journal: Arc<Journal>,
+    board: Arc<Board>,
     sinks: Mutex<Sinks>,
 }
 
@@ -145,6 +154,7 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let snapshot = compile(config, None, &machine, &Weights::default());
     snapshot.settle();
+    let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = threads::bind_all(&snapshot, workers)?;
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
@@ -166,11 +176,20 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         reloads: Reloads::default(),
         ended,
         journal: Arc::default(),
+        board: Arc::default(),
         sinks: Mutex::default(),
     });
     inner.notify(&config.notify, 0)?;
     let crew = threads::start_workers(&inner, handovers, sockets)?;
-    supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
+    let keeper = health::watch::start(health::watch::Start {
+        snapshot: inner.store.load(),
+        board: Arc::clone(&inner.board),
+        journal: Arc::clone(&inner.journal),
+        workers: crew.iter().map(|member| member.commands.clone()).collect(),
+    })
+    .map_err(StartError::Thread)?;
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper };
+    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
         .map_err(StartError::Thread)?;
     let handle = Handle(inner);
     handle.0.journal.append(Change::new(Kind::Process, "running", "started"));

@@ -394,7 +394,8 @@ pub fn proven(pool: &Pool, endpoint: &Endpoint) -> Option<Change> {
     let settings = pool.outlier.as_ref()?;
     let live = &endpoint.live;
     let mut state = lock(&live.judged.state);
-    let returned = state.outlier.as_mut()?.proven(settings, live.totals(Kind::Outlier), pool.live.clock.now());
+    let returned =
+        state.outlier.as_mut()?.proven(settings, live.totals(Kind::Outlier), pool.live.clock.now());
     live.condition.set(Impediment::Ejected, false);
     live.judged.publish(&state, live);
     returned.map(|_| Change::Returned)

@@ -105,6 +105,17 @@ pub struct Shedding {
     turn: usize,
 }
 
+/// The next step of shedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// Tell workers this.
+    Cut(Order),
+    /// Nothing for now.
+    Wait,
+    /// It is done.
+    Over,
+}
+
 /// Nothing is shed any more so long after an endpoint returned.
 const SHED_MAX: Duration = Duration::from_secs(600);
 
@@ -115,29 +126,29 @@ impl Shedding {
         Self { since: now, ordered: 0, turn: 0 }
     }
 
-    /// The next order over the usable endpoints and their weights; nothing with `Err` when it is over.
-    pub fn run(&mut self, rate: Rate, usable: &[(Arc<EndpointLive>, u64)], now: Duration) -> Result<Option<Order>, ()> {
+    /// What comes next, over the usable endpoints and their weights.
+    pub fn run(&mut self, rate: Rate, usable: &[(Arc<EndpointLive>, u64)], now: Duration) -> Shed {
         let all: u64 = usable.iter().map(|(live, _)| u64::from(live.in_flight())).sum();
         let weights: u64 = usable.iter().map(|(_, weight)| weight).sum();
         let fair = |weight: u64| (all * weight).div_ceil(weights.max(1));
         let above = |(live, weight): &&(Arc<EndpointLive>, u64)| {
             u64::from(live.in_flight()).saturating_sub(fair(*weight))
         };
-        let Some(most) = usable.iter().max_by_key(above) else { return Err(()) };
+        let Some(most) = usable.iter().max_by_key(above) else { return Shed::Over };
         let excess = above(&most);
         if excess == 0 || now.saturating_sub(self.since) > SHED_MAX {
-            return Err(());
+            return Shed::Over;
         }
         let due = (now - self.since).as_nanos() / rate.spacing().as_nanos().max(1);
         let due = u64::try_from(due).unwrap_or(u64::MAX);
         let fresh = due.saturating_sub(self.ordered).min(excess);
         self.ordered = due;
         if fresh == 0 {
-            return Ok(None);
+            return Shed::Wait;
         }
         self.turn = self.turn.wrapping_add(1);
         let at_most = usize::try_from(fresh).unwrap_or(usize::MAX);
-        Ok(Some(Order { slot: most.0.slot(), at_most, turn: Some(self.turn), why: Cut::Shed }))
+        Shed::Cut(Order { slot: most.0.slot(), at_most, turn: Some(self.turn), why: Cut::Shed })
     }
 }
 

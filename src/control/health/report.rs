@@ -82,7 +82,9 @@ pub(super) fn judged(
             let because = format!("{}, but {held}", outlier_because(because));
             Change::new(Kind::Endpoint, "ejection held", because).from("in use")
         }
-        judge::Change::Returned => Change::new(Kind::Endpoint, "in use", "the ejection is over").from("ejected"),
+        judge::Change::Returned => {
+            Change::new(Kind::Endpoint, "in use", "the ejection is over").from("ejected")
+        }
         judge::Change::Breaker(change) => breaker_change(change, now),
     })
 }
@@ -99,7 +101,9 @@ fn breaker_change(change: &breaker::Change, now: Duration) -> Change {
             Change::new(Kind::Breaker, "held", because)
         }
         breaker::Change::HalfOpened => Change::new(Kind::Breaker, "half-open", "trials begin").from("open"),
-        breaker::Change::Closed => Change::new(Kind::Breaker, "closed", "enough trials went well").from("half-open"),
+        breaker::Change::Closed => {
+            Change::new(Kind::Breaker, "closed", "enough trials went well").from("half-open")
+        }
     }
 }
 

@@ -92,7 +92,17 @@ impl Standing {
             }
         };
         let board = board.unwrap_or_default();
-        Self { name: pool.name.clone(), numbers, links, tiers, chain, facts: None, again: None, board, usable }
+        Self {
+            name: pool.name.clone(),
+            numbers,
+            links,
+            tiers,
+            chain,
+            facts: None,
+            again: None,
+            board,
+            usable,
+        }
     }
 
     pub(super) const fn name(&self) -> &PoolName {
@@ -216,7 +226,8 @@ impl Standing {
 /// The share of a tier's work that stays in this node's zone.
 fn local(pool: &Pool, tier: &Tier) -> u32 {
     let [local, elsewhere] = tier.groups.as_slice() else { return tier::OPEN };
-    let of = |start: usize, end: usize| of_endpoints(pool, pool.endpoints.get(start..end).unwrap_or_default());
+    let of =
+        |start: usize, end: usize| of_endpoints(pool, pool.endpoints.get(start..end).unwrap_or_default());
     let (local, elsewhere) = (of(local.start, local.end), of(elsewhere.start, elsewhere.end));
     failover::local_share(&local, &elsewhere, pool.failover.spill)
 }

@@ -103,21 +103,21 @@ impl Clients {
 fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check, ProbeError> {
     Ok(match &health.check {
         health::Check::Http(http) => Check::Http(Box::new(http_question(pool, http, clients)?)),
-        health::Check::Tcp { send, expect } => Check::Tcp {
+        health::Check::Tcp { send, expect, tls } => Check::Tcp {
             send: (!send.is_empty()).then(|| send.clone()),
             expect: expect.as_ref().map(expected),
-            tls: None,
+            tls: clients.of(pool, tls.as_ref())?,
         },
         health::Check::Tls(tls) => match clients.of(pool, Some(tls))? {
             Some(client) => Check::Tls(client),
             None => Check::Tcp { send: None, expect: None, tls: None },
         },
-        health::Check::Grpc { service, host, tls } => Check::Grpc {
-            service: service.clone(),
-            host: host.clone(),
-            tls: clients.of(pool, tls.as_ref())?,
-        },
-        health::Check::Postgres { user } => Check::Postgres { user: user.clone(), tls: None },
+        health::Check::Grpc { service, host, tls } => {
+            Check::Grpc { service: service.clone(), host: host.clone(), tls: clients.of(pool, tls.as_ref())? }
+        }
+        health::Check::Postgres { user, tls } => {
+            Check::Postgres { user: user.clone(), tls: clients.of(pool, tls.as_ref())? }
+        }
         health::Check::Mysql { user } => Check::Mysql { user: user.clone() },
         health::Check::Redis { primary, tls } => {
             Check::Redis { primary: *primary, tls: clients.of(pool, tls.as_ref())? }
@@ -136,7 +136,7 @@ fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check
 
 fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result<Http, ProbeError> {
     let fields: Vec<(&str, &[u8])> =
-        http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        http.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().as_bytes())).collect();
     let request = RequestHead::new(&http.method, &http.path, http.host.as_deref(), &fields)
         .map_err(|error| ProbeError::Request(pool.name.to_string(), error))?;
     Ok(Http {
