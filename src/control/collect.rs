@@ -298,7 +298,8 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 10] = [
+    let by_listener: [Named<ListenerCounters>; 11] = [
+        ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
