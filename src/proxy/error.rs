@@ -3,6 +3,7 @@
 //! The status that a client gets for it is decided in `respond`, and only there.
 
 use std::io;
+use std::time::Duration;
 
 use super::sessions::Cut;
 use crate::policy::retry::Failure;
@@ -71,7 +72,10 @@ pub enum Error {
     NoRoute,
     /// All endpoints have been tried or none can be used.
     #[error("no endpoint can be used")]
-    NothingUsable,
+    NothingUsable {
+        /// For how long that is surely so, where an open breaker is the reason.
+        sure_for: Option<Duration>,
+    },
     /// The queue of the pool is full.
     #[error("too many requests wait already")]
     QueueFull,
@@ -119,7 +123,7 @@ impl Error {
             | Self::Exhausted(_)
             | Self::Idle
             | Self::Cut(_) => Blame::Us,
-            Self::NothingUsable
+            Self::NothingUsable { .. }
             | Self::Connect(_)
             | Self::Reset
             | Self::Timeout
@@ -151,7 +155,7 @@ impl Error {
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
             Self::NoRoute => Termination::NoRoute,
-            Self::NothingUsable => Termination::NothingUsable,
+            Self::NothingUsable { .. } => Termination::NothingUsable,
             Self::QueueFull => Termination::QueueFull,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,

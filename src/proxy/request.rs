@@ -386,7 +386,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 }
             };
             self.count(&connection, fresh);
-            let timeouts = self.timeouts(&connection);
+            let timeouts = self.timeouts(&connection, endpoint);
             let sent = Instant::now();
             let outcome = self.down.exchange(&connection, self.edits, &timeouts).await;
             self.trace.response_header = sent.elapsed();
