@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
 use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::Config;
-use crate::config::process::{Admin, AdminBind, Log, LogFormat, LogLevel};
+use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
 use crate::control::{self, Ended, Handle};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
@@ -46,7 +47,7 @@ pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failur
         let _context = runtime.enter();
         Signals::new().map_err(running("signals"))?
     };
-    let site = AdminSite::bind(&config.admin)?;
+    let site = AdminSite::bind(&config.admin, &config.health)?;
     let handle = control::start(config).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
@@ -67,48 +68,64 @@ fn running<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
     move |error| Failure::Running(format!("{what} cannot be set up: {error}"))
 }
 
-/// The admin API before anyone can be asked: bound, so that a taken address is found before traffic is.
+/// The admin API and the open health listener before anyone can be asked: bound, so that a taken address is found before traffic is.
 struct AdminSite {
     runtime: Runtime,
     bound: Bound,
+    health: Vec<Bound>,
     allowed_hosts: Vec<String>,
 }
 
 /// The thread of the admin API.
 struct AdminThread {
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl AdminSite {
-    fn bind(admin: &Admin) -> Result<Self, Failure> {
+    fn bind(admin: &Admin, health: &HealthApi) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let bound = {
-            let _context = runtime.enter();
-            Bound::bind(&admin.bind)
-        };
-        let bound = bound.map_err(|error| {
-            let place = match &admin.bind {
-                AdminBind::Tcp(address) => address.to_string(),
-                AdminBind::Unix(path) => format!("unix:{}", path.display()),
-            };
-            Failure::Running(format!("the admin API cannot listen on {place} (admin.bind): {error}"))
-        })?;
-        Ok(Self { runtime, bound, allowed_hosts: admin.allowed_hosts.clone() })
+        let context = runtime.enter();
+        let bound = bind(&admin.bind, "the admin API", "admin.bind")?;
+        let health = health.bind.iter();
+        let health = health.map(|address| bind(&AdminBind::Tcp(*address), "the health API", "health.bind"));
+        let health = health.collect::<Result<_, _>>()?;
+        drop(context);
+        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone() })
     }
 
     fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
-        let Self { runtime, bound, allowed_hosts } = self;
-        let (stop, stopped) = oneshot::channel::<()>();
+        let Self { runtime, bound, health, allowed_hosts } = self;
+        let (stop, stopped) = watch::channel(());
+        // It is closed when the process ends, whichever way.
+        let closed = move || {
+            let mut stopped = stopped.clone();
+            async move { while stopped.changed().await.is_ok() {} }
+        };
         let work = move || {
-            runtime.block_on(admin::serve(bound, handle, allowed_hosts, async {
-                // It is closed when the process ends, whichever way.
-                let _closed = stopped.await;
-            }));
+            runtime.block_on(async {
+                let mut open = JoinSet::new();
+                for listener in health {
+                    open.spawn(admin::serve_health(listener, handle.clone(), closed()));
+                }
+                admin::serve(bound, handle, allowed_hosts, closed()).await;
+                while open.join_next().await.is_some() {}
+            });
         };
         let thread = std::thread::Builder::new().name("plimsoll-admin".to_owned()).spawn(work);
         Ok(AdminThread { stop, thread: thread.map_err(running("the admin thread"))? })
     }
+}
+
+/// Must be called inside a runtime.
+fn bind(address: &AdminBind, what: &str, key: &str) -> Result<Bound, Failure> {
+    Bound::bind(address).map_err(|error| {
+        let place = match address {
+            AdminBind::Tcp(address) => address.to_string(),
+            AdminBind::Unix(path) => format!("unix:{}", path.display()),
+        };
+        Failure::Running(format!("{what} cannot listen on {place} ({key}): {error}"))
+    })
 }
 
 impl AdminThread {

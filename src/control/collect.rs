@@ -3,16 +3,21 @@
 use std::borrow::Cow;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use super::Handle;
-use super::change::AdminState;
+use super::health::board::Board;
 use super::journal::Kind;
 use super::status::{
-    EjectionStatus, EndpointStatus, ListenerStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+    BreakerState, BreakerStatus, EjectionStatus, EndpointStatus, ListenerStatus, PoolStatus, Readiness,
+    Status, WorkerStatus,
 };
+use crate::policy::balance::FULL_SHARE;
 use crate::policy::breaker::{Gate, Scope};
+use crate::runtime::clock::Clock;
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
+use crate::runtime::judge::Judged;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::telemetry::access_log::Termination;
@@ -42,7 +47,7 @@ impl Handle {
                 })
                 .collect(),
             listeners: snapshot.listeners.iter().map(listener_status).collect(),
-            pools: snapshot.pools.iter().map(pool_status).collect(),
+            pools: snapshot.pools.iter().map(|pool| pool_status(&inner.board, pool)).collect(),
         }
     }
 
@@ -52,7 +57,10 @@ impl Handle {
         let mut reasons = Vec::new();
         if !local_only {
             let snapshot = self.0.store.load();
-            reasons.extend(snapshot.pools.iter().map(pool_status).filter_map(|pool| missing(&pool)));
+            let required = snapshot.pools.iter().filter(|pool| pool.required);
+            reasons.extend(
+                required.map(|pool| pool_status(&self.0.board, pool)).filter_map(|pool| missing(&pool)),
+            );
         }
         if self.0.draining.load(Ordering::Relaxed) {
             reasons.push("draining".to_owned());
@@ -116,7 +124,7 @@ impl Handle {
         for kind in Kind::ALL {
             sink.counter(&m::EVENTS, &[("kind", kind.word())], self.0.journal.count(kind));
         }
-        if let Some(notifier) = &*self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(notifier) = &self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner).notifier {
             notifier.collect(sink);
         }
     }
@@ -124,7 +132,7 @@ impl Handle {
 
 /// Why a pool that is required keeps this node from being ready.
 fn missing(pool: &PoolStatus) -> Option<String> {
-    (pool.required && !pool.serves()).then(|| format!("pool \"{}\" has no usable endpoint", pool.name))
+    (!pool.serves()).then(|| format!("pool \"{}\" has no usable endpoint", pool.name))
 }
 
 fn listener_status(listener: &Listener) -> ListenerStatus {
@@ -141,26 +149,45 @@ fn listener_status(listener: &Listener) -> ListenerStatus {
     }
 }
 
-fn pool_status(pool: &Pool) -> PoolStatus {
-    let counters = &pool.live.counters;
+fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
+    let (counters, seen) = (&pool.live.counters, board.pool(&pool.name));
     let requests = (0..Statuses::WORDS.len()).map(|word| counters.sum(|c| c.ended.counter(word))).sum();
     PoolStatus {
         name: pool.name.clone(),
         queue: pool.live.queue.len() as u64,
         requests,
         retries: counters.sum(|c| &c.retries),
-        required: false,
-        exclusive: false,
-        serving_tier: pool.endpoints.iter().filter(|e| e.weight > 0).map(|e| e.tier).min(),
-        fails_open: false,
-        failover: None,
-        breaker: None,
-        endpoints: pool.endpoints.iter().map(endpoint_status).collect(),
+        required: pool.required,
+        exclusive: pool.exclusive,
+        serving_tier: seen.serving_tier,
+        fails_open: seen.fails_open,
+        failover: seen.failover,
+        breaker: breaker_status(&pool.live.judged, &pool.live.clock),
+        endpoints: pool.endpoints.iter().map(|e| endpoint_status(board, pool, e)).collect(),
     }
 }
 
-fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
-    let counters = &endpoint.live.counters;
+/// A moment of the policies' time line as the wall clock has it.
+fn wall(clock: &Clock, at: Duration) -> SystemTime {
+    let now = clock.now();
+    SystemTime::now() + at.saturating_sub(now) - now.saturating_sub(at)
+}
+
+fn breaker_status(judged: &Judged, clock: &Clock) -> Option<BreakerStatus> {
+    Some(match judged.gate()? {
+        Gate::Closed => BreakerStatus { state: BreakerState::Closed, until: None },
+        Gate::Open { until } => BreakerStatus { state: BreakerState::Open, until: Some(wall(clock, until)) },
+        Gate::HalfOpen => BreakerStatus { state: BreakerState::HalfOpen, until: None },
+    })
+}
+
+fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointStatus {
+    let (counters, clock) = (&endpoint.live.counters, &pool.live.clock);
+    let seen = board.endpoint(endpoint.live.slot());
+    let usable = pool.level().is_some_and(|level| endpoint.live.condition.allows(level));
+    let ejection = endpoint.live.judged.ejection();
+    let full = u64::from(FULL_SHARE);
+    let effective = u64::from(endpoint.weight) * u64::from(endpoint.live.share());
     let failures: [fn(&EndpointCounters) -> &Counter; 4] =
         [|c| &c.failed_connect, |c| &c.failed_reset, |c| &c.failed_timeout, |c| &c.failed_answer];
     EndpointStatus {
@@ -168,15 +195,23 @@ fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
         address: endpoint.address,
         weight: endpoint.weight,
         tier: endpoint.tier,
-        effective_weight: endpoint.weight,
-        usable: endpoint.weight > 0,
-        reason: (endpoint.weight == 0).then_some(Cow::Borrowed("weight 0")),
-        admin_state: AdminState::default(),
-        probe: ProbeStatus::default(),
-        ejection: EjectionStatus::default(),
-        breaker: None,
-        suppressed_until: None,
-        leader: false,
+        effective_weight: u16::try_from(effective.div_ceil(full)).unwrap_or(u16::MAX),
+        usable,
+        reason: endpoint
+            .live
+            .condition
+            .reason()
+            .filter(|_| !usable)
+            .map(|reason| Cow::Borrowed(reason.word())),
+        admin_state: seen.admin_state,
+        probe: seen.probe,
+        ejection: EjectionStatus {
+            until: ejection.map(|(until, _)| wall(clock, until)),
+            count: ejection.map_or(0, |(_, count)| count),
+        },
+        breaker: breaker_status(&endpoint.live.judged, clock),
+        suppressed_until: seen.suppressed_until,
+        leader: seen.leader,
         in_flight: u64::from(endpoint.live.in_flight()),
         idle_connections: counters.sum(|c| &c.idle),
         requests: counters.sum(|c| &c.attempts),
@@ -226,19 +261,21 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
     sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);
-    let usable = pool.endpoints.iter().filter(|e| e.weight > 0).count();
+    let level = pool.level();
+    let is_usable = |e: &&Endpoint| level.is_some_and(|level| e.live.condition.allows(level));
+    let usable = pool.endpoints.iter().filter(is_usable).count();
     sink.gauge(&m::POOL_USABLE, &[("pool", name)], usable as f64);
     for endpoint in &pool.endpoints {
-        collect_endpoint(sink, name, endpoint);
+        collect_endpoint(sink, name, endpoint, is_usable(&endpoint));
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
-fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint) {
+fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable: bool) {
     let name = endpoint.name.as_str();
     let labels = [("pool", pool), ("endpoint", name)];
     let sum = |counter: fn(&EndpointCounters) -> &Counter| endpoint.live.counters.sum(counter);
-    sink.gauge(&m::ENDPOINT_USABLE, &labels, f64::from(u8::from(endpoint.weight > 0)));
+    sink.gauge(&m::ENDPOINT_USABLE, &labels, f64::from(u8::from(usable)));
     sink.gauge(&m::ENDPOINT_WEIGHT, &labels, f64::from(endpoint.weight));
     sink.gauge(&m::ENDPOINT_IN_FLIGHT, &labels, f64::from(endpoint.live.in_flight()));
     sink.gauge(&m::ENDPOINT_IDLE, &labels, sum(|c| &c.idle) as f64);

@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::config::notify::Notify;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
@@ -32,6 +33,8 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
 use change::{ChangeError, EndpointChange, FailoverTarget};
+use health::board::Board;
+use health::targets::{self, ProbeError};
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
 use supervisor::Command;
@@ -55,6 +58,12 @@ pub enum StartError {
     /// The access log cannot be opened.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),
+    /// A sink of events cannot be used.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// A health check cannot be made.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -68,6 +77,12 @@ pub enum ReloadError {
         "listener \"{0}\" was added, removed, or changed its addresses or protocol: that needs a restart"
     )]
     Listeners(String),
+    /// A sink of events cannot be used.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// A health check cannot be made.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
     Workers,
@@ -108,7 +123,15 @@ struct Inner {
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
     journal: Arc<Journal>,
-    notifier: Mutex<Option<Notifier>>,
+    board: Arc<Board>,
+    sinks: Mutex<Sinks>,
+}
+
+/// Who is told of events.
+#[derive(Debug, Default)]
+struct Sinks {
+    written: Vec<Notify>,
+    notifier: Option<Notifier>,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +154,7 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let snapshot = compile(config, None, &machine, &Weights::default());
     snapshot.settle();
+    let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = threads::bind_all(&snapshot, workers)?;
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
@@ -152,19 +176,44 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         reloads: Reloads::default(),
         ended,
         journal: Arc::default(),
-        notifier: Mutex::default(),
+        board: Arc::default(),
+        sinks: Mutex::default(),
     });
+    inner.notify(&config.notify, 0)?;
     let crew = threads::start_workers(&inner, handovers, sockets)?;
-    supervisor::start(Arc::clone(&inner), crew, receiver, event_receiver, ended_sender, &config.process)
+    let keeper = health::watch::start(health::watch::Start {
+        snapshot: inner.store.load(),
+        board: Arc::clone(&inner.board),
+        journal: Arc::clone(&inner.journal),
+        workers: crew.iter().map(|member| member.commands.clone()).collect(),
+    })
+    .map_err(StartError::Thread)?;
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper };
+    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
         .map_err(StartError::Thread)?;
-    inner.journal.append(Change::new(Kind::Process, "running", "started"));
-    Ok(Handle(inner))
+    let handle = Handle(inner);
+    handle.0.journal.append(Change::new(Kind::Process, "running", "started"));
+    Ok(handle)
 }
 
 impl Inner {
+    /// Puts these sinks in the place of those at work, which end when they have told what they know; the same ones stay.
+    /// New ones are told what comes after the event `after`.
+    fn notify(&self, sinks: &[Notify], after: u64) -> Result<(), NotifyError> {
+        let mut at_work = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if at_work.written == sinks {
+            return Ok(());
+        }
+        let settings: Vec<_> = sinks.iter().map(notify::Settings::from).collect();
+        let notifier =
+            if sinks.is_empty() { None } else { Some(Notifier::start(&self.journal, after, &settings)?) };
+        *at_work = Sinks { written: sinks.to_vec(), notifier };
+        Ok(())
+    }
+
     /// Lets the sinks tell what has happened, for `limit` at most; whether they have.
     fn close_notifier(&self, limit: Duration) -> bool {
-        let notifier = self.notifier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let notifier = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).notifier.take();
         notifier.is_none_or(|notifier| notifier.close(limit))
     }
 }
@@ -233,18 +282,6 @@ impl Handle {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.0.journal
-    }
-
-    /// Puts these sinks in the place of those at work, which end when they have told what they know. The first ones are
-    /// told every event since the start, later ones what comes from now on.
-    ///
-    /// # Errors
-    /// [`NotifyError`]; the sinks at work then stay.
-    pub fn notify(&self, sinks: &[notify::Settings]) -> Result<(), NotifyError> {
-        let mut notifier = self.0.notifier.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = if notifier.is_some() { self.0.journal.newest() } else { 0 };
-        *notifier = Some(Notifier::start(&self.0.journal, after, sinks)?);
-        Ok(())
     }
 
     /// Resolves when the proxy has ended.

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::change::{ChangeError, EndpointChange, FailoverTarget};
+use super::health::targets::{self, Watch};
+use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
 use super::threads::Member;
 use super::{Ended, Inner, ReloadError};
 use crate::config::Config;
-use crate::config::process::Process;
 use crate::model::name::PoolName;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::{Weights, compile};
@@ -71,19 +72,32 @@ struct Supervisor {
     drain_timeout: Duration,
     turns: Vec<(u64, Instant)>,
     logged: HashMap<String, Instant>,
+    keeper: mpsc::Sender<KeeperCommand>,
+    /// What runs.
+    config: Box<Config>,
+    /// Weights that the operator has changed.
+    weights: Weights,
+}
+
+/// What the supervisor hears, and the keeper to whom it speaks.
+pub(super) struct Queues {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) keeper: mpsc::Sender<KeeperCommand>,
 }
 
 /// Starts the supervisor on a thread of its own.
 pub(super) fn start(
     inner: Arc<Inner>,
     crew: Vec<Member>,
-    mut commands: mpsc::Receiver<Command>,
-    mut events: mpsc::Receiver<Event>,
+    mut queues: Queues,
     ended: watch::Sender<Option<Ended>>,
-    process: &Process,
+    config: &Config,
+    watches: Vec<Watch>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let (drain_delay, drain_timeout) = (process.drain_delay, process.drain_timeout);
+    let (drain_delay, drain_timeout) = (config.process.drain_delay, config.process.drain_timeout);
+    let config = Box::new(config.clone());
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let now = Instant::now();
@@ -96,8 +110,12 @@ pub(super) fn start(
                 drain_timeout,
                 turns,
                 logged: HashMap::new(),
+                keeper: queues.keeper,
+                config,
+                weights: Weights::default(),
             };
-            let end = supervisor.run(&mut commands, &mut events).await;
+            supervisor.adopted(watches).await;
+            let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
                 tracing::warn!("the access log did not take its last lines in time");
@@ -148,18 +166,20 @@ impl Supervisor {
                 let reloads = &self.inner.reloads;
                 let counter = if result.is_ok() { &reloads.ok } else { &reloads.failed };
                 counter.fetch_add(1, Ordering::Relaxed);
+                if let Err(error) = &result {
+                    self.inner.journal.append(Change::new(Kind::Reload, "refused", error.to_string()));
+                }
                 // Whoever asked may have left.
                 drop(answer.send(result));
                 None
             }
             Command::ChangeEndpoint { change, answer } => {
-                let target = format!("{}/{}", change.pool, change.endpoint);
-                drop(answer.send(Err(ChangeError::Impossible(format!("{target} cannot be changed yet")))));
+                self.change(*change, answer).await;
                 None
             }
             Command::Failover { pool, to, answer } => {
-                let refused = format!("pool \"{pool}\" cannot be sent to {to} yet");
-                drop(answer.send(Err(ChangeError::Impossible(refused))));
+                // Without a keeper the process is stopping, and the answer tells by its absence.
+                drop(self.keeper.send(KeeperCommand::Failover { pool, to, answer }).await);
                 None
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
@@ -186,10 +206,12 @@ impl Supervisor {
             return Err(ReloadError::Workers);
         }
         let previous = self.inner.store.load();
-        let next = compile(config, Some(&previous), &self.inner.machine, &Weights::default());
+        let next = compile(config, Some(&previous), &self.inner.machine, &self.weights);
         same_listeners(&previous, &next)?;
+        let watches = targets::watches(&config.pools, &next)?;
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;
+        self.inner.notify(&config.notify, self.inner.journal.newest())?;
         self.inner.store.publish(next);
         self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
@@ -202,8 +224,45 @@ impl Supervisor {
         if !gone.is_empty() {
             self.tell(|| WorkerCommand::Purge(gone.clone()));
         }
-        tracing::info!(generation, "a new configuration is published");
+        *self.config = config.clone();
+        self.adopted(watches).await;
+        let why = format!("generation {generation} is published");
+        self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(())
+    }
+
+    /// Lets the keeper take over what is published now; with it the new endpoints are known to their probes.
+    async fn adopted(&self, watches: Vec<Watch>) {
+        let (done, adopted) = oneshot::channel();
+        let (snapshot, config) = (self.inner.store.load(), self.config.clone());
+        let command = KeeperCommand::Adopt { snapshot, config, watches, done };
+        if self.keeper.send(command).await.is_ok() {
+            adopted.await.ok();
+        }
+    }
+
+    /// Carries out what the operator wants of an endpoint: its weight by another snapshot, its state by the keeper.
+    async fn change(&mut self, change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>>) {
+        let known = self.config.pools.iter().find(|p| p.name == change.pool);
+        let Some(pool) = known else {
+            drop(answer.send(Err(ChangeError::NoPool(change.pool))));
+            return;
+        };
+        if !pool.endpoints.iter().any(|e| e.name == change.endpoint) {
+            drop(answer.send(Err(ChangeError::NoEndpoint(change.pool, change.endpoint))));
+            return;
+        }
+        if let Some(weight) = change.weight {
+            let before = self.weights.clone();
+            self.weights.insert((change.pool.clone(), change.endpoint.clone()), weight.get());
+            let config = self.config.clone();
+            if let Err(error) = self.reload(&config).await {
+                self.weights = before;
+                drop(answer.send(Err(ChangeError::Impossible(error.to_string()))));
+                return;
+            }
+        }
+        drop(self.keeper.send(KeeperCommand::Change { change, answer }).await);
     }
 
     /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
@@ -273,8 +332,10 @@ impl Supervisor {
                 }
             }
             Event::Judged { pool, endpoint, change, evidence } => {
-                let endpoint = endpoint.as_ref().map_or("", |e| e.as_str());
-                tracing::warn!(%pool, endpoint, ?change, evidence, "live traffic changed a verdict");
+                // The keeper's channel is as long as ours; what it cannot take it sees at its next tick.
+                if self.keeper.try_send(KeeperCommand::Judged { pool, endpoint, change, evidence }).is_err() {
+                    tracing::warn!("the health thread does not listen");
+                }
             }
             Event::ConnectionPanicked { message } => {
                 tracing::error!(message, "a connection ended by a panic");

@@ -125,15 +125,6 @@ impl Judged {
         lock(&self.state).breaker.as_ref().map(Breaker::gate)
     }
 
-    /// Probes brought the endpoint up again: what live traffic saw before is over.
-    pub(super) fn proven(&self, endpoint: &Endpoint, pool: &Pool, now: Duration) -> Option<Change> {
-        let settings = pool.outlier.as_ref()?;
-        let mut state = lock(&self.state);
-        let returned = state.outlier.as_mut()?.proven(settings, endpoint.live.totals(Kind::Outlier), now);
-        self.publish(&state, &endpoint.live);
-        returned.map(|_| Change::Returned)
-    }
-
     /// Brings the words that picks and successes read into line with the policies.
     fn publish(&self, state: &State, live: &EndpointLive) {
         let gate = state.breaker.as_ref().map(Breaker::gate);
@@ -435,6 +426,19 @@ pub(super) fn cancel(pool: &Pool, endpoint: &Endpoint, trials: &Trials) {
     };
     give_back(&endpoint.live.judged, &endpoint.live.condition, trials.endpoint);
     give_back(&pool.live.judged, &pool.live.condition, trials.pool);
+}
+
+/// Probes brought an endpoint up again: what live traffic saw before is over.
+#[must_use]
+pub fn proven(pool: &Pool, endpoint: &Endpoint) -> Option<Change> {
+    let settings = pool.outlier.as_ref()?;
+    let live = &endpoint.live;
+    let mut state = lock(&live.judged.state);
+    let returned =
+        state.outlier.as_mut()?.proven(settings, live.totals(Kind::Outlier), pool.live.clock.now());
+    live.condition.set(Impediment::Ejected, false);
+    live.judged.publish(&state, live);
+    returned.map(|_| Change::Returned)
 }
 
 /// What time brings to the endpoints of a pool; `elsewhere` are the usable endpoints of its failover pools. To be called

@@ -163,12 +163,13 @@ impl<'a> Order<'a> {
     /// Picks an endpoint that is not in `tried` and has room. `draw` is a number that differs from
     /// call to call and the key that the hashing policies go by.
     pub fn pick(&self, tried: &Tried, work: Work, draw: Draw<'_>) -> Picked<'a> {
+        let Some(home) = self.home() else { return Picked::Nothing };
         let mut search = Search { tried, work, draw, gated: true, hidden: false };
         // What gates hold back, such as a tier that has just recovered, is better than nothing.
         for gated in [true, false] {
             search.gated = gated;
-            for pool in self.walk() {
-                if gated && !pool.live.admits(draw.random) {
+            for (place, pool) in self.walk().enumerate() {
+                if gated && !home.live.admits(place, draw.random) {
                     search.hidden = true;
                 } else if let Some(picked) = search.pool(pool) {
                     return picked;
@@ -225,10 +226,8 @@ impl<'a> Order<'a> {
     }
 
     fn walk(&self) -> impl Iterator<Item = &'a Pool> + use<'a> {
-        let (pools, chain) = (self.pools, self.chain);
-        let start = self.home().map_or(0, |home| home.live.starts_at()).min(chain.len());
-        let (skipped, rest) = chain.split_at(start);
-        rest.iter().chain(skipped).filter_map(move |&index| pools.get(index))
+        let pools = self.pools;
+        self.chain.iter().filter_map(move |&index| pools.get(index))
     }
 
     /// The pools that may fail open, if the one that was asked for wants that.

@@ -135,10 +135,8 @@ pub struct PoolLive {
     budget: Mutex<Option<(budget::Settings, Budget)>>,
     /// The time line of the policies.
     pub clock: Clock,
-    /// The share of arriving work that it takes itself, of [`tier::OPEN`]; the rest goes on to its failover pools.
-    gate: AtomicU32,
-    /// The place in its chain where work starts: 0 unless the operator has failed it over.
-    starts_at: AtomicU32,
+    /// For the first places of its chain: the share of arriving work that stops there, of [`tier::OPEN`].
+    gates: [AtomicU32; GATES],
     /// Counters, per worker.
     pub counters: PerWorker<PoolCounters>,
 }
@@ -156,17 +154,16 @@ impl PoolLive {
             growing: AtomicU32::new(0),
             budget: Mutex::default(),
             clock,
-            gate: AtomicU32::new(tier::OPEN),
-            starts_at: AtomicU32::new(0),
+            gates: std::array::from_fn(|_| AtomicU32::new(tier::OPEN)),
             counters: PerWorker::new(workers),
         }
     }
 
-    /// Whether work that drew this number stays in the pool, if something is usable.
+    /// Whether work of this pool that drew this number stops at a place of its chain, if something is usable there.
     #[inline]
     #[must_use]
-    pub fn admits(&self, random: u64) -> bool {
-        tier::passes(self.gate.load(Ordering::Relaxed), random >> 32)
+    pub fn admits(&self, place: usize, random: u64) -> bool {
+        self.gates.get(place).is_none_or(|gate| tier::passes(gate.load(Ordering::Relaxed), random >> 32))
     }
 
     /// Whether some endpoint has less than its full share.
@@ -181,29 +178,22 @@ impl PoolLive {
         self.growing.store(endpoints, Ordering::Relaxed);
     }
 
-    /// Moves the gate.
-    pub fn set_gate(&self, gate: u32) {
-        self.gate.store(gate, Ordering::Relaxed);
+    /// Moves the gates of its chain; places without one are open.
+    pub fn set_gates(&self, gates: &[u32]) {
+        for (place, gate) in self.gates.iter().enumerate() {
+            gate.store(gates.get(place).copied().unwrap_or(tier::OPEN), Ordering::Relaxed);
+        }
     }
 
-    /// The share of arriving work that the pool takes itself, of [`tier::OPEN`].
+    /// The gate at a place of its chain.
     #[must_use]
-    pub fn gate(&self) -> u32 {
-        self.gate.load(Ordering::Relaxed)
-    }
-
-    /// Where in its chain work starts.
-    #[inline]
-    #[must_use]
-    pub fn starts_at(&self) -> usize {
-        self.starts_at.load(Ordering::Relaxed) as usize
-    }
-
-    /// Lets work start at another place in the chain; 0 is the pool itself.
-    pub fn set_start(&self, place: u32) {
-        self.starts_at.store(place, Ordering::Relaxed);
+    pub fn gate(&self, place: usize) -> u32 {
+        self.gates.get(place).map_or(tier::OPEN, |gate| gate.load(Ordering::Relaxed))
     }
 }
+
+/// Places of a chain that have a gate; what is further down is only reached when nothing before it is usable.
+const GATES: usize = 8;
 
 /// Counters of one pool; a worker writes only its own block.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use crate::harness::client;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::Setup;
+use crate::harness::{free_port, own_ip};
 
 #[test]
 fn health_names_every_pool_and_its_status_first() {
@@ -56,4 +57,17 @@ fn pools_show_the_whole_state_of_their_endpoints() {
     assert_eq!((&endpoint["usable"], &endpoint["admin_state"]), (&true.into(), &"ready".into()));
     assert_eq!(endpoint["probe"]["state"], "off");
     assert_eq!(proxy.admin_get("/v1/pools/other").status(), 404);
+}
+
+#[test]
+fn the_open_listener_tells_health_to_anybody_and_nothing_else() {
+    let origin = Origin::saying("ok");
+    let open = free_port(own_ip());
+    let proxy = Setup::http(&[origin.address()]).text(&format!("[health]\nbind = [\"{open}\"]\n")).start();
+    for path in ["/livez", "/readyz", "/health", "/health/pools/main"] {
+        assert_eq!(client::get(open, path).status(), 200, "{path}");
+    }
+    assert_eq!(client::get(open, "/v1/status").status(), 404);
+    assert_eq!(client::get(open, "/metrics").status(), 404);
+    drop(proxy);
 }

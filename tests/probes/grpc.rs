@@ -98,6 +98,7 @@ async fn the_call_is_the_standard_one() {
     let (address, mut requests) = serve(Answer::Message(&[0, 0, 0, 0, 2, 8, 1], "0")).await;
     let outcome = ask(check("foo"), address).await;
     assert_eq!((outcome.verdict, &*outcome.evidence.what), (Verdict::Good, "SERVING"));
+    assert_eq!(outcome.evidence.bytes, [0, 0, 0, 0, 2, 8, 1]);
     let (head, message) = requests.recv().await.expect("a request");
     assert_eq!((head.method, head.uri.path()), (http::Method::POST, "/grpc.health.v1.Health/Check"));
     assert_eq!(head.uri.authority().map(ToString::to_string), Some(address.to_string()));

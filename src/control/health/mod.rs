@@ -1,4 +1,19 @@
-//! Active health checks. [`probe`] makes one probe of one endpoint and says what it came to; who is probed when, and
-//! what follows from it, is not its business.
+//! Health: one thread on which probes run and the [`keeper::Keeper`] decides what follows.
+//!
+//! The map: [`probe`] makes one probe of one endpoint, `targets` says who is probed how, [`keeper`] turns results, time
+//! and the operator's words into conditions, gates and leaders (`results`: what probes mean to it, `adoption`: what a reload does, `operator`: what the operator says), `standing` is where a pool stands among its tiers and
+//! failover pools, `lead` who leads an exclusive one, [`closing`] ends live connections, `report` puts changes into
+//! words, [`board`] shows it all. `watch` is the thread: its tasks ask, the keeper decides.
 
+mod adoption;
+pub mod board;
+pub mod closing;
+pub mod keeper;
+mod lead;
+mod operator;
 pub mod probe;
+mod report;
+mod results;
+mod standing;
+pub mod targets;
+pub(super) mod watch;

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::event_json;
 use super::journal::{Event, Journal, Kind, Subscription};
+use crate::config::notify::{self as config, Notify, Topic};
 use crate::telemetry::metrics::{NOTIFICATIONS, Sink as MetricSink};
 use exec::Program;
 use queue::Queue;
@@ -54,6 +55,28 @@ pub struct Settings {
     pub target: Target,
     /// The kinds that are told.
     pub kinds: Vec<Kind>,
+}
+
+impl From<&Notify> for Settings {
+    fn from(written: &Notify) -> Self {
+        let target = match &written.sink {
+            config::Sink::Webhook(webhook) => Target::Webhook(webhook.url().to_owned()),
+            config::Sink::Exec(command) => Target::Exec(command.clone()),
+        };
+        Self { target, kinds: written.events.iter().flat_map(|topic| kinds(*topic)).copied().collect() }
+    }
+}
+
+/// The kinds that a topic of the configuration covers. An alarm may be about either a pool or ourselves.
+const fn kinds(topic: Topic) -> &'static [Kind] {
+    match topic {
+        Topic::Endpoint => &[Kind::Endpoint],
+        Topic::Tier => &[Kind::Tier],
+        Topic::Pool => &[Kind::Pool, Kind::Leader, Kind::Alarm],
+        Topic::Breaker => &[Kind::Breaker],
+        Topic::Reload => &[Kind::Reload],
+        Topic::Process => &[Kind::Process, Kind::Alarm],
+    }
 }
 
 /// Why sinks could not be started.

@@ -43,16 +43,15 @@ impl LeastRequests {
 
 /// The pickable endpoints of which none has less in flight for its weight, a bit each.
 fn least_busy<C: Candidates>(weights: &[u16], candidates: &C) -> u64 {
+    let all_full = candidates.all_full();
     let mut tied = 0;
     let mut least = (u128::from(u64::MAX), 1);
     for (index, &weight) in weights.iter().enumerate().take(COMPARED_MAX) {
         if weight == 0 || !candidates.pickable(index) {
             continue;
         }
-        let load = (
-            u128::from(candidates.in_flight(index)),
-            u128::from(weight_in_force(weights, candidates, index)),
-        );
+        let weight = if all_full { u64::from(weight) } else { weight_in_force(weights, candidates, index) };
+        let load = (u128::from(candidates.in_flight(index)), u128::from(weight));
         let (ours, theirs) = (load.0 * least.1, least.0 * load.1);
         if ours < theirs {
             (tied, least) = (1 << index, load);

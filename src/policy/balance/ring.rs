@@ -9,9 +9,9 @@ use pingora_ketama::{Bucket, Continuum, DEFAULT_POINT_MULTIPLE};
 use super::Member;
 use super::hash::{hash, mix};
 
-/// The most points of a ring (12 bytes each); where weights ask for more they are scaled down in proportion. Up to 26,000
-/// times weight 1 the points are nginx's.
-const POINTS_MAX: u64 = 1 << 22;
+/// The most points of a ring (10 bytes each), so that making one stays under 250 ms; where weights ask for more they are
+/// scaled down in proportion. Up to a sum of weights of 13,107 the points are nginx's.
+const POINTS_MAX: u64 = 1 << 21;
 
 /// pingora-ketama counts endpoints in 16 bits. Those beyond are on no ring, and get what its endpoints cannot take.
 const MEMBERS_MAX: usize = 1 << 16;

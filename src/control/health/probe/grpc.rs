@@ -50,7 +50,7 @@ pub(super) async fn ask(
         .handshake::<_, Bytes>(wire)
         .await
         .map_err(|error| broken(&error))?;
-    let mut answered = pin!(talk(sender, request, message(call.service)));
+    let mut answered = pin!(talk(sender, request, message(call.service), notes));
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
@@ -76,18 +76,23 @@ fn request(call: &Call<'_>, scheme: &str, address: SocketAddr) -> Asked<Request<
         .map_err(|error| Reading::void(format!("the call cannot be made: {error}")))
 }
 
-async fn talk(sender: SendRequest<Bytes>, request: Request<()>, message: Vec<u8>) -> Asked<Reading> {
+async fn talk(
+    sender: SendRequest<Bytes>,
+    request: Request<()>,
+    message: Vec<u8>,
+    notes: &Notes,
+) -> Asked<Reading> {
     let mut sender = sender.ready().await.map_err(|error| broken(&error))?;
     let (answer, mut body) = sender.send_request(request, false).map_err(|error| broken(&error))?;
     body.send_data(message.into(), true).map_err(|error| broken(&error))?;
     let answer = answer.await.map_err(|error| broken(&error))?;
     // Kept until the answer is read: h2 ends the connection when nobody can send any more.
-    let read = receive(answer).await;
+    let read = receive(answer, notes).await;
     drop(sender);
     read
 }
 
-async fn receive(answer: Response<RecvStream>) -> Asked<Reading> {
+async fn receive(answer: Response<RecvStream>, notes: &Notes) -> Asked<Reading> {
     let (head, mut body) = answer.into_parts();
     let mut message = Vec::new();
     while let Some(data) = body.data().await {
@@ -98,6 +103,8 @@ async fn receive(answer: Response<RecvStream>) -> Asked<Reading> {
         message.extend_from_slice(&data);
         // No capacity is given back: the window is the limit.
     }
+    // The message says more to a reader than the frames around it.
+    notes.answered_with(&message);
     let trailers = body.trailers().await.map_err(|error| broken(&error))?;
     Ok(judge(head.status, &head.headers, trailers.as_ref(), &message))
 }

@@ -251,6 +251,14 @@ impl Notes {
         noted.bytes.extend(bytes.iter().take(room));
     }
 
+    /// What of the answer is worth showing, in the place of what was read so far.
+    pub(super) fn answered_with(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let shown = bytes.get(..EVIDENCE_MAX).unwrap_or(bytes);
+            self.lock().bytes = shown.to_vec();
+        }
+    }
+
     /// Whether the connection stood.
     pub(super) fn is_connected(&self) -> bool {
         self.lock().phases.connect.is_some()

@@ -1,0 +1,149 @@
+//! A new snapshot at the keeper: what is known of whoever stays goes on, what is new is probed, what is gone gets its
+//! time to end.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Rules, Target, TargetId};
+use super::lead::Lead;
+use super::probe::Probe;
+use super::standing::Standing;
+use super::targets::Watch;
+use crate::config::health::Closing;
+use crate::config::{Config, pool};
+use crate::model::name::PoolName;
+use crate::policy::health::{Health, State};
+use crate::proxy::sessions::Cut;
+use crate::runtime::snapshot::Snapshot;
+
+impl Keeper {
+    /// Takes over a snapshot that is published now, and what of it is to be probed. What is known of whoever stays is
+    /// kept; sessions to whoever is gone get the time of their pool to end.
+    pub fn adopt(&mut self, snapshot: &Arc<Snapshot>, config: &Config, watches: Vec<Watch>, now: Duration) {
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        self.retire(&before, now);
+        self.rules = snapshot.pools.iter().map(|p| rules(config, &p.name)).collect();
+        let mut standings: HashMap<PoolName, Standing> =
+            self.standings.drain(..).map(|standing| (standing.name().clone(), standing)).collect();
+        self.standings = snapshot
+            .pools
+            .iter()
+            .map(|pool| Standing::carried(pool, snapshot, standings.remove(&pool.name)))
+            .collect();
+        let mut leads: HashMap<PoolName, Lead> = self
+            .leads
+            .drain(..)
+            .zip(&before.pools)
+            .filter_map(|(lead, pool)| Some((pool.name.clone(), lead?)))
+            .collect();
+        let written = |name: &PoolName| config.pools.iter().find(|p| p.name == *name);
+        self.leads = snapshot
+            .pools
+            .iter()
+            .map(|pool| {
+                let written = written(&pool.name)?;
+                let settings = written.exclusive.clone()?;
+                let fall = written.health.as_ref().map_or(1, |health| health.settings.fall);
+                Some(Lead::carried(pool, settings, fall, leads.remove(&pool.name)))
+            })
+            .collect();
+        let slots: Vec<u32> =
+            snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect();
+        self.board.keep(&slots, &snapshot.pools.iter().map(|p| &p.name).collect::<Vec<_>>());
+        self.agents.retain(|slot, _| slots.contains(slot));
+        self.growing.retain(|slot, _| slots.contains(slot));
+        self.shedding.clear();
+        self.retarget(&before, watches);
+        self.settle_conditions(now);
+        self.replan(now);
+    }
+
+    /// What leads to endpoints that the new snapshot does not have gets its time.
+    fn retire(&mut self, before: &Snapshot, now: Duration) {
+        for pool in &before.pools {
+            for endpoint in &pool.endpoints {
+                if endpoint.live.is_retired() && endpoint.live.in_flight() > 0 {
+                    let written = Closing { after: pool.drain_timeout, rate: None };
+                    self.closings.begin(&endpoint.live, written, Cut::Drained, now);
+                }
+            }
+        }
+    }
+
+    /// Brings the targets into line: who asks the same goes on, whatever else of its pool changed.
+    fn retarget(&mut self, before: &Snapshot, watches: Vec<Watch>) {
+        let mut known: HashMap<u32, State> = HashMap::new();
+        for target in self.targets.values_mut() {
+            for (pool, endpoint) in target.members.drain(..) {
+                if let Some(endpoint) = before.pools.get(pool).and_then(|p| p.endpoints.get(endpoint)) {
+                    known.insert(endpoint.live.slot(), target.health.state());
+                }
+            }
+            target.ports.clear();
+        }
+        #[expect(
+            clippy::mutable_key_type,
+            reason = "the counter in a TLS configuration takes no part in Eq and Hash"
+        )]
+        let mut index: HashMap<Arc<Probe>, Vec<TargetId>> = HashMap::new();
+        for (id, target) in &self.targets {
+            index.entry(Arc::clone(&target.probe)).or_default().push(*id);
+        }
+        self.interval = Duration::from_secs(1);
+        for watch in watches {
+            self.interval = self.interval.max(watch.settings.interval + watch.settings.timeout);
+            let same = index.get(&watch.probe).into_iter().flatten();
+            let found =
+                same.copied().find(|id| self.targets.get(id).is_some_and(|t| t.settings == watch.settings));
+            let id = found.unwrap_or_else(|| {
+                let id = self.start_target(&watch, &known);
+                index.entry(Arc::clone(&watch.probe)).or_default().push(id);
+                id
+            });
+            let asks_port = self.leads.get(watch.pool).is_some_and(Option::is_some)
+                || self.rules.get(watch.pool).is_some_and(|rules| rules.on_unreachable.is_some());
+            if let Some(target) = self.targets.get_mut(&id) {
+                target.members.push((watch.pool, watch.endpoint));
+                if asks_port && !target.ports.contains(&watch.traffic) {
+                    target.ports.push(watch.traffic);
+                }
+            }
+        }
+        let gone: Vec<TargetId> =
+            self.targets.iter().filter(|(_, t)| t.members.is_empty()).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.targets.remove(&id);
+            self.effects.push(Effect::Unwatch(id));
+        }
+    }
+
+    fn start_target(&mut self, watch: &Watch, known: &HashMap<u32, State>) -> TargetId {
+        let id = self.next_target;
+        self.next_target += 1;
+        let slot = self.endpoint(watch.pool, watch.endpoint).map(|e| e.live.slot());
+        let state = slot.and_then(|slot| known.get(&slot)).copied().unwrap_or(State::Unknown);
+        let target = Target {
+            probe: Arc::clone(&watch.probe),
+            settings: watch.settings.clone(),
+            health: Health::resumed(watch.settings.clone(), state),
+            members: Vec::new(),
+            ports: Vec::new(),
+            history: VecDeque::with_capacity(EVIDENCE_MAX),
+            since: SystemTime::now(),
+            failing: false,
+        };
+        self.targets.insert(id, target);
+        self.effects.push(Effect::Watch(id));
+        id
+    }
+}
+
+fn rules(config: &Config, name: &PoolName) -> Rules {
+    let health = config.pools.iter().find(|p| p.name == *name).and_then(|p: &pool::Pool| p.health.as_ref());
+    health.map_or_else(Rules::default, |health| Rules {
+        on_demotion: health.on_demotion,
+        on_unreachable: health.on_unreachable,
+        shed: health.shed,
+    })
+}
