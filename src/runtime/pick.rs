@@ -329,8 +329,11 @@ impl Pool {
     /// [`Pool::granted`].
     pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, draw: Draw<'_>) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        let search = Search { tried, work, draw, gated: false, hidden: false };
-        let look = || self.tiers.iter().find_map(|tier| search.tier(self, tier, level));
+        let mut search = Search { tried, work, draw, gated: false, hidden: false };
+        let look = || match search.tiers(self, level) {
+            Some(Picked::Place(place)) => Some(place),
+            _ => None,
+        };
         Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
     }
 
@@ -361,21 +364,29 @@ impl Pool {
     }
 
     /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.
-    /// When nothing is usable any more, they are sent away to look elsewhere.
+    /// Those for whom nothing is usable any more are sent away to look elsewhere.
     pub fn serve_queue(&self) {
         let queue = &self.live.queue;
         if queue.is_empty() {
             return;
         }
         // An open breaker of the pool is in no endpoint's condition.
-        if self.live.condition.reason().is_none() {
-            for endpoint in &self.endpoints {
+        if self.live.condition.reason().is_some() {
+            return queue.dismiss(|_| true);
+        }
+        let level = self.level().unwrap_or(Level::Open);
+        for tier in &self.tiers {
+            let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
+            for endpoint in endpoints {
                 Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
             }
+            // Busy is not unusable: those who wait for this tier do not go on to the next.
+            if endpoints.iter().any(|e| e.live.condition.allows(level)) {
+                break;
+            }
         }
-        if self.level().is_none() {
-            queue.dismiss();
-        }
+        let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
+        queue.dismiss(|level| !any(level));
     }
 
     /// Live states of its endpoints.
