@@ -300,14 +300,10 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
 /// What live traffic says of a pool and of its endpoints, and what followed.
 fn collect_judged(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
-    let of_pool: [(&Metric, fn(&PoolCounters) -> &Counter); 3] = [
-        (&m::POOL_RETRIES_REFUSED, |c| &c.retries_refused),
-        (&m::POOL_FAILED_OVER, |c| &c.failed_over),
-        (&m::POOL_FAILED_OPEN, |c| &c.failed_open),
-    ];
-    for (metric, counter) in of_pool {
-        sink.counter(metric, &[("pool", name)], pool.live.counters.sum(counter));
-    }
+    let sum = |counter: fn(&PoolCounters) -> &Counter| pool.live.counters.sum(counter);
+    sink.counter(&m::POOL_RETRIES_REFUSED, &[("pool", name)], sum(|c| &c.retries_refused));
+    sink.counter(&m::POOL_FAILED_OVER, &[("pool", name)], sum(|c| &c.failed_over));
+    sink.counter(&m::POOL_FAILED_OPEN, &[("pool", name)], sum(|c| &c.failed_open));
     let scope = pool.breaker.as_ref().map(|settings| settings.scope);
     if scope == Some(Scope::Pool) {
         let judged = &pool.live.judged;

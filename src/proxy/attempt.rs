@@ -86,7 +86,8 @@ impl<'a> Tries<'a> {
     /// resolves when the client leaves meanwhile.
     ///
     /// # Errors
-    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`] or [`Error::ClientGone`].
+    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`], [`Error::Outdated`] or
+    /// [`Error::ClientGone`].
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
         match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place) => Ok(self.note(place)),
@@ -149,6 +150,10 @@ impl<'a> Tries<'a> {
                 Ok(Ok(grant)) => {
                     if let Some(place) = pool.granted(grant, level) {
                         return Ok(self.note(place));
+                    }
+                    // It has waited for long enough to see a reload, and nothing has been done with it yet.
+                    if self.tried.is_empty() && !self.order.is_of(&self.worker.snapshot()) {
+                        return Err(Error::Outdated);
                     }
                 }
                 Ok(Err(Dismissed)) => {}

@@ -76,6 +76,10 @@ pub enum Error {
         /// For how long that is surely so, where an open breaker is the reason.
         sure_for: Option<Duration>,
     },
+    /// A place was granted on an endpoint that only a newer snapshot has: the request is to begin again with that one.
+    /// No client hears of it.
+    #[error("a newer configuration takes this request")]
+    Outdated,
     /// The queue of the pool is full.
     #[error("too many requests wait already")]
     QueueFull,
@@ -118,6 +122,7 @@ impl Error {
         match self {
             Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
             Self::NoRoute
+            | Self::Outdated
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Exhausted(_)
@@ -159,7 +164,7 @@ impl Error {
             Self::QueueFull => Termination::QueueFull,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,
-            Self::Exhausted(_) => Termination::Internal,
+            Self::Outdated | Self::Exhausted(_) => Termination::Internal,
             Self::Idle => Termination::IdleTimeout,
             Self::Cut(why) => why.termination(),
             Self::Reset | Self::Truncated => Termination::EndpointAborted,

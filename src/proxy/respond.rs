@@ -115,7 +115,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::NoRoute => (404, "nothing here takes this request"),
-        Error::NothingUsable { .. } | Error::Connect(_) | Error::Exhausted(_) => {
+        Error::NothingUsable { .. } | Error::Connect(_) | Error::Exhausted(_) | Error::Outdated => {
             (503, "no server can take this request now")
         }
         Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),

@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, Work};
 use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
 use super::queue::{Grant, Joined, Queue};
+use super::snapshot::Snapshot;
 use super::tier::{Group, Tier};
 use crate::policy::balance::peak_ewma::DECAY;
 use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
@@ -152,6 +153,12 @@ impl<'a> Order<'a> {
     #[must_use]
     pub fn new(pools: &'a [Pool], chain: &'a [usize]) -> Self {
         Self { pools, chain }
+    }
+
+    /// Whether this is an order over the pools of `snapshot`.
+    #[must_use]
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        std::ptr::eq(self.pools, snapshot.pools.as_slice())
     }
 
     /// The pool that was asked for.
