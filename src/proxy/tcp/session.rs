@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
         let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
         tries.key = pool.hash_key.as_ref().map(|_| hash_key::of_source(self.client.peer.ip()));
         let mut connected = try_all(&mut tries, self.client).await;
-        if let Err(Error::NothingUsable | Error::Connect(_)) = &connected {
+        if let Err(Error::NothingUsable { .. } | Error::Connect(_)) = &connected {
             connected = self.hold(&mut tries, connected).await;
         }
         (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
