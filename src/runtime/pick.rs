@@ -228,7 +228,8 @@ impl<'a> Order<'a> {
     }
 
     /// Whether anything is usable, tried or not.
-    fn is_usable(&self) -> bool {
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
         self.walk().any(|pool| pool.level().is_some())
     }
 

@@ -41,3 +41,4 @@ mod stale_connections;
 mod tcp_relay;
 mod timeouts;
 mod upgrade;
+mod when_empty;

@@ -31,6 +31,13 @@ pub(crate) fn free_port(ip: Ipv4Addr) -> SocketAddr {
     listener.local_addr().expect("its address")
 }
 
+/// Two ports on which nothing listens just now, never the same one.
+pub(crate) fn free_ports(ip: Ipv4Addr) -> (SocketAddr, SocketAddr) {
+    let both = [(); 2].map(|()| TcpListener::bind((ip, 0)).expect("a loopback port"));
+    let [first, second] = both.map(|listener| listener.local_addr().expect("its address"));
+    (first, second)
+}
+
 /// Asks again and again until the answer is there; panics after [`DEADLINE`].
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Moment::now();
