@@ -205,12 +205,13 @@ impl<'a> Order<'a> {
         !usable && self.opening().any(|pool| untried(pool, Level::Open))
     }
 
-    /// Usable endpoints of the pools other than this one.
-    pub(super) fn usable_besides(&self, than: &Pool) -> u32 {
-        let others = self.walk().filter(|pool| !std::ptr::eq(*pool, than));
-        let usable = others.filter_map(|pool| {
-            let level = pool.level()?;
-            Some(pool.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+    /// Usable endpoints of the failover chain of this pool, which is not the one that was asked for where work has come to
+    /// it from elsewhere: those it came from do not stand in for it.
+    pub(super) fn usable_after(&self, pool: &Pool) -> u32 {
+        let chain = pool.chain.iter().filter_map(|&index| self.pools.get(index));
+        let usable = chain.filter(|other| !std::ptr::eq(*other, pool)).filter_map(|other| {
+            let level = other.level()?;
+            Some(other.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
         });
         u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
     }
