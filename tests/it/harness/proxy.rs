@@ -308,7 +308,7 @@ impl Proxy {
     }
 
     /// Waits for so many access-log records in JSON and gives them all.
-    pub(crate) fn records(&self, count: usize) -> Vec<serde_json::Value> {
+    pub(crate) fn records(&self, count: usize) -> Vec<Value> {
         until("access-log records", || {
             let lines = self.output();
             let records: Vec<_> = lines.iter().filter_map(|l| serde_json::from_str(l).ok()).collect();
