@@ -616,7 +616,7 @@ mod tests {
         let order = Order::new(&snapshot.pools, &home.chain);
         let mut tried = Tried::default();
         tried.add(&home.endpoints[0]);
-        let Picked::Place(mut place) = order.pick(&tried, Work::Request, Draw::keyless(0)) else {
+        let Picked::Place(mut place, _) = order.pick(&tried, Work::Request, Draw::keyless(0)) else {
             panic!("the failover pool has a place")
         };
         let mut changes = Vec::new();
