@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::board::Board;
 use super::keeper::{Effect, Keeper, Question, TargetId};
@@ -180,16 +180,25 @@ impl Thread {
     }
 }
 
-/// Makes the probe, and asks whether the traffic ports accept: beside it where the last result was bad already, right
-/// after it where this one is the first.
+/// Makes the probe, and asks whether the traffic ports accept: beside it where the last result was bad already, or where
+/// this one is not there after half its time; right after it where it is bad at once. So what an endpoint that swallows
+/// everything leads to comes with the probe's own timeout, not one more timeout later.
 async fn ask(question: &Question) -> (Outcome, Vec<(SocketAddr, Option<bool>)>) {
     let limit = question.probe.timeout;
-    if question.suspicious && !question.ports.is_empty() {
-        return tokio::join!(probe::run(&question.probe), ask_ports(&question.ports, limit));
+    let probe = probe::run(&question.probe);
+    if question.ports.is_empty() {
+        return (probe.await, Vec::new());
     }
-    let outcome = probe::run(&question.probe).await;
+    if question.suspicious {
+        return tokio::join!(probe, ask_ports(&question.ports, limit));
+    }
+    let half = limit / 2;
+    tokio::pin!(probe);
+    let Ok(outcome) = timeout(half, &mut probe).await else {
+        return tokio::join!(probe, ask_ports(&question.ports, half));
+    };
     let ports = match outcome.verdict {
-        Verdict::CannotBeAsked => ask_ports(&question.ports, limit).await,
+        Verdict::CannotBeAsked => ask_ports(&question.ports, half).await,
         Verdict::Good | Verdict::SaysNo | Verdict::Void => Vec::new(),
     };
     (outcome, ports)
