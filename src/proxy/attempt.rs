@@ -86,7 +86,8 @@ impl<'a> Tries<'a> {
     /// resolves when the client leaves meanwhile.
     ///
     /// # Errors
-    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`] or [`Error::ClientGone`].
+    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`], [`Error::Outdated`] or
+    /// [`Error::ClientGone`].
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
         match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place) => Ok(self.note(place)),
@@ -103,13 +104,17 @@ impl<'a> Tries<'a> {
         if self.tried.is_empty() {
             self.home.live.counters.of(self.worker.id).nothing_usable.one();
         }
-        Error::NothingUsable
+        Error::NothingUsable { sure_for: self.order.refused_for() }
     }
 
-    /// Counts a place that is none of the asked pool's.
+    /// Counts a place that is none of the asked pool's, or that is there only because nothing is usable.
     fn note(&self, place: Place<'a>) -> Place<'a> {
+        let counters = self.home.live.counters.of(self.worker.id);
         if !std::ptr::eq(place.pool, self.home) {
-            self.home.live.counters.of(self.worker.id).failed_over.one();
+            counters.failed_over.one();
+        }
+        if place.failed_open {
+            counters.failed_open.one();
         }
         place
     }
@@ -142,21 +147,26 @@ impl<'a> Tries<'a> {
             };
             self.queued = start.elapsed();
             match outcome {
-                // A place on an endpoint that this request's snapshot does not have yet is of no use to it.
-                Ok(Ok(grant)) => match pool.granted(grant) {
-                    Some(place) => return Ok(self.note(place)),
-                    None => continue,
-                },
-                // Nothing is usable there any more: elsewhere, perhaps.
-                Ok(Err(Dismissed)) => match self.order.pick(&self.tried, self.work, self.draw()) {
-                    Picked::Place(place) => return Ok(self.note(place)),
-                    Picked::Nothing => return Err(self.nothing()),
-                    Picked::Busy(other, needed) => (pool, level) = (other, needed),
-                },
+                Ok(Ok(grant)) => {
+                    if let Some(place) = pool.granted(grant, level) {
+                        return Ok(self.note(place));
+                    }
+                    // It has waited for long enough to see a reload, and nothing has been done with it yet.
+                    if self.tried.is_empty() && !self.order.is_of(&self.worker.snapshot()) {
+                        return Err(Error::Outdated);
+                    }
+                }
+                Ok(Err(Dismissed)) => {}
                 Err(_) => {
                     counters.queue_timeouts.one();
                     return Err(Error::QueueTimeout);
                 }
+            }
+            // The place is of no use to this request, or nothing is usable there any more: elsewhere, perhaps.
+            match self.order.pick(&self.tried, self.work, self.draw()) {
+                Picked::Place(place) => return Ok(self.note(place)),
+                Picked::Nothing => return Err(self.nothing()),
+                Picked::Busy(other, needed) => (pool, level) = (other, needed),
             }
         }
     }

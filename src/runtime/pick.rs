@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, Work};
 use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
 use super::queue::{Grant, Joined, Queue};
+use super::snapshot::Snapshot;
 use super::tier::{Group, Tier};
 use crate::policy::balance::peak_ewma::DECAY;
 use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
@@ -35,12 +36,14 @@ pub struct Place<'a> {
     epochs: (u32, u32),
     /// Where it is a trial; nothing once its end was told.
     trials: Option<Box<Trials>>,
+    /// Whether it was had only by overlooking what probes and live traffic say.
+    pub failed_open: bool,
 }
 
 impl<'a> Place<'a> {
-    fn new(pool: &'a Pool, endpoint: &'a Endpoint, trials: Option<Box<Trials>>) -> Self {
+    fn new(pool: &'a Pool, endpoint: &'a Endpoint, level: Level, trials: Option<Box<Trials>>) -> Self {
         let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
-        Self { pool, endpoint, epochs, trials }
+        Self { pool, endpoint, epochs, trials, failed_open: level == Level::Open }
     }
 
     /// Tells the policies how the attempt at this place ended; `changes` hears what follows, and whether it is of the
@@ -52,11 +55,23 @@ impl<'a> Place<'a> {
         worker: WorkerId,
         outcome: Outcome,
         random: u64,
-        changes: impl FnMut(bool, Change),
+        mut changes: impl FnMut(bool, Change),
     ) {
         let (pool, endpoint, epochs) = (self.pool, self.endpoint, self.epochs);
-        Attempt { pool, endpoint, order, epochs, trials: self.trials.take() }
-            .ended(worker, outcome, random, changes);
+        let mut changed = false;
+        Attempt { pool, endpoint, order, epochs, trials: self.trials.take() }.ended(
+            worker,
+            outcome,
+            random,
+            |of_pool, change| {
+                changed = true;
+                changes(of_pool, change);
+            },
+        );
+        // Those who wait for what is no more are to look elsewhere; those who wait for what has come back may have it.
+        if changed {
+            pool.serve_queue();
+        }
     }
 }
 
@@ -140,6 +155,12 @@ impl<'a> Order<'a> {
         Self { pools, chain }
     }
 
+    /// Whether this is an order over the pools of `snapshot`.
+    #[must_use]
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        std::ptr::eq(self.pools, snapshot.pools.as_slice())
+    }
+
     /// The pool that was asked for.
     #[must_use]
     pub fn home(&self) -> Option<&'a Pool> {
@@ -207,7 +228,8 @@ impl<'a> Order<'a> {
     }
 
     /// Whether anything is usable, tried or not.
-    fn is_usable(&self) -> bool {
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
         self.walk().any(|pool| pool.level().is_some())
     }
 
@@ -231,6 +253,13 @@ impl<'a> Order<'a> {
         }
         search.gated = false;
         self.opening().find_map(|pool| search.tiers(pool, Level::Open))
+    }
+
+    /// For how long nothing will be let pass, where open breakers are why nothing can be picked.
+    #[cold]
+    #[must_use]
+    pub fn refused_for(&self) -> Option<Duration> {
+        self.walk().filter_map(judge::refused_for).min()
     }
 }
 
@@ -294,12 +323,8 @@ impl Search<'_> {
             if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
                 continue;
             }
-            if !endpoint.live.condition.is_on_trial() && !pool.live.condition.is_on_trial() {
-                return Some(Place::new(pool, endpoint, None));
-            }
-            match judge::ask(pool, endpoint) {
-                Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
-                // What it is refused for stands in its condition now.
+            match pool.trials(endpoint) {
+                Ok(trials) => return Some(Place::new(pool, endpoint, level, trials)),
                 Err(()) => endpoint.live.release(),
             }
         }
@@ -312,34 +337,64 @@ impl Pool {
     /// [`Pool::granted`].
     pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, draw: Draw<'_>) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        let search = Search { tried, work, draw, gated: false, hidden: false };
-        let look = || self.tiers.iter().find_map(|tier| search.tier(self, tier, level));
+        let mut search = Search { tried, work, draw, gated: false, hidden: false };
+        let look = || match search.tiers(self, level) {
+            Some(Picked::Place(place)) => Some(place),
+            _ => None,
+        };
         Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
     }
 
-    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool any more
-    /// (the place then goes to the next waiter).
+    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
+    /// yet), when a breaker has opened meanwhile, or when it lets only trials pass and all of them are under way; the
+    /// place then goes to the next waiter.
     #[must_use]
-    pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
+    pub fn granted(&self, grant: Grant, level: Level) -> Option<Place<'_>> {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
+        if self.live.condition.reason().is_some() {
+            return None;
+        }
+        let trials = self.trials(endpoint).ok()?;
         grant.into_place();
-        Some(Place::new(self, endpoint, None))
+        Some(Place::new(self, endpoint, level, trials))
+    }
+
+    /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the
+    /// pool's condition.
+    #[inline]
+    fn trials(&self, endpoint: &Endpoint) -> Result<Option<Box<Trials>>, ()> {
+        if endpoint.live.condition.is_on_trial() || self.live.condition.is_on_trial() {
+            judge::ask(self, endpoint)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.
-    /// When nothing is usable any more, they are sent away to look elsewhere.
+    /// Those for whom nothing is usable any more are sent away to look elsewhere.
     pub fn serve_queue(&self) {
         let queue = &self.live.queue;
         if queue.is_empty() {
             return;
         }
-        for endpoint in &self.endpoints {
-            Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+        // An open breaker of the pool is in no endpoint's condition.
+        if self.live.condition.reason().is_some() {
+            return queue.dismiss(|_| true);
         }
-        if self.level().is_none() {
-            queue.dismiss();
+        let level = self.level().unwrap_or(Level::Open);
+        for tier in &self.tiers {
+            let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
+            for endpoint in endpoints {
+                Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+            }
+            // Busy is not unusable: those who wait for this tier do not go on to the next.
+            if endpoints.iter().any(|e| e.live.condition.allows(level)) {
+                break;
+            }
         }
+        let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
+        queue.dismiss(|level| !any(level));
     }
 
     /// Live states of its endpoints.

@@ -144,7 +144,7 @@ pub(in super::super) static RETRY: Section = Section::new(
             "per_try_timeout",
             Kind::Or("off", &TIMEOUT),
             Default(r#""off""#),
-            "Limit of one try, to the response head; the timeout response_header rules beside it.",
+            "Limit of a try to its response head where another would follow it: needs \"timeout\" in on. The last has response_header.",
         ),
         Key::new("within", TIMEOUT, Default(r#""10s""#), "No new attempt starts later than this."),
         Key::new(
