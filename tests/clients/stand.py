@@ -80,13 +80,14 @@ class Process:
 
 
 class Proxy(Process):
-    """The release binary: one listener, one pool, and what a suite adds."""
+    """The release binary: one listener, one pool, and what a suite adds. An endpoint is a port of this machine, or
+    what stands in the configuration."""
 
     def __init__(self, endpoints, protocol="http", access="stdout", pool="", text="", listener="", process=""):
         self.port, self.admin = free_port(), free_port()
         route = '[[route]]\nname = "all"\npool = "main"\n' if protocol == "http" else ""
         listener += 'pool = "main"\n' if protocol == "tcp" else ""
-        listed = ", ".join(f'"127.0.0.1:{port}"' for port in endpoints)
+        listed = ", ".join(f'"127.0.0.1:{port}"' if isinstance(port, int) else port for port in endpoints)
         config = (
             f"[process]\n{process}\n[admin]\nbind = \"127.0.0.1:{self.admin}\"\n"
             f"[log]\nformat = \"json\"\naccess = \"{access}\"\n"
@@ -112,6 +113,11 @@ class Proxy(Process):
         """Access-log records so far."""
         lines = self.output().split("\n")
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def ask(self, path):
+        """What the admin API says."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=5) as answer:
+            return json.load(answer)
 
     def memory(self):
         """Anonymous resident memory in bytes: what user space holds, not the binary's own pages."""
