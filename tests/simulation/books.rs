@@ -92,7 +92,7 @@ impl<'a> Sight<'a> {
     /// Whether a pick was right.
     pub(crate) fn allows(&self, picked: &Picked<'_>) -> Rule {
         match picked {
-            Picked::Place(place) => self.allows_place(place.pool, place.endpoint),
+            Picked::Place(place, _) => self.allows_place(place.pool, place.endpoint),
             Picked::Busy(..) => Ok(()),
             // A pick that asks for a trial and does not get it leaves its mark: who is usable afterwards counts.
             Picked::Nothing => match self.untried().next() {

@@ -205,7 +205,7 @@ impl<'a> Forwarding<'a> {
 
     async fn pick(&mut self) -> Option<Held<'a>> {
         match self.look() {
-            Picked::Place(place) => Some(self.note(place)),
+            Picked::Place(place, _) => Some(self.note(place)),
             Picked::Nothing => None,
             Picked::Busy(pool, level) => self.wait(pool, level).await,
         }
@@ -250,7 +250,7 @@ impl<'a> Forwarding<'a> {
                     None => continue,
                 },
                 Ok(Err(Dismissed)) => match self.look() {
-                    Picked::Place(place) => return Some(self.note(place)),
+                    Picked::Place(place, _) => return Some(self.note(place)),
                     Picked::Nothing => return None,
                     Picked::Busy(other, needed) => (pool, level) = (other, needed),
                 },
@@ -324,7 +324,7 @@ impl<'a> Forwarding<'a> {
         }
         self.tried.add(endpoint);
         match self.look() {
-            Picked::Place(place) => Some(self.note(place)),
+            Picked::Place(place, _) => Some(self.note(place)),
             Picked::Busy(..) | Picked::Nothing => None,
         }
     }
@@ -369,7 +369,7 @@ pub(crate) async fn session(world: Rc<World>, length: Duration) {
         let sight = Sight::of(&snapshot.pools, pool, &tried);
         let picked = order.pick(&tried, Work::Connection, draw);
         world.check(sight.allows(&picked));
-        let Picked::Place(place) = picked else { return };
+        let Picked::Place(place, _) = picked else { return };
         let endpoint = place.endpoint;
         let mut held = Held::new(&world, place);
         let node = world.node(endpoint);

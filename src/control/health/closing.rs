@@ -193,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn a_superseded_leader_is_closed_at_once_although_it_had_been_given_time() {
+        let (mut closings, live) = (Closings::default(), live());
+        let rate = Rate::parse("1/s").expect("a rate");
+        let order = Order { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
+        for written in [Written { after: at(60), rate: None }, Written { after: at(0), rate: Some(rate) }] {
+            closings.begin(&live, written, Cut::Demoted, at(10));
+            assert!(closings.run(at(10)).is_empty());
+            closings.begin(&live, Written { after: at(0), rate: None }, Cut::Demoted, at(11));
+            assert_eq!(closings.run(at(11)), [order]);
+            closings.cancel(live.slot());
+        }
+    }
+
+    #[test]
     fn a_rate_is_kept_whatever_the_tick() {
         let (mut closings, live) = (Closings::default(), live());
         let rate = Rate::parse("10/s").expect("a rate");
