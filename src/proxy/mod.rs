@@ -6,13 +6,14 @@
 //! [`tcp::relay`] (copy, then splice) -> access-log record. Dropped guards undo counts.
 //!
 //! **An HTTP request:** to [`connection::begin`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
-//! request, the list of phases): route -> head edits -> loop { pick, acquire or dial, send, response head, outcome;
-//! `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
+//! request, the list of phases): route -> [`forward`]: head edits, loop { pick, acquire or dial, send, response head,
+//! outcome; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
 pub mod buffer;
 pub mod connection;
 pub mod error;
+pub mod forward;
 pub mod forwarded;
 pub mod hash_key;
 pub mod http1;

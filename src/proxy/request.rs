@@ -2,29 +2,25 @@
 //!
 //! What a protocol supplies is a [`Downstream`]: a view of the head, a body to send on, and ways to answer.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::attempt::{Connection, Tries};
+use super::attempt::Connection;
 use super::error::{Error, Refusal};
-use super::hash_key;
+use super::forward::forward;
 use super::http1::encode::RequestEdits;
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::model::field::FieldEdits;
 use crate::model::request::RequestView;
-use crate::policy::retry::{self, Facts, Failure, Next};
-use crate::route::path::strip_prefix;
-use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
-use crate::runtime::pick::{Order, Place};
+use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Action, Piece, Rewrite, Route, Snapshot};
+use crate::runtime::snapshot::{Action, Piece, Route, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// A request in its client's protocol.
@@ -88,7 +84,8 @@ pub struct Failed {
 pub struct Context<'a> {
     /// The worker.
     pub worker: &'a Worker,
-    /// The snapshot with which the request began, and with which it ends.
+    /// The snapshot with which the request began, and with which it ends, unless it is still waiting when a newer one
+    /// comes.
     pub snapshot: &'a Snapshot,
     /// Its listener.
     pub listener: &'a Listener,
@@ -110,23 +107,37 @@ pub struct Context<'a> {
 
 /// What is known of a request when it has ended.
 #[derive(Default)]
-struct Trace<'a> {
-    route: Option<&'a Route>,
-    pool: Option<&'a Pool>,
-    endpoint: Option<&'a str>,
-    attempts: u32,
-    queue: Duration,
-    connect: Duration,
-    response_header: Duration,
-    status: u16,
+pub(super) struct Trace<'a> {
+    pub(super) route: Option<&'a Route>,
+    pub(super) pool: Option<&'a Pool>,
+    pub(super) endpoint: Option<&'a str>,
+    pub(super) attempts: u32,
+    pub(super) queue: Duration,
+    pub(super) connect: Duration,
+    pub(super) response_header: Duration,
+    pub(super) status: u16,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fate {
+    /// It has ended.
+    Ended,
+    /// Nothing has been done with it, and a newer snapshot can do more for it: it is to be handled again, with that.
+    Outdated,
 }
 
 /// Handles one request.
-pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
-    let mut handled = Handled { context, down, trace: Trace::default(), termination: None };
+pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate {
+    let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
     let Handled { down, trace, .. } = &mut handled;
     let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
+        Err(Error::Outdated) => {
+            handled.outdated = true;
+            return Fate::Outdated;
+        }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
             answer_error(*down, &error, trace).await;
@@ -134,6 +145,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
         }
     };
     handled.termination = Some(termination);
+    Fate::Ended
 }
 
 /// A request under way: counted and logged when it is dropped, also where that is before its end.
@@ -143,10 +155,15 @@ struct Handled<'h, 'a, D: Downstream> {
     trace: Trace<'a>,
     /// Nothing until it has ended.
     termination: Option<Termination>,
+    /// Whether this was not its end.
+    outdated: bool,
 }
 
 impl<D: Downstream> Drop for Handled<'_, '_, D> {
     fn drop(&mut self) {
+        if self.outdated {
+            return;
+        }
         let termination = self.termination.unwrap_or_else(Worker::why_cut);
         finish(self.context, self.down, &self.trace, termination);
     }
@@ -275,287 +292,6 @@ fn spread(source: IpAddr) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
-}
-
-/// The path that goes on where the route rewrites it.
-fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
-    match rewrite? {
-        Rewrite::Path(with) => Some(with.as_bytes().to_vec()),
-        // The star of OPTIONS is no path and has no prefix.
-        Rewrite::Prefix { .. } if path == b"*" => None,
-        Rewrite::Prefix { matched, with } => {
-            let rest = strip_prefix(path, matched).unwrap_or(Cow::Borrowed(path));
-            let with = with.trim_end_matches('/').as_bytes();
-            let mut path = Vec::with_capacity(with.len() + rest.len() + 1);
-            path.extend_from_slice(with);
-            if !rest.starts_with(b"/") && (!rest.is_empty() || with.is_empty()) {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&rest);
-            Some(path)
-        }
-    }
-}
-
-/// Sends the request to endpoints of the pool until one answers or no other may be asked, and delivers the answer.
-async fn forward<'a, D: Downstream>(
-    context: &Context<'a>,
-    down: &mut D,
-    route: &'a Route,
-    (order, pool): (Order<'a>, &'a Pool),
-    trace: &mut Trace<'a>,
-) -> Result<(), Error> {
-    let (policy, body_max) = match &route.retry {
-        Some((policy, max)) => (policy, *max),
-        None => (&pool.retry, pool.retry_body),
-    };
-    pool.live.counters.of(context.worker.id).started.one();
-    let idempotent = down.view().method().is_idempotent();
-    let idempotency_key = !idempotent && down.view().field("idempotency-key").is_some();
-    let repeatable = policy.repeatable(idempotent, idempotency_key);
-    if repeatable {
-        down.keep_body(body_max);
-    }
-    let path = rewritten(route.rewrite.as_ref(), down.view().path());
-    let edits = RequestEdits {
-        route: &route.request_edits,
-        path: path.as_deref(),
-        peer: context.peer.ip().to_canonical(),
-        source: down.view().source(),
-        trusted: context.trusted,
-        scheme: "http",
-        request_id: context.request_id,
-    };
-    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
-    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
-    let mut forwarding = Forwarding {
-        context,
-        down,
-        tries,
-        policy,
-        edits: &edits,
-        idempotent,
-        idempotency_key,
-        repeatable,
-        waits: 0,
-        start: Instant::now(),
-        trace,
-    };
-    let answered = forwarding.run().await;
-    drop(forwarding);
-    if repeatable && !down.body_will_repeat() {
-        pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
-    }
-    let (connection, answer) = answered?;
-    trace.status = D::status(&answer);
-    let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    down.deliver(connection, answer, &route.response_edits, &timeouts).await
-}
-
-/// A request on its way to one endpoint after the other.
-struct Forwarding<'c, 'a, D> {
-    context: &'c Context<'a>,
-    down: &'c mut D,
-    tries: Tries<'a>,
-    policy: &'a retry::Policy,
-    edits: &'c RequestEdits<'c>,
-    idempotent: bool,
-    /// It carries an `Idempotency-Key`.
-    idempotency_key: bool,
-    /// It may be sent twice.
-    repeatable: bool,
-    /// Times the same endpoint was asked again.
-    waits: u32,
-    start: Instant,
-    trace: &'c mut Trace<'a>,
-}
-
-impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
-    async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
-        let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
-        let mut fresh = false;
-        loop {
-            let endpoint = place.endpoint;
-            let mut connection = match self.connect(place, fresh).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    fresh = false;
-                    let failed = Failed { error, bytes_sent: false, answer_bytes: false };
-                    place = self.go_on(endpoint, self.decide(endpoint, &failed, false), failed.error).await?;
-                    continue;
-                }
-            };
-            self.count(&connection, fresh);
-            let timeouts = self.timeouts(&connection);
-            let sent = Instant::now();
-            let outcome = self.down.exchange(&connection, self.edits, &timeouts).await;
-            self.trace.response_header = sent.elapsed();
-            fresh = false;
-            let failed = match outcome {
-                Ok(answer) => {
-                    let status = D::status(&answer);
-                    self.tries.answered(&mut connection.place, status, self.trace.response_header);
-                    match self.instead_of(endpoint, Failure::Status(status)).await {
-                        Some(next) => place = next,
-                        // An answer that nobody likes is better than none.
-                        None => return Ok((connection, answer)),
-                    }
-                    continue;
-                }
-                Err(failed) => failed,
-            };
-            let next = self.decide(endpoint, &failed, connection.reused);
-            if next == Next::RepeatFresh {
-                connection.place.endpoint.live.counters.of(self.context.worker.id).stale.one();
-                fresh = true;
-                place = connection.place;
-                continue;
-            }
-            let late = matches!(failed.error, Error::Timeout) && self.context.timer.is_late();
-            self.tries.failed(connection.place, &failed.error, late);
-            drop(connection.stream);
-            place = self.go_on(endpoint, next, failed.error).await?;
-        }
-    }
-
-    /// The next place, or the error that the client hears of.
-    async fn go_on(&mut self, endpoint: &Endpoint, next: Next, error: Error) -> Result<Place<'a>, Error> {
-        if let Some(failure) = error.failure()
-            && next.draws(failure)
-            && !self.may_retry()
-        {
-            return Err(error);
-        }
-        match next {
-            Next::Another | Next::Repick => {}
-            Next::SameAfter(bound) => {
-                self.wait(retry::wait(bound, self.context.worker.random())).await?;
-                self.tries.tried.remove(endpoint);
-                self.waits += 1;
-            }
-            Next::RepeatFresh | Next::GiveUp(_) => return Err(error),
-        }
-        match self.tries.pick(self.context.timer, self.down.gone()).await {
-            // Nothing else is left: the client hears of what went wrong, not of that.
-            Err(Error::NothingUsable) => Err(error),
-            picked => picked,
-        }
-    }
-
-    /// A place elsewhere for a request whose answer has a status that is to be tried again; nothing where the answer
-    /// stands.
-    async fn instead_of(&mut self, endpoint: &Endpoint, failure: Failure) -> Option<Place<'a>> {
-        if !self.policy.lists(failure)
-            || self.decide_on(endpoint, failure) != Next::Another
-            || !self.may_retry()
-        {
-            return None;
-        }
-        self.tries.tried.add(endpoint);
-        self.tries.pick_now()
-    }
-
-    fn may_retry(&self) -> bool {
-        let home = self.tries.home;
-        let allowed = home.may_retry();
-        if !allowed {
-            home.live.counters.of(self.context.worker.id).retries_refused.one();
-        }
-        allowed
-    }
-
-    async fn wait(&mut self, time: Duration) -> Result<(), Error> {
-        tokio::select! {
-            () = tokio::time::sleep(time) => Ok(()),
-            () = self.down.gone() => Err(Error::ClientGone),
-        }
-    }
-
-    /// The times of this attempt: the pool's, the route's in their place, and no longer than one try may take.
-    fn timeouts(&self, connection: &Connection<'_>) -> Timeouts {
-        let mut timeouts = self.tries.timeouts(connection.place.pool);
-        if let Some(limit) = self.policy.per_try_timeout {
-            timeouts.response_header = timeouts.response_header.min(limit);
-        }
-        timeouts
-    }
-
-    async fn connect(&mut self, place: Place<'a>, fresh: bool) -> Result<Connection<'a>, Error> {
-        let place = if fresh {
-            place
-        } else {
-            let repeatable = self.repeatable && self.down.body_will_repeat();
-            match self.tries.reuse(place, !repeatable) {
-                Ok(connection) => return Ok(connection),
-                Err(place) => place,
-            }
-        };
-        tokio::select! {
-            biased;
-            dialed = self.tries.dial(place, self.context.timer) => dialed,
-            () = self.down.gone() => Err(Error::ClientGone),
-        }
-    }
-
-    fn count(&mut self, connection: &Connection<'a>, fresh: bool) {
-        let worker = self.context.worker.id;
-        let endpoint = connection.place.endpoint;
-        self.trace.endpoint = Some(endpoint.name.as_str());
-        if fresh {
-            return;
-        }
-        endpoint.live.counters.of(worker).attempts.one();
-        if self.tries.attempts > 0 {
-            self.tries.home.live.counters.of(worker).retries.one();
-        }
-        self.tries.attempts += 1;
-    }
-
-    fn decide(&self, endpoint: &Endpoint, failed: &Failed, reused: bool) -> Next {
-        let Some(failure) = failed.error.failure() else { return Next::GiveUp(retry::Why::NotListed) };
-        retry::next(
-            self.policy,
-            &Facts {
-                failure,
-                reused,
-                bytes_sent: failed.bytes_sent,
-                answer_bytes: failed.answer_bytes,
-                ..self.facts(endpoint)
-            },
-        )
-    }
-
-    fn decide_on(&self, endpoint: &Endpoint, failure: Failure) -> Next {
-        let facts = self.facts(endpoint);
-        retry::next(self.policy, &Facts { failure, bytes_sent: true, answer_bytes: true, ..facts })
-    }
-
-    fn facts(&self, endpoint: &Endpoint) -> Facts {
-        Facts {
-            failure: Failure::Reset,
-            idempotent: self.idempotent,
-            idempotency_key: self.idempotency_key,
-            reused: false,
-            bytes_sent: false,
-            answer_bytes: false,
-            body_replayable: self.down.body_is_replayable(),
-            response_started: self.down.response_started() || self.down.interim_passed(),
-            attempts: self.tries.attempts,
-            waits: self.waits,
-            elapsed: self.start.elapsed(),
-            other_usable: self.tries.has_another(endpoint),
-            alone: self.tries.order.is_alone(endpoint),
-        }
-    }
-}
-
-impl<D> Drop for Forwarding<'_, '_, D> {
-    /// Also where the request is cut short its record says what had been tried.
-    fn drop(&mut self) {
-        self.trace.attempts = self.tries.attempts;
-        self.trace.queue = self.tries.queued;
-        self.trace.connect = self.tries.connecting;
-    }
 }
 
 /// Counts and logs a request that has ended.

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::client::{self, Client};
 use super::wire::Message;
-use super::{free_port, own_ip, until};
+use super::{free_ports, own_ip, until};
 
 /// The binary under test; `PLIMSOLL_TEST_BINARY` names a peer in its place (see `tests/peers/`).
 fn binary() -> PathBuf {
@@ -124,7 +124,7 @@ impl Setup {
     /// Starts the binary and waits until it is ready.
     pub(crate) fn start(self) -> Proxy {
         let ip = own_ip();
-        let (web, admin) = (free_port(ip), free_port(ip));
+        let (web, admin) = free_ports(ip);
         let directory = own_directory();
         let file = directory.join("plimsoll.toml");
         fs::write(&file, self.render(web, admin)).expect("a configuration file");
@@ -190,7 +190,7 @@ impl Proxy {
     /// Starts `plimsoll demo` on ports of its own and waits until it is ready.
     pub(crate) fn demo() -> Self {
         let ip = own_ip();
-        let (web, admin) = (free_port(ip), free_port(ip));
+        let (web, admin) = free_ports(ip);
         let mut command = Command::new(binary());
         command.arg("demo").arg("--listen").arg(web.to_string()).arg("--admin").arg(admin.to_string());
         Self::spawn(command, web, admin, own_directory())
@@ -320,6 +320,11 @@ impl Proxy {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("an id");
         rustix::process::kill_process(id, signal).expect("it is ours");
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the process has ended.
