@@ -21,6 +21,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::control::Mode;
 use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
@@ -40,6 +41,9 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigFile,
+        /// Probe, tell events and answer the admin API, but bind no listener
+        #[arg(long)]
+        observe: bool,
     },
     /// Say whether a configuration is valid: a summary, or every error
     Check(CheckArgs),
@@ -133,7 +137,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
-        Command::Run { config } => return run::run(&config.load()?),
+        Command::Run { config, observe } => {
+            let mode = if observe { Mode::Observe } else { Mode::Serve };
+            return run::run(&config.load()?, mode);
+        }
         Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,

@@ -24,6 +24,7 @@ mod host;
 mod keep_alive;
 mod limits;
 mod nginx_hash;
+mod observe;
 mod panic_isolation;
 mod pipelining;
 mod queue;
