@@ -1,15 +1,19 @@
 //! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
 //! alone: signals, the log, the panic hook.
 //!
-//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `demo` (with `origin`).
+//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live` (commands of a running
+//! process, with `client` and `status`), `demo` (with `origin`).
 
 mod check;
+mod client;
 mod demo;
 mod explain;
+mod live;
 mod origin;
 mod plan;
 mod request;
 mod run;
+mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -49,6 +53,8 @@ enum Command {
     Check(CheckArgs),
     /// Say which route, pool and endpoints a request would get, and why
     Explain(ExplainArgs),
+    #[command(flatten)]
+    Live(live::Live),
     /// Run the proxy in front of three embedded origins, to try it out
     Demo(demo::Places),
 }
@@ -143,6 +149,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         }
         Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,
+        Command::Live(command) => live::execute(&command)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
     };
     print(out, &text)
@@ -200,6 +207,15 @@ mod tests {
             "",
             "nonsense",
             "run --nonsense",
+            "drain",
+            "drain pool",
+            "drain pool/",
+            "drain p/a:80 --timeout 5s",
+            "ready p/a:80 --admin nowhere",
+            "maintain p/a:80 --for-ever",
+            "failover pool",
+            "failover pool --to a/b",
+            "status --admin 9900",
             "check --config /nonexistent.toml",
             "run --config /nonexistent.toml",
             "check --schema --show",

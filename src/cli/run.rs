@@ -64,7 +64,7 @@ pub(super) fn proxy(
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().map_err(running("a runtime"))
 }
 

@@ -23,6 +23,7 @@ mod hop_by_hop;
 mod host;
 mod keep_alive;
 mod limits;
+mod live;
 mod nginx_hash;
 mod observe;
 mod panic_isolation;
