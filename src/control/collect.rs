@@ -13,7 +13,7 @@ use super::status::{
 };
 use super::{Handle, Mode};
 use crate::policy::balance::FULL_SHARE;
-use crate::policy::breaker::Gate;
+use crate::policy::breaker::{Gate, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
@@ -117,6 +117,7 @@ impl Handle {
         }
         for pool in &snapshot.pools {
             collect_pool(sink, pool);
+            collect_judged(sink, pool);
         }
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         process::collect(sink);
@@ -302,9 +303,45 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
     }
 }
 
+/// What live traffic says of a pool and of its endpoints, and what followed.
+fn collect_judged(sink: &mut dyn Sink, pool: &Pool) {
+    let name = pool.name.as_str();
+    let sum = |counter: fn(&PoolCounters) -> &Counter| pool.live.counters.sum(counter);
+    sink.counter(&m::POOL_RETRIES_REFUSED, &[("pool", name)], sum(|c| &c.retries_refused));
+    sink.counter(&m::POOL_FAILED_OVER, &[("pool", name)], sum(|c| &c.failed_over));
+    sink.counter(&m::POOL_FAILED_OPEN, &[("pool", name)], sum(|c| &c.failed_open));
+    let scope = pool.breaker.as_ref().map(|settings| settings.scope);
+    if scope == Some(Scope::Pool) {
+        let judged = &pool.live.judged;
+        sink.gauge(&m::POOL_BREAKER, &[("pool", name)], breaker_number(judged.gate()));
+        sink.counter(&m::POOL_BREAKER_OPENED, &[("pool", name)], judged.counts().1);
+    }
+    for endpoint in &pool.endpoints {
+        let labels = [("pool", name), ("endpoint", endpoint.name.as_str())];
+        let judged = &endpoint.live.judged;
+        let (ejections, openings) = judged.counts();
+        sink.gauge(&m::ENDPOINT_EJECTED, &labels, f64::from(u8::from(judged.ejection().is_some())));
+        sink.counter(&m::ENDPOINT_EJECTIONS, &labels, ejections);
+        if scope == Some(Scope::Endpoint) {
+            sink.gauge(&m::ENDPOINT_BREAKER, &labels, breaker_number(judged.gate()));
+            sink.counter(&m::ENDPOINT_BREAKER_OPENED, &labels, openings);
+        }
+    }
+}
+
+/// A breaker that has not been asked yet is closed.
+fn breaker_number(gate: Option<Gate>) -> f64 {
+    match gate {
+        None | Some(Gate::Closed) => 0.0,
+        Some(Gate::HalfOpen) => 1.0,
+        Some(Gate::Open { .. }) => 2.0,
+    }
+}
+
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 10] = [
+    let by_listener: [Named<ListenerCounters>; 11] = [
+        ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),

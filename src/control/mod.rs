@@ -5,6 +5,7 @@
 pub mod change;
 mod collect;
 mod descriptors;
+mod empty;
 pub mod event_json;
 pub mod health;
 pub mod journal;

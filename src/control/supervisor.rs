@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::change::{ChangeError, EndpointChange, FailoverTarget};
+use super::empty::{Emptiness, Step};
 use super::health::targets::{self, Watch};
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
@@ -17,6 +18,7 @@ use super::threads::Member;
 use super::{Ended, Inner, Mode, ReloadError};
 use crate::config::Config;
 use crate::model::name::PoolName;
+use crate::proxy::listener::{Bound, bind};
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::{Weights, compile};
 use crate::runtime::counters::WorkerId;
@@ -77,6 +79,7 @@ struct Supervisor {
     config: Box<Config>,
     /// Weights that the operator has changed.
     weights: Weights,
+    emptiness: Emptiness,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -113,6 +116,7 @@ pub(super) fn start(
                 keeper: queues.keeper,
                 config,
                 weights: Weights::default(),
+                emptiness: Emptiness::default(),
             };
             supervisor.adopted(watches).await;
             let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
@@ -323,7 +327,46 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
+        self.look_at_listeners(now);
         None
+    }
+
+    /// Closes and opens what listens only while something is usable.
+    fn look_at_listeners(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let snapshot = self.inner.store.load();
+        for step in self.emptiness.look(&snapshot, &self.inner.board, now) {
+            let (Step::Shut(index) | Step::Open(index)) = step;
+            let Some(listener) = snapshot.listeners.get(index) else { continue };
+            let (word, because) = match step {
+                Step::Shut(_) => ("not listening", "nothing behind it is usable"),
+                Step::Open(_) => ("listening", "something behind it is usable"),
+            };
+            if step == Step::Shut(index) {
+                self.tell(|| WorkerCommand::Shut(index));
+            } else if let Err(error) = self.open(&snapshot, index) {
+                tracing::error!(listener = %listener.name, %error, "a listener cannot be opened again");
+                self.emptiness.failed(index);
+                continue;
+            }
+            let told = Change::new(Kind::Process, format!("listener {} is {word}", listener.name), because);
+            self.inner.journal.append(told);
+        }
+    }
+
+    /// Binds a listener's addresses for every worker and lets them accept.
+    fn open(&self, snapshot: &Snapshot, index: usize) -> io::Result<()> {
+        let Some(listener) = snapshot.listeners.get(index) else { return Ok(()) };
+        for member in &self.crew {
+            let bound: io::Result<Vec<Bound>> =
+                listener.bind.iter().map(|&address| bind(listener, index, address)).collect();
+            if member.commands.try_send(WorkerCommand::Open(bound?)).is_err() {
+                tracing::warn!("a worker does not listen");
+            }
+        }
+        Ok(())
     }
 
     fn learn(&mut self, event: Event) {

@@ -40,8 +40,8 @@ pub struct Policy {
     pub on: Counted,
     /// Nothing is started later than this after the request.
     pub within: Duration,
-    /// Limit of one attempt, from when it is sent to its response head and never for the body; reaching it is a
-    /// [`Failure::Timeout`]. Nothing is the pool's own limit.
+    /// Limit of an attempt that another would follow, from when it is sent to its response head and never for the body;
+    /// reaching it is a [`Failure::Timeout`]. The last attempt has the pool's own limit, as all have without this.
     pub per_try_timeout: Option<Duration>,
     /// What the operator says of methods that are not idempotent by the standard.
     pub non_idempotent: NonIdempotent,

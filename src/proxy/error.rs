@@ -3,6 +3,7 @@
 //! The status that a client gets for it is decided in `respond`, and only there.
 
 use std::io;
+use std::time::Duration;
 
 use super::sessions::Cut;
 use crate::policy::retry::Failure;
@@ -71,7 +72,14 @@ pub enum Error {
     NoRoute,
     /// All endpoints have been tried or none can be used.
     #[error("no endpoint can be used")]
-    NothingUsable,
+    NothingUsable {
+        /// For how long that is surely so, where an open breaker is the reason.
+        sure_for: Option<Duration>,
+    },
+    /// A place was granted on an endpoint that only a newer snapshot has: the request is to begin again with that one.
+    /// No client hears of it.
+    #[error("a newer configuration takes this request")]
+    Outdated,
     /// The queue of the pool is full.
     #[error("too many requests wait already")]
     QueueFull,
@@ -114,12 +122,13 @@ impl Error {
         match self {
             Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
             Self::NoRoute
+            | Self::Outdated
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Exhausted(_)
             | Self::Idle
             | Self::Cut(_) => Blame::Us,
-            Self::NothingUsable
+            Self::NothingUsable { .. }
             | Self::Connect(_)
             | Self::Reset
             | Self::Timeout
@@ -151,11 +160,11 @@ impl Error {
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
             Self::NoRoute => Termination::NoRoute,
-            Self::NothingUsable => Termination::NothingUsable,
+            Self::NothingUsable { .. } => Termination::NothingUsable,
             Self::QueueFull => Termination::QueueFull,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,
-            Self::Exhausted(_) => Termination::Internal,
+            Self::Outdated | Self::Exhausted(_) => Termination::Internal,
             Self::Idle => Termination::IdleTimeout,
             Self::Cut(why) => why.termination(),
             Self::Reset | Self::Truncated => Termination::EndpointAborted,

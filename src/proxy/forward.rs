@@ -129,7 +129,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 }
             };
             self.count(&connection, fresh);
-            let timeouts = self.timeouts(&connection);
+            let timeouts = self.timeouts(&connection, endpoint);
             let sent = Instant::now();
             let outcome = self.down.exchange(&connection, self.edits, &timeouts).await;
             self.trace.response_header = sent.elapsed();
@@ -180,7 +180,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         }
         match self.tries.pick(self.context.timer, self.down.gone()).await {
             // Nothing else is left: the client hears of what went wrong, not of that.
-            Err(Error::NothingUsable) => Err(error),
+            Err(Error::NothingUsable { .. }) => Err(error),
             picked => picked,
         }
     }
@@ -214,10 +214,13 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         }
     }
 
-    /// The times of this attempt: the pool's, the route's in their place, and no longer than one try may take.
-    fn timeouts(&self, connection: &Connection<'_>) -> Timeouts {
+    /// The times of this attempt: the pool's, the route's in their place. One try may take less where another would
+    /// follow; cutting the last one short would only turn a late answer into none.
+    fn timeouts(&self, connection: &Connection<'_>, endpoint: &Endpoint) -> Timeouts {
         let mut timeouts = self.tries.timeouts(connection.place.pool);
-        if let Some(limit) = self.policy.per_try_timeout {
+        if let Some(limit) = self.policy.per_try_timeout
+            && self.decide_on(endpoint, Failure::Timeout) == Next::Another
+        {
             timeouts.response_header = timeouts.response_header.min(limit);
         }
         timeouts

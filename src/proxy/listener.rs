@@ -84,7 +84,7 @@ pub fn probe(listener: &Listener, address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-/// Accepts for as long as the worker does not drain.
+/// Accepts for as long as the worker does not drain and the listener is not shut.
 pub async fn serve(worker: Rc<Worker>, bound: Bound) {
     // The one way to accept without registering the new connection here, so that another worker can take it.
     #[expect(
@@ -99,6 +99,7 @@ pub async fn serve(worker: Rc<Worker>, bound: Bound) {
     tokio::select! {
         () = accept_all(&worker, &socket, bound.listener) => {}
         () = worker.drain_started() => accept_rest(&worker, &socket, bound.listener),
+        () = worker.shut_down(bound.listener) => {}
     }
 }
 

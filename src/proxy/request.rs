@@ -84,7 +84,8 @@ pub struct Failed {
 pub struct Context<'a> {
     /// The worker.
     pub worker: &'a Worker,
-    /// The snapshot with which the request began, and with which it ends.
+    /// The snapshot with which the request began, and with which it ends, unless it is still waiting when a newer one
+    /// comes.
     pub snapshot: &'a Snapshot,
     /// Its listener.
     pub listener: &'a Listener,
@@ -117,12 +118,26 @@ pub(super) struct Trace<'a> {
     pub(super) status: u16,
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fate {
+    /// It has ended.
+    Ended,
+    /// Nothing has been done with it, and a newer snapshot can do more for it: it is to be handled again, with that.
+    Outdated,
+}
+
 /// Handles one request.
-pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
-    let mut handled = Handled { context, down, trace: Trace::default(), termination: None };
+pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate {
+    let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
     let Handled { down, trace, .. } = &mut handled;
     let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
+        Err(Error::Outdated) => {
+            handled.outdated = true;
+            return Fate::Outdated;
+        }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
             answer_error(*down, &error, trace).await;
@@ -130,6 +145,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) {
         }
     };
     handled.termination = Some(termination);
+    Fate::Ended
 }
 
 /// A request under way: counted and logged when it is dropped, also where that is before its end.
@@ -139,10 +155,15 @@ struct Handled<'h, 'a, D: Downstream> {
     trace: Trace<'a>,
     /// Nothing until it has ended.
     termination: Option<Termination>,
+    /// Whether this was not its end.
+    outdated: bool,
 }
 
 impl<D: Downstream> Drop for Handled<'_, '_, D> {
     fn drop(&mut self) {
+        if self.outdated {
+            return;
+        }
         let termination = self.termination.unwrap_or_else(Worker::why_cut);
         finish(self.context, self.down, &self.trace, termination);
     }

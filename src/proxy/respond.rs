@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::error::{Error, Refusal};
 use crate::model::field::FieldEdits;
 
-/// Seconds that a client is asked to wait when nothing can take its request now.
-const RETRY_AFTER: &[u8] = b"1";
+/// Seconds that a client is asked to wait when nothing can take its request now and nobody knows for how long.
+const RETRY_AFTER: u64 = 1;
 
 /// Methods that are passed on, for `Allow`.
 const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -70,7 +70,7 @@ impl Own {
         let (status, text) = status_of(error)?;
         let mut own = Self::new(status);
         match status {
-            503 => own.fields.push(("Retry-After", RETRY_AFTER.to_vec())),
+            503 => own.fields.push(("Retry-After", retry_after(error).to_string().into_bytes())),
             405 => own.fields.push(("Allow", ALLOW.to_vec())),
             _ => {}
         }
@@ -83,6 +83,16 @@ impl Own {
             format!("{status} {}: {text}\n", reason(status))
         };
         Some(own)
+    }
+}
+
+/// Seconds for `Retry-After` (RFC 9110 section 10.2.3), rounded up: whoever comes back then finds the breaker on trial.
+fn retry_after(error: &Error) -> u64 {
+    match error {
+        Error::NothingUsable { sure_for: Some(time) } => {
+            (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(RETRY_AFTER)
+        }
+        _ => RETRY_AFTER,
     }
 }
 
@@ -105,7 +115,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::NoRoute => (404, "nothing here takes this request"),
-        Error::NothingUsable | Error::Connect(_) | Error::Exhausted(_) => {
+        Error::NothingUsable { .. } | Error::Connect(_) | Error::Exhausted(_) | Error::Outdated => {
             (503, "no server can take this request now")
         }
         Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
@@ -175,6 +185,8 @@ const fn reason(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -188,6 +200,18 @@ mod tests {
         ] {
             assert_eq!(prefers_json(accept.as_bytes()), json, "{accept}");
         }
+    }
+
+    #[test]
+    fn an_open_breaker_says_when_to_come_back() {
+        let after = |millis: Option<u64>| {
+            let sure_for = millis.map(Duration::from_millis);
+            let own = Own::of_error(&Error::NothingUsable { sure_for }, false).expect("it has an answer");
+            let value = own.fields.iter().find(|(name, _)| *name == "Retry-After").expect("a 503 has it");
+            String::from_utf8_lossy(&value.1).into_owned()
+        };
+        let said = [None, Some(0), Some(1000), Some(59_001)].map(after);
+        assert_eq!(said, ["1", "1", "1", "60"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -42,6 +43,8 @@ pub enum Command {
     Open(Vec<Bound>),
     /// Stop accepting and let what is in flight finish; idle connections close.
     Drain,
+    /// Close the sockets of the listener with this index; what was accepted goes on.
+    Shut(usize),
     /// Close idle connections to the endpoints with these slots.
     Purge(Vec<u32>),
     /// Cut tunnels and tcp sessions that lead to the endpoint with this slot.
@@ -166,6 +169,9 @@ pub struct Worker {
     pub fleet: Arc<Fleet>,
     reader: Reader,
     draining: Cell<bool>,
+    /// Listeners that are to close.
+    shut: RefCell<HashSet<usize>>,
+    /// Draining has started, or a listener is to close.
     drained: Notify,
     random: RefCell<fastrand::Rng>,
 }
@@ -186,6 +192,13 @@ impl Worker {
     /// Resolves when draining starts.
     pub async fn drain_started(&self) {
         while !self.draining.get() {
+            self.drained.notified().await;
+        }
+    }
+
+    /// Resolves when the listener with this index is to close.
+    pub async fn shut_down(&self, listener: usize) {
+        while !self.shut.borrow().contains(&listener) {
             self.drained.notified().await;
         }
     }
@@ -244,6 +257,7 @@ impl Worker {
             match command {
                 Command::Open(listeners) => {
                     for bound in listeners {
+                        self.shut.borrow_mut().remove(&bound.listener);
                         drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), bound)));
                     }
                 }
@@ -252,6 +266,10 @@ impl Worker {
                     self.drained.notify_waiters();
                     self.idle.clear(self.id);
                     self.timers.wake_all();
+                }
+                Command::Shut(listener) => {
+                    self.shut.borrow_mut().insert(listener);
+                    self.drained.notify_waiters();
                 }
                 Command::Purge(slots) => self.idle.purge(self.id, &slots),
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
@@ -307,6 +325,7 @@ pub async fn run(start: Start) {
         fleet: start.fleet,
         reader: Reader::new(start.store),
         draining: Cell::new(false),
+        shut: RefCell::default(),
         drained: Notify::new(),
         random: RefCell::new(fastrand::Rng::new()),
     });

@@ -65,6 +65,20 @@ pub struct Judged {
 struct State {
     outlier: Option<Outlier>,
     breaker: Option<Breaker>,
+    /// Since the start, for the metrics.
+    ejections: u64,
+    /// Times that the breaker opened since the start, for the metrics.
+    openings: u64,
+}
+
+impl State {
+    fn count(&mut self, change: &Change) {
+        match change {
+            Change::Ejected(_) => self.ejections += 1,
+            Change::Breaker(breaker::Change::Opened { .. }) => self.openings += 1,
+            _ => {}
+        }
+    }
 }
 
 /// Trials that an attempt is; given back where nothing comes of it.
@@ -91,6 +105,18 @@ impl Judged {
     pub fn ejection(&self) -> Option<(Duration, u32)> {
         let state = lock(&self.state);
         state.outlier.as_ref()?.ejected().map(|ejection| (ejection.until, ejection.number))
+    }
+
+    /// Ejections, and times that its breaker opened, since the start.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let state = lock(&self.state);
+        (state.ejections, state.openings)
+    }
+
+    /// For how long its breaker surely lets nothing pass.
+    fn refused_for(&self, now: Duration) -> Option<Duration> {
+        lock(&self.state).breaker.as_ref().map(|breaker| breaker.retry_after(now))
     }
 
     /// How its breaker stands.
@@ -190,6 +216,7 @@ impl Attempt<'_, '_> {
         if let Some(settings) = &pool.outlier {
             let change = self.outlier(&mut state, settings, failure, now);
             if let Some(change) = change {
+                state.count(&change);
                 changes(false, change);
             }
         }
@@ -202,8 +229,9 @@ impl Attempt<'_, '_> {
                 };
                 let breaker = breaker_of(&mut state, settings, &facts, now);
                 let done = ended(breaker, settings, trials.endpoint, self.epochs.0, failure, &facts, now);
-                if let Some(change) = done {
-                    changes(false, Change::Breaker(change));
+                if let Some(change) = done.map(Change::Breaker) {
+                    state.count(&change);
+                    changes(false, change);
                 }
             }
             _ => {}
@@ -216,8 +244,9 @@ impl Attempt<'_, '_> {
             let breaker = breaker_of(&mut state, settings, &facts, now);
             let done = ended(breaker, settings, trials.pool, self.epochs.1, failure, &facts, now);
             publish_pool(pool, &state);
-            if let Some(change) = done {
-                changes(true, Change::Breaker(change));
+            if let Some(change) = done.map(Change::Breaker) {
+                state.count(&change);
+                changes(true, change);
             }
         }
     }
@@ -260,7 +289,7 @@ impl Attempt<'_, '_> {
     }
 
     fn usable_elsewhere(&self) -> u32 {
-        self.order.usable_besides(self.pool)
+        self.order.usable_after(self.pool)
     }
 }
 
@@ -369,6 +398,17 @@ pub(super) fn ask(pool: &Pool, endpoint: &Endpoint) -> Result<Option<Box<Trials>
         }
     }
     Ok((trials.endpoint.is_some() || trials.pool.is_some()).then(|| Box::new(trials)))
+}
+
+/// For how long the open breakers of a pool surely let nothing pass; nothing where none stands in the way.
+pub(super) fn refused_for(pool: &Pool) -> Option<Duration> {
+    let now = pool.live.clock.now();
+    let broken = |condition: &super::condition::Condition| condition.reason() == Some(Impediment::Broken);
+    if pool.live.condition.reason().is_some() {
+        return pool.live.judged.refused_for(now);
+    }
+    let each = pool.endpoints.iter().filter(|e| broken(&e.live.condition));
+    each.filter_map(|e| e.live.judged.refused_for(now)).min()
 }
 
 /// Gives trials back of which nothing came.
@@ -490,7 +530,9 @@ fn slow_ones(pool: &Pool, elsewhere: u32, now: Duration, changes: &mut impl FnMu
             Some(Decision::Eject(ejection)) => {
                 endpoint.live.condition.set(Impediment::Ejected, true);
                 endpoint.live.judged.publish(&state, &endpoint.live);
-                changes(Some(slow.index), Change::Ejected(ejection));
+                let change = Change::Ejected(ejection);
+                state.count(&change);
+                changes(Some(slow.index), change);
             }
             Some(Decision::Hold { because, cap }) => {
                 changes(Some(slow.index), Change::EjectionHeld { because, cap });
@@ -538,5 +580,51 @@ impl Pool {
             attempts: sum.attempts + t.attempts,
             failures: sum.failures + t.failures,
         })
+    }
+}
+
+#[cfg(all(test, not(plimsoll_loom)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::policy::balance::Draw;
+    use crate::runtime::compile::{Machine, Weights, compile};
+    use crate::runtime::endpoint::Work;
+    use crate::runtime::pick::Picked;
+    use crate::runtime::pool::Tried;
+    use crate::runtime::snapshot::Snapshot;
+
+    fn snapshot(pools: &str) -> Snapshot {
+        let text = format!(
+            "[listener.web]\nbind = [\"127.0.0.1:8080\"]\n[[route]]\npool = \"home\"\n[defaults.pool]\n\
+             outlier = {{ consecutive_failures = 1 }}\n{pools}"
+        );
+        let config =
+            config::load_text(&text, Path::new("test.toml"), &|_| None).expect("a valid configuration");
+        compile(&config, None, &Machine { workers: 1, connections_max: 100 }, &Weights::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_that_was_asked_first_does_not_stand_in_for_its_failover_pool() {
+        let snapshot = snapshot(
+            "[pool.home]\nendpoints = [\"10.0.0.1:80\"]\nfailover = [\"other\"]\n\
+             [pool.other]\nendpoints = [\"10.0.0.2:80\"]\n",
+        );
+        let [home, _] = snapshot.pools.as_slice() else { panic!("two pools") };
+        let order = Order::new(&snapshot.pools, &home.chain);
+        let mut tried = Tried::default();
+        tried.add(&home.endpoints[0]);
+        let Picked::Place(mut place, _) = order.pick(&tried, Work::Request, Draw::keyless(0)) else {
+            panic!("the failover pool has a place")
+        };
+        let mut changes = Vec::new();
+        place.ended(&order, WorkerId(0), Outcome::Failed(Failure::Connect), 0, |_, change| {
+            changes.push(change)
+        });
+        let held =
+            |change: &Change| matches!(change, Change::EjectionHeld { cap: outlier::Cap::LastUsable, .. });
+        assert!(matches!(changes.as_slice(), [change] if held(change)), "{changes:?}");
     }
 }

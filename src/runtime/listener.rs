@@ -162,6 +162,8 @@ pub struct ListenerCounters {
     pub extensions_exceeded: Counter,
     /// Connections whose client had not ended its side when reading after the last answer stopped.
     pub linger_exceeded: Counter,
+    /// Connections that were reset because as many are held already as may be while nothing is usable.
+    pub hold_full: Counter,
     /// Idle connections closed after `keep_alive`.
     pub keep_alive_timeouts: Counter,
     /// Requests that no route took (404).
@@ -178,12 +180,23 @@ pub struct ListenerCounters {
     pub bytes_out: Counter,
 }
 
+/// A connection that is held while nothing is usable; given back when dropped.
+#[derive(Debug)]
+pub struct Held<'a>(&'a ListenerLive);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Live state of a listener, keyed by its name.
 #[derive(Debug)]
 pub struct ListenerLive {
     connections: AtomicUsize,
     // Acceptors that wait for room; a release notifies only when there are some.
     paused: AtomicUsize,
+    held: AtomicUsize,
     room: Notify,
     /// Connections by source, counted only where a ceiling is set.
     pub sources: Sources,
@@ -198,6 +211,7 @@ impl ListenerLive {
         Self {
             connections: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             room: Notify::new(),
             sources: Sources::default(),
             counters: PerWorker::new(workers),
@@ -217,6 +231,15 @@ impl ListenerLive {
             .connections
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1));
         taken.ok().map(|_| ConnectionPlace { live: Arc::clone(self) })
+    }
+
+    /// Takes one of so many places in which connections are held while nothing is usable.
+    #[must_use]
+    pub fn try_hold(&self, max: u32) -> Option<Held<'_>> {
+        let taken = self
+            .held
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < max as usize).then_some(now + 1));
+        taken.ok().map(|_| Held(self))
     }
 
     /// Waits for a place under `limit`.

@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, Work};
 use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
 use super::queue::{Grant, Joined, Queue};
+use super::snapshot::Snapshot;
 use super::tier::{Group, Tier};
 use crate::policy::balance::peak_ewma::DECAY;
 use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
@@ -52,11 +53,23 @@ impl<'a> Place<'a> {
         worker: WorkerId,
         outcome: Outcome,
         random: u64,
-        changes: impl FnMut(bool, Change),
+        mut changes: impl FnMut(bool, Change),
     ) {
         let (pool, endpoint, epochs) = (self.pool, self.endpoint, self.epochs);
-        Attempt { pool, endpoint, order, epochs, trials: self.trials.take() }
-            .ended(worker, outcome, random, changes);
+        let mut changed = false;
+        Attempt { pool, endpoint, order, epochs, trials: self.trials.take() }.ended(
+            worker,
+            outcome,
+            random,
+            |of_pool, change| {
+                changed = true;
+                changes(of_pool, change);
+            },
+        );
+        // Those who wait for what is no more are to look elsewhere; those who wait for what has come back may have it.
+        if changed {
+            pool.serve_queue();
+        }
     }
 }
 
@@ -73,8 +86,8 @@ impl Drop for Place<'_> {
 /// What a pick came to.
 #[derive(Debug)]
 pub enum Picked<'a> {
-    /// Use this one.
-    Place(Place<'a>),
+    /// Use this one, which was had by overlooking as much as this level does.
+    Place(Place<'a>, Level),
     /// All that could be used in this pool are at their ceiling (or others are in front): wait there, for one that
     /// may be used at this level.
     Busy(&'a Pool, Level),
@@ -140,6 +153,12 @@ impl<'a> Order<'a> {
         Self { pools, chain }
     }
 
+    /// Whether this is an order over the pools of `snapshot`.
+    #[must_use]
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        std::ptr::eq(self.pools, snapshot.pools.as_slice())
+    }
+
     /// The pool that was asked for.
     #[must_use]
     pub fn home(&self) -> Option<&'a Pool> {
@@ -186,12 +205,13 @@ impl<'a> Order<'a> {
         !usable && self.opening().any(|pool| untried(pool, Level::Open))
     }
 
-    /// Usable endpoints of the pools other than this one.
-    pub(super) fn usable_besides(&self, than: &Pool) -> u32 {
-        let others = self.walk().filter(|pool| !std::ptr::eq(*pool, than));
-        let usable = others.filter_map(|pool| {
-            let level = pool.level()?;
-            Some(pool.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+    /// Usable endpoints of the failover chain of this pool, which is not the one that was asked for where work has come to
+    /// it from elsewhere: those it came from do not stand in for it.
+    pub(super) fn usable_after(&self, pool: &Pool) -> u32 {
+        let chain = pool.chain.iter().filter_map(|&index| self.pools.get(index));
+        let usable = chain.filter(|other| !std::ptr::eq(*other, pool)).filter_map(|other| {
+            let level = other.level()?;
+            Some(other.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
         });
         u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
     }
@@ -207,7 +227,8 @@ impl<'a> Order<'a> {
     }
 
     /// Whether anything is usable, tried or not.
-    fn is_usable(&self) -> bool {
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
         self.walk().any(|pool| pool.level().is_some())
     }
 
@@ -231,6 +252,13 @@ impl<'a> Order<'a> {
         }
         search.gated = false;
         self.opening().find_map(|pool| search.tiers(pool, Level::Open))
+    }
+
+    /// For how long nothing will be let pass, where open breakers are why nothing can be picked.
+    #[cold]
+    #[must_use]
+    pub fn refused_for(&self) -> Option<Duration> {
+        self.walk().filter_map(judge::refused_for).min()
     }
 }
 
@@ -261,7 +289,7 @@ impl Search<'_> {
             }
             let level = if tier.live.panics() && !pool.exclusive { Level::Open } else { level };
             if let Some(place) = self.tier(pool, tier, level) {
-                return Some(Picked::Place(place));
+                return Some(Picked::Place(place, level));
             }
             // Busy is not unusable: while a tier has an endpoint left to try, the next tier is not asked.
             let endpoints = pool.endpoints.get(tier.start()..tier.end())?;
@@ -294,12 +322,8 @@ impl Search<'_> {
             if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
                 continue;
             }
-            if !endpoint.live.condition.is_on_trial() && !pool.live.condition.is_on_trial() {
-                return Some(Place::new(pool, endpoint, None));
-            }
-            match judge::ask(pool, endpoint) {
+            match pool.trials(endpoint) {
                 Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
-                // What it is refused for stands in its condition now.
                 Err(()) => endpoint.live.release(),
             }
         }
@@ -312,34 +336,64 @@ impl Pool {
     /// [`Pool::granted`].
     pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, draw: Draw<'_>) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        let search = Search { tried, work, draw, gated: false, hidden: false };
-        let look = || self.tiers.iter().find_map(|tier| search.tier(self, tier, level));
+        let mut search = Search { tried, work, draw, gated: false, hidden: false };
+        let look = || match search.tiers(self, level) {
+            Some(Picked::Place(place, _)) => Some(place),
+            _ => None,
+        };
         Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
     }
 
-    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool any more
-    /// (the place then goes to the next waiter).
+    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
+    /// yet), when a breaker has opened meanwhile, or when it lets only trials pass and all of them are under way; the
+    /// place then goes to the next waiter.
     #[must_use]
     pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
+        if self.live.condition.reason().is_some() {
+            return None;
+        }
+        let trials = self.trials(endpoint).ok()?;
         grant.into_place();
-        Some(Place::new(self, endpoint, None))
+        Some(Place::new(self, endpoint, trials))
+    }
+
+    /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the
+    /// pool's condition.
+    #[inline]
+    fn trials(&self, endpoint: &Endpoint) -> Result<Option<Box<Trials>>, ()> {
+        if endpoint.live.condition.is_on_trial() || self.live.condition.is_on_trial() {
+            judge::ask(self, endpoint)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.
-    /// When nothing is usable any more, they are sent away to look elsewhere.
+    /// Those for whom nothing is usable any more are sent away to look elsewhere.
     pub fn serve_queue(&self) {
         let queue = &self.live.queue;
         if queue.is_empty() {
             return;
         }
-        for endpoint in &self.endpoints {
-            Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+        // An open breaker of the pool is in no endpoint's condition.
+        if self.live.condition.reason().is_some() {
+            return queue.dismiss(|_| true);
         }
-        if self.level().is_none() {
-            queue.dismiss();
+        let level = self.level().unwrap_or(Level::Open);
+        for tier in &self.tiers {
+            let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
+            for endpoint in endpoints {
+                Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+            }
+            // Busy is not unusable: those who wait for this tier do not go on to the next.
+            if endpoints.iter().any(|e| e.live.condition.allows(level)) {
+                break;
+            }
         }
+        let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
+        queue.dismiss(|level| !any(level));
     }
 
     /// Live states of its endpoints.

@@ -178,11 +178,13 @@ impl Queue {
         while !queue.is_empty() && Self::hand_on(queue, endpoint, limit) {}
     }
 
-    /// Sends all who wait away, to look elsewhere.
-    pub fn dismiss(&self) {
+    /// Sends those who wait at a level that is `hopeless` away, to look elsewhere.
+    pub fn dismiss(&self, hopeless: impl Fn(Level) -> bool) {
         let mut waiters = lock(&self.waiters);
-        self.forget(waiters.line.len());
-        *waiters = Waiters::default();
+        let before = waiters.line.len();
+        waiters.line.retain(|w| !hopeless(w.level));
+        self.forget(before - waiters.line.len());
+        waiters.gone = waiters.line.iter().filter(|w| w.grant.is_closed()).count();
     }
 
     /// Whether a place went to somebody.
@@ -345,7 +347,9 @@ mod tests {
     fn those_sent_away_are_told_and_leave_nothing_behind() {
         let (queue, _endpoint) = setup();
         let (mut first, second) = (wait(&queue), wait(&queue));
-        queue.dismiss();
+        queue.dismiss(|level| level == Level::Open);
+        assert_eq!(queue.len(), 2, "they do not wait for that");
+        queue.dismiss(|level| level == Level::Proven);
         assert!(queue.is_empty());
         assert!(matches!(has(&mut first), Some(Err(Dismissed))));
         drop((first, second));

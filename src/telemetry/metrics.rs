@@ -111,9 +111,27 @@ table! {
     POOL_QUEUE_TIMEOUTS = Counter "plimsoll_pool_queue_timeouts_total" ["pool"] "Requests that waited for queue_timeout.";
     POOL_QUEUE_FULL = Counter "plimsoll_pool_queue_full_total" ["pool"] "Requests that found the queue full.";
     POOL_NOTHING_USABLE = Counter "plimsoll_pool_nothing_usable_total" ["pool"] "Requests that found no usable endpoint.";
+    POOL_RETRIES_REFUSED = Counter "plimsoll_pool_retries_refused_total" ["pool"]
+        "Attempts after the first one that the retry budget did not allow.";
+    POOL_FAILED_OVER = Counter "plimsoll_pool_failed_over_total" ["pool"]
+        "Attempts on an endpoint of another pool, because this one had nothing usable.";
+    POOL_FAILED_OPEN = Counter "plimsoll_pool_failed_open_total" ["pool"]
+        "Attempts for which probe state and ejections were overlooked, because nothing was usable.";
+    POOL_BREAKER = Gauge "plimsoll_pool_breaker" ["pool"]
+        "The breaker before the whole pool, where there is one: 0 closed, 1 half-open, 2 open.";
+    POOL_BREAKER_OPENED = Counter "plimsoll_pool_breaker_opened_total" ["pool"]
+        "Times that the breaker before the whole pool opened.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
 
     ENDPOINT_USABLE = Gauge "plimsoll_endpoint_usable" ["pool", "endpoint"] "1 when the endpoint may be picked now.";
+    ENDPOINT_EJECTED = Gauge "plimsoll_endpoint_ejected" ["pool", "endpoint"]
+        "1 while live traffic keeps the endpoint ejected.";
+    ENDPOINT_EJECTIONS = Counter "plimsoll_endpoint_ejections_total" ["pool", "endpoint"]
+        "Times that live traffic ejected the endpoint.";
+    ENDPOINT_BREAKER = Gauge "plimsoll_endpoint_breaker" ["pool", "endpoint"]
+        "The endpoint's breaker, where it has one: 0 closed, 1 half-open, 2 open.";
+    ENDPOINT_BREAKER_OPENED = Counter "plimsoll_endpoint_breaker_opened_total" ["pool", "endpoint"]
+        "Times that the endpoint's breaker opened.";
     ENDPOINT_WEIGHT = Gauge "plimsoll_endpoint_weight" ["pool", "endpoint"] "Weight in force.";
     ENDPOINT_REQUESTS = Counter "plimsoll_endpoint_requests_total" ["pool", "endpoint"]
         "Attempts (tcp: sessions) on the endpoint.";

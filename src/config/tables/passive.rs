@@ -144,7 +144,7 @@ pub(in super::super) static RETRY: Section = Section::new(
             "per_try_timeout",
             Kind::Or("off", &TIMEOUT),
             Default(r#""off""#),
-            "Limit of one try, to the response head; the timeout response_header rules beside it.",
+            "Limit of a try to its response head where another would follow it: needs \"timeout\" in on. The last has response_header.",
         ),
         Key::new("within", TIMEOUT, Default(r#""10s""#), "No new attempt starts later than this."),
         Key::new(
@@ -160,12 +160,7 @@ pub(in super::super) static RETRY: Section = Section::new(
             Default(r#""64KiB""#),
             "Request bodies are kept for a repeat up to here.",
         ),
-        Key::new(
-            "hedge",
-            Kind::Or("off", &Kind::Table(&HEDGE)),
-            Default(r#""off""#),
-            "A second try beside the first when the answer is late, inside the budget, as in { after = 0.95 }.",
-        ),
+        Key::later("hedge"),
         Key::new(
             "budget",
             Kind::Or("off", &Kind::Table(&BUDGET)),
@@ -173,16 +168,6 @@ pub(in super::super) static RETRY: Section = Section::new(
             "How much of the traffic may be retries, or \"off\".",
         ),
     ],
-);
-
-static HEDGE: Section = Section::new(
-    "A second try beside the first when the answer is late.",
-    &[Key::new(
-        "after",
-        real(0.5, 0.9999),
-        Default("0.95"),
-        "The quantile of the pool's times to the response head after which the second try starts.",
-    )],
 );
 
 static BUDGET: Section = Section::new(

@@ -19,7 +19,7 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::connection::Client;
 use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
-use crate::proxy::request::{self, Context};
+use crate::proxy::request::{self, Context, Fate};
 use crate::proxy::respond::{Own, prefers_json};
 use crate::proxy::tcp::relay;
 use crate::proxy::worker::Worker;
@@ -177,7 +177,13 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         version,
     };
     let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
-    request::handle(&context, &mut exchange).await;
+    let mut fate = request::handle(&context, &mut exchange).await;
+    while fate == Fate::Outdated {
+        let snapshot = worker.snapshot();
+        // The place of a listener never changes; whether it trusts this peer was decided when the head came.
+        let Some(listener) = snapshot.listeners.get(client.listener) else { break };
+        fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
+    }
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;
     *fields = std::mem::take(&mut exchange.request.head.fields);

@@ -14,9 +14,9 @@ use crate::proxy::hash_key;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
-use crate::runtime::listener::{Listener, Protocol};
+use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
 use crate::runtime::pick::Order;
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Pool, Tried};
 use crate::runtime::snapshot::{Overrides, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
@@ -52,6 +52,9 @@ pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
         });
     }
 }
+
+/// How often a held connection looks whether something is usable.
+const HOLD_LOOK: Duration = Duration::from_millis(100);
 
 /// A session under way: counted and logged when it is dropped, also where that is before its end.
 struct Session<'a> {
@@ -91,10 +94,38 @@ impl<'a> Session<'a> {
         let (worker, pool) = (self.worker, self.pool);
         let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
         tries.key = pool.hash_key.as_ref().map(|_| hash_key::of_source(self.client.peer.ip()));
-        let connected = try_all(&mut tries, self.client).await;
+        let mut connected = try_all(&mut tries, self.client).await;
+        if let Err(Error::NothingUsable { .. } | Error::Connect(_)) = &connected {
+            connected = self.hold(&mut tries, connected).await;
+        }
         (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
         connected
+    }
+
+    /// Keeps the client waiting for something to become usable, where the listener wants that.
+    async fn hold(
+        &self,
+        tries: &mut Tries<'a>,
+        mut outcome: Result<Connection<'a>, Error>,
+    ) -> Result<Connection<'a>, Error> {
+        let Protocol::Tcp { when_empty: WhenEmpty::Hold { time, max }, .. } = self.listener.protocol else {
+            return outcome;
+        };
+        let Some(_held) = self.listener.live.try_hold(max) else {
+            self.listener.live.counters.of(self.worker.id).hold_full.one();
+            return outcome;
+        };
+        let deadline = Instant::now() + time;
+        while outcome.is_err() && Instant::now() < deadline && !dial::is_broken(&self.client.stream) {
+            self.client.timer.set_after(HOLD_LOOK);
+            self.client.timer.expired().await;
+            if tries.order.is_usable() {
+                tries.tried = Tried::default();
+                outcome = try_all(tries, self.client).await;
+            }
+        }
+        outcome
     }
 
     fn account(&self, termination: Termination) {

@@ -53,6 +53,13 @@ pub fn is_quiet(stream: &TcpStream) -> bool {
     matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Whether a connection was reset; one whose other side has only ended its direction is not.
+#[must_use]
+pub fn is_broken(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit(); 1];
+    matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() != io::ErrorKind::WouldBlock)
+}
+
 /// How long an idle connection may be kept: the pool's time, or less when the endpoint announces less. A margin
 /// keeps a request from crossing the endpoint's close on the way.
 #[must_use]

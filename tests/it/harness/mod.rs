@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod member;
+pub(crate) mod moody;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod wire;
@@ -28,6 +30,13 @@ pub(crate) fn own_ip() -> Ipv4Addr {
 pub(crate) fn free_port(ip: Ipv4Addr) -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).expect("a loopback port");
     listener.local_addr().expect("its address")
+}
+
+/// Two ports on which nothing listens just now, never the same one.
+pub(crate) fn free_ports(ip: Ipv4Addr) -> (SocketAddr, SocketAddr) {
+    let both = [(); 2].map(|()| TcpListener::bind((ip, 0)).expect("a loopback port"));
+    let [first, second] = both.map(|listener| listener.local_addr().expect("its address"));
+    (first, second)
 }
 
 /// Asks again and again until the answer is there; panics after [`DEADLINE`].

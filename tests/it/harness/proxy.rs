@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use serde_json::Value;
+
 use super::client::{self, Client};
 use super::wire::Message;
-use super::{free_port, own_ip, until};
+use super::{free_ports, own_ip, until};
 
 /// The binary under test; `PLIMSOLL_TEST_BINARY` names a peer in its place (see `tests/peers/`).
 fn binary() -> PathBuf {
@@ -143,7 +145,7 @@ impl Setup {
     /// Starts the binary and waits until it is ready.
     pub(crate) fn start(self) -> Proxy {
         let ip = own_ip();
-        let (web, admin) = (free_port(ip), free_port(ip));
+        let (web, admin) = free_ports(ip);
         let directory = own_directory();
         let file = directory.join("plimsoll.toml");
         fs::write(&file, self.render(web, admin, &directory)).expect("a configuration file");
@@ -214,7 +216,7 @@ impl Proxy {
     /// Starts `plimsoll demo` on ports of its own and waits until it is ready.
     pub(crate) fn demo() -> Self {
         let ip = own_ip();
-        let (web, admin) = (free_port(ip), free_port(ip));
+        let (web, admin) = free_ports(ip);
         let mut command = Command::new(binary());
         command.arg("demo").arg("--listen").arg(web.to_string()).arg("--admin").arg(admin.to_string());
         Self::spawn(command, web, admin, own_directory(), "/readyz")
@@ -274,6 +276,53 @@ impl Proxy {
         )
     }
 
+    /// A page of the admin API as JSON.
+    pub(crate) fn admin_json(&self, path: &str) -> Value {
+        serde_json::from_slice(&self.admin_get(path).body).expect("JSON")
+    }
+
+    /// A change by the admin API.
+    pub(crate) fn admin_change(&self, method: &str, path: &str, body: &str) -> Message {
+        let length = body.len();
+        client::ask(
+            self.admin,
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            ),
+        )
+    }
+
+    /// An endpoint as its pool shows it.
+    pub(crate) fn endpoint(&self, pool: &str, name: &str) -> Value {
+        let pool = self.admin_json(&format!("/v1/pools/{pool}"));
+        let found = pool["endpoints"].as_array().into_iter().flatten().find(|one| one["name"] == name);
+        found.cloned().unwrap_or_else(|| panic!("no endpoint {name} in {pool}"))
+    }
+
+    /// Waits until a key of an endpoint (with a dot: within another) has this value.
+    pub(crate) fn until_endpoint(&self, pool: &str, name: &str, key: &str, value: impl Into<Value>) {
+        let (pointer, value) = (format!("/{}", key.replace('.', "/")), value.into());
+        until(&format!("{key} of {name} to be {value}"), || {
+            (self.endpoint(pool, name).pointer(&pointer) == Some(&value)).then_some(())
+        });
+    }
+
+    /// Events so far, but for those that only say that the process runs.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let Value::Array(events) = self.admin_json("/v1/events") else { panic!("no list of events") };
+        events.into_iter().filter(|event| event["kind"] != "process").collect()
+    }
+
+    /// Waits for the first event about somebody (an endpoint, or a pool) that says what it has become.
+    pub(crate) fn event(&self, about: &str, to: &str) -> Value {
+        until(&format!("the event that {about} becomes {to}"), || {
+            let is_it =
+                |event: &Value| (event["endpoint"] == about || event["pool"] == about) && event["to"] == to;
+            self.events().into_iter().find(is_it)
+        })
+    }
+
     /// The sum of all samples of a metric whose labels contain this text.
     pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.admin_get("/metrics").text();
@@ -292,7 +341,7 @@ impl Proxy {
     }
 
     /// Waits for so many access-log records in JSON and gives them all.
-    pub(crate) fn records(&self, count: usize) -> Vec<serde_json::Value> {
+    pub(crate) fn records(&self, count: usize) -> Vec<Value> {
         until("access-log records", || {
             let lines = self.output();
             let records: Vec<_> = lines.iter().filter_map(|l| serde_json::from_str(l).ok()).collect();
@@ -304,6 +353,11 @@ impl Proxy {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("an id");
         rustix::process::kill_process(id, signal).expect("it is ours");
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the process has ended.
