@@ -40,7 +40,7 @@ pub(super) enum Live {
         #[command(flatten)]
         admin: AdminAddress,
     },
-    /// Take an endpoint out at once: what is in flight on it is cut
+    /// Take an endpoint out at once: its tcp sessions and tunnels are cut
     Maintain {
         /// The endpoint
         #[arg(value_name = "POOL/ENDPOINT")]
