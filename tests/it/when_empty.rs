@@ -1,10 +1,12 @@
 //! What new tcp connections get while nothing behind a listener is usable: reset, held, or not accepted at all.
 
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::harness::client::Client;
 use crate::harness::origin::{Origin, Session};
 use crate::harness::proxy::{Proxy, Setup};
+use crate::harness::wire::Wire;
 use crate::harness::{free_port, own_ip, until};
 
 fn greet(mut session: Session) -> std::io::Result<()> {
@@ -30,18 +32,24 @@ fn origin_at(endpoint: SocketAddr) -> Origin {
 #[test]
 fn they_are_reset_at_once_by_default() {
     let proxy = before(free_port(own_ip()), "\"reset\"");
-    proxy.connect().expect_end();
+    assert!(Client::is_turned_away(proxy.web));
 }
 
 #[test]
 fn they_are_held_until_something_is_usable() {
     let endpoint = free_port(own_ip());
     let proxy = before(endpoint, "{ hold = \"20s\", max = 2 }");
-    let mut held = [proxy.connect(), proxy.connect()];
-    until("a third to be turned away", || Client::is_turned_away(proxy.web).then_some(()));
+    // Which of three comes first is the workers' affair.
+    let three = (0..3).filter_map(|_| TcpStream::connect(proxy.web).ok());
+    let mut held: Vec<Wire> = three.map(Wire::new).collect();
+    until("one of three to be turned away", || {
+        held.retain_mut(|wire| wire.silent_for(Duration::from_millis(1)));
+        (held.len() <= 2).then_some(())
+    });
     let _origin = origin_at(endpoint);
-    for client in &mut held {
-        assert_eq!(client.take(5).expect("a greeting"), b"hello");
+    assert_eq!(held.len(), 2);
+    for wire in &mut held {
+        assert_eq!(wire.take(5).expect("a greeting"), b"hello");
     }
     assert!(proxy.metric("plimsoll_limit_hits_total", "limit=\"when_empty\"") >= 1.0);
 }
