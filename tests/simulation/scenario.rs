@@ -73,10 +73,10 @@ fn pick<'a>(rng: &mut Rng, words: &[&'a str]) -> &'a str {
 
 /// Writes the sections of a pool.
 fn section(text: &mut String, rng: &mut Rng, pool: usize, nodes: std::ops::Range<usize>) {
-    let _ = writeln!(text, "[pool.p{pool}]");
+    writeln!(text, "[pool.p{pool}]").expect("text grows");
     endpoints(text, rng, pool, nodes);
     let mut key = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name} = {value}");
+        writeln!(text, "{name} = {value}").expect("text grows");
     };
     key("drain_timeout", "\"5s\"");
     key("slow_start", pick(rng, &["\"0s\"", "\"0s\"", "\"2s\""]));
@@ -120,11 +120,11 @@ fn endpoints(text: &mut String, rng: &mut Rng, pool: usize, nodes: std::ops::Ran
         let tier = if tiered { node % 2 } else { 0 };
         let zone = pick(rng, &["a", "b"]);
         let weight = rng.u32(1..4);
-        let _ = writeln!(
+        writeln!(
             text,
             "  {{ name = \"n{node}\", address = \"10.0.0.{}:80\", weight = {weight}, tier = {tier}, zone = \"{zone}\" }},",
             node + 1
-        );
+        ).expect("text grows");
     }
     text.push_str("]\n");
 }
@@ -138,30 +138,33 @@ fn balance(rng: &mut Rng) -> &'static str {
 }
 
 fn retry(text: &mut String, rng: &mut Rng, pool: usize) {
-    let _ = writeln!(text, "[pool.p{pool}.retry]");
-    let _ = writeln!(text, "attempts = {}", rng.u32(1..5));
+    writeln!(text, "[pool.p{pool}.retry]").expect("text grows");
+    writeln!(text, "attempts = {}", rng.u32(1..5)).expect("text grows");
     let on = pick(
         rng,
         &["[\"connect\", \"reset\"]", "[\"connect\", \"reset\", \"timeout\", \"502-504\"]", "[\"connect\"]"],
     );
-    let _ = writeln!(text, "on = {on}\nwithin = \"3s\"");
-    let _ = writeln!(text, "non_idempotent = {}", pick(rng, &["false", "\"with_idempotency_key\"", "true"]));
+    writeln!(text, "on = {on}\nwithin = \"3s\"").expect("text grows");
+    writeln!(text, "non_idempotent = {}", pick(rng, &["false", "\"with_idempotency_key\"", "true"]))
+        .expect("text grows");
     let budget =
         ["{ ratio = 0.2, minimum_per_second = 0 }", "{ ratio = 0.1, minimum_per_second = 1 }", "\"off\""];
-    let _ = writeln!(text, "budget = {}", pick(rng, &budget));
+    writeln!(text, "budget = {}", pick(rng, &budget)).expect("text grows");
 }
 
 fn outlier(text: &mut String, rng: &mut Rng, pool: usize) {
-    let _ = writeln!(text, "[pool.p{pool}.outlier]");
+    writeln!(text, "[pool.p{pool}.outlier]").expect("text grows");
     let count =
         ["[\"connect\", \"reset\", \"timeout\"]", "[\"connect\", \"reset\", \"timeout\", \"500-599\"]"];
-    let _ = writeln!(text, "count = {}", pick(rng, &count));
-    let _ = writeln!(text, "window = \"5s\"\nejection_time = \"1s\"\nmax_ejection_time = \"5s\"");
-    let _ = writeln!(text, "max_ejected = {}", pick(rng, &["\"50%\"", "\"34%\"", "1", "\"100%\""]));
+    writeln!(text, "count = {}", pick(rng, &count)).expect("text grows");
+    writeln!(text, "window = \"5s\"\nejection_time = \"1s\"\nmax_ejection_time = \"5s\"")
+        .expect("text grows");
+    writeln!(text, "max_ejected = {}", pick(rng, &["\"50%\"", "\"34%\"", "1", "\"100%\""]))
+        .expect("text grows");
     if one_in(rng, 4) {
-        let _ = writeln!(text, "max_fails = {}\nfail_timeout = \"2s\"", rng.u32(1..4));
+        writeln!(text, "max_fails = {}\nfail_timeout = \"2s\"", rng.u32(1..4)).expect("text grows");
     } else {
-        let _ = writeln!(text, "consecutive_failures = {}\nminimum_requests = 5", rng.u32(1..5));
+        writeln!(text, "consecutive_failures = {}\nminimum_requests = 5", rng.u32(1..5)).expect("text grows");
     }
     if one_in(rng, 3) {
         text.push_str("latency = { factor = 3.0, minimum_requests = 5 }\n");
@@ -172,22 +175,24 @@ fn breaker(text: &mut String, rng: &mut Rng, pool: usize) {
     if one_in(rng, 2) {
         return;
     }
-    let _ = writeln!(text, "[pool.p{pool}.breaker]\nwindow = \"5s\"\nopen_time = \"1s\"");
-    let _ = writeln!(text, "scope = {}", pick(rng, &["\"endpoint\"", "\"endpoint\"", "\"pool\""]));
-    let _ = writeln!(text, "failure_threshold = {}", rng.u32(2..6));
-    let _ = writeln!(text, "success_threshold = {}", rng.u32(1..3));
-    let _ = writeln!(text, "half_open_requests = {}", rng.u32(1..3));
+    writeln!(text, "[pool.p{pool}.breaker]\nwindow = \"5s\"\nopen_time = \"1s\"").expect("text grows");
+    writeln!(text, "scope = {}", pick(rng, &["\"endpoint\"", "\"endpoint\"", "\"pool\""]))
+        .expect("text grows");
+    writeln!(text, "failure_threshold = {}", rng.u32(2..6)).expect("text grows");
+    writeln!(text, "success_threshold = {}", rng.u32(1..3)).expect("text grows");
+    writeln!(text, "half_open_requests = {}", rng.u32(1..3)).expect("text grows");
 }
 
 fn health(text: &mut String, rng: &mut Rng, pool: usize) {
     if pool != DB && one_in(rng, 4) {
         return;
     }
-    let _ = writeln!(text, "[pool.p{pool}.health]\ncheck = \"http\"");
+    writeln!(text, "[pool.p{pool}.health]\ncheck = \"http\"").expect("text grows");
     let interval = rng.u32(2..11) * 100;
-    let _ = writeln!(text, "interval = \"{interval}ms\"");
-    let _ = writeln!(text, "timeout = \"{}ms\"", rng.u32(4..12) * 100);
-    let _ = writeln!(text, "rise = {}\nfall = {}", rng.u32(1..4), rng.u32(1..4));
+    writeln!(text, "interval = \"{interval}ms\"").expect("text grows");
+    writeln!(text, "timeout = \"{}ms\"", rng.u32(4..12) * 100).expect("text grows");
+    writeln!(text, "rise = {}\nfall = {}", rng.u32(1..4), rng.u32(1..4)).expect("text grows");
     let damping = ["\"off\"", "\"off\"", "{ half_life = \"2s\", max_time = \"6s\" }"];
-    let _ = writeln!(text, "damping = {}", if pool == DB { "\"off\"" } else { pick(rng, &damping) });
+    writeln!(text, "damping = {}", if pool == DB { "\"off\"" } else { pick(rng, &damping) })
+        .expect("text grows");
 }
