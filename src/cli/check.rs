@@ -27,7 +27,9 @@ pub(super) fn summary(config: &Config) -> String {
             let _infallible = writeln!(text, "  {line}");
         }
     }
-    for finding in config.check.objective.iter().flat_map(|objective| too_late(config, *objective)) {
+    let late = config.check.objective.iter().flat_map(|objective| too_late(config, *objective));
+    let slow = config.check.client_timeout.iter().flat_map(|limit| too_slow(config, *limit));
+    for finding in late.chain(slow) {
         let _infallible = writeln!(text, "finding: {finding}");
     }
     text
@@ -51,6 +53,28 @@ pub(super) fn too_late(config: &Config, limit: Duration) -> Vec<String> {
         Some(format!("pool {name} needs up to {worst} to notice a dead endpoint, more than {limit}"))
     };
     config.pools.iter().filter_map(late).collect()
+}
+
+/// The pools of requests that may still wait for an answer when clients, who wait for `limit`, have left, one a line.
+fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
+    let is_tcp = |pool: &Pool| {
+        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: own } if *own == pool.name);
+        config.listeners.iter().any(of)
+    };
+    let slow = |pool: &Pool| {
+        let times = &pool.timeouts;
+        let worst = pool.limits.queue_timeout + times.connect + times.response_header;
+        (worst > limit).then(|| {
+            format!(
+                "pool {}: one attempt may take up to {} (queue_timeout, connect and response_header), longer than clients \
+                 wait, which is {}",
+                pool.name,
+                seconds(worst),
+                format_duration(limit)
+            )
+        })
+    };
+    config.pools.iter().filter(|pool| !is_tcp(pool)).filter_map(slow).collect()
 }
 
 /// How soon probes notice what happens, at worst.
@@ -226,6 +250,19 @@ mod tests {
             assert!(config.check.objective.is_some());
             assert!(!summary(&config).contains("finding"), "{}", summary(&config));
         }
+    }
+
+    #[test]
+    fn a_pool_whose_answers_outlast_its_clients_is_a_finding() {
+        let findings = |keys: &str| {
+            let mut config = of_pool(keys).expect("it loads");
+            config.check.client_timeout = Some(Duration::from_secs(30));
+            summary(&config).lines().filter(|line| line.contains("longer than clients")).count()
+        };
+        assert_eq!(findings(""), 1, "the defaults are 5 s, 2 s and 60 s");
+        assert_eq!(findings("timeouts = { response_header = \"23s\" }"), 0);
+        assert_eq!(findings("timeouts = { response_header = \"23001ms\" }"), 1);
+        assert_eq!(findings("[listener.t]\nbind = [\"127.0.0.1:2\"]\nprotocol = \"tcp\"\npool = \"p\""), 0);
     }
 
     #[test]
