@@ -148,7 +148,7 @@ impl<'a> Tries<'a> {
             self.queued = start.elapsed();
             match outcome {
                 Ok(Ok(grant)) => {
-                    if let Some(place) = pool.granted(grant) {
+                    if let Some(place) = pool.granted(grant, level) {
                         return Ok(self.note(place, level));
                     }
                     // It has waited for long enough to see a reload, and nothing has been done with it yet.

@@ -348,9 +348,10 @@ fn publish_pool(pool: &Pool, state: &State) {
     pool.live.condition.set_on_trial(breaker.gate() == Gate::HalfOpen);
 }
 
-/// Whether a pick that chose this endpoint may have it, where picks must ask: as a trial, perhaps. The `Err` is a no.
+/// Whether a pick at this level that chose this endpoint may have it, where picks must ask: as a trial, perhaps. The `Err`
+/// is a no, which then stands in a condition that the level does not overlook: else the pick would choose it again.
 #[cold]
-pub(super) fn ask(pool: &Pool, endpoint: &Endpoint) -> Result<Option<Box<Trials>>, ()> {
+pub(super) fn ask(pool: &Pool, endpoint: &Endpoint, level: Level) -> Result<Option<Box<Trials>>, ()> {
     let now = pool.live.clock.now();
     let mut trials = Trials::default();
     {
@@ -370,7 +371,8 @@ pub(super) fn ask(pool: &Pool, endpoint: &Endpoint) -> Result<Option<Box<Trials>
         if let (Some(settings), Some(outlier)) = (&pool.outlier, &mut state.outlier)
             && outlier.asks()
         {
-            let allowed = outlier.pick(settings, now);
+            // Whoever overlooks ejections takes it without waiting for its turn.
+            let allowed = outlier.pick(settings, now) || level == Level::Open;
             let until_trial = outlier.ejected().is_some();
             live.condition.set(Impediment::Ejected, until_trial);
             if !allowed {

@@ -322,7 +322,7 @@ impl Search<'_> {
             if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
                 continue;
             }
-            match pool.trials(endpoint) {
+            match pool.trials(endpoint, level) {
                 Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
                 Err(()) => endpoint.live.release(),
             }
@@ -344,17 +344,17 @@ impl Pool {
         Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
     }
 
-    /// Makes a granted place this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
+    /// Makes a place that was granted at `level` this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
     /// yet), when a breaker has opened meanwhile, or when it lets only trials pass and all of them are under way; the
     /// place then goes to the next waiter.
     #[must_use]
-    pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
+    pub fn granted(&self, grant: Grant, level: Level) -> Option<Place<'_>> {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
         if self.live.condition.reason().is_some() {
             return None;
         }
-        let trials = self.trials(endpoint).ok()?;
+        let trials = self.trials(endpoint, level).ok()?;
         grant.into_place();
         Some(Place::new(self, endpoint, trials))
     }
@@ -362,9 +362,9 @@ impl Pool {
     /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the
     /// pool's condition.
     #[inline]
-    fn trials(&self, endpoint: &Endpoint) -> Result<Option<Box<Trials>>, ()> {
+    fn trials(&self, endpoint: &Endpoint, level: Level) -> Result<Option<Box<Trials>>, ()> {
         if endpoint.live.condition.is_on_trial() || self.live.condition.is_on_trial() {
-            judge::ask(self, endpoint)
+            judge::ask(self, endpoint, level)
         } else {
             Ok(None)
         }

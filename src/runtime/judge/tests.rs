@@ -21,6 +21,24 @@ fn snapshot(pools: &str) -> Snapshot {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failing_open_overlooks_the_rule_of_max_fails() {
+    let snapshot = snapshot(
+        "[pool.home]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\noutlier = { max_fails = 1 }\n",
+    );
+    let [home] = snapshot.pools.as_slice() else { panic!("one pool") };
+    let order = Order::new(&snapshot.pools, &home.chain);
+    let pick = || order.pick(&Tried::default(), Work::Request, Draw::keyless(0));
+    let Picked::Place(mut place, _) = pick() else { panic!("all are usable") };
+    place.ended(&order, WorkerId(0), Outcome::Failed(Failure::Connect), 0, |_, _| {});
+    let ejected = home.endpoints.iter().position(|e| e.live.condition.has(Impediment::Ejected));
+    let other = &home.endpoints[1 - ejected.expect("one failure is enough")];
+    other.live.condition.set(Impediment::Down, true);
+    for _ in 0..3 {
+        assert!(matches!(pick(), Picked::Place(_, Level::Open)), "nothing is usable");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_pool_that_was_asked_first_does_not_stand_in_for_its_failover_pool() {
     let snapshot = snapshot(
         "[pool.home]\nendpoints = [\"10.0.0.1:80\"]\nfailover = [\"other\"]\n\
