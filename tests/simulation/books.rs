@@ -26,6 +26,9 @@ pub(crate) type Rule = Result<(), String>;
 /// Retries and requests of the budget's window; the second more is for requests that were booked a tick late.
 const BUDGET_SLOTS: u64 = 10;
 
+/// Steps at one moment, above all that a scenario can bring at once.
+const AT_ONCE: u32 = 2000;
+
 /// The longest attempt: what a failure that is judged now may have been caused by.
 const ATTEMPT: Duration = CONNECT.saturating_add(RESPONSE_HEADER).saturating_add(Duration::from_millis(10));
 
@@ -184,6 +187,9 @@ pub(crate) struct Books {
     down: Vec<bool>,
     /// When results were last not believed because of ourselves.
     suspended: Duration,
+    /// The moment of the last step, and steps at that moment.
+    at: Duration,
+    at_once: u32,
     /// A sum over all steps, to tell two runs apart.
     pub(crate) sum: u64,
 }
@@ -209,6 +215,8 @@ impl Books {
             watched,
             down: vec![false; nodes],
             suspended: Duration::ZERO,
+            at: Duration::ZERO,
+            at_once: 0,
             sum: 0,
         }
     }
@@ -311,6 +319,11 @@ impl Books {
     /// Holds the world to the rules of every step.
     pub(crate) fn step(&mut self, world: &World) -> Rule {
         let now = world.now();
+        self.at_once = if now == self.at { self.at_once + 1 } else { 0 };
+        self.at = now;
+        if self.at_once > AT_ONCE {
+            return Err(format!("time stands still: {AT_ONCE} steps at {now:?}"));
+        }
         self.sum = self.sum.wrapping_mul(31).wrapping_add(u64::try_from(now.as_micros()).unwrap_or(0));
         if world.keeper.borrow().is_suspended(now) {
             self.suspended = now;

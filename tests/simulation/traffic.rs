@@ -145,16 +145,15 @@ impl<'a> Forwarding<'a> {
                 // What was to be repeated has not been, and goes elsewhere.
                 self.unrepeated += u32::from(fresh);
                 fresh = false;
+                self.failed(held, failure, began);
                 let facts = self.facts(endpoint, failure, false);
                 let next = retry::next(self.policy, &Facts { bytes_sent: false, ..facts });
-                held = self.failed(held, failure, began, next).await?;
+                held = self.go_on(endpoint, failure, next).await?;
                 continue;
             }
             self.count(fresh);
-            let limit =
-                self.policy.per_try_timeout.map_or(RESPONSE_HEADER, |limit| limit.min(RESPONSE_HEADER));
             let sent = self.world.now();
-            let answer = node.answer(limit).await;
+            let answer = node.answer(RESPONSE_HEADER).await;
             fresh = false;
             let failure = match answer {
                 Ok(status) => {
@@ -175,7 +174,8 @@ impl<'a> Forwarding<'a> {
                 fresh = true;
                 continue;
             }
-            held = self.failed(held, failure, sent, next).await?;
+            self.failed(held, failure, sent);
+            held = self.go_on(endpoint, failure, next).await?;
         }
     }
 
@@ -245,34 +245,32 @@ impl<'a> Forwarding<'a> {
             let name = pool.name.as_str().trim_start_matches('p').parse().unwrap_or_default();
             self.world.step(Event::Waits { request: self.asked.request, pool: name });
             match timeout(left, waiting).await {
-                Ok(Ok(grant)) => match pool.granted(grant) {
-                    Some(place) => return Some(self.note(place)),
-                    None => continue,
-                },
-                Ok(Err(Dismissed)) => match self.look() {
-                    Picked::Place(place, _) => return Some(self.note(place)),
-                    Picked::Nothing => return None,
-                    Picked::Busy(other, needed) => (pool, level) = (other, needed),
-                },
+                Ok(Ok(grant)) => {
+                    if let Some(place) = pool.granted(grant, level) {
+                        return Some(self.note(place));
+                    }
+                }
+                Ok(Err(Dismissed)) => {}
                 Err(_) => return None,
+            }
+            match self.look() {
+                Picked::Place(place, _) => return Some(self.note(place)),
+                Picked::Nothing => return None,
+                Picked::Busy(other, needed) => (pool, level) = (other, needed),
             }
         }
     }
 
-    /// What follows a failed attempt: the next place, or nothing.
-    async fn failed(
-        &mut self,
-        mut held: Held<'a>,
-        failure: Failure,
-        since: Duration,
-        next: Next,
-    ) -> Option<Held<'a>> {
-        let endpoint = held.endpoint();
-        self.tried.add(endpoint);
+    /// An attempt that began then failed.
+    fn failed(&mut self, mut held: Held<'a>, failure: Failure, began: Duration) {
+        self.tried.add(held.endpoint());
         let timer = matches!(failure, Failure::Timeout | Failure::Connect);
-        let late = timer && is_void(self.world.lateness(since));
+        let late = timer && is_void(self.world.lateness(began));
         self.note_end(&mut held, Outcome::Failed(failure), late);
-        drop(held);
+    }
+
+    /// What follows a failed attempt: the next place, or nothing.
+    async fn go_on(&mut self, endpoint: &Endpoint, failure: Failure, next: Next) -> Option<Held<'a>> {
         self.world.check(self.is_fair(endpoint, failure, next));
         if next.draws(failure) && !self.may_retry() {
             return None;
