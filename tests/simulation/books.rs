@@ -171,6 +171,25 @@ struct Watched {
     bounds: Bounds,
 }
 
+/// How soon the leader of the exclusive pool must be followed.
+#[derive(Debug)]
+struct Leading {
+    settings: Settings,
+    /// Until a promotion is seen; longer where nothing but the loss of the old leader tells who is newer.
+    bound: Duration,
+}
+
+impl Leading {
+    fn of(config: &Config) -> Option<Self> {
+        let pool = config.pools.iter().find(|pool| pool.exclusive.is_some())?;
+        let (exclusive, health) = (pool.exclusive.as_ref()?, pool.health.as_ref()?);
+        let bounds = Bounds::new(&health.settings, Duration::from_millis(PROBE_ANSWER_MS));
+        let lost =
+            if exclusive.rank.is_some() { Duration::ZERO } else { bounds.silent + exclusive.stale_for };
+        Some(Self { settings: health.settings.clone(), bound: bounds.promotion + lost })
+    }
+}
+
 /// What is remembered to hold the world to its rules.
 #[derive(Debug)]
 pub(crate) struct Books {
@@ -183,6 +202,7 @@ pub(crate) struct Books {
     retries: Vec<VecDeque<Duration>>,
     /// Nodes that are probed.
     watched: Vec<Option<Watched>>,
+    leading: Option<Leading>,
     /// Whether a node was down at the last step.
     down: Vec<bool>,
     /// When results were last not believed because of ourselves.
@@ -213,6 +233,7 @@ impl Books {
             requests: none(),
             retries: none(),
             watched,
+            leading: Leading::of(config),
             down: vec![false; nodes],
             suspended: Duration::ZERO,
             at: Duration::ZERO,
@@ -336,11 +357,41 @@ impl Books {
             if pool.exclusive && pool.endpoints.iter().filter(leads).count() > 1 {
                 return Err(format!("{} has two endpoints that may be picked", pool.name));
             }
+            if pool.exclusive {
+                self.followed(world, pool, now)?;
+            }
             for endpoint in &pool.endpoints {
                 self.counts(endpoint, pool)?;
                 self.agrees(endpoint)?;
                 self.noticed(world, endpoint, now)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The one that leads by its own word, and is newer than all that ever did, is used within the printed bound.
+    fn followed(&self, world: &World, pool: &Pool, now: Duration) -> Rule {
+        let Some(Leading { settings, bound }) = &self.leading else { return Ok(()) };
+        let node = |e: &Endpoint| &world.nodes[number(e)];
+        let Some(newest) = pool.endpoints.iter().max_by_key(|e| node(e).claims()) else { return Ok(()) };
+        let only =
+            pool.endpoints.iter().all(|e| (node(e).verdict() == Verdict::Good) == std::ptr::eq(e, newest));
+        let changed = pool.endpoints.iter().map(|e| node(e).verdict_since()).max().unwrap_or_default();
+        let void_until = world.void_until().max(self.suspended);
+        // The first election waits for everybody, and probes that end at their time limit make a result later.
+        let late = settings.timeout * 2;
+        let swallowed =
+            pool.endpoints.iter().filter_map(|e| node(e).swallowed_at()).any(|at| at + late >= changed);
+        let more = if swallowed || void_until + late >= changed { late } else { Duration::ZERO };
+        if !only || now - changed.max(void_until) <= *bound + more {
+            return Ok(());
+        }
+        if newest.live.condition.has(Impediment::Standby) {
+            return Err(format!(
+                "{} leads since {changed:?}, and is not used after {:?}",
+                newest.name,
+                *bound + more
+            ));
         }
         Ok(())
     }
@@ -384,9 +435,10 @@ impl Books {
         if fell && good && now - changed > settings.timeout {
             return Err(format!("{} is down, and has answered well since {changed:?}", endpoint.name));
         }
-        let since = world.void_until(changed).max(self.suspended);
-        // Probes that were under way when we came to end later, and are void.
-        let void = if since > changed { settings.timeout } else { Duration::ZERO };
+        let void_until = world.void_until().max(self.suspended);
+        let since = changed.max(void_until);
+        // Probes that were under way when we came to are void, and may end later.
+        let void = if void_until + settings.timeout >= changed { settings.timeout } else { Duration::ZERO };
         let swallowed = node.swallowed_at().is_some_and(|at| at + settings.timeout >= since);
         let held = settings.damping.as_ref().map_or(Duration::ZERO, |damping| damping.max_time);
         let bound = match (good, swallowed) {
@@ -400,9 +452,10 @@ impl Books {
         let is = if down { "down" } else { "up" };
         if down == good || endpoint.live.condition.has(Impediment::Unproven) {
             return Err(format!(
-                "{} still is {is} or unproven, {:?} after it changed; the bound is {bound:?}",
+                "{} still is {is} or unproven, {:?} after it changed; the bound is {:?}",
                 endpoint.name,
-                now - since
+                now - since,
+                bound + void
             ));
         }
         Ok(())

@@ -257,11 +257,11 @@ impl World {
         over.map(|(from, to)| *to - *from).max().unwrap_or_default()
     }
 
-    /// When we last stood still for so long that timers were void, if that was later than `since`.
-    pub(crate) fn void_until(&self, since: Duration) -> Duration {
+    /// When we last stood still for so long that timers were void.
+    pub(crate) fn void_until(&self) -> Duration {
         let stalls = self.stalls.borrow();
         let last = stalls.iter().rev().find(|(from, to)| is_void(*to - *from));
-        last.map_or(since, |(_, to)| since.max(*to))
+        last.map_or(Duration::ZERO, |(_, to)| *to)
     }
 
     /// Takes over another weight, as a reload does.
