@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!    main.rs                                                   parse, run, exit code
-//! 9  cli/        run check explain demo
+//! 9  cli/        run check explain status drain failover demo
 //! 8  admin/      HTTP API, metrics page                        asks control through control::Handle
-//! 7  control/    supervisor, reload, drain, events, status     COLD: may wait, allocate
+//! 7  control/    supervisor, reload, health, events, status    COLD: may wait, allocate
 //! 6  proxy/      accept -> tcp relay | http request -> answer  HOT: reads, never decides what is true
 //! 5  runtime/    the meeting point: Snapshot (arc-swap), live state (atomics), events
 //! 4  config/     text -> Config, every error at once with file:line:col; never named by proxy
@@ -16,6 +16,19 @@
 //! 1  telemetry/  names of metrics, access-log record, log set-up
 //! 0  model/      the nouns: names, addresses, hosts, fields, units
 //! ```
+//!
+//! # Health
+//! Three things can speak against an endpoint, and each decision is a policy that knows neither clock nor socket:
+//!
+//! - **Probes.** [`control::health`] has a thread of its own: its tasks probe, and its keeper asks [`policy::health`] what
+//!   the results add up to, [`policy::failover`] which tier and pool serve, [`policy::exclusive`] who leads.
+//! - **Live traffic.** Workers tell [`runtime::judge`] how every attempt ended. A success writes counters of its worker
+//!   alone; a failure takes a small lock and asks [`policy::outlier`] and [`policy::breaker`].
+//! - **The operator**, by the admin API or the commands: drain, maintenance, failover.
+//!
+//! All of them write bits of one word per endpoint ([`runtime::condition`]), which the next pick reads; nothing is
+//! published, nobody waits. Every change is an event with its evidence ([`control::journal`]): log, `/v1/events`,
+//! metrics, webhooks.
 //!
 //! # Invariants
 //! - `proxy` names neither `config` nor `control`; `route` and `policy` name only `model`; `control` never names `admin`.
@@ -32,7 +45,8 @@
 //! # Glossary
 //! *Listener*: a name with bound addresses and a protocol. *Route*: conditions on a request and what happens to it.
 //! *Pool*: a named set of endpoints with one balancing policy. *Endpoint*: one address that traffic can be sent to.
-//! *Tier*: priority group of endpoints. *Attempt*: one try of one request or connection on one endpoint. *Snapshot*: the
+//! *Tier*: priority group of endpoints. *Probe*: one active health check. *Ejection*: passive removal, for a time.
+//! *Breaker*: closed, open or half-open gate. *Usable*: may be picked now. *Attempt*: one try of one request or connection on one endpoint. *Snapshot*: the
 //! immutable compiled configuration. *Reload*: a new snapshot replaces the old one, or nothing changes. *Drain*: no new
 //! work; work in flight finishes, up to a deadline.
 //!

@@ -99,9 +99,9 @@ impl From<ChangeError> for Refusal {
     fn from(error: ChangeError) -> Self {
         let status = match &error {
             ChangeError::NoPool(_) | ChangeError::NoEndpoint(..) => StatusCode::NOT_FOUND,
-            ChangeError::NoTarget(..) | ChangeError::Guarded(_) | ChangeError::Impossible(_) => {
-                StatusCode::CONFLICT
-            }
+            // What the body names is wrong, not what the path names.
+            ChangeError::NoTarget(..) => StatusCode::BAD_REQUEST,
+            ChangeError::Guarded(_) | ChangeError::Impossible(_) => StatusCode::CONFLICT,
             ChangeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())

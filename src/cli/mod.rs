@@ -1,15 +1,19 @@
 //! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
 //! alone: signals, the log, the panic hook.
 //!
-//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `demo` (with `origin`).
+//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live` (commands of a running
+//! process, with `client` and `status`), `demo` (with `origin`).
 
 mod check;
+mod client;
 mod demo;
 mod explain;
+mod live;
 mod origin;
 mod plan;
 mod request;
 mod run;
+mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -21,6 +25,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::control::Mode;
 use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
@@ -40,11 +45,16 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigFile,
+        /// Probe, tell events and answer the admin API, but bind no listener
+        #[arg(long)]
+        observe: bool,
     },
     /// Say whether a configuration is valid: a summary, or every error
     Check(CheckArgs),
     /// Say which route, pool and endpoints a request would get, and why
     Explain(ExplainArgs),
+    #[command(flatten)]
+    Live(live::Live),
     /// Run the proxy in front of three embedded origins, to try it out
     Demo(demo::Places),
 }
@@ -133,9 +143,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
-        Command::Run { config } => return run::run(&config.load()?),
+        Command::Run { config, observe } => {
+            let mode = if observe { Mode::Observe } else { Mode::Serve };
+            return run::run(&config.load()?, mode);
+        }
         Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,
+        Command::Live(command) => live::execute(&command)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
     };
     print(out, &text)
@@ -193,6 +207,15 @@ mod tests {
             "",
             "nonsense",
             "run --nonsense",
+            "drain",
+            "drain pool",
+            "drain pool/",
+            "drain p/a:80 --timeout 5s",
+            "ready p/a:80 --admin nowhere",
+            "maintain p/a:80 --for-ever",
+            "failover pool",
+            "failover pool --to a/b",
+            "status --admin 9900",
             "check --config /nonexistent.toml",
             "run --config /nonexistent.toml",
             "check --schema --show",

@@ -18,7 +18,7 @@ use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
-use crate::control::{self, Ended, Handle};
+use crate::control::{self, Ended, Handle, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
 
@@ -26,8 +26,8 @@ use crate::telemetry::logging;
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: &Config) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(config, || Ok(())))
+pub(super) fn run(config: &Config, mode: Mode) -> Result<(), Failure> {
+    with_log(&config.log, || proxy(config, mode, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -41,14 +41,18 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 }
 
 /// Runs the proxy and its admin API; `started` is called when both are there.
-pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn proxy(
+    config: &Config,
+    mode: Mode,
+    started: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let runtime = runtime()?;
     let mut signals = {
         let _context = runtime.enter();
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin, &config.health)?;
-    let handle = control::start(config).map_err(|error| Failure::Running(error.to_string()))?;
+    let handle = control::start_as(mode, config).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
     let ended = runtime.block_on(signals.obey(&handle));
@@ -60,7 +64,7 @@ pub(super) fn proxy(config: &Config, started: impl FnOnce() -> Result<(), Failur
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().map_err(running("a runtime"))
 }
 

@@ -22,8 +22,6 @@ pub struct Retry {
     pub non_idempotent: NonIdempotent,
     /// Request bodies up to here are kept for a repeat.
     pub max_body: ByteSize,
-    /// A second try beside the first; nothing is none.
-    pub hedge: Option<Hedge>,
     /// How much of the pool's traffic may be retries; nothing is no limit. A route has the one of its pool.
     pub budget: Option<Budget>,
 }
@@ -37,13 +35,6 @@ pub enum NonIdempotent {
     WithIdempotencyKey,
     /// Always: the operator says that the application can bear it.
     Always,
-}
-
-/// When a second try is started beside the first.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hedge {
-    /// The quantile of the pool's times to the response head, such as 0.95.
-    pub after: f64,
 }
 
 /// How much of the traffic may be retries (the arithmetic of tower's budget, over 10 s).
@@ -86,7 +77,6 @@ impl Retry {
             within: fields.get("within")?,
             non_idempotent: NonIdempotent::read(&fields)?,
             max_body: fields.get("max_body")?,
-            hedge: fields.table("hedge").and_then(|hedge| Some(Hedge { after: hedge.get("after")? })),
             budget: fields.table("budget").and_then(|budget| Budget::read(&budget)),
         };
         if off {

@@ -5,13 +5,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::Handle;
 use super::health::board::Board;
 use super::journal::Kind;
 use super::status::{
     BreakerState, BreakerStatus, EjectionStatus, EndpointStatus, ListenerStatus, PoolStatus, Readiness,
     Status, WorkerStatus,
 };
+use super::{Handle, Mode};
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::breaker::{Gate, Scope};
 use crate::runtime::clock::Clock;
@@ -46,7 +46,7 @@ impl Handle {
                     handovers: fleet.counters.of(WorkerId(worker)).handovers.get(),
                 })
                 .collect(),
-            listeners: snapshot.listeners.iter().map(listener_status).collect(),
+            listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
             pools: snapshot.pools.iter().map(|pool| pool_status(&inner.board, pool)).collect(),
         }
     }
@@ -61,6 +61,9 @@ impl Handle {
             reasons.extend(
                 required.map(|pool| pool_status(&self.0.board, pool)).filter_map(|pool| missing(&pool)),
             );
+        }
+        if self.0.mode == Mode::Observe {
+            reasons.push("it only observes: no listener is bound".to_owned());
         }
         if self.0.draining.load(Ordering::Relaxed) {
             reasons.push("draining".to_owned());
@@ -135,14 +138,17 @@ fn missing(pool: &PoolStatus) -> Option<String> {
     (!pool.serves()).then(|| format!("pool \"{}\" has no usable endpoint", pool.name))
 }
 
-fn listener_status(listener: &Listener) -> ListenerStatus {
+fn listener_status(listener: &Listener, mode: Mode) -> ListenerStatus {
     ListenerStatus {
         name: listener.name.clone(),
         protocol: match listener.protocol {
             Protocol::Http { .. } => "http",
             Protocol::Tcp { .. } => "tcp",
         },
-        addresses: listener.bind.clone(),
+        addresses: match mode {
+            Mode::Serve => listener.bind.clone(),
+            Mode::Observe => Vec::new(),
+        },
         connections: listener.live.connections() as u64,
         max_connections: listener.max_connections as u64,
         accepted: listener.live.counters.sum(|c| &c.accepted),

@@ -104,6 +104,17 @@ pub enum Ended {
     WorkerDied,
 }
 
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It takes traffic.
+    #[default]
+    Serve,
+    /// It probes and tells what it sees, and binds no listener of the configuration: for trying a configuration beside what
+    /// serves today.
+    Observe,
+}
+
 /// The running proxy. Clones are the same one; it runs until [`Handle::shutdown`].
 #[derive(Debug, Clone)]
 pub struct Handle(Arc<Inner>);
@@ -118,6 +129,7 @@ struct Inner {
     started: SystemTime,
     workers: usize,
     machine: Machine,
+    mode: Mode,
     draining: AtomicBool,
     /// Workers whose loops have not turned for a while.
     stuck: AtomicU64,
@@ -147,6 +159,14 @@ struct Reloads {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start(config: &Config) -> Result<Handle, StartError> {
+    start_as(Mode::Serve, config)
+}
+
+/// The same, for a process that may be there only to observe.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
     let workers = config
         .process
         .workers
@@ -157,7 +177,10 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
     snapshot.settle();
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
-    let sockets = threads::bind_all(&snapshot, workers)?;
+    let sockets = match mode {
+        Mode::Serve => threads::bind_all(&snapshot, workers)?,
+        Mode::Observe => (0..workers).map(|_| Vec::new()).collect(),
+    };
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let store = Arc::new(Store::new(snapshot));
@@ -172,6 +195,7 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
         started: SystemTime::now(),
         workers,
         machine,
+        mode,
         draining: AtomicBool::new(false),
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
@@ -193,7 +217,11 @@ pub fn start(config: &Config) -> Result<Handle, StartError> {
     supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
         .map_err(StartError::Thread)?;
     let handle = Handle(inner);
-    handle.0.journal.append(Change::new(Kind::Process, "running", "started"));
+    let (to, why) = match mode {
+        Mode::Serve => ("running", "started"),
+        Mode::Observe => ("observing", "started without its listeners"),
+    };
+    handle.0.journal.append(Change::new(Kind::Process, to, why));
     Ok(handle)
 }
 

@@ -46,7 +46,7 @@ pub struct ListenerStatus {
     pub name: ListenerName,
     /// `http` or `tcp`.
     pub protocol: &'static str,
-    /// Addresses that are bound, with the ports that the kernel chose.
+    /// Addresses that are bound (none by a process that only observes), with the ports that the kernel chose.
     pub addresses: Vec<SocketAddr>,
     /// Connections open now.
     pub connections: u64,

@@ -15,7 +15,7 @@ use super::health::targets::{self, Watch};
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
 use super::threads::Member;
-use super::{Ended, Inner, ReloadError};
+use super::{Ended, Inner, Mode, ReloadError};
 use crate::config::Config;
 use crate::model::name::PoolName;
 use crate::proxy::listener::{Bound, bind};
@@ -211,7 +211,9 @@ impl Supervisor {
         }
         let previous = self.inner.store.load();
         let next = compile(config, Some(&previous), &self.inner.machine, &self.weights);
-        same_listeners(&previous, &next)?;
+        if self.inner.mode == Mode::Serve {
+            same_listeners(&previous, &next)?;
+        }
         let watches = targets::watches(&config.pools, &next)?;
         let gone = gone_slots(&previous, &next);
         let generation = next.generation;

@@ -90,7 +90,7 @@ impl<'a> Tries<'a> {
     /// [`Error::ClientGone`].
     pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
         match self.order.pick(&self.tried, self.work, self.draw()) {
-            Picked::Place(place) => Ok(self.note(place)),
+            Picked::Place(place, level) => Ok(self.note(place, level)),
             Picked::Nothing => Err(self.nothing()),
             Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, gone)).await,
         }
@@ -108,12 +108,12 @@ impl<'a> Tries<'a> {
     }
 
     /// Counts a place that is none of the asked pool's, or that is there only because nothing is usable.
-    fn note(&self, place: Place<'a>) -> Place<'a> {
+    fn note(&self, place: Place<'a>, level: Level) -> Place<'a> {
         let counters = self.home.live.counters.of(self.worker.id);
         if !std::ptr::eq(place.pool, self.home) {
             counters.failed_over.one();
         }
-        if place.failed_open {
+        if level == Level::Open {
             counters.failed_open.one();
         }
         place
@@ -132,7 +132,7 @@ impl<'a> Tries<'a> {
         loop {
             let counters = pool.live.counters.of(self.worker.id);
             let waiting = match pool.join_queue(level, &self.tried, self.work, self.draw()) {
-                Joined::Place(place) => return Ok(self.note(place)),
+                Joined::Place(place) => return Ok(self.note(place, level)),
                 Joined::Full => {
                     counters.queue_full.one();
                     return Err(Error::QueueFull);
@@ -148,8 +148,8 @@ impl<'a> Tries<'a> {
             self.queued = start.elapsed();
             match outcome {
                 Ok(Ok(grant)) => {
-                    if let Some(place) = pool.granted(grant, level) {
-                        return Ok(self.note(place));
+                    if let Some(place) = pool.granted(grant) {
+                        return Ok(self.note(place, level));
                     }
                     // It has waited for long enough to see a reload, and nothing has been done with it yet.
                     if self.tried.is_empty() && !self.order.is_of(&self.worker.snapshot()) {
@@ -164,7 +164,7 @@ impl<'a> Tries<'a> {
             }
             // The place is of no use to this request, or nothing is usable there any more: elsewhere, perhaps.
             match self.order.pick(&self.tried, self.work, self.draw()) {
-                Picked::Place(place) => return Ok(self.note(place)),
+                Picked::Place(place, level) => return Ok(self.note(place, level)),
                 Picked::Nothing => return Err(self.nothing()),
                 Picked::Busy(other, needed) => (pool, level) = (other, needed),
             }
@@ -174,7 +174,7 @@ impl<'a> Tries<'a> {
     /// As [`Tries::pick`], for one that has an answer already and does not wait for a better one.
     pub fn pick_now(&self) -> Option<Place<'a>> {
         match self.order.pick(&self.tried, self.work, self.draw()) {
-            Picked::Place(place) => Some(self.note(place)),
+            Picked::Place(place, level) => Some(self.note(place, level)),
             Picked::Busy(..) | Picked::Nothing => None,
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! **An HTTP request:** to [`connection::begin`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
 //! request, the list of phases): route -> [`forward`]: head edits, loop { pick, acquire or dial, send, response head,
-//! outcome; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
+//! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
 pub mod buffer;

@@ -289,7 +289,7 @@ impl Attempt<'_, '_> {
     }
 
     fn usable_elsewhere(&self) -> u32 {
-        self.order.usable_besides(self.pool)
+        self.order.usable_after(self.pool)
     }
 }
 
@@ -580,5 +580,51 @@ impl Pool {
             attempts: sum.attempts + t.attempts,
             failures: sum.failures + t.failures,
         })
+    }
+}
+
+#[cfg(all(test, not(plimsoll_loom)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::policy::balance::Draw;
+    use crate::runtime::compile::{Machine, Weights, compile};
+    use crate::runtime::endpoint::Work;
+    use crate::runtime::pick::Picked;
+    use crate::runtime::pool::Tried;
+    use crate::runtime::snapshot::Snapshot;
+
+    fn snapshot(pools: &str) -> Snapshot {
+        let text = format!(
+            "[listener.web]\nbind = [\"127.0.0.1:8080\"]\n[[route]]\npool = \"home\"\n[defaults.pool]\n\
+             outlier = {{ consecutive_failures = 1 }}\n{pools}"
+        );
+        let config =
+            config::load_text(&text, Path::new("test.toml"), &|_| None).expect("a valid configuration");
+        compile(&config, None, &Machine { workers: 1, connections_max: 100 }, &Weights::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_that_was_asked_first_does_not_stand_in_for_its_failover_pool() {
+        let snapshot = snapshot(
+            "[pool.home]\nendpoints = [\"10.0.0.1:80\"]\nfailover = [\"other\"]\n\
+             [pool.other]\nendpoints = [\"10.0.0.2:80\"]\n",
+        );
+        let [home, _] = snapshot.pools.as_slice() else { panic!("two pools") };
+        let order = Order::new(&snapshot.pools, &home.chain);
+        let mut tried = Tried::default();
+        tried.add(&home.endpoints[0]);
+        let Picked::Place(mut place, _) = order.pick(&tried, Work::Request, Draw::keyless(0)) else {
+            panic!("the failover pool has a place")
+        };
+        let mut changes = Vec::new();
+        place.ended(&order, WorkerId(0), Outcome::Failed(Failure::Connect), 0, |_, change| {
+            changes.push(change)
+        });
+        let held =
+            |change: &Change| matches!(change, Change::EjectionHeld { cap: outlier::Cap::LastUsable, .. });
+        assert!(matches!(changes.as_slice(), [change] if held(change)), "{changes:?}");
     }
 }

@@ -3,6 +3,10 @@
 //!
 //! Two kinds of state meet here. What the operator wrote is compiled into a snapshot and never changes; what
 //! happens is kept in atomics keyed by identity, so that it outlives every snapshot.
+//!
+//! Why an endpoint may not be picked is one word of bits ([`condition`]): the keeper of health and the operator write
+//! some, [`judge`] writes what live traffic says. [`pick`] reads them, in the order of tiers ([`tier`]) and failover pools;
+//! who finds everybody busy waits in the [`queue`].
 
 pub mod clock;
 pub mod compile;

@@ -36,14 +36,12 @@ pub struct Place<'a> {
     epochs: (u32, u32),
     /// Where it is a trial; nothing once its end was told.
     trials: Option<Box<Trials>>,
-    /// Whether it was had only by overlooking what probes and live traffic say.
-    pub failed_open: bool,
 }
 
 impl<'a> Place<'a> {
-    fn new(pool: &'a Pool, endpoint: &'a Endpoint, level: Level, trials: Option<Box<Trials>>) -> Self {
+    fn new(pool: &'a Pool, endpoint: &'a Endpoint, trials: Option<Box<Trials>>) -> Self {
         let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
-        Self { pool, endpoint, epochs, trials, failed_open: level == Level::Open }
+        Self { pool, endpoint, epochs, trials }
     }
 
     /// Tells the policies how the attempt at this place ended; `changes` hears what follows, and whether it is of the
@@ -88,8 +86,8 @@ impl Drop for Place<'_> {
 /// What a pick came to.
 #[derive(Debug)]
 pub enum Picked<'a> {
-    /// Use this one.
-    Place(Place<'a>),
+    /// Use this one, which was had by overlooking as much as this level does.
+    Place(Place<'a>, Level),
     /// All that could be used in this pool are at their ceiling (or others are in front): wait there, for one that
     /// may be used at this level.
     Busy(&'a Pool, Level),
@@ -207,12 +205,13 @@ impl<'a> Order<'a> {
         !usable && self.opening().any(|pool| untried(pool, Level::Open))
     }
 
-    /// Usable endpoints of the pools other than this one.
-    pub(super) fn usable_besides(&self, than: &Pool) -> u32 {
-        let others = self.walk().filter(|pool| !std::ptr::eq(*pool, than));
-        let usable = others.filter_map(|pool| {
-            let level = pool.level()?;
-            Some(pool.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+    /// Usable endpoints of the failover chain of this pool, which is not the one that was asked for where work has come to
+    /// it from elsewhere: those it came from do not stand in for it.
+    pub(super) fn usable_after(&self, pool: &Pool) -> u32 {
+        let chain = pool.chain.iter().filter_map(|&index| self.pools.get(index));
+        let usable = chain.filter(|other| !std::ptr::eq(*other, pool)).filter_map(|other| {
+            let level = other.level()?;
+            Some(other.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
         });
         u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
     }
@@ -290,7 +289,7 @@ impl Search<'_> {
             }
             let level = if tier.live.panics() && !pool.exclusive { Level::Open } else { level };
             if let Some(place) = self.tier(pool, tier, level) {
-                return Some(Picked::Place(place));
+                return Some(Picked::Place(place, level));
             }
             // Busy is not unusable: while a tier has an endpoint left to try, the next tier is not asked.
             let endpoints = pool.endpoints.get(tier.start()..tier.end())?;
@@ -324,7 +323,7 @@ impl Search<'_> {
                 continue;
             }
             match pool.trials(endpoint) {
-                Ok(trials) => return Some(Place::new(pool, endpoint, level, trials)),
+                Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
                 Err(()) => endpoint.live.release(),
             }
         }
@@ -339,7 +338,7 @@ impl Pool {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
         let mut search = Search { tried, work, draw, gated: false, hidden: false };
         let look = || match search.tiers(self, level) {
-            Some(Picked::Place(place)) => Some(place),
+            Some(Picked::Place(place, _)) => Some(place),
             _ => None,
         };
         Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
@@ -349,7 +348,7 @@ impl Pool {
     /// yet), when a breaker has opened meanwhile, or when it lets only trials pass and all of them are under way; the
     /// place then goes to the next waiter.
     #[must_use]
-    pub fn granted(&self, grant: Grant, level: Level) -> Option<Place<'_>> {
+    pub fn granted(&self, grant: Grant) -> Option<Place<'_>> {
         let slot = grant.endpoint().slot();
         let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
         if self.live.condition.reason().is_some() {
@@ -357,7 +356,7 @@ impl Pool {
         }
         let trials = self.trials(endpoint).ok()?;
         grant.into_place();
-        Some(Place::new(self, endpoint, level, trials))
+        Some(Place::new(self, endpoint, trials))
     }
 
     /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the

@@ -214,17 +214,17 @@ fn an_ejected_endpoint_returns_after_its_time_and_the_next_ejection_is_longer() 
         in_order(&[sick.address(), good.address()], "consecutive_failures = 1\nejection_time = \"400ms\"");
     for times in 1..=2 {
         let asked = sick.asked();
-        until("it to be asked, and to fail", || {
+        let before = until("it to be asked, and to fail", || {
+            let before = Moment::now();
             proxy.get("/");
-            (sick.asked() > asked).then_some(())
+            (sick.asked() > asked).then_some(before)
         });
-        let ejected = Moment::now();
         until("it to be asked again", || {
             assert_eq!(proxy.get("/").text(), "good");
             (sick.asked() > asked + 1).then_some(())
         });
         // That request ejected it again, so what comes next begins with this ejection.
-        assert!(ejected.elapsed() >= time * times, "{times}: {:?}", ejected.elapsed());
+        assert!(before.elapsed() >= time * times, "{times}: {:?}", before.elapsed());
     }
     sick.answers(200);
     until("the return", || (proxy.get("/").text() == "sick").then_some(()));

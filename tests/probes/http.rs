@@ -162,3 +162,25 @@ async fn nobody_there_and_a_reset_cannot_be_asked() {
     assert_eq!(outcome.verdict, Verdict::CannotBeAsked);
     assert_eq!(outcome.evidence.what, "connection reset before a complete answer");
 }
+
+#[tokio::test]
+async fn a_server_is_heard_out_before_the_connection_ends() {
+    let body = vec![b'x'; 40_000];
+    for head in ["HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n", "HTTP/1.0 503 Busy\r\n\r\n"] {
+        let script = [Step::Until(HEAD_END), Step::Write(head.into()), Step::Write(body.clone())];
+        let mut origin = Origin::play(script).await;
+        let outcome = ask(Check::Http(Box::new(get())), origin.address).await;
+        assert_eq!(outcome.verdict == Verdict::Good, head.contains("200"), "{}", outcome.evidence);
+        assert!(!origin.heard().await.reset, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_ends_its_answer_is_not_waited_for() {
+    let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    let mut origin = Origin::play([Step::Until(HEAD_END), Step::Write(head), Step::Hold]).await;
+    let asked = ask(Check::Http(Box::new(get())), origin.address);
+    let outcome = tokio::time::timeout(crate::AMPLE / 2, asked).await.expect("an outcome");
+    assert_eq!(outcome.verdict, Verdict::Good, "{}", outcome.evidence);
+    assert!(origin.heard().await.reset);
+}

@@ -114,7 +114,7 @@ fn order(page: &mut Page, pool: &Pool) {
 }
 
 /// The keys of retry rules.
-pub(super) fn retry(retry: &Retry) -> [(&'static str, String); 8] {
+pub(super) fn retry(retry: &Retry) -> [(&'static str, String); 7] {
     let non_idempotent = match retry.non_idempotent {
         NonIdempotent::Never => "false".to_owned(),
         NonIdempotent::Always => "true".to_owned(),
@@ -130,7 +130,6 @@ pub(super) fn retry(retry: &Retry) -> [(&'static str, String); 8] {
         ("within", quote(&format_duration(retry.within))),
         ("non_idempotent", non_idempotent),
         ("max_body", quote(&retry.max_body.to_string())),
-        ("hedge", or_off(retry.hedge.map(|hedge| format!("{{ after = {} }}", hedge.after)))),
         ("budget", or_off(budget)),
     ]
 }

@@ -160,12 +160,7 @@ pub(in super::super) static RETRY: Section = Section::new(
             Default(r#""64KiB""#),
             "Request bodies are kept for a repeat up to here.",
         ),
-        Key::new(
-            "hedge",
-            Kind::Or("off", &Kind::Table(&HEDGE)),
-            Default(r#""off""#),
-            "A second try beside the first when the answer is late, inside the budget, as in { after = 0.95 }.",
-        ),
+        Key::later("hedge"),
         Key::new(
             "budget",
             Kind::Or("off", &Kind::Table(&BUDGET)),
@@ -173,16 +168,6 @@ pub(in super::super) static RETRY: Section = Section::new(
             "How much of the traffic may be retries, or \"off\".",
         ),
     ],
-);
-
-static HEDGE: Section = Section::new(
-    "A second try beside the first when the answer is late.",
-    &[Key::new(
-        "after",
-        real(0.5, 0.9999),
-        Default("0.95"),
-        "The quantile of the pool's times to the response head after which the second try starts.",
-    )],
 );
 
 static BUDGET: Section = Section::new(

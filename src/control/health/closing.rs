@@ -43,12 +43,16 @@ pub struct Closings {
 
 impl Closings {
     /// Begins to close what leads to an endpoint, as the operator wrote it. One that is under way for the same reason
-    /// goes on.
+    /// goes on; where the two differ, the more urgent one counts.
     pub fn begin(&mut self, live: &Arc<EndpointLive>, written: Written, why: Cut, now: Duration) {
-        let known = |c: &Closing| c.live.slot() == live.slot() && c.why == why;
-        if !self.under_way.iter().any(known) {
-            let (begins, rate) = (now.saturating_add(written.after), written.rate);
-            self.under_way.push(Closing { live: Arc::clone(live), begins, rate, why, ordered: 0 });
+        let (begins, rate) = (now.saturating_add(written.after), written.rate);
+        let known = |c: &&mut Closing| c.live.slot() == live.slot() && c.why == why;
+        match self.under_way.iter_mut().find(known) {
+            Some(closing) => {
+                closing.begins = closing.begins.min(begins);
+                closing.rate = closing.rate.filter(|_| rate.is_some());
+            }
+            None => self.under_way.push(Closing { live: Arc::clone(live), begins, rate, why, ordered: 0 }),
         }
     }
 
@@ -174,6 +178,32 @@ mod tests {
         assert_eq!(closings.run(at(12)), [order]);
         closings.cancel(live.slot());
         assert!(closings.is_empty() && closings.run(at(13)).is_empty());
+    }
+
+    #[test]
+    fn what_must_be_closed_at_once_does_not_wait_for_a_patient_closing() {
+        let (mut closings, live) = (Closings::default(), live());
+        let rate = Rate::parse("10/s").expect("a rate");
+        closings.begin(&live, Written { after: at(2), rate: Some(rate) }, Cut::Demoted, at(10));
+        closings.begin(&live, Written { after: at(0), rate: None }, Cut::Demoted, at(11));
+        let order = Order { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
+        assert_eq!(closings.run(at(11)), [order]);
+        closings.begin(&live, Written { after: at(2), rate: Some(rate) }, Cut::Demoted, at(12));
+        assert_eq!(closings.run(at(12)), [order], "patience comes too late");
+    }
+
+    #[test]
+    fn a_superseded_leader_is_closed_at_once_although_it_had_been_given_time() {
+        let (mut closings, live) = (Closings::default(), live());
+        let rate = Rate::parse("1/s").expect("a rate");
+        let order = Order { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
+        for written in [Written { after: at(60), rate: None }, Written { after: at(0), rate: Some(rate) }] {
+            closings.begin(&live, written, Cut::Demoted, at(10));
+            assert!(closings.run(at(10)).is_empty());
+            closings.begin(&live, Written { after: at(0), rate: None }, Cut::Demoted, at(11));
+            assert_eq!(closings.run(at(11)), [order]);
+            closings.cancel(live.slot());
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::lead::Lead;
 use super::probe::Probe;
 use super::probe::agent::Admin;
 use super::report;
+use super::results::probe_state;
 use super::standing::{Levels, Standing, levels};
 use crate::config::health::Closing;
 use crate::control::change::AdminState;
@@ -167,9 +168,10 @@ impl Keeper {
             for endpoint in &pool.endpoints {
                 let state = states.get(&endpoint.live.slot()).copied();
                 set_probe_state(pool, endpoint, state);
-                if state.is_none() {
-                    self.board.write(endpoint.live.slot(), |b| b.probe = Default::default());
-                }
+                self.board.write(endpoint.live.slot(), |b| match state {
+                    Some(state) => b.probe.state = probe_state(state),
+                    None => b.probe = Default::default(),
+                });
                 self.set_admin_bits(pool, endpoint);
             }
             self.lead(index, now);
@@ -381,6 +383,7 @@ impl Keeper {
             let Some(change) = target.health.release(now) else { continue };
             target.since = SystemTime::now();
             for member in target.members.clone() {
+                self.show(id, member, now);
                 self.changed(id, member, change, now);
             }
         }

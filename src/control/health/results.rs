@@ -114,18 +114,14 @@ impl Keeper {
         let Some(pool) = snapshot.pools.get(pool_index) else { return };
         let Some(endpoint) = pool.endpoints.get(endpoint_index) else { return };
         let Some(target) = self.targets.get(&id) else { return };
-        let slot = endpoint.live.slot();
         let state = target.health.state();
-        self.board.write(slot, |board| {
-            board.probe.state = probe_state(state);
-            board.probe.since = Some(target.since);
+        self.show(id, (pool_index, endpoint_index), now);
+        self.board.write(endpoint.live.slot(), |board| {
             board.probe.last = Some(LastProbe {
                 at: SystemTime::now(),
                 took: outcome.evidence.phases.total,
                 text: outcome.evidence.what.clone(),
             });
-            let until = target.health.suppressed_until(now);
-            board.suppressed_until = until.map(|until| SystemTime::now() + until.saturating_sub(now));
         });
         let port =
             ports.iter().find(|(address, _)| *address == endpoint.socket()).and_then(|(_, open)| *open);
@@ -149,6 +145,19 @@ impl Keeper {
         if let Some(words) = &outcome.agent {
             self.agent_says(pool, endpoint, words.admin, words.weight);
         }
+    }
+
+    /// Lets status show where a target stands, for one endpoint.
+    pub(super) fn show(&self, id: TargetId, (pool, endpoint): (usize, usize), now: Duration) {
+        let (Some(target), Some(endpoint)) = (self.targets.get(&id), self.endpoint(pool, endpoint)) else {
+            return;
+        };
+        let until = target.health.suppressed_until(now);
+        self.board.write(endpoint.live.slot(), |board| {
+            board.probe.state = probe_state(target.health.state());
+            board.probe.since = Some(target.since);
+            board.suppressed_until = until.map(|until| SystemTime::now() + until.saturating_sub(now));
+        });
     }
 
     fn agent_says(
@@ -248,7 +257,8 @@ impl Keeper {
     }
 }
 
-const fn probe_state(state: State) -> ProbeState {
+/// A state of probes as status tells it.
+pub(super) const fn probe_state(state: State) -> ProbeState {
     match state {
         State::Unknown => ProbeState::Unknown,
         State::Up => ProbeState::Up,

@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,28 +182,42 @@ impl Thread {
     }
 }
 
-/// Makes the probe, and asks whether the traffic ports accept: beside it where the last result was bad already, or where
-/// this one is not there after half its time; right after it where it is bad at once. So what an endpoint that swallows
-/// everything leads to comes with the probe's own timeout, not one more timeout later.
-async fn ask(question: &Question) -> (Outcome, Vec<(SocketAddr, Option<bool>)>) {
-    let limit = question.probe.timeout;
-    let probe = probe::run(&question.probe);
-    if question.ports.is_empty() {
-        return (probe.await, Vec::new());
+/// What a probe came to, and which of the ports that were asked accept, where that is known.
+type Asked = (Outcome, Vec<(SocketAddr, Option<bool>)>);
+
+/// Makes the probe, and asks whether the traffic ports accept: beside it where the last result was bad already, else once
+/// half of its time is over or it could not be asked sooner. The ports have what is left of that time, and nobody waits
+/// for them when the probe was answered: they never make a result later than the printed bounds have it.
+async fn ask(question: &Question) -> Asked {
+    let (limit, ports) = (question.probe.timeout, &question.ports);
+    let mut asked = pin!(probe::run(&question.probe));
+    if ports.is_empty() {
+        return (asked.await, Vec::new());
     }
     if question.suspicious {
-        return tokio::join!(probe, ask_ports(&question.ports, limit));
+        return beside(asked, ask_ports(ports, limit)).await;
     }
-    let half = limit / 2;
-    tokio::pin!(probe);
-    let Ok(outcome) = timeout(half, &mut probe).await else {
-        return tokio::join!(probe, ask_ports(&question.ports, half));
+    let begun = Instant::now();
+    let Ok(outcome) = timeout(limit / 2, &mut asked).await else {
+        return beside(asked, ask_ports(ports, limit / 2)).await;
     };
-    let ports = match outcome.verdict {
-        Verdict::CannotBeAsked => ask_ports(&question.ports, half).await,
-        Verdict::Good | Verdict::SaysNo | Verdict::Void => Vec::new(),
-    };
-    (outcome, ports)
+    beside(std::future::ready(outcome), ask_ports(ports, limit.saturating_sub(begun.elapsed()))).await
+}
+
+/// The result of a probe, with those of the ports where they matter.
+async fn beside(
+    probe: impl Future<Output = Outcome>,
+    ports: impl Future<Output = Vec<(SocketAddr, Option<bool>)>>,
+) -> Asked {
+    let (mut probe, mut ports) = (pin!(probe), pin!(ports));
+    tokio::select! {
+        biased;
+        outcome = &mut probe => match outcome.verdict {
+            Verdict::CannotBeAsked => (outcome, ports.await),
+            Verdict::Good | Verdict::SaysNo | Verdict::Void => (outcome, Vec::new()),
+        },
+        ports = &mut ports => (probe.await, ports),
+    }
 }
 
 async fn ask_ports(ports: &[SocketAddr], limit: Duration) -> Vec<(SocketAddr, Option<bool>)> {

@@ -59,11 +59,17 @@ impl RoundRobin {
         if candidates.pickable(index) && (all_full || takes(weights, candidates, index, &mut randoms)) {
             return Some(index);
         }
-        if all_full && length <= DEALT_MAX {
+        let picked = if all_full && length <= DEALT_MAX {
             self.deal(candidates)
         } else {
             self.redraw(weights, candidates, &mut randoms)
+        };
+        if picked.is_none() {
+            // Nobody can take this turn. The next search for the same request overlooks more, and two turns for each
+            // request would give one of two endpoints everything.
+            self.turn.fetch_sub(1, Ordering::Relaxed);
         }
+        picked
     }
 
     /// The slot, of those that can be picked, whose turn it is to take what another could not.

@@ -121,6 +121,15 @@ fn what_a_dead_endpoint_cannot_take_is_dealt_to_all_others_alike() {
 }
 
 #[test]
+fn a_turn_that_nobody_can_take_is_not_taken() {
+    let policy = balancer(Kind::RoundRobin, &[1, 1]);
+    let (nobody, all) = (idle(&[false, false]), idle(&[true, true]));
+    let picked: Vec<_> =
+        (0..4).map(|turn| (pick(&policy, &nobody, turn), pick(&policy, &all, turn))).collect();
+    assert_eq!(picked, [0, 1, 0, 1].map(|index| (None, Some(index))));
+}
+
+#[test]
 fn in_a_large_pool_nobody_inherits_the_traffic_of_a_row_of_dead_endpoints() {
     let mut pickable = vec![true; 2000];
     pickable[100..1100].fill(false);

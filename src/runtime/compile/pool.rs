@@ -8,7 +8,7 @@ use super::Machine;
 use crate::config;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::balance::{self, Balancer, Kind, Member};
-use crate::policy::{budget, hedge, retry};
+use crate::policy::{budget, retry};
 use crate::runtime::clock::Clock;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
@@ -222,10 +222,7 @@ pub(super) fn compile_retry(retry: &config::retry::Retry) -> (retry::Policy, usi
             NonIdempotent::WithIdempotencyKey => retry::NonIdempotent::WithIdempotencyKey,
             NonIdempotent::Always => retry::NonIdempotent::Always,
         },
-        hedge: retry.hedge.map(|h| hedge::Settings { after: h.after, at_least: HEDGE_AT_LEAST }),
+        hedge: None,
     };
     (policy, retry.max_body.as_usize())
 }
-
-/// However fast a pool is, a second try never starts sooner than this.
-const HEDGE_AT_LEAST: std::time::Duration = std::time::Duration::from_millis(5);

@@ -166,13 +166,18 @@ impl Origin {
         }
     }
 
-    /// Stops listening and closes every connection.
-    pub(crate) fn stop(&self) {
+    /// Stops listening; what is open goes on.
+    pub(crate) fn refuse(&self) {
         if !self.shared.stopped.swap(true, Ordering::SeqCst) {
             drop(TcpStream::connect_timeout(&self.address, DEADLINE));
-            self.close_connections();
             until("the origin's port to close", || TcpStream::connect(self.address).is_err().then_some(()));
         }
+    }
+
+    /// Stops listening and closes every connection.
+    pub(crate) fn stop(&self) {
+        self.refuse();
+        self.close_connections();
     }
 }
 

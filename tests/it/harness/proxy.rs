@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use serde_json::Value;
+
 use super::client::{self, Client};
 use super::wire::Message;
 use super::{free_ports, own_ip, until};
@@ -31,6 +33,9 @@ pub(crate) struct Setup {
     pool: String,
     text: String,
     environment: Vec<(&'static str, String)>,
+    observe: bool,
+    /// The admin API is on a unix socket, and the open health listener where it would be.
+    unix_admin: bool,
 }
 
 fn quoted(addresses: &[SocketAddr]) -> String {
@@ -103,15 +108,33 @@ impl Setup {
         self
     }
 
-    fn render(&self, web: SocketAddr, admin: SocketAddr) -> String {
+    /// Starts it only to observe.
+    pub(crate) fn observe(mut self) -> Self {
+        self.observe = true;
+        self
+    }
+
+    /// Puts the admin API on `admin.sock` in the proxy's directory.
+    pub(crate) fn unix_admin(mut self) -> Self {
+        self.unix_admin = true;
+        self
+    }
+
+    fn render(&self, web: SocketAddr, admin: SocketAddr, directory: &Path) -> String {
         let default_route = "[[route]]\nname = \"all\"\npool = \"main\"\n".to_owned();
         let mut text = String::new();
         let workers = if self.process.contains("workers") { "" } else { "workers = 2\n" };
         let log = if self.log.is_empty() { "access = \"stdout\"\nformat = \"json\"\n" } else { &self.log };
         let routes = self.routes.as_ref().unwrap_or(&default_route);
+        let admin = if self.unix_admin {
+            let socket = directory.join("admin.sock");
+            format!("[admin]\nbind = \"unix:{}\"\n\n[health]\nbind = [\"{admin}\"]\n", socket.display())
+        } else {
+            format!("[admin]\nbind = \"{admin}\"\n")
+        };
         write!(
             text,
-            "[process]\n{workers}{}\n[admin]\nbind = \"{admin}\"\n\n[log]\n{log}\n[listener.web]\nbind = [\"{web}\"]\n\
+            "[process]\n{workers}{}\n{admin}\n[log]\n{log}\n[listener.web]\nbind = [\"{web}\"]\n\
              protocol = \"{}\"\n{}\n{routes}\n[pool.main]\n{}\n{}",
             self.process, self.protocol, self.listener, self.pool, self.text
         )
@@ -125,11 +148,16 @@ impl Setup {
         let (web, admin) = free_ports(ip);
         let directory = own_directory();
         let file = directory.join("plimsoll.toml");
-        fs::write(&file, self.render(web, admin)).expect("a configuration file");
+        fs::write(&file, self.render(web, admin, &directory)).expect("a configuration file");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&file).current_dir(&directory);
+        if self.observe {
+            command.arg("--observe");
+        }
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
-        Proxy::spawn(command, web, admin, directory)
+        // One that only observes is never ready to take traffic.
+        let there = if self.observe { "/livez" } else { "/readyz" };
+        Proxy::spawn(command, web, admin, directory, there)
     }
 }
 
@@ -191,10 +219,16 @@ impl Proxy {
         let (web, admin) = free_ports(ip);
         let mut command = Command::new(binary());
         command.arg("demo").arg("--listen").arg(web.to_string()).arg("--admin").arg(admin.to_string());
-        Self::spawn(command, web, admin, own_directory())
+        Self::spawn(command, web, admin, own_directory(), "/readyz")
     }
 
-    fn spawn(mut command: Command, web: SocketAddr, admin: SocketAddr, directory: PathBuf) -> Self {
+    fn spawn(
+        mut command: Command,
+        web: SocketAddr,
+        admin: SocketAddr,
+        directory: PathBuf,
+        there: &str,
+    ) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -204,17 +238,18 @@ impl Proxy {
         let output = Lines::follow(child.stdout.take().expect("piped"));
         let errors = Lines::follow(child.stderr.take().expect("piped"));
         let mut proxy = Self { child, web, admin, directory, output, errors };
-        proxy.wait_until_ready();
+        proxy.wait_until(there);
         proxy
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits until a page of the admin API answers 200.
+    fn wait_until(&mut self, path: &str) {
         until("the proxy to be ready", || {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 panic!("the proxy ended with {status}: {}", self.errors.all().join("\n"));
             }
             std::net::TcpStream::connect(self.admin).ok()?;
-            (self.admin_get("/readyz").status() == 200).then_some(())
+            (self.admin_get(path).status() == 200).then_some(())
         });
     }
 
@@ -241,6 +276,53 @@ impl Proxy {
         )
     }
 
+    /// A page of the admin API as JSON.
+    pub(crate) fn admin_json(&self, path: &str) -> Value {
+        serde_json::from_slice(&self.admin_get(path).body).expect("JSON")
+    }
+
+    /// A change by the admin API.
+    pub(crate) fn admin_change(&self, method: &str, path: &str, body: &str) -> Message {
+        let length = body.len();
+        client::ask(
+            self.admin,
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            ),
+        )
+    }
+
+    /// An endpoint as its pool shows it.
+    pub(crate) fn endpoint(&self, pool: &str, name: &str) -> Value {
+        let pool = self.admin_json(&format!("/v1/pools/{pool}"));
+        let found = pool["endpoints"].as_array().into_iter().flatten().find(|one| one["name"] == name);
+        found.cloned().unwrap_or_else(|| panic!("no endpoint {name} in {pool}"))
+    }
+
+    /// Waits until a key of an endpoint (with a dot: within another) has this value.
+    pub(crate) fn until_endpoint(&self, pool: &str, name: &str, key: &str, value: impl Into<Value>) {
+        let (pointer, value) = (format!("/{}", key.replace('.', "/")), value.into());
+        until(&format!("{key} of {name} to be {value}"), || {
+            (self.endpoint(pool, name).pointer(&pointer) == Some(&value)).then_some(())
+        });
+    }
+
+    /// Events so far, but for those that only say that the process runs.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let Value::Array(events) = self.admin_json("/v1/events") else { panic!("no list of events") };
+        events.into_iter().filter(|event| event["kind"] != "process").collect()
+    }
+
+    /// Waits for the first event about somebody (an endpoint, or a pool) that says what it has become.
+    pub(crate) fn event(&self, about: &str, to: &str) -> Value {
+        until(&format!("the event that {about} becomes {to}"), || {
+            let is_it =
+                |event: &Value| (event["endpoint"] == about || event["pool"] == about) && event["to"] == to;
+            self.events().into_iter().find(is_it)
+        })
+    }
+
     /// The sum of all samples of a metric whose labels contain this text.
     pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.admin_get("/metrics").text();
@@ -259,7 +341,7 @@ impl Proxy {
     }
 
     /// Waits for so many access-log records in JSON and gives them all.
-    pub(crate) fn records(&self, count: usize) -> Vec<serde_json::Value> {
+    pub(crate) fn records(&self, count: usize) -> Vec<Value> {
         until("access-log records", || {
             let lines = self.output();
             let records: Vec<_> = lines.iter().filter_map(|l| serde_json::from_str(l).ok()).collect();

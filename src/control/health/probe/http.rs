@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use super::Asked;
 use super::expect::Expect;
 use super::outcome::Reading;
-use super::wire::{Notes, connect_over};
+use super::wire::{Notes, Parting, Wire, connect_over};
 use crate::control::tls::TlsClient;
 
 /// Bytes of a body in which a pattern is looked for, or that hold the rank; the rest is not read.
@@ -157,8 +157,19 @@ fn rank(name: &str, body: &[u8]) -> Option<u64> {
     serde_json::from_slice::<serde_json::Value>(body).ok()?.get(name)?.as_u64()
 }
 
-pub(super) async fn ask(check: &Http, address: SocketAddr, notes: &Notes) -> Asked<Reading> {
-    let wire = connect_over(check.tls.as_deref(), &[b"http/1.1"], address, notes).await?;
+pub(super) async fn ask(
+    check: &Http,
+    address: SocketAddr,
+    notes: &Notes,
+) -> Asked<(Reading, Option<Parting>)> {
+    let mut wire = connect_over(check.tls.as_deref(), &[b"http/1.1"], address, notes).await?;
+    let reading = exchange(check, address, &mut wire).await?;
+    // Who was asked for another protocol does not close.
+    let closes = check.request.headers.get(CONNECTION).is_some_and(|value| value == "close");
+    Ok((reading, closes.then_some(Parting::HeardOut(wire))))
+}
+
+async fn exchange(check: &Http, address: SocketAddr, wire: &mut Wire) -> Asked<Reading> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(wire))
@@ -168,7 +179,8 @@ pub(super) async fn ask(check: &Http, address: SocketAddr, notes: &Notes) -> Ask
         let answer = sender.send_request(check.request.to(address)).await.map_err(|error| broken(&error))?;
         judge(check, answer).await
     });
-    let mut connection = pin!(connection.with_upgrades());
+    // It does not say the end for us: the peer is to close first.
+    let mut connection = pin!(connection.without_shutdown());
     tokio::select! {
         biased;
         reading = &mut answered => reading,

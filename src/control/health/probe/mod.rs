@@ -129,7 +129,7 @@ pub async fn run(probe: &Probe) -> Outcome {
     }
     let (phases, bytes) = notes.evidence(total);
     if let Some(parting) = parting {
-        parting.say().await;
+        parting.say(probe.timeout.saturating_sub(total)).await;
     }
     let Reading { verdict, what, rank, agent } = reading;
     let evidence = Evidence { what, phases, bytes, lateness, own_address_gone };
@@ -153,7 +153,7 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
     let address = probe.address;
     let alone = |reading| (reading, None);
     match &probe.check {
-        Check::Http(check) => http::ask(check, address, notes).await.map(alone),
+        Check::Http(check) => http::ask(check, address, notes).await,
         Check::Tcp { send, expect, tls } => {
             tcp::ask(send.as_deref(), expect.as_ref(), tls.as_deref(), address, notes).await.map(alone)
         }

@@ -30,7 +30,7 @@ pub(super) async fn ask(
     let mut wire = connect(address, Close::Polite, notes).await?;
     let greeting = wire.answer(PACKET_MAX, greeting).await??;
     let Some(user) = user else {
-        return Ok((Reading::good("the server greets"), Some(Parting { wire, farewell: Vec::new() })));
+        return Ok((Reading::good("the server greets"), Some(Parting::Words { wire, farewell: Vec::new() })));
     };
     wire.send(&login(user, greeting.capabilities)).await?;
     let (reading, next) = wire.answer(PACKET_MAX, read_login).await?;
@@ -40,7 +40,7 @@ pub(super) async fn ask(
         Next::Switch(sequence) => [&[0, 0, 0, sequence][..], &QUIT].concat(),
         Next::Nothing => Vec::new(),
     };
-    Ok((reading, Some(Parting { wire, farewell })))
+    Ok((reading, Some(Parting::Words { wire, farewell })))
 }
 
 /// What a server says of itself first.

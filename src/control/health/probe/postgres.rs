@@ -43,7 +43,7 @@ pub(super) async fn ask(
     let (reading, trusted) = wire.answer(ANSWER_MAX, read).await?;
     // During authentication a close is what the server expects; once it trusts us, it expects a Terminate.
     let farewell = if trusted { TERMINATE.to_vec() } else { Vec::new() };
-    Ok((reading, Some(Parting { wire, farewell })))
+    Ok((reading, Some(Parting::Words { wire, farewell })))
 }
 
 /// The start-up message: length, version 3.0, `user`.

@@ -22,6 +22,9 @@ const PARTING_MAX: Duration = Duration::from_millis(250);
 /// Bytes that are thrown away while the peer is given time to close.
 const PARTING_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes behind the part of an answer that mattered, which are read all the same before the connection ends.
+const HEARD_OUT_BYTES_MAX: usize = 64 * 1024;
+
 /// Anything that bytes go through.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -121,15 +124,20 @@ impl Wire {
     /// Says that nothing more comes from us, and waits until the peer has closed too. What it still sends is dropped.
     pub(super) async fn finish(&mut self) -> io::Result<()> {
         self.shutdown().await?;
-        let mut dropped = [0; 1024];
+        self.drop_up_to(PARTING_BYTES_MAX).await.map(drop)
+    }
+
+    /// Reads and drops what the peer still sends, until it closes or that many bytes have come; whether it has closed.
+    async fn drop_up_to(&mut self, max: usize) -> io::Result<bool> {
+        let mut dropped = [0; 4096];
         let mut count = 0;
-        while count < PARTING_BYTES_MAX {
+        while count < max {
             match self.read(&mut dropped).await? {
-                0 => break,
+                0 => return Ok(true),
                 more => count += more,
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -165,21 +173,38 @@ impl AsyncWrite for Wire {
 }
 
 /// A connection that is to be ended as its protocol wants it, after the result is known.
-pub(super) struct Parting {
-    /// The connection.
-    pub(super) wire: Wire,
-    /// The last words.
-    pub(super) farewell: Vec<u8>,
+pub(super) enum Parting {
+    /// We have the last words.
+    Words {
+        /// The connection.
+        wire: Wire,
+        /// The words.
+        farewell: Vec<u8>,
+    },
+    /// The peer was asked to close once it has said all, and is heard out: it may be writing, and a reset would be its
+    /// error. Since it closes first, no TIME_WAIT stays with us.
+    HeardOut(Wire),
 }
 
 impl Parting {
-    /// Ends it. Whether the peer likes it changes nothing any more.
-    pub(super) async fn say(mut self) {
-        let goodbye = async {
-            self.wire.write_all(&self.farewell).await?;
-            self.wire.finish().await
-        };
-        drop(timeout(PARTING_MAX, goodbye).await);
+    /// Ends it, a peer that is heard out within what is `left` of the probe's time. Whether the peer likes it changes
+    /// nothing any more.
+    pub(super) async fn say(self, left: Duration) {
+        match self {
+            Self::Words { mut wire, farewell } => {
+                let goodbye = async {
+                    wire.write_all(&farewell).await?;
+                    wire.finish().await
+                };
+                drop(timeout(PARTING_MAX, goodbye).await);
+            }
+            Self::HeardOut(mut wire) => {
+                let hearing = async {
+                    if wire.drop_up_to(HEARD_OUT_BYTES_MAX).await? { wire.shutdown().await } else { Ok(()) }
+                };
+                drop(timeout(PARTING_MAX.min(left), hearing).await);
+            }
+        }
     }
 }
 

@@ -1,0 +1,221 @@
+//! The commands of a live process, over its admin API: what an operator changes of endpoints and pools. How they look
+//! is `status`'s.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::client::{Address, Client, segment};
+use super::{Failure, run, status};
+use crate::control::change::AdminState;
+use crate::model::name::{EndpointName, NameError, PoolName};
+use crate::model::units::parse_duration;
+
+/// How often a drain is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a drain is waited for when nobody says.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Live {
+    /// Show the pools and endpoints of the live process
+    Status {
+        #[command(flatten)]
+        admin: AdminAddress,
+    },
+    /// Send an endpoint no new work and let what is in flight finish
+    Drain(DrainArgs),
+    /// Let an endpoint take work again
+    Ready {
+        /// The endpoint
+        #[arg(value_name = "POOL/ENDPOINT")]
+        endpoint: Endpoint,
+        #[command(flatten)]
+        admin: AdminAddress,
+    },
+    /// Take an endpoint out at once: its tcp sessions and tunnels are cut
+    Maintain {
+        /// The endpoint
+        #[arg(value_name = "POOL/ENDPOINT")]
+        endpoint: Endpoint,
+        /// Also where fewer than min_available would be left
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        admin: AdminAddress,
+    },
+    /// Send the traffic of a pool to one of its failover pools, or home again
+    Failover {
+        /// The pool
+        #[arg(value_parser = PoolName::new)]
+        pool: PoolName,
+        /// One of its failover pools, or home
+        #[arg(long, value_name = "POOL|home", value_parser = PoolName::new)]
+        to: PoolName,
+        #[command(flatten)]
+        admin: AdminAddress,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AdminAddress {
+    /// The admin API of the process, ip:port or unix:/path [default: $PLIMSOLL_ADMIN or 127.0.0.1:9900]
+    #[arg(long = "admin", value_name = "ADDRESS")]
+    address: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    /// The endpoint
+    #[arg(value_name = "POOL/ENDPOINT")]
+    endpoint: Endpoint,
+    /// Wait until nothing is in flight on it
+    #[arg(long)]
+    wait: bool,
+    /// Wait no longer than this, as in 30s, and fail (status 1) then [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "wait")]
+    timeout: Option<Duration>,
+    /// Also where fewer than min_available would be left
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    admin: AdminAddress,
+}
+
+/// An endpoint as it is named in a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pool: PoolName,
+    name: EndpointName,
+}
+
+/// Why a word names no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EndpointError {
+    #[error("write POOL/ENDPOINT")]
+    NoPool,
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let (pool, name) = text.split_once('/').ok_or(EndpointError::NoPool)?;
+        Ok(Self { pool: PoolName::new(pool)?, name: EndpointName::new(name)? })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.pool, self.name)
+    }
+}
+
+/// What these commands read of an endpoint.
+#[derive(Debug, Deserialize)]
+struct EndpointSeen {
+    name: String,
+    admin_state: String,
+    in_flight: u64,
+}
+
+/// What these commands read of a pool.
+#[derive(Debug, Deserialize)]
+struct PoolSeen {
+    failover: Option<String>,
+    endpoints: Vec<EndpointSeen>,
+}
+
+/// Carries out a command; the text is for standard output.
+pub(super) fn execute(command: &Live) -> Result<String, Failure> {
+    run::runtime()?.block_on(async {
+        match command {
+            Live::Status { admin } => status::status(&admin.client()?).await,
+            Live::Drain(arguments) => drain(arguments).await,
+            Live::Ready { endpoint, admin } => {
+                change(&admin.client()?, endpoint, AdminState::Ready, false).await
+            }
+            Live::Maintain { endpoint, force, admin } => {
+                change(&admin.client()?, endpoint, AdminState::Maintenance, *force).await
+            }
+            Live::Failover { pool, to, admin } => fail_over(&admin.client()?, pool, to).await,
+        }
+    })
+}
+
+impl AdminAddress {
+    fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(Address::find(self.address.as_deref())?))
+    }
+}
+
+async fn change(
+    client: &Client,
+    endpoint: &Endpoint,
+    state: AdminState,
+    force: bool,
+) -> Result<String, Failure> {
+    let path = format!(
+        "{}/endpoints/{}{}",
+        path_of(&endpoint.pool),
+        segment(endpoint.name.as_str()),
+        if force { "?force" } else { "" }
+    );
+    let order = json!({ "admin_state": state.word() });
+    let seen: EndpointSeen = client.send(Method::PATCH, &path, &order).await?;
+    Ok(format!("{endpoint}: {}, {} in flight\n", seen.admin_state, seen.in_flight))
+}
+
+async fn drain(arguments: &DrainArgs) -> Result<String, Failure> {
+    let client = arguments.admin.client()?;
+    let begun = change(&client, &arguments.endpoint, AdminState::Drain, arguments.force).await?;
+    if !arguments.wait {
+        return Ok(begun);
+    }
+    drained(&client, &arguments.endpoint, arguments.timeout.unwrap_or(DRAIN_TIMEOUT)).await
+}
+
+/// Waits until nothing is in flight.
+async fn drained(client: &Client, endpoint: &Endpoint, limit: Duration) -> Result<String, Failure> {
+    let start = Instant::now();
+    loop {
+        let pool: PoolSeen = client.get(&path_of(&endpoint.pool)).await?;
+        let seen = pool.endpoints.iter().find(|seen| seen.name == endpoint.name.as_str());
+        let Some(seen) = seen else {
+            return Err(Failure::Running(format!("{endpoint} is not there any more")));
+        };
+        if seen.admin_state != AdminState::Drain.word() {
+            let message = format!("{endpoint} is {} now: somebody else has changed it", seen.admin_state);
+            return Err(Failure::Running(message));
+        }
+        if seen.in_flight == 0 {
+            return Ok(format!("{endpoint}: drained\n"));
+        }
+        if start.elapsed() >= limit {
+            let message = format!("{endpoint} still has {} in flight after {limit:?}", seen.in_flight);
+            return Err(Failure::Running(message));
+        }
+        sleep(LOOK.min(limit)).await;
+    }
+}
+
+async fn fail_over(client: &Client, pool: &PoolName, to: &PoolName) -> Result<String, Failure> {
+    let path = format!("{}/failover", path_of(pool));
+    let seen: PoolSeen = client.send(Method::POST, &path, &json!({ "to": to.as_str() })).await?;
+    let serving =
+        seen.failover.map_or_else(|| "its own endpoints".to_owned(), |other| format!("\"{other}\""));
+    Ok(format!("pool \"{pool}\" is sent to {to}; its traffic goes to {serving} now\n"))
+}
+
+fn path_of(pool: &PoolName) -> String {
+    format!("/v1/pools/{}", segment(pool.as_str()))
+}

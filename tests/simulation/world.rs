@@ -1,0 +1,312 @@
+//! Everything of one seed: the machines, the snapshot that runs, what is under way, and the memory of what happened,
+//! which is printed when a rule is broken.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use plimsoll::control::health::board::Board;
+use plimsoll::control::health::keeper::Keeper;
+use plimsoll::policy::health::Verdict;
+use plimsoll::policy::health::guard::is_void;
+use plimsoll::runtime::compile::{Machine, Weights, compile};
+use plimsoll::runtime::counters::WorkerId;
+use plimsoll::runtime::endpoint::{Endpoint, EndpointLive};
+use plimsoll::runtime::judge::{Change, Outcome};
+use plimsoll::runtime::pool::Pool;
+use plimsoll::runtime::snapshot::Snapshot;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::books::Books;
+use crate::control::Session;
+use crate::node::Node;
+use crate::scenario::{DB, Scenario};
+
+/// The worker in whose name everything is counted.
+pub(crate) const WORKER: WorkerId = WorkerId(0);
+
+/// Events that are remembered.
+const REMEMBERED: usize = 120;
+
+/// What happened, in the order in which it did.
+#[derive(Debug, Clone)]
+#[expect(dead_code, reason = "the fields are read by `Debug`, when a seed fails")]
+pub(crate) enum Event {
+    /// A machine became something else.
+    Node { node: usize, becomes: &'static str },
+    /// Who claims to lead.
+    Claims { node: usize, rank: Option<i64> },
+    /// A probe ended.
+    Probed { node: usize, verdict: Verdict, lateness: Duration },
+    /// The keeper told the journal: what, and why.
+    Told(String, String),
+    /// A request came.
+    Request { request: u32, pool: usize },
+    /// It got a place.
+    Place { request: u32, node: usize },
+    /// Its attempt ended.
+    Ended { request: u32, node: usize, outcome: Outcome, late: bool },
+    /// It waits in the queue of a pool.
+    Waits { request: u32, pool: usize },
+    /// It is over: with this status, or none.
+    Over { request: u32, status: Option<u16> },
+    /// Live traffic changed something, of a pool where there is no node.
+    Judged { pool: usize, node: Option<usize>, change: Change },
+    /// The operator changed weights.
+    Weights { node: usize, weight: u16 },
+    /// The operator did this.
+    Operator { node: Option<usize>, word: &'static str },
+    /// We stood still.
+    Stalled(Duration),
+    /// Time passed.
+    Tick,
+    /// A session began, or ended because it was told to or because its endpoint cut it.
+    Session { node: usize, open: bool },
+    /// From here on everything is well.
+    Healed,
+}
+
+/// One seed.
+pub(crate) struct World {
+    /// Where time began.
+    pub(crate) start: Instant,
+    /// What is drawn.
+    pub(crate) rng: RefCell<Rng>,
+    /// The configuration.
+    pub(crate) scenario: Scenario,
+    /// The machines, by number.
+    pub(crate) nodes: Vec<Rc<Node>>,
+    /// What runs.
+    snapshot: RefCell<Arc<Snapshot>>,
+    /// Live states of all endpoints that ever were.
+    pub(crate) lives: Vec<Arc<EndpointLive>>,
+    /// Weights that were changed.
+    weights: RefCell<Weights>,
+    /// The keeper of health.
+    pub(crate) keeper: RefCell<Keeper>,
+    /// Tcp sessions by the slot of their endpoint.
+    pub(crate) sessions: RefCell<Vec<(u32, Rc<Session>)>>,
+    /// What must hold.
+    pub(crate) books: RefCell<Books>,
+    /// When we stood still, from and to.
+    stalls: RefCell<Vec<(Duration, Duration)>>,
+    /// Whether the world does no more harm.
+    pub(crate) healed: Cell<bool>,
+    trace: RefCell<VecDeque<(Duration, Event)>>,
+    /// Steps so far.
+    pub(crate) steps: Cell<u64>,
+    broken: RefCell<Option<String>>,
+    broke: Notify,
+}
+
+impl World {
+    /// The world of a seed, at its beginning.
+    pub(crate) fn new(seed: u64) -> Rc<Self> {
+        let mut rng = Rng::with_seed(seed);
+        let scenario = Scenario::draw(&mut rng);
+        let machine = Machine { workers: 1, connections_max: 1000 };
+        let start = Instant::now();
+        let snapshot = compile(&scenario.config, None, &machine, &Weights::default());
+        snapshot.settle();
+        let exclusive: Vec<usize> = snapshot.pools[DB].endpoints.iter().map(number).collect();
+        let nodes: Vec<Rc<Node>> = (0..scenario.nodes)
+            .map(|node| Node::new(node, exclusive.contains(&node), start, &mut rng))
+            .collect();
+        let mut lives: Vec<(usize, Arc<EndpointLive>)> = snapshot
+            .pools
+            .iter()
+            .flat_map(|p| &p.endpoints)
+            .map(|e| (number(e), Arc::clone(&e.live)))
+            .collect();
+        lives.sort_unstable_by_key(|(node, _)| *node);
+        let snapshot = Arc::new(snapshot);
+        let keeper = Keeper::new(Arc::clone(&snapshot), Arc::new(Board::default()));
+        let books = Books::new(&scenario.config, &snapshot, nodes.len());
+        Rc::new(Self {
+            start,
+            rng: RefCell::new(rng),
+            scenario,
+            nodes,
+            snapshot: RefCell::new(snapshot),
+            lives: lives.into_iter().map(|(_, live)| live).collect(),
+            weights: RefCell::default(),
+            keeper: RefCell::new(keeper),
+            sessions: RefCell::default(),
+            books: RefCell::new(books),
+            stalls: RefCell::default(),
+            healed: Cell::new(false),
+            trace: RefCell::default(),
+            steps: Cell::new(0),
+            broken: RefCell::new(None),
+            broke: Notify::new(),
+        })
+    }
+
+    /// Time since the beginning, as the policies have it.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// What runs.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// The machine behind an endpoint.
+    pub(crate) fn node(&self, endpoint: &Endpoint) -> Rc<Node> {
+        Rc::clone(&self.nodes[number(endpoint)])
+    }
+
+    /// The machine at an address.
+    pub(crate) fn node_at(&self, address: SocketAddr) -> Rc<Node> {
+        let IpAddr::V4(ip) = address.ip() else { panic!("{address} is none of the scenario's") };
+        Rc::clone(&self.nodes[usize::from(ip.octets()[3]) - 1])
+    }
+
+    /// A number that differs from call to call.
+    pub(crate) fn random(&self) -> u64 {
+        self.rng.borrow_mut().u64(..)
+    }
+
+    /// Remembers what happened, and holds the world to its rules.
+    pub(crate) fn step(&self, event: Event) {
+        self.remember(event);
+        self.steps.set(self.steps.get() + 1);
+        let rule = self.books.borrow_mut().step(self);
+        self.check(rule);
+    }
+
+    /// Remembers what happened.
+    pub(crate) fn remember(&self, event: Event) {
+        let mut trace = self.trace.borrow_mut();
+        if trace.len() == REMEMBERED {
+            trace.pop_front();
+        }
+        trace.push_back((self.now(), event));
+    }
+
+    /// Holds the world to a rule: an `Err` says how it was broken.
+    pub(crate) fn check(&self, rule: Result<(), String>) {
+        let Err(how) = rule else { return };
+        let mut broken = self.broken.borrow_mut();
+        if broken.is_none() {
+            *broken = Some(how);
+            self.broke.notify_one();
+        }
+    }
+
+    /// How a rule was broken, if one was, and what happened before.
+    pub(crate) fn report(&self) -> Option<String> {
+        let how = self.broken.borrow().clone()?;
+        let mut lines =
+            vec![format!("{:.3} s: {how}", self.now().as_secs_f64()), "the last events:".to_owned()];
+        lines.extend(
+            self.trace.borrow().iter().map(|(at, event)| format!("{:>9.3} {event:?}", at.as_secs_f64())),
+        );
+        for pool in &self.snapshot().pools {
+            let gates: Vec<u32> = (0..pool.chain.len()).map(|place| pool.live.gate(place)).collect();
+            let tiers: Vec<u32> = pool.tiers.iter().map(|tier| tier.live.gate()).collect();
+            lines.push(format!(
+                "{}: {:?}, {} wait, gates {gates:?}, of tiers {tiers:?}",
+                pool.name,
+                pool.live.condition.reason(),
+                pool.live.queue.len()
+            ));
+            lines.extend(pool.endpoints.iter().map(|e| {
+                let live = &e.live;
+                let reasons: Vec<&str> = plimsoll::runtime::condition::Impediment::ALL
+                    .into_iter()
+                    .filter(|i| live.condition.has(*i))
+                    .map(plimsoll::runtime::condition::Impediment::word)
+                    .collect();
+                let nature = self.node(e).nature().word;
+                format!(
+                    "  {} tier {}: {reasons:?}, {} in flight, ejected {:?}, breaker {:?}, the machine is {nature}",
+                    e.name,
+                    e.tier,
+                    live.in_flight(),
+                    live.judged.ejection(),
+                    live.judged.gate(),
+                )
+            }));
+        }
+        lines.push(self.scenario.text.clone());
+        Some(lines.join("\n"))
+    }
+
+    /// Ends as soon as a rule is broken.
+    pub(crate) async fn broken(&self) {
+        self.broke.notified().await;
+    }
+
+    /// Notes that we stand still from one moment to another.
+    pub(crate) fn stalled(&self, from: Duration, to: Duration) {
+        self.stalls.borrow_mut().push((from, to));
+    }
+
+    /// How late our timers ran at worst since then.
+    pub(crate) fn lateness(&self, since: Duration) -> Duration {
+        let stalls = self.stalls.borrow();
+        let over = stalls.iter().rev().take_while(|(_, to)| *to > since);
+        over.map(|(from, to)| *to - *from).max().unwrap_or_default()
+    }
+
+    /// When we last stood still for so long that timers were void, if that was later than `since`.
+    pub(crate) fn void_until(&self, since: Duration) -> Duration {
+        let stalls = self.stalls.borrow();
+        let last = stalls.iter().rev().find(|(from, to)| is_void(*to - *from));
+        last.map_or(since, |(_, to)| since.max(*to))
+    }
+
+    /// Takes over another weight, as a reload does.
+    pub(crate) fn reweigh(&self, pool: &Pool, endpoint: &Endpoint, weight: u16) {
+        self.weights.borrow_mut().insert((pool.name.clone(), endpoint.name.clone()), weight);
+        self.reload();
+        self.step(Event::Weights { node: number(endpoint), weight });
+    }
+
+    /// Forgets all weights that were changed.
+    pub(crate) fn restore_weights(&self) {
+        self.weights.borrow_mut().clear();
+        self.reload();
+    }
+
+    fn reload(&self) {
+        let previous = self.snapshot();
+        let machine = Machine { workers: 1, connections_max: 1000 };
+        let next = compile(&self.scenario.config, Some(&previous), &machine, &self.weights.borrow());
+        *self.snapshot.borrow_mut() = Arc::new(next);
+        self.snapshot().settle();
+    }
+
+    /// Runs something beside everything else.
+    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let guard = Unwound(Rc::clone(self));
+        tokio::task::spawn_local(async move {
+            task.await;
+            drop(guard);
+        });
+    }
+}
+
+/// Breaks the rules when it is dropped by a panic.
+struct Unwound(Rc<World>);
+
+impl Drop for Unwound {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.check(Err("a panic, printed above".to_owned()));
+        }
+    }
+}
+
+/// The number of the machine behind an endpoint.
+pub(crate) fn number(endpoint: &Endpoint) -> usize {
+    endpoint.name.as_str().trim_start_matches('n').parse().expect("names are n and a number")
+}
