@@ -314,7 +314,7 @@ async def tiers():
             origin.start()
         back = load.elapsed()
         # Probes are good again, and the ejection for failed connects is over.
-        await scene.comes_to("their return", lambda pool: any(e["usable"] for e in pool["endpoints"] if not e["tier"]), 30)
+        await scene.comes_to("their return", lambda pool: any(e["usable"] for e in pool["endpoints"][:3]), 30)
         seen = load.elapsed()
         await asyncio.sleep(after + ramp + 3)
         load.over = True
