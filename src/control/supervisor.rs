@@ -333,7 +333,8 @@ impl Supervisor {
 
     /// Closes and opens what listens only while something is usable.
     fn look_at_listeners(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Running) {
+        // A process that observes binds nothing, also when what was not usable is usable again.
+        if self.inner.mode == Mode::Observe || !matches!(self.phase, Phase::Running) {
             return;
         }
         let snapshot = self.inner.store.load();

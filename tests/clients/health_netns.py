@@ -313,8 +313,8 @@ async def tiers():
         for origin in scene.origins[:3]:
             origin.start()
         back = load.elapsed()
-        await scene.comes_to("probes that see them", lambda pool: sum(e["probe"]["state"] == "up" for e in
-                                                                      pool["endpoints"]) > 1, 20)
+        # Probes are good again, and the ejection for failed connects is over.
+        await scene.comes_to("their return", lambda pool: any(e["usable"] for e in pool["endpoints"][:3]), 30)
         seen = load.elapsed()
         await asyncio.sleep(after + ramp + 3)
         load.over = True
