@@ -154,7 +154,7 @@ table! {
     EVENTS_DROPPED = Counter "plimsoll_events_dropped_total" [] "Events that workers had for control and found its queue full.";
     EVENTS = Counter "plimsoll_events_total" ["kind"] "Changes of state, by what they are about.";
     NOTIFICATIONS = Counter "plimsoll_notifications_total" ["sink", "result"]
-        "Events for a sink of [[notify]], by result: sent, failed or dropped.";
+        "Events for a sink of `[[notify]]`, by result: sent, failed or dropped.";
     ACCESS_LOG_DROPPED = Counter "plimsoll_access_log_dropped_total" []
         "Access-log records lost because the log could not be written as fast, or at all.";
     ACCESS_LOG_ERRORS = Counter "plimsoll_access_log_errors_total" [] "Failed writes of the access log.";

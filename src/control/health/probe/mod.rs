@@ -1,6 +1,6 @@
 //! One probe of one endpoint: asks once, under one time limit, and says what it came to and on what evidence.
 //!
-//! A file per protocol holds its wire format as a pure function over bytes and the conversation around it; [`wire`] is
+//! A file per protocol holds its wire format as a pure function over bytes and the conversation around it; `wire` is
 //! what they talk through. Who is probed when, and what follows from it, is for others.
 
 pub mod agent;
