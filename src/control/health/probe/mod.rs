@@ -25,14 +25,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::control::tls::TlsClient;
 use crate::policy::health::Verdict;
+use crate::policy::health::guard::is_void;
 use crate::proxy::upstream::dial::is_ours;
 
 use expect::Expect;
 use outcome::{Evidence, Outcome, Reading};
 use wire::{Close, Notes, Parting};
-
-/// From this lateness of our own timer on, a probe is no evidence (design: "our own sickness is not theirs").
-pub const LATENESS_MAX: Duration = Duration::from_millis(250);
 
 /// How often a running probe looks whether our own loop turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -123,7 +121,7 @@ pub async fn run(probe: &Probe) -> Outcome {
         && !matches!(probe.check, Check::Exec(_))
         && !notes.is_connected()
         && has_no_way_to(probe.address);
-    if lateness > LATENESS_MAX {
+    if is_void(lateness) {
         reading.verdict = Verdict::Void;
         reading.what = format!("our own timer ran {} ms late; {}", lateness.as_millis(), reading.what);
     }
@@ -144,7 +142,7 @@ pub async fn port_accepts(address: SocketAddr, limit: Duration) -> Option<bool> 
     match connected {
         Some(Ok(_)) => Some(true),
         Some(Err(reading)) if reading.verdict == Verdict::Void => None,
-        _ if lateness > LATENESS_MAX || has_no_way_to(address) => None,
+        _ if is_void(lateness) || has_no_way_to(address) => None,
         _ => Some(false),
     }
 }
@@ -230,7 +228,7 @@ mod tests {
     async fn an_answer_that_is_there_wins_over_a_late_timer() {
         let stalled = async { tokio::time::advance(Duration::from_secs(9)).await };
         let (done, lateness) = timed(Duration::from_secs(5), stalled).await;
-        assert!(done.is_some() && lateness > LATENESS_MAX);
+        assert!(done.is_some() && is_void(lateness));
     }
 
     #[test]
