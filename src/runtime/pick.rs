@@ -4,7 +4,6 @@
 //! The common case is one pass over the first tier of the first pool; everything else is asked only when that
 //! finds nobody.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Level;
@@ -207,7 +206,8 @@ impl<'a> Order<'a> {
 
     /// Usable endpoints of the failover chain of this pool, which is not the one that was asked for where work has come to
     /// it from elsewhere: those it came from do not stand in for it.
-    pub(super) fn usable_after(&self, pool: &Pool) -> u32 {
+    #[must_use]
+    pub fn usable_after(&self, pool: &Pool) -> u32 {
         let chain = pool.chain.iter().filter_map(|&index| self.pools.get(index));
         let usable = chain.filter(|other| !std::ptr::eq(*other, pool)).filter_map(|other| {
             let level = other.level()?;
@@ -394,10 +394,5 @@ impl Pool {
         }
         let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
         queue.dismiss(|level| !any(level));
-    }
-
-    /// Live states of its endpoints.
-    pub fn lives(&self) -> impl Iterator<Item = &Arc<super::endpoint::EndpointLive>> {
-        self.endpoints.iter().map(|endpoint| &endpoint.live)
     }
 }

@@ -14,7 +14,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Tells workers to cut connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
+pub struct CutOrder {
     /// The endpoint.
     pub slot: u32,
     /// How many at most; of one worker where there is a rate, of each where there is none.
@@ -73,13 +73,13 @@ impl Closings {
     }
 
     /// What workers are to be told now.
-    pub fn run(&mut self, now: Duration) -> Vec<Order> {
+    pub fn run(&mut self, now: Duration) -> Vec<CutOrder> {
         self.under_way.retain(|c| c.live.in_flight() > 0 || now < c.begins.saturating_add(LINGER));
         let mut orders = Vec::new();
         for closing in self.under_way.iter_mut().filter(|c| c.begins <= now) {
             let (slot, why) = (closing.live.slot(), closing.why);
             let Some(rate) = closing.rate else {
-                orders.push(Order { slot, at_most: usize::MAX, turn: None, why });
+                orders.push(CutOrder { slot, at_most: usize::MAX, turn: None, why });
                 continue;
             };
             let spacing = rate.spacing().as_nanos().max(1);
@@ -89,7 +89,7 @@ impl Closings {
                 closing.ordered = due;
                 self.turn = self.turn.wrapping_add(1);
                 let at_most = usize::try_from(fresh).unwrap_or(usize::MAX);
-                orders.push(Order { slot, at_most, turn: Some(self.turn), why });
+                orders.push(CutOrder { slot, at_most, turn: Some(self.turn), why });
             }
         }
         orders
@@ -113,7 +113,7 @@ pub struct Shedding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
     /// Tell workers this.
-    Cut(Order),
+    Cut(CutOrder),
     /// Nothing for now.
     Wait,
     /// It is done.
@@ -152,7 +152,7 @@ impl Shedding {
         }
         self.turn = self.turn.wrapping_add(1);
         let at_most = usize::try_from(fresh).unwrap_or(usize::MAX);
-        Shed::Cut(Order { slot: most.0.slot(), at_most, turn: Some(self.turn), why: Cut::Shed })
+        Shed::Cut(CutOrder { slot: most.0.slot(), at_most, turn: Some(self.turn), why: Cut::Shed })
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         let (mut closings, live) = (Closings::default(), live());
         closings.begin(&live, Written { after: at(2), rate: None }, Cut::Unreachable, at(10));
         assert!(closings.run(at(11)).is_empty());
-        let order = Order { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Unreachable };
+        let order = CutOrder { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Unreachable };
         assert_eq!(closings.run(at(12)), [order]);
         closings.cancel(live.slot());
         assert!(closings.is_empty() && closings.run(at(13)).is_empty());
@@ -186,7 +186,7 @@ mod tests {
         let rate = Rate::parse("10/s").expect("a rate");
         closings.begin(&live, Written { after: at(2), rate: Some(rate) }, Cut::Demoted, at(10));
         closings.begin(&live, Written { after: at(0), rate: None }, Cut::Demoted, at(11));
-        let order = Order { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
+        let order = CutOrder { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
         assert_eq!(closings.run(at(11)), [order]);
         closings.begin(&live, Written { after: at(2), rate: Some(rate) }, Cut::Demoted, at(12));
         assert_eq!(closings.run(at(12)), [order], "patience comes too late");
@@ -196,7 +196,7 @@ mod tests {
     fn a_superseded_leader_is_closed_at_once_although_it_had_been_given_time() {
         let (mut closings, live) = (Closings::default(), live());
         let rate = Rate::parse("1/s").expect("a rate");
-        let order = Order { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
+        let order = CutOrder { slot: live.slot(), at_most: usize::MAX, turn: None, why: Cut::Demoted };
         for written in [Written { after: at(60), rate: None }, Written { after: at(0), rate: Some(rate) }] {
             closings.begin(&live, written, Cut::Demoted, at(10));
             assert!(closings.run(at(10)).is_empty());

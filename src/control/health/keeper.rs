@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::board::Board;
-use super::closing::{Closings, Order, Shed, Shedding};
+use super::closing::{Closings, CutOrder, Shed, Shedding};
 use super::lead::Lead;
 use super::probe::Probe;
 use super::probe::agent::Admin;
@@ -28,6 +28,7 @@ use crate::proxy::sessions::Cut;
 use crate::runtime::condition::{Impediment, Level};
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::judge;
+use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
 
@@ -46,7 +47,7 @@ pub enum Effect {
     /// Tell the journal.
     Tell(Change),
     /// Cut long-lived connections.
-    Cut(Order),
+    Cut(CutOrder),
     /// Close idle connections to the endpoint at this slot.
     Purge(u32),
     /// Start to probe.
@@ -344,7 +345,7 @@ impl Keeper {
         let all = levels(&snapshot);
         for (index, pool) in snapshot.pools.iter().enumerate() {
             pool.tick_budget();
-            let elsewhere = usable_elsewhere(&snapshot, pool);
+            let elsewhere = Order::new(&snapshot.pools, &pool.chain).usable_after(pool);
             let mut changes = Vec::new();
             judge::tick(pool, elsewhere, |place, change| changes.push((place, change)));
             for (place, change) in changes {
@@ -455,13 +456,4 @@ fn slow_share(passed: Duration, whole: Duration) -> u32 {
     }
     let share = u128::from(FULL_SHARE) * passed.as_nanos() / whole.as_nanos().max(1);
     u32::try_from(share).unwrap_or(FULL_SHARE).max(SLOW_START_FROM)
-}
-
-fn usable_elsewhere(snapshot: &Snapshot, pool: &Pool) -> u32 {
-    let others = pool.chain.iter().skip(1).filter_map(|&at| snapshot.pools.get(at));
-    let usable = others.filter_map(|p| {
-        let level = p.level()?;
-        Some(p.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
-    });
-    u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
 }
