@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::SocketFlags;
@@ -188,7 +187,7 @@ fn admit(
             }
         },
     };
-    worker.place(Arrival { socket, peer, listener: index, live: Arc::clone(&listener.live), place, source });
+    worker.place(Arrival { socket, peer, listener: index, place, source });
 }
 
 /// A reset costs neither side a TIME_WAIT, and tells the peer at once.
