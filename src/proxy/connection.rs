@@ -16,6 +16,7 @@ use super::worker::Worker;
 use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::sources::SourcePlace;
+use crate::runtime::store::Current;
 
 /// A connection that has been accepted but belongs to no runtime yet, so that any worker can take it.
 #[derive(Debug)]
@@ -62,6 +63,18 @@ pub struct Client {
 }
 
 impl Client {
+    /// The snapshot for work that starts now; none where its listener has been gone for a while.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Current> {
+        self.worker.snapshot_of(self.listener as usize)
+    }
+
+    /// Whether no new work is to start on it once it has become idle.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.worker.is_leaving(self.listener as usize)
+    }
+
     /// Its listener as a snapshot has it.
     #[must_use]
     pub fn listener<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Listener> {
@@ -103,7 +116,8 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         place: arrival.place,
         _source: arrival.source.map(Box::new),
     };
-    match client.listener(&worker.snapshot())?.protocol {
+    let snapshot = client.snapshot()?;
+    match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
     }

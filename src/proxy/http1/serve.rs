@@ -51,7 +51,7 @@ pub fn serve(client: Client) -> impl Future<Output = ()> {
             let after = Box::pin(busy(&client.worker, &client)).await;
             if let After::Close { linger } = after {
                 if linger {
-                    Box::pin(drain_input(&client.worker, &client)).await;
+                    Box::pin(drain_input(&client)).await;
                 }
                 return;
             }
@@ -67,11 +67,9 @@ struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     fn begin(client: &'a Client) -> Self {
-        match client.listener(&client.worker.snapshot()) {
-            Some(listener) => client.timer.set_after(listener.timeouts.keep_alive),
-            // It has gone: so does what is idle.
-            None => client.timer.set_after(Duration::ZERO),
-        }
+        let keep_alive = client.snapshot().and_then(|s| client.listener(&s).map(|l| l.timeouts.keep_alive));
+        // Without a listener there is nothing to wait for.
+        client.timer.set_after(keep_alive.unwrap_or_default());
         Self { client }
     }
 }
@@ -85,7 +83,7 @@ impl Future for Wait<'_> {
         if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
             return Poll::Ready(ready.is_ok());
         }
-        if client.worker.is_draining() {
+        if client.is_leaving() {
             match client.age.get() {
                 Age::Used => return Poll::Ready(false),
                 // Accepted just before the drain: its first request is on its way.
@@ -107,7 +105,9 @@ fn count(
     client: &Client,
     counter: impl Fn(&crate::runtime::listener::ListenerCounters) -> &crate::runtime::counters::Counter,
 ) {
-    if let Some(listener) = client.listener(&client.worker.snapshot()) {
+    if let Some(snapshot) = client.snapshot()
+        && let Some(listener) = client.listener(&snapshot)
+    {
         counter(listener.live.counters.of(client.worker.id)).one();
     }
 }
@@ -130,7 +130,9 @@ async fn busy(worker: &Worker, client: &Client) -> After {
 /// Handles one request.
 async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
     let start = Instant::now();
-    let snapshot = worker.snapshot();
+    let Some(snapshot) = client.snapshot() else {
+        return After::Close { linger: false };
+    };
     let Some(listener) = client.listener(&snapshot) else {
         return After::Close { linger: false };
     };
@@ -178,8 +180,9 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
     let mut fate = request::handle(&context, &mut exchange).await;
     while fate == Fate::Outdated {
-        let snapshot = worker.snapshot();
-        // The place of a listener never changes; whether it trusts this peer was decided when the head came.
+        // Where the listener has been removed, the request ends with what it began with.
+        let Some(snapshot) = client.snapshot() else { break };
+        // Whether the listener trusts this peer was decided when the head came.
         let Some(listener) = client.listener(&snapshot) else { break };
         fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
     }
@@ -412,9 +415,9 @@ fn accepts_json(bytes: &[u8]) -> bool {
 }
 
 /// Ends our direction and reads what the client still sends, for a while.
-async fn drain_input(worker: &Worker, client: &Client) {
+async fn drain_input(client: &Client) {
     relay::end_sending(&client.stream);
-    let Some(limits) = client.listener(&worker.snapshot()).map(|l| l.limits) else { return };
+    let Some(limits) = client.snapshot().and_then(|s| client.listener(&s).map(|l| l.limits)) else { return };
     client.timer.set_after(limits.linger);
     let mut left = limits.linger_bytes;
     let mut scratch = Buffer::default();

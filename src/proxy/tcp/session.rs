@@ -24,7 +24,7 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 pub fn run(client: Client) -> impl Future<Output = ()> {
     async move {
         let worker = &*client.worker;
-        let snapshot = worker.snapshot();
+        let Some(snapshot) = client.snapshot() else { return };
         let Some((listener, order, pool)) = target(&snapshot, &client) else { return };
         let mut session = Session::new(worker, &client, listener, pool);
         // Boxed: what it takes to connect is of no use to a session that lasts.
