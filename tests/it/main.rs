@@ -28,6 +28,7 @@ mod health_closing;
 mod health_exclusive;
 mod health_failover;
 mod health_probes;
+mod hedging;
 mod hop_by_hop;
 mod host;
 mod keep_alive;
