@@ -28,6 +28,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
     ("bytes", &["proxy/http2/", "control/", "admin/"]),
     ("clap", &["cli/"]),
+    ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),
     ("h2", &["proxy/http2/", "control/health/"]),
@@ -45,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
     ("notify", &["control/watch.rs"]),
-    ("pingora-ketama", &["policy/balance/"]),
+    ("pingora-ketama", &["policy/balance/ring.rs"]),
     ("regex", &["route/", "config/", "control/health/"]),
     ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/buffer.rs", "control/"]),
     (

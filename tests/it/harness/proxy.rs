@@ -61,7 +61,12 @@ impl Setup {
 
     /// A TCP listener in front of these endpoints.
     pub(crate) fn tcp(endpoints: &[SocketAddr]) -> Self {
-        let mut setup = Self { protocol: "tcp", pool: quoted(endpoints), ..Self::default() };
+        Self { pool: quoted(endpoints), ..Self::listed_tcp("") }
+    }
+
+    /// The same with endpoints as they are to be written.
+    pub(crate) fn listed_tcp(endpoints: &str) -> Self {
+        let mut setup = Self { protocol: "tcp", ..Self::listed(endpoints) };
         setup.routes = Some(String::new());
         setup.listener("pool = \"main\"")
     }
