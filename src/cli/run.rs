@@ -18,6 +18,9 @@ use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
+use crate::control::inherited::Inherited;
+use crate::control::reaper::reap_orphans;
+use crate::control::systemd::Manager;
 use crate::control::{self, Ended, Handle, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
@@ -27,7 +30,9 @@ const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(config: &Config, mode: Mode) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(config, mode, || Ok(())))
+    // Before any thread: this takes what it has read out of the environment.
+    let inherited = Inherited::from_environment();
+    with_log(&config.log, || proxy(config, mode, inherited, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -44,6 +49,7 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 pub(super) fn proxy(
     config: &Config,
     mode: Mode,
+    inherited: Inherited,
     started: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let runtime = runtime()?;
@@ -52,16 +58,37 @@ pub(super) fn proxy(
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin, &config.health)?;
-    let handle = control::start_as(mode, config).map_err(|error| Failure::Running(error.to_string()))?;
+    let handle =
+        control::start_as(mode, inherited, config).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
-    let ended = runtime.block_on(signals.obey(&handle));
+    let manager = Manager::from_environment().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
+        None
+    });
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = signals.obey(&handle) => ended,
+            () = attend(manager.as_ref(), &handle) => handle.ended().await,
+        }
+    });
     admin.stop();
     match ended {
         Ended::Stopped { .. } => Ok(()),
         // Whoever supervises the process starts it again.
         Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
     }
+}
+
+/// What a service manager, or process 1 of a container, owes to others; it has no end.
+async fn attend(manager: Option<&Manager>, handle: &Handle) {
+    let told = async {
+        if let Some(manager) = manager {
+            manager.attend(handle).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(told, reap_orphans());
 }
 
 pub(super) fn runtime() -> Result<Runtime, Failure> {

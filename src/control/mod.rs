@@ -8,10 +8,14 @@ mod descriptors;
 mod empty;
 pub mod event_json;
 pub mod health;
+pub mod inherited;
 pub mod journal;
 pub mod notify;
+pub mod progress;
+pub mod reaper;
 pub mod status;
 mod supervisor;
+pub mod systemd;
 mod threads;
 pub mod tls;
 
@@ -29,6 +33,7 @@ use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{Machine, Weights, compile};
+use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
@@ -36,8 +41,10 @@ use crate::telemetry::backlog::Target;
 use change::{ChangeError, EndpointChange, FailoverTarget};
 use health::board::Board;
 use health::targets::{self, ProbeError};
+use inherited::Inherited;
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
+use progress::{Progress, Reporter};
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -53,6 +60,14 @@ pub enum StartError {
         listener: String,
         /// The address.
         address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A socket that the process was started with cannot be used.
+    #[error("listener \"{listener}\" cannot use the socket that it inherits: {error}")]
+    Inherited {
+        /// The listener.
+        listener: String,
         /// Why.
         error: io::Error,
     },
@@ -135,6 +150,8 @@ struct Inner {
     stuck: AtomicU64,
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
+    inherited: Inherited,
+    progress: Reporter,
     journal: Arc<Journal>,
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
@@ -159,14 +176,14 @@ struct Reloads {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start(config: &Config) -> Result<Handle, StartError> {
-    start_as(Mode::Serve, config)
+    start_as(Mode::Serve, Inherited::default(), config)
 }
 
-/// The same, for a process that may be there only to observe.
+/// The same, for a process that may be there only to observe, or that was given sockets to accept on.
 ///
 /// # Errors
 /// [`StartError`]; nothing is left running then.
-pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
+pub fn start_as(mode: Mode, inherited: Inherited, config: &Config) -> Result<Handle, StartError> {
     let workers = config
         .process
         .workers
@@ -178,9 +195,10 @@ pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
     let sockets = match mode {
-        Mode::Serve => threads::bind_all(&snapshot, workers)?,
+        Mode::Serve => threads::bind_all(&snapshot, &inherited, workers)?,
         Mode::Observe => (0..workers).map(|_| Vec::new()).collect(),
     };
+    inherited.report(&threads::wanted(&snapshot));
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let store = Arc::new(Store::new(snapshot));
@@ -200,6 +218,8 @@ pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
         ended,
+        inherited,
+        progress: Reporter::default(),
         journal: Arc::default(),
         board: Arc::default(),
         sinks: Mutex::default(),
@@ -324,6 +344,19 @@ impl Handle {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.0.stuck.load(Ordering::Relaxed) == 0
+    }
+
+    /// Where it stands, and every change of that.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
+    }
+
+    /// How often each worker's loop has turned: a number that stays the same for a second is a worker that is stuck.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let counters = &self.0.fleet.counters;
+        (0..self.0.workers).map(|worker| counters.of(WorkerId(worker)).turns.get()).collect()
     }
 
     /// Opens log files again, as after a rotation.

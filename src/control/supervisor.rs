@@ -14,11 +14,11 @@ use super::empty::{Emptiness, Step};
 use super::health::targets::{self, Watch};
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
-use super::threads::Member;
+use super::threads::{self, Member};
 use super::{Ended, Inner, Mode, ReloadError};
 use crate::config::Config;
 use crate::model::name::PoolName;
-use crate::proxy::listener::{Bound, bind};
+use crate::proxy::listener::Bound;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::{Weights, compile};
 use crate::runtime::counters::WorkerId;
@@ -166,7 +166,9 @@ impl Supervisor {
     async fn obey(&mut self, command: Command) -> Option<Ended> {
         match command {
             Command::Reload { config, answer } => {
+                self.inner.progress.reload_begins();
                 let result = self.reload(&config).await;
+                self.inner.progress.reload_ended(result.as_ref().err().map(ToString::to_string));
                 let reloads = &self.inner.reloads;
                 let counter = if result.is_ok() { &reloads.ok } else { &reloads.failed };
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -190,6 +192,7 @@ impl Supervisor {
             Command::Shutdown { immediate: false } => {
                 if matches!(self.phase, Phase::Running) {
                     self.inner.draining.store(true, Ordering::Relaxed);
+                    self.inner.progress.stopping(self.drain_delay + self.drain_timeout);
                     let why = format!(
                         "asked to stop; delay {:?}, timeout {:?}",
                         self.drain_delay, self.drain_timeout
@@ -360,9 +363,12 @@ impl Supervisor {
     /// Binds a listener's addresses for every worker and lets them accept.
     fn open(&self, snapshot: &Snapshot, index: usize) -> io::Result<()> {
         let Some(listener) = snapshot.listeners.get(index) else { return Ok(()) };
+        let inherited = &self.inner.inherited;
+        let openings =
+            inherited.openings(&threads::wanted(snapshot)).into_iter().nth(index).unwrap_or_default();
         for member in &self.crew {
             let bound: io::Result<Vec<Bound>> =
-                listener.bind.iter().map(|&address| bind(listener, index, address)).collect();
+                openings.iter().map(|&opening| threads::open(listener, index, opening, inherited)).collect();
             if member.commands.try_send(WorkerCommand::Open(bound?)).is_err() {
                 tracing::warn!("a worker does not listen");
             }

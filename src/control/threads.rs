@@ -1,16 +1,19 @@
 //! The workers' threads: their sockets bound, their runtimes started, their end noticed.
 
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::inherited::{Inherited, Opening, Wanted};
 use super::{Inner, StartError};
 use crate::proxy::connection::Arrival;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::worker::{self, Command, Start};
 use crate::runtime::counters::WorkerId;
+use crate::runtime::listener::Listener;
 use crate::runtime::snapshot::Snapshot;
 
 /// One worker as control knows it.
@@ -20,19 +23,53 @@ pub(super) struct Member {
     pub(super) thread: JoinHandle<()>,
 }
 
-/// Binds every address once per worker; all or nothing.
-pub(super) fn bind_all(snapshot: &Snapshot, workers: usize) -> Result<Vec<Vec<Bound>>, StartError> {
+/// Binds every address once per worker, or takes what was inherited for it; all or nothing.
+pub(super) fn bind_all(
+    snapshot: &Snapshot,
+    inherited: &Inherited,
+    workers: usize,
+) -> Result<Vec<Vec<Bound>>, StartError> {
     let mut sockets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
-    for (index, listener) in snapshot.listeners.iter().enumerate() {
-        for &address in &listener.bind {
-            let fault = |error| StartError::Bind { listener: listener.name.to_string(), address, error };
-            listener::probe(listener, address).map_err(fault)?;
+    let openings = inherited.openings(&wanted(snapshot));
+    for (index, (listener, openings)) in snapshot.listeners.iter().zip(openings).enumerate() {
+        for opening in openings {
+            let fault = |error| match opening {
+                Opening::Bind(address) => {
+                    StartError::Bind { listener: listener.name.to_string(), address, error }
+                }
+                Opening::Take(_) => StartError::Inherited { listener: listener.name.to_string(), error },
+            };
+            if let Opening::Bind(address) = opening {
+                listener::probe(listener, address).map_err(fault)?;
+            }
             for own in &mut sockets {
-                own.push(listener::bind(listener, index, address).map_err(fault)?);
+                own.push(open(listener, index, opening, inherited).map_err(fault)?);
             }
         }
     }
     Ok(sockets)
+}
+
+/// The listeners of a snapshot, for those who match sockets to them.
+pub(super) fn wanted(snapshot: &Snapshot) -> Vec<Wanted<'_>> {
+    let listeners = snapshot.listeners.iter();
+    listeners.map(|listener| Wanted { name: listener.name.as_str(), bind: &listener.bind }).collect()
+}
+
+/// A socket for one worker.
+pub(super) fn open(
+    listener: &Listener,
+    index: usize,
+    opening: Opening,
+    inherited: &Inherited,
+) -> io::Result<Bound> {
+    match opening {
+        Opening::Bind(address) => listener::bind(listener, index, address),
+        Opening::Take(socket) => {
+            let gone = || io::Error::from(io::ErrorKind::NotFound);
+            listener::inherit(listener, index, inherited.descriptor(socket).ok_or_else(gone)?)
+        }
+    }
 }
 
 /// Starts a thread per worker.

@@ -32,6 +32,8 @@ pub struct Bound {
     /// Index of the listener.
     pub listener: usize,
     socket: OwnedFd,
+    /// Others have it too: what waits in its backlog is theirs when we stop.
+    inherited: bool,
 }
 
 /// Binds one address for one worker: SO_REUSEPORT lets each have a socket of its own.
@@ -51,7 +53,26 @@ pub fn bind(listener: &Listener, index: usize, address: SocketAddr) -> io::Resul
             SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
         }
     }
-    // Accepted sockets inherit all of these, so that a connection costs no call for them.
+    set_options(&SockRef::from(&socket), listener)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Bound { listener: index, socket: socket.into(), inherited: false })
+}
+
+/// One worker's own descriptor of a listening socket that the process was started with.
+///
+/// # Errors
+/// As the system, when no descriptor is left or the socket takes no option.
+pub fn inherit(listener: &Listener, index: usize, socket: &OwnedFd) -> io::Result<Bound> {
+    let socket = socket.try_clone()?;
+    let options = SockRef::from(&socket);
+    options.set_nonblocking(true)?;
+    set_options(&options, listener)?;
+    Ok(Bound { listener: index, socket, inherited: true })
+}
+
+/// Accepted sockets inherit all of these, so that a connection costs no call for them.
+fn set_options(socket: &SockRef<'_>, listener: &Listener) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(listener.timeouts.tcp_user_timeout))?;
     socket.set_tcp_keepalive(
@@ -59,10 +80,7 @@ pub fn bind(listener: &Listener, index: usize, address: SocketAddr) -> io::Resul
             .with_time(listener.timeouts.tcp_keepalive)
             .with_interval(Duration::from_secs(10))
             .with_retries(3),
-    )?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(Bound { listener: index, socket: socket.into() })
+    )
 }
 
 /// Whether nobody listens on `address` yet: SO_REUSEPORT alone would let a second process share it in silence.
@@ -98,7 +116,12 @@ pub async fn serve(worker: Rc<Worker>, bound: Bound) {
     };
     tokio::select! {
         () = accept_all(&worker, &socket, bound.listener) => {}
-        () = worker.drain_started() => accept_rest(&worker, &socket, bound.listener),
+        () = worker.drain_started() => {
+            // An inherited socket outlives us, and what waits in its backlog waits for the next process.
+            if !bound.inherited {
+                accept_rest(&worker, &socket, bound.listener);
+            }
+        }
         () = worker.shut_down(bound.listener) => {}
     }
 }

@@ -1,0 +1,162 @@
+//! Listening sockets that a service manager has opened for us (`sd_listen_fds(3)`), and which listener accepts on which.
+//!
+//! An inherited socket is never closed: the manager's next process, or a listener that comes with a reload, finds it
+//! again. Every worker accepts on a descriptor of its own of the same socket.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use listenfd::ListenFd;
+use socket2::SockRef;
+
+/// The sockets that the process was started with.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    sockets: Vec<Socket>,
+    /// What was passed and is no listening TCP socket.
+    faults: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    name: String,
+    address: SocketAddr,
+    /// It takes IPv4 connections too, being bound to `[::]`.
+    both_families: bool,
+    descriptor: OwnedFd,
+}
+
+/// What a listener accepts on in the place of one or more of its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// A socket that we bind to this address.
+    Bind(SocketAddr),
+    /// The inherited socket with this index.
+    Take(usize),
+}
+
+/// A listener as sockets are matched to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a str,
+    pub(super) bind: &'a [SocketAddr],
+}
+
+impl Inherited {
+    /// Takes what the environment names, once: call it before other threads run, for it changes the environment.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        // listenfd takes LISTEN_FDS away when it has read it, and does not read the names.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = ListenFd::from_env();
+        let mut inherited = Self::default();
+        for index in 0..passed.len() {
+            let name = names.next().unwrap_or_default();
+            match take(&mut passed, index, name) {
+                Ok(socket) => inherited.sockets.push(socket),
+                Err(fault) => inherited.faults.push(fault),
+            }
+        }
+        inherited
+    }
+
+    /// The descriptor of a socket.
+    pub(super) fn descriptor(&self, index: usize) -> Option<&OwnedFd> {
+        self.sockets.get(index).map(|socket| &socket.descriptor)
+    }
+
+    /// What each listener accepts on: a socket belongs to the listener with its address, else to the one with its name,
+    /// else to one that listens everywhere on its port. It stands for each address of the listener that it covers; one
+    /// that came by its name alone, for the first address that has none.
+    pub(super) fn openings(&self, listeners: &[Wanted<'_>]) -> Vec<Vec<Opening>> {
+        let mut taken: Vec<Vec<Option<usize>>> =
+            listeners.iter().map(|listener| vec![None; listener.bind.len()]).collect();
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let Some(at) = socket.listener(listeners) else { continue };
+            let (Some(listener), Some(places)) = (listeners.get(at), taken.get_mut(at)) else { continue };
+            let free =
+                |places: &[Option<usize>], place: usize| places.get(place).is_some_and(Option::is_none);
+            let covered: Vec<usize> = (0..listener.bind.len())
+                .filter(|&place| free(places, place) && socket.covers(listener.bind[place]))
+                .collect();
+            let first = || (0..listener.bind.len()).find(|&place| free(places, place)).into_iter().collect();
+            let covered = if covered.is_empty() && socket.name == listener.name { first() } else { covered };
+            for place in covered {
+                places[place] = Some(index);
+            }
+        }
+        let openings = |(listener, places): (&Wanted<'_>, Vec<Option<usize>>)| {
+            let mut openings = Vec::new();
+            for (&address, place) in listener.bind.iter().zip(places) {
+                let opening = place.map_or(Opening::Bind(address), Opening::Take);
+                if !openings.contains(&opening) {
+                    openings.push(opening);
+                }
+            }
+            openings
+        };
+        listeners.iter().zip(taken).map(openings).collect()
+    }
+
+    /// Says in the log which sockets are accepted on, and warns of those that nobody wants.
+    pub(super) fn report(&self, listeners: &[Wanted<'_>]) {
+        for fault in &self.faults {
+            tracing::warn!("{fault}");
+        }
+        let openings = self.openings(listeners);
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let by = listeners.iter().zip(&openings).find(|(_, own)| own.contains(&Opening::Take(index)));
+            let Socket { name, address, .. } = socket;
+            match by {
+                Some((listener, _)) => {
+                    tracing::info!(listener = listener.name, %address, name, "accepting on an inherited socket");
+                }
+                None => tracing::warn!(
+                    %address,
+                    name,
+                    "an inherited socket belongs to no listener, by name or by address: what connects to it waits in vain"
+                ),
+            }
+        }
+    }
+}
+
+/// A name and an address that a socket has, when it is one to accept TCP connections on.
+fn take(passed: &mut ListenFd, index: usize, name: &str) -> Result<Socket, String> {
+    let wrong = |what: &str| format!("inherited descriptor {} (\"{name}\") {what}", index + 3);
+    let socket: TcpListener = match passed.take_tcp_listener(index) {
+        Ok(Some(socket)) => socket,
+        Ok(None) => return Err(wrong("is there twice")),
+        Err(_) => return Err(wrong("is no TCP socket and is left alone")),
+    };
+    if !SockRef::from(&socket).is_listener().unwrap_or(false) {
+        return Err(wrong("does not listen: its unit says Accept=yes, or another program has opened it"));
+    }
+    let address = socket.local_addr().map_err(|error| wrong(&format!("has no address: {error}")))?;
+    let both_families = address.is_ipv6() && !SockRef::from(&socket).only_v6().unwrap_or(true);
+    Ok(Socket { name: name.to_owned(), address, both_families, descriptor: socket.into() })
+}
+
+impl Socket {
+    fn listener(&self, listeners: &[Wanted<'_>]) -> Option<usize> {
+        let by_address = listeners.iter().position(|listener| listener.bind.contains(&self.address));
+        let by_name = || listeners.iter().position(|listener| listener.name == self.name);
+        let by_port = || {
+            listeners.iter().position(|listener| listener.bind.iter().any(|&address| self.covers(address)))
+        };
+        by_address.or_else(by_name).or_else(by_port)
+    }
+
+    /// Whether a bind to `address` would fail because this socket takes its connections. One that listens everywhere
+    /// stands for another that does, never for a single address: that would let in more than was configured.
+    fn covers(&self, address: SocketAddr) -> bool {
+        let everywhere = |ip: IpAddr| ip.is_unspecified();
+        let same_family = self.address.is_ipv4() == address.is_ipv4();
+        self.address == address
+            || (self.address.port() == address.port()
+                && everywhere(self.address.ip())
+                && everywhere(address.ip())
+                && (same_family || self.both_families))
+    }
+}
