@@ -193,7 +193,10 @@ impl Signals {
         loop {
             tokio::select! {
                 ended = &mut stopping => {
-                    tracing::info!(?ended, "stopped");
+                    match ended {
+                        Ended::Stopped { cut } => tracing::info!(cut, "stopped"),
+                        Ended::WorkerDied => tracing::error!("stopped because a worker died"),
+                    }
                     return ended;
                 }
                 _ = self.terminate.recv() => {}

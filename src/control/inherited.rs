@@ -72,7 +72,11 @@ impl Inherited {
     pub(super) fn openings(&self, listeners: &[Wanted<'_>]) -> Vec<Vec<Opening>> {
         let mut taken: Vec<Vec<Option<usize>>> =
             listeners.iter().map(|listener| vec![None; listener.bind.len()]).collect();
-        for (index, socket) in self.sockets.iter().enumerate() {
+        let has_its_own =
+            |socket: &Socket| listeners.iter().any(|listener| listener.bind.contains(&socket.address));
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.sockets.iter().enumerate().partition(|(_, socket)| has_its_own(socket));
+        for (index, socket) in own.into_iter().chain(others) {
             let Some(at) = socket.listener(listeners) else { continue };
             let (Some(listener), Some(places)) = (listeners.get(at), taken.get_mut(at)) else { continue };
             let free =
@@ -158,5 +162,78 @@ impl Socket {
                 && everywhere(self.address.ip())
                 && everywhere(address.ip())
                 && (same_family || self.both_families))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::AddrParseError;
+
+    use super::*;
+
+    /// Sockets by name, address and whether they take both families; their descriptors are not looked at here.
+    fn inherited(sockets: &[(&str, &str, bool)]) -> std::io::Result<Inherited> {
+        let socket = |&(name, address, both_families): &(&str, &str, bool)| -> std::io::Result<Socket> {
+            let wrong = |error: AddrParseError| std::io::Error::other(error);
+            let descriptor = TcpListener::bind("127.0.0.1:0")?.into();
+            Ok(Socket {
+                name: name.to_owned(),
+                address: address.parse().map_err(wrong)?,
+                both_families,
+                descriptor,
+            })
+        };
+        Ok(Inherited { sockets: sockets.iter().map(socket).collect::<Result<_, _>>()?, faults: Vec::new() })
+    }
+
+    /// What each listener accepts on, in words: `3` is an inherited socket, an address a bind.
+    fn matched(
+        sockets: &[(&str, &str, bool)],
+        listeners: &[(&str, &[&str])],
+    ) -> std::io::Result<Vec<String>> {
+        let binds: Vec<Vec<SocketAddr>> = listeners
+            .iter()
+            .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
+            .collect();
+        let wanted: Vec<_> =
+            listeners.iter().zip(&binds).map(|((name, _), bind)| Wanted { name, bind }).collect();
+        let word = |opening: &Opening| match opening {
+            Opening::Bind(address) => address.to_string(),
+            Opening::Take(index) => (index + 3).to_string(),
+        };
+        let words = |openings: &Vec<Opening>| openings.iter().map(word).collect::<Vec<_>>().join(" ");
+        Ok(inherited(sockets)?.openings(&wanted).iter().map(words).collect())
+    }
+
+    #[test]
+    fn a_socket_stands_for_the_address_that_it_has_and_the_rest_is_bound() -> std::io::Result<()> {
+        let web: (&str, &[&str]) = ("web", &["10.0.0.1:80", "10.0.0.2:80"]);
+        let got = matched(&[("plimsoll.socket", "10.0.0.2:80", false)], &[web, ("raw", &["10.0.0.1:81"])])?;
+        assert_eq!(got, ["10.0.0.1:80 3", "10.0.0.1:81"]);
+        // The address is stronger than the name: nobody else could bind it.
+        let got = matched(&[("raw", "10.0.0.2:80", false)], &[web, ("raw", &["10.0.0.1:81"])])?;
+        assert_eq!(got, ["10.0.0.1:80 3", "10.0.0.1:81"]);
+        Ok(())
+    }
+
+    #[test]
+    fn by_its_name_a_socket_stands_for_the_next_address_that_has_none() -> std::io::Result<()> {
+        let sockets =
+            [("web", "127.0.0.1:8080", false), ("web", "10.0.0.1:80", false), ("web", "[::1]:8080", false)];
+        let got = matched(&sockets, &[("raw", &["10.0.0.9:81"]), ("web", &["10.0.0.1:80", "10.0.0.2:80"])])?;
+        assert_eq!(got, ["10.0.0.9:81", "4 3"], "the last one finds no address left");
+        Ok(())
+    }
+
+    #[test]
+    fn what_listens_everywhere_on_both_families_stands_for_both_but_never_for_one_address()
+    -> std::io::Result<()> {
+        let both = [("plimsoll.socket", "[::]:443", true)];
+        assert_eq!(matched(&both, &[("web", &["0.0.0.0:443", "[::]:443", "0.0.0.0:80"])])?, ["3 0.0.0.0:80"]);
+        assert_eq!(matched(&both, &[("web", &["0.0.0.0:443"])])?, ["3"]);
+        let six = [("plimsoll.socket", "[::]:443", false)];
+        assert_eq!(matched(&six, &[("web", &["0.0.0.0:443", "[::]:443"])])?, ["0.0.0.0:443 3"]);
+        assert_eq!(matched(&both, &[("web", &["10.0.0.1:443"])])?, ["10.0.0.1:443"], "that would open more");
+        Ok(())
     }
 }

@@ -43,6 +43,7 @@ mod reload;
 mod retries;
 mod retry_rules;
 mod routing;
+mod service;
 mod splicing;
 mod stale_connections;
 mod tcp_relay;
