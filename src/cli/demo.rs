@@ -8,8 +8,7 @@ use clap::Args;
 
 use super::{Failure, origin, print, run};
 use crate::config::{self, Config};
-use crate::control::Mode;
-use crate::control::inherited::Inherited;
+use crate::control::Launch;
 
 /// Where the demo can be reached.
 #[derive(Debug, Clone, Copy, Args)]
@@ -30,7 +29,7 @@ pub(super) fn demo(places: Places, out: &mut impl Write) -> Result<(), Failure> 
     let text = config_text(places, origins);
     let config = config(&text)?;
     run::with_log(&config.log, || {
-        run::proxy(&config, Mode::Serve, Inherited::default(), || print(out, &guide(places, &text)))
+        run::proxy(&config, Launch::default(), || print(out, &guide(places, &text)))
     })
 }
 

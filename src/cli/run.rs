@@ -20,8 +20,9 @@ use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
 use crate::control::inherited::Inherited;
 use crate::control::reaper::reap_orphans;
+use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
 use crate::control::systemd::Manager;
-use crate::control::{self, Ended, Handle, Mode};
+use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
 
@@ -29,10 +30,10 @@ use crate::telemetry::logging;
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: &Config, mode: Mode) -> Result<(), Failure> {
+pub(super) fn run(config: &Config, mode: Mode, loader: Loader) -> Result<(), Failure> {
     // Before any thread: this takes what it has read out of the environment.
     let inherited = Inherited::from_environment();
-    with_log(&config.log, || proxy(config, mode, inherited, || Ok(())))
+    with_log(&config.log, || proxy(config, Launch { mode, loader, inherited }, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -48,8 +49,7 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 /// Runs the proxy and its admin API; `started` is called when both are there.
 pub(super) fn proxy(
     config: &Config,
-    mode: Mode,
-    inherited: Inherited,
+    launch: Launch,
     started: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let runtime = runtime()?;
@@ -58,8 +58,7 @@ pub(super) fn proxy(
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin, &config.health)?;
-    let handle =
-        control::start_as(mode, inherited, config).map_err(|error| Failure::Running(error.to_string()))?;
+    let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
     let manager = Manager::from_environment().unwrap_or_else(|error| {
@@ -202,7 +201,7 @@ impl Signals {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hang_up.recv() => {
-                    tracing::warn!("reload is not supported yet");
+                    reload(handle.clone());
                     continue;
                 }
                 _ = self.user1.recv() => {
@@ -217,6 +216,14 @@ impl Signals {
             asked = true;
         }
     }
+}
+
+/// Asks for a reload of the file. How it ends is told by the log.
+fn reload(handle: Handle) {
+    tracing::info!("reloading");
+    drop(tokio::spawn(async move {
+        drop(handle.reload_from(Source::File, ReloadOptions::new(Cause::Signal)).await);
+    }));
 }
 
 /// A panic ends one connection, not the process; what is left of it is this line.

@@ -26,13 +26,11 @@ struct Socket {
     descriptor: OwnedFd,
 }
 
-/// What a listener accepts on in the place of one or more of its addresses.
+/// An address of a listener, and the inherited socket that stands for it (and perhaps for further ones of it), if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opening {
-    /// A socket that we bind to this address.
-    Bind(SocketAddr),
-    /// The inherited socket with this index.
-    Take(usize),
+pub(super) struct Claim {
+    pub(super) address: SocketAddr,
+    socket: Option<usize>,
 }
 
 /// A listener as sockets are matched to it.
@@ -61,15 +59,15 @@ impl Inherited {
         inherited
     }
 
-    /// The descriptor of a socket.
-    pub(super) fn descriptor(&self, index: usize) -> Option<&OwnedFd> {
-        self.sockets.get(index).map(|socket| &socket.descriptor)
+    /// The inherited socket that stands for an address.
+    pub(super) fn descriptor(&self, claim: Claim) -> Option<&OwnedFd> {
+        self.sockets.get(claim.socket?).map(|socket| &socket.descriptor)
     }
 
     /// What each listener accepts on: a socket belongs to the listener with its address, else to the one with its name,
     /// else to one that listens everywhere on its port. It stands for each address of the listener that it covers; one
     /// that came by its name alone, for the first address that has none.
-    pub(super) fn openings(&self, listeners: &[Wanted<'_>]) -> Vec<Vec<Opening>> {
+    pub(super) fn claims(&self, listeners: &[Wanted<'_>]) -> Vec<Vec<Claim>> {
         let mut taken: Vec<Vec<Option<usize>>> =
             listeners.iter().map(|listener| vec![None; listener.bind.len()]).collect();
         let has_its_own =
@@ -90,17 +88,16 @@ impl Inherited {
                 places[place] = Some(index);
             }
         }
-        let openings = |(listener, places): (&Wanted<'_>, Vec<Option<usize>>)| {
-            let mut openings = Vec::new();
-            for (&address, place) in listener.bind.iter().zip(places) {
-                let opening = place.map_or(Opening::Bind(address), Opening::Take);
-                if !openings.contains(&opening) {
-                    openings.push(opening);
+        let claims = |(listener, places): (&Wanted<'_>, Vec<Option<usize>>)| {
+            let mut claims: Vec<Claim> = Vec::new();
+            for (&address, socket) in listener.bind.iter().zip(places) {
+                if socket.is_none() || !claims.iter().any(|claim| claim.socket == socket) {
+                    claims.push(Claim { address, socket });
                 }
             }
-            openings
+            claims
         };
-        listeners.iter().zip(taken).map(openings).collect()
+        listeners.iter().zip(taken).map(claims).collect()
     }
 
     /// Says in the log which sockets are accepted on, and warns of those that nobody wants.
@@ -108,9 +105,12 @@ impl Inherited {
         for fault in &self.faults {
             tracing::warn!("{fault}");
         }
-        let openings = self.openings(listeners);
+        let claims = self.claims(listeners);
         for (index, socket) in self.sockets.iter().enumerate() {
-            let by = listeners.iter().zip(&openings).find(|(_, own)| own.contains(&Opening::Take(index)));
+            let by = listeners
+                .iter()
+                .zip(&claims)
+                .find(|(_, own)| own.iter().any(|claim| claim.socket == Some(index)));
             let Socket { name, address, .. } = socket;
             match by {
                 Some((listener, _)) => {
@@ -197,12 +197,10 @@ mod tests {
             .collect();
         let wanted: Vec<_> =
             listeners.iter().zip(&binds).map(|((name, _), bind)| Wanted { name, bind }).collect();
-        let word = |opening: &Opening| match opening {
-            Opening::Bind(address) => address.to_string(),
-            Opening::Take(index) => (index + 3).to_string(),
-        };
-        let words = |openings: &Vec<Opening>| openings.iter().map(word).collect::<Vec<_>>().join(" ");
-        Ok(inherited(sockets)?.openings(&wanted).iter().map(words).collect())
+        let word =
+            |claim: &Claim| claim.socket.map_or(claim.address.to_string(), |index| (index + 3).to_string());
+        let words = |claims: &Vec<Claim>| claims.iter().map(word).collect::<Vec<_>>().join(" ");
+        Ok(inherited(sockets)?.claims(&wanted).iter().map(words).collect())
     }
 
     #[test]

@@ -1,20 +1,16 @@
-//! The workers' threads: their sockets bound, their runtimes started, their end noticed.
+//! The workers' threads: their runtimes started, their end noticed.
 
-use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::inherited::{Inherited, Opening, Wanted};
 use super::{Inner, StartError};
 use crate::proxy::connection::Arrival;
-use crate::proxy::listener::{self, Bound};
+use crate::proxy::listener::Opening;
 use crate::proxy::worker::{self, Command, Start};
 use crate::runtime::counters::WorkerId;
-use crate::runtime::listener::Listener;
-use crate::runtime::snapshot::Snapshot;
 
 /// One worker as control knows it.
 #[derive(Debug)]
@@ -23,63 +19,14 @@ pub(super) struct Member {
     pub(super) thread: JoinHandle<()>,
 }
 
-/// Binds every address once per worker, or takes what was inherited for it; all or nothing.
-pub(super) fn bind_all(
-    snapshot: &Snapshot,
-    inherited: &Inherited,
-    workers: usize,
-) -> Result<Vec<Vec<Bound>>, StartError> {
-    let mut sockets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
-    let openings = inherited.openings(&wanted(snapshot));
-    for (index, (listener, openings)) in snapshot.listeners.iter().zip(openings).enumerate() {
-        for opening in openings {
-            let fault = |error| match opening {
-                Opening::Bind(address) => {
-                    StartError::Bind { listener: listener.name.to_string(), address, error }
-                }
-                Opening::Take(_) => StartError::Inherited { listener: listener.name.to_string(), error },
-            };
-            if let Opening::Bind(address) = opening {
-                listener::probe(listener, address).map_err(fault)?;
-            }
-            for own in &mut sockets {
-                own.push(open(listener, index, opening, inherited).map_err(fault)?);
-            }
-        }
-    }
-    Ok(sockets)
-}
-
-/// The listeners of a snapshot, for those who match sockets to them.
-pub(super) fn wanted(snapshot: &Snapshot) -> Vec<Wanted<'_>> {
-    let listeners = snapshot.listeners.iter();
-    listeners.map(|listener| Wanted { name: listener.name.as_str(), bind: &listener.bind }).collect()
-}
-
-/// A socket for one worker.
-pub(super) fn open(
-    listener: &Listener,
-    index: usize,
-    opening: Opening,
-    inherited: &Inherited,
-) -> io::Result<Bound> {
-    match opening {
-        Opening::Bind(address) => listener::bind(listener, index, address),
-        Opening::Take(socket) => {
-            let gone = || io::Error::from(io::ErrorKind::NotFound);
-            listener::inherit(listener, index, inherited.descriptor(socket).ok_or_else(gone)?)
-        }
-    }
-}
-
 /// Starts a thread per worker.
 pub(super) fn start_workers(
     inner: &Arc<Inner>,
     handovers: Vec<mpsc::Receiver<Arrival>>,
-    sockets: Vec<Vec<Bound>>,
+    doors: Vec<Vec<Opening>>,
 ) -> Result<Vec<Member>, StartError> {
     let mut crew = Vec::with_capacity(handovers.len());
-    for (index, (handovers, sockets)) in handovers.into_iter().zip(sockets).enumerate() {
+    for (index, (handovers, openings)) in handovers.into_iter().zip(doors).enumerate() {
         let (commands, receiver) = mpsc::channel(worker::COMMANDS_MAX);
         let start = Start {
             id: WorkerId(index),
@@ -91,7 +38,7 @@ pub(super) fn start_workers(
             access_log: inner.access_log.writer(),
         };
         // The channel is empty and has room.
-        drop(commands.try_send(Command::Open(sockets)));
+        drop(commands.try_send(Command::Open(openings)));
         let fleet = Arc::clone(&inner.fleet);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))

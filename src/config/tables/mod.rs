@@ -117,10 +117,16 @@ pub(super) static PROCESS: Section = Section::new(
             Default(r#""""#),
             "Where this node stands: endpoints of the same zone are preferred. As in \"${ZONE}\"; \"\" is nowhere.",
         ),
+        Key::new(
+            "warm_timeout",
+            Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(240) },
+            Default(r#""10s""#),
+            "New endpoints are probed (without health: connected to) before a reload publishes them, and at the start before \
+             /readyz says yes, up to this long; \"0s\" does not wait.",
+        ),
         Key::later("upgrade_drain_timeout"),
         Key::later("watch"),
         Key::later("reload_guard"),
-        Key::later("warm_timeout"),
         Key::later("state_dir"),
         Key::later("resolvers"),
     ],
