@@ -68,7 +68,7 @@ pub(super) fn proxy(
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = signals.obey(&handle) => ended,
-            () = attend(manager.as_ref(), &handle) => handle.ended().await,
+            () = attend(manager.as_ref(), &handle, config.process.warm_timeout) => handle.ended().await,
         }
     });
     admin.stop();
@@ -80,10 +80,10 @@ pub(super) fn proxy(
 }
 
 /// What a service manager, or process 1 of a container, owes to others; it has no end.
-async fn attend(manager: Option<&Manager>, handle: &Handle) {
+async fn attend(manager: Option<&Manager>, handle: &Handle, warm_up: Duration) {
     let told = async {
         if let Some(manager) = manager {
-            manager.attend(handle).await;
+            manager.attend(handle, warm_up).await;
         }
         std::future::pending::<()>().await;
     };

@@ -26,9 +26,6 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How often the start is looked at.
 const START_EVERY: Duration = Duration::from_millis(20);
 
-/// How long the first results of probes are waited for before the process calls itself ready.
-const WARM_UP: Duration = Duration::from_secs(10);
-
 /// What a stop may take beyond its drain: the last lines of logs and events, and workers that end.
 const STOP_SLACK: Duration = Duration::from_secs(15);
 
@@ -87,10 +84,11 @@ impl Manager {
         }
     }
 
-    /// Tells what becomes of the process behind `handle`, until it is dropped: it ends with the process only.
-    pub async fn attend(&self, handle: &Handle) {
+    /// Tells what becomes of the process behind `handle`: it ends with the process only. Before it says that it is ready it
+    /// waits for `warm_up` at most until the first probes have come back.
+    pub async fn attend(&self, handle: &Handle, warm_up: Duration) {
         let told = async {
-            started(handle).await;
+            started(handle, warm_up).await;
             let mut progress = handle.progress();
             let mut teller = Teller::new(self, progress.borrow_and_update().clone());
             teller.ready(handle);
@@ -122,9 +120,9 @@ fn all_turned(before: &[u64], after: &[u64]) -> bool {
     before.iter().zip(after).all(|(before, after)| before != after)
 }
 
-/// Resolves when every worker turns and every probed endpoint is known, or is not for [`WARM_UP`].
-async fn started(handle: &Handle) {
-    let deadline = Instant::now() + WARM_UP;
+/// Resolves when every worker turns and every probed endpoint is known, or `warm_up` is over.
+async fn started(handle: &Handle, warm_up: Duration) {
+    let deadline = Instant::now() + warm_up;
     let turning = async {
         while handle.turns().contains(&0) {
             sleep(START_EVERY).await;
@@ -142,7 +140,7 @@ async fn started(handle: &Handle) {
             sleep(START_EVERY).await;
         }
     };
-    if timeout_at(deadline, warm).await.is_err() {
+    if timeout_at(deadline, warm).await.is_err() && !warm_up.is_zero() {
         tracing::warn!("ready although some endpoints have not answered a probe yet");
     }
 }
@@ -232,8 +230,8 @@ fn line(status: &Status, progress: &Progress) -> String {
     }
     if let Some(reason) = &progress.refused {
         line.push_str("; the last reload was refused: ");
-        // A newline would end the variable (sd_notify(3)).
-        line.extend(reason.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        // The first line names the place; a newline would end the variable (sd_notify(3)).
+        line.extend(reason.lines().take(1).flat_map(str::chars).filter(|c| !c.is_control()));
     }
     line
 }

@@ -118,6 +118,7 @@ class Scene:
         files |= {f"/etc/systemd/system/{name}": text for name, text in (units or {}).items()}
         self.guest = guest.Guest(files, "trial.target")
         self.origin = self.guest.start(os.path.realpath(sys.executable), "/usr/local/lib/origin.py")
+        stand.until("the origin", lambda: self.get("/", 9001) == "xxxxx")
 
     def __enter__(self):
         return self
@@ -239,6 +240,29 @@ def activated_by_sockets():
         REPORT.check("kill -9 refuses nobody", not ends.get("ConnectionRefusedError") and lost <= 3, ends)
 
 
+def reloaded():
+    with Scene() as scene:
+        stand.until("the service", scene.serves)
+        path = "/etc/plimsoll/plimsoll.toml"
+        added = '[pool.more]\nendpoints = ["127.0.0.1:9001"]\n'
+        scene.guest.write(path, CONFIG + added)
+        done = scene.guest.run("systemctl", "reload", UNIT)
+        told = scene.guest.show(UNIT, "StatusText")
+        REPORT.check("a reload is done when the command is", done.returncode == 0 and "3 pools" in told, done.stderr + told)
+        scene.guest.write(path, CONFIG + added + 'wieght = 3\n')
+        done = scene.guest.run("systemctl", "reload", UNIT)
+        REPORT.check("a refused one fails", done.returncode != 0)
+        told = scene.guest.journal(UNIT)
+        REPORT.check("and the journal says where and why", re.search(r"plimsoll\.toml:\d+:\d+", told) and "wieght" in told, told[-300:])
+        told = stand.until("the status", lambda: "refused" in (text := scene.guest.show(UNIT, "StatusText")) and text)
+        held = (scene.state(), scene.serves(), scene.guest.show(UNIT, "NRestarts"))
+        REPORT.equal(f"what ran runs on ({told})", held, ("active", True, "0"))
+        scene.guest.write(path, CONFIG)
+        scene.guest.must("systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT)
+        stand.until("a reload by a signal", lambda: "2 pools" in scene.guest.show(UNIT, "StatusText"))
+        REPORT.equal("a signal reloads too, and it is active again", scene.state(), "active")
+
+
 def drained():
     """The unit's time is far too short for the drain, which asks for more."""
     with Scene("TimeoutStopSec=1s\n") as scene:
@@ -257,7 +281,7 @@ def drained():
 
 
 if __name__ == "__main__":
-    for scenario in (described, started_and_confined, stuck_worker, activated_by_sockets, drained):
+    for scenario in (described, started_and_confined, stuck_worker, activated_by_sockets, reloaded, drained):
         try:
             scenario()
         except (OSError, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
