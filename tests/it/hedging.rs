@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::harness::clock::Moment;
 use crate::harness::moody::Moody;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
@@ -58,7 +59,7 @@ fn the_answer_comes_from_the_other_one_when_the_first_is_late() {
     let (slow, fast) = (Moody::saying("slow"), Origin::saying("fast"));
     let proxy = in_order(&[slow.address(), fast.address()], "");
     slow.hangs();
-    let start = Instant::now();
+    let start = Moment::now();
     let answer = proxy.get("/");
     assert_eq!((answer.status(), answer.text().as_str()), (200, "fast"));
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());

@@ -44,6 +44,7 @@ mod reload;
 mod retries;
 mod retry_rules;
 mod routing;
+mod service;
 mod shares;
 mod splicing;
 mod stale_connections;
