@@ -13,6 +13,7 @@ pub mod journal;
 pub mod notify;
 mod publish;
 pub mod reload;
+pub mod sessions;
 pub mod status;
 mod supervisor;
 mod threads;
@@ -43,6 +44,7 @@ use health::targets::{self, ProbeError};
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
+use sessions::Former;
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -129,6 +131,11 @@ struct Inner {
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
     loader: Loader,
+    former: Former,
+    /// The first probes are in, or have had their time.
+    warm: AtomicBool,
+    /// What they get.
+    warm_timeout: Duration,
 }
 
 /// Who is told of events.
@@ -209,6 +216,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         board: Arc::default(),
         sinks: Mutex::default(),
         loader,
+        former: Former::default(),
+        warm: AtomicBool::new(false),
+        warm_timeout: config.process.warm_timeout,
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
