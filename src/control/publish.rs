@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tracing::level_filters::LevelFilter;
 
 use super::doors::{Doors, Fresh, Moves};
 use super::health::targets::{self, Watch};
@@ -18,11 +19,13 @@ use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, So
 use super::supervisor::{Phase, Supervisor};
 use super::{Inner, Mode};
 use crate::config::Config;
+use crate::config::process::LogLevel;
 use crate::proxy::listener::DoorId;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::compile;
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
 use crate::runtime::snapshot::Snapshot;
+use crate::telemetry::logging;
 
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -209,7 +212,7 @@ impl Supervisor {
         let vacated: Arc<[usize]> =
             vacated.into_iter().filter(|&place| next.listeners.get(place).is_none()).collect();
         self.close(std::mem::take(&mut moves.close), &vacated).await;
-        let warnings = needs_restart(&self.config, &config).into_iter().chain(warmth.cold()).collect();
+        let warnings = set_process(&self.config, &config).into_iter().chain(warmth.cold()).collect();
         let proven = proven(&next, warmth);
         let reloaded = Reloaded { generation: next.generation, hash: next.hash, warnings };
         self.emptiness.keep(&previous.listeners, &next.listeners);
@@ -353,14 +356,25 @@ fn patience(previous: &Snapshot, place: usize) -> Duration {
     pools.map(|pool| pool.drain_timeout).max().unwrap_or_default()
 }
 
-/// Settings that differ and that a process takes only when it starts.
-fn needs_restart(runs: &Config, next: &Config) -> Vec<String> {
+/// A level of the configuration as the log knows it.
+const fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Sets what the process as a whole can change while it runs; names the other settings that differ.
+fn set_process(runs: &Config, next: &Config) -> Vec<String> {
     let (admin, log) = (&runs.admin, &runs.log);
     let differ = [
         ("admin.bind", admin.bind != next.admin.bind),
         ("admin.allowed_hosts", admin.allowed_hosts != next.admin.allowed_hosts),
         ("health.bind", runs.health != next.health),
-        ("log.level", log.level != next.log.level),
+        ("log.level", log.level != next.log.level && !logging::set_level(level(next.log.level))),
         ("log.format", log.format != next.log.format),
         ("log.access", log.access != next.log.access),
     ];
