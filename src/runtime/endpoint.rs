@@ -115,7 +115,8 @@ pub struct EndpointCounters {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct EndpointLive {
-    in_flight: InFlightCount,
+    requests: InFlightCount,
+    connections: InFlightCount,
     /// What stands against picking it.
     pub condition: Condition,
     slot: u32,
@@ -136,7 +137,8 @@ impl EndpointLive {
     #[must_use]
     pub fn new(slots: &Arc<Slots>, workers: usize) -> Self {
         Self {
-            in_flight: InFlightCount::default(),
+            requests: InFlightCount::default(),
+            connections: InFlightCount::default(),
             condition: Condition::default(),
             slot: slots.take(),
             slots: Arc::clone(slots),
@@ -155,11 +157,27 @@ impl EndpointLive {
         self.slot
     }
 
-    /// Work in flight on it, over all workers.
+    /// Work of all kinds in flight on it, over all workers.
     #[inline]
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.get()
+        self.requests.get() + self.connections.get()
+    }
+
+    /// Work of one kind in flight on it. Kinds are counted apart: a session that lasts for hours takes no request's
+    /// place, and says nothing of how many requests there are.
+    #[inline]
+    #[must_use]
+    pub fn in_flight_of(&self, work: Work) -> u32 {
+        self.count(work).get()
+    }
+
+    #[inline]
+    const fn count(&self, work: Work) -> &InFlightCount {
+        match work {
+            Work::Request => &self.requests,
+            Work::Connection => &self.connections,
+        }
     }
 
     /// Notes that no published snapshot has this endpoint any more: what is in flight finishes, nothing new begins,
@@ -206,14 +224,14 @@ impl EndpointLive {
 
     /// Takes one place under `limit`, or nothing when all are taken.
     #[inline]
-    pub(super) fn try_acquire(&self, limit: u32) -> bool {
-        self.in_flight.try_acquire(limit)
+    pub(super) fn try_acquire(&self, work: Work, limit: u32) -> bool {
+        self.count(work).try_acquire(limit)
     }
 
     /// Gives one place back.
     #[inline]
-    pub(super) fn release(&self) {
-        self.in_flight.release();
+    pub(super) fn release(&self, work: Work) {
+        self.count(work).release();
     }
 }
 
@@ -286,11 +304,21 @@ mod tests {
     #[test]
     fn a_place_is_taken_only_under_the_limit() {
         let live = EndpointLive::new(&Arc::default(), 1);
-        assert!(live.try_acquire(2));
-        assert!(live.try_acquire(2));
-        assert!(!live.try_acquire(2));
-        live.release();
-        assert!(live.try_acquire(2));
+        assert!(live.try_acquire(Work::Request, 2));
+        assert!(live.try_acquire(Work::Request, 2));
+        assert!(!live.try_acquire(Work::Request, 2));
+        live.release(Work::Request);
+        assert!(live.try_acquire(Work::Request, 2));
+    }
+
+    #[test]
+    fn requests_and_tcp_connections_take_no_place_of_each_other() {
+        let live = EndpointLive::new(&Arc::default(), 1);
+        assert!(live.try_acquire(Work::Connection, 1) && !live.try_acquire(Work::Connection, 1));
+        assert!(live.try_acquire(Work::Request, 1) && !live.try_acquire(Work::Request, 1));
+        live.release(Work::Connection);
+        assert_eq!((live.in_flight_of(Work::Connection), live.in_flight_of(Work::Request)), (0, 1));
+        assert_eq!(live.in_flight(), 1);
     }
 
     #[test]

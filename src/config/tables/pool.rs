@@ -230,7 +230,7 @@ static POOL_LIMITS: Section = Section::new(
             "max_requests",
             number(1, 1_000_000),
             Default("1024"),
-            "Requests in flight per endpoint, where the pool serves http.",
+            "Requests in flight per endpoint, where the pool serves http; tcp connections are counted apart.",
         ),
         Key::new(
             "max_connections",
