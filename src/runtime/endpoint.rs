@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::condition::Condition;
+use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
@@ -191,6 +191,13 @@ impl EndpointLive {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can take the place of another that goes: work that began with an older snapshot also sees those that
+    /// have been removed since.
+    #[must_use]
+    pub(super) fn stays_usable(&self, level: Level) -> bool {
+        self.condition.allows(level) && !self.is_retired()
     }
 
     /// How much of its weight is in force, of [`FULL_SHARE`]; less while it starts slowly.

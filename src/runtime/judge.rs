@@ -295,7 +295,8 @@ impl Attempt<'_, '_> {
 
 fn facts(pool: &Pool, endpoint: &Endpoint, usable_failover: u32) -> outlier::Facts {
     let count = |test: &dyn Fn(&Endpoint) -> bool| {
-        u32::try_from(pool.endpoints.iter().filter(|e| test(e)).count()).unwrap_or(u32::MAX)
+        let staying = pool.endpoints.iter().filter(|e| !e.live.is_retired());
+        u32::try_from(staying.filter(|e| test(e)).count()).unwrap_or(u32::MAX)
     };
     let endpoints = count(&|_| true);
     outlier::Facts {
@@ -310,7 +311,7 @@ fn facts(pool: &Pool, endpoint: &Endpoint, usable_failover: u32) -> outlier::Fac
 /// Usable endpoints of the pool besides this one. In an exclusive pool nothing stands in for the leader.
 fn usable_others(pool: &Pool, endpoint: &Endpoint) -> u32 {
     let level = pool.level().unwrap_or(Level::Proven);
-    let usable = |e: &&Endpoint| e.live.slot() != endpoint.live.slot() && e.live.condition.allows(level);
+    let usable = |e: &&Endpoint| e.live.slot() != endpoint.live.slot() && e.live.stays_usable(level);
     u32::try_from(pool.endpoints.iter().filter(usable).count()).unwrap_or(u32::MAX)
 }
 

@@ -254,7 +254,7 @@ impl<'a> Order<'a> {
         let chain = pool.chain.iter().filter_map(|&index| self.pools.get(index));
         let usable = chain.filter(|other| !std::ptr::eq(*other, pool)).filter_map(|other| {
             let level = other.level()?;
-            Some(other.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+            Some(other.endpoints.iter().filter(|e| e.live.stays_usable(level)).count())
         });
         u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
     }

@@ -43,7 +43,8 @@ pub(super) static OUTLIER: Section = Section::new(
             "max_ejected",
             Kind::Amount { min: 0 },
             Default(r#""50%""#),
-            "So many may be out at once by ratio, status or latency.",
+            "So many may be out at once by ratio, status or latency; a share is one at least where a failover pool is \
+             usable.",
         ),
         Key::new(
             "latency",

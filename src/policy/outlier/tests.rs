@@ -279,6 +279,21 @@ fn the_share_that_may_go_is_rounded_down() {
 }
 
 #[test]
+fn the_only_one_of_a_pool_may_go_where_a_failover_pool_stands_in() {
+    let only = Facts { endpoints: 1, usable_failover: 2, ..LAST };
+    let decided = |settings: Settings, facts: &Facts| {
+        held(Some(Endpoint::new(settings).until_decided(Failure::Reset, facts).1))
+    };
+    assert_eq!(decided(settings(), &only), None, "by the defaults");
+    assert_eq!(decided(settings(), &Facts { usable_failover: 0, ..only }), Some(Cap::LastUsable));
+    assert_eq!(decided(settings(), &Facts { min_available: 2, ..only }), Some(Cap::MinAvailable));
+    for none in [Amount::Percent(0), Amount::Count(0)] {
+        let settings = Settings { max_ejected: none, ..settings() };
+        assert_eq!(decided(settings, &only), Some(Cap::MaxEjected));
+    }
+}
+
+#[test]
 fn proof_by_probes_ends_an_ejection() {
     let mut endpoint = Endpoint::new(settings());
     endpoint.until_decided(Failure::Connect, &FACTS);
