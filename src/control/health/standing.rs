@@ -132,7 +132,8 @@ impl Standing {
         let nothing = !chain.iter().any(serves);
         let opens = |at: &usize| {
             snapshot.pools.get(*at).is_some_and(|p| {
-                !p.exclusive && p.endpoints.iter().any(|e| e.live.condition.allows(Overlooking::Open))
+                let shut = p.exclusive || p.live.condition.reason().is_some();
+                !shut && p.endpoints.iter().any(|e| e.live.condition.allows(Overlooking::Open))
             })
         };
         PoolBoard {
