@@ -83,7 +83,10 @@ async fn nobody_runs_beside_a_leader_or_in_a_backup() {
         let snapshot = snapshot(pool);
         let [home, ..] = snapshot.pools.as_slice() else { panic!("a pool") };
         let order = Order::new(&snapshot.pools, &home.chain);
-        home.endpoints[0].live.condition.set(Impediment::Standby, false);
+        // As the keeper does with one that leads.
+        for impediment in [Impediment::Standby, Impediment::Unproven] {
+            home.endpoints[0].live.condition.set(impediment, false);
+        }
         let Picked::Place(place, _) = order.pick(&Tried::default(), Work::Request, Draw::keyless(0)) else {
             panic!("the first is usable")
         };
