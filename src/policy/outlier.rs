@@ -236,14 +236,14 @@ impl Outlier {
         true
     }
 
-    /// An attempt failed; `totals` counts it already. Failures that are not in `count` are no failures, a status among
+    /// An attempt failed; `totals` counts it already, and `facts` are asked for only where an ejection is due. Failures that are not in `count` are no failures, a status among
     /// them is a success; failures while ejected are of attempts that began before, and say nothing new.
     pub fn failed(
         &mut self,
         settings: &Settings,
         failure: Failure,
         totals: Totals,
-        facts: &Facts,
+        facts: impl FnOnce() -> Facts,
         now: Duration,
     ) -> Option<Decision> {
         match settings.count.evidence(failure) {
@@ -262,7 +262,7 @@ impl Outlier {
             self.connects = if failure == Failure::Connect { self.connects.saturating_add(1) } else { 0 };
         }
         let because = self.due(settings, failure, recent)?;
-        self.decide(settings, because, facts, now)
+        self.decide(settings, because, &facts(), now)
     }
 
     /// The endpoint's answers were found slow, by [`slow`] over its pool.
@@ -349,7 +349,7 @@ impl Outlier {
         &mut self,
         settings: &Settings,
         rule: MaxFails,
-        facts: &Facts,
+        facts: impl FnOnce() -> Facts,
         now: Duration,
     ) -> Option<Decision> {
         self.fails.failed(now);
@@ -361,7 +361,7 @@ impl Outlier {
         if !self.fails.used_up(rule) {
             return None;
         }
-        self.decide(settings, Because::MaxFails(self.fails.count()), facts, now)
+        self.decide(settings, Because::MaxFails(self.fails.count()), &facts(), now)
     }
 
     fn decide(

@@ -47,7 +47,7 @@ impl Endpoint {
     fn fails(&mut self, failure: Failure, facts: &Facts) -> Option<Decision> {
         self.totals.attempts += 1;
         self.totals.failures += u64::from(self.settings.count.has(failure));
-        self.outlier.failed(&self.settings, failure, self.totals, facts, self.now)
+        self.outlier.failed(&self.settings, failure, self.totals, || *facts, self.now)
     }
 
     fn works(&mut self, times: u64) {
