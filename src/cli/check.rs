@@ -30,7 +30,7 @@ pub(super) fn summary(config: &Config) -> String {
     }
     let late = config.check.objective.iter().flat_map(|objective| too_late(config, *objective));
     let slow = config.check.client_timeout.iter().flat_map(|limit| too_slow(config, *limit));
-    for finding in late.chain(slow).chain(too_many(config)) {
+    for finding in late.chain(slow).chain(too_many(config)).chain(without_effect(config)) {
         let _infallible = writeln!(text, "finding: {finding}");
     }
     text
@@ -91,6 +91,28 @@ fn too_many(config: &Config) -> Vec<String> {
         })
     };
     config.pools.iter().filter_map(many).collect()
+}
+
+/// Retry rules that do nothing as they stand beside others, one a line.
+fn without_effect(config: &Config) -> Vec<String> {
+    let pools = config.pools.iter().filter(|pool| pool.exclusive.is_none());
+    let pools = pools.map(|pool| (format!("pool {}", pool.name), &pool.retry));
+    let routes = config.routes.iter();
+    let routes =
+        routes.filter_map(|route| Some((format!("route {}", route.rule.name), route.retry.as_ref()?)));
+    let mut findings = Vec::new();
+    for (whose, retry) in pools.chain(routes) {
+        if retry.per_try_timeout.is_some() && !retry.on.timeout {
+            findings.push(format!(
+                "{whose}: per_try_timeout does nothing while \"timeout\" is not in retry.on: nothing would follow the try \
+                 that it ends"
+            ));
+        }
+        if retry.hedge.is_some() && retry.attempts < 2 {
+            findings.push(format!("{whose}: hedge does nothing while retry.attempts is 1"));
+        }
+    }
+    findings
 }
 
 /// How soon probes notice what happens, at worst.
@@ -297,6 +319,19 @@ mod tests {
         assert_eq!(findings("rendezvous", 256), 0);
         assert_eq!(findings("rendezvous", 257), 1);
         assert_eq!(findings("maglev", 257), 0);
+    }
+
+    #[test]
+    fn retry_rules_that_do_nothing_are_findings() {
+        let findings = |keys: &str| {
+            let config = of_pool(&format!("[pool.p.retry]\n{keys}")).expect("it loads");
+            summary(&config).lines().filter(|line| line.contains("does nothing")).count()
+        };
+        assert_eq!(findings("per_try_timeout = \"1s\"\non = [\"connect\", \"502\"]"), 1);
+        assert_eq!(findings("per_try_timeout = \"1s\"\non = [\"timeout\"]"), 0);
+        assert_eq!(findings("per_try_timeout = \"1s\""), 0, "it brings \"timeout\" along");
+        assert_eq!(findings("attempts = 1\nhedge = {}"), 1);
+        assert_eq!(findings("hedge = {}"), 0);
     }
 
     #[test]

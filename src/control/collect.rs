@@ -197,6 +197,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         requests,
         retries: counters.sum(|c| &c.retries),
         required: pool.required,
+        is_usable: pool.is_usable(),
         exclusive: pool.exclusive,
         serving_tier: seen.serving_tier,
         fails_open: seen.fails_open,
@@ -240,6 +241,7 @@ fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointS
             .live
             .condition
             .reason()
+            .or_else(|| pool.live.condition.reason())
             .filter(|_| !usable)
             .map(|reason| Cow::Borrowed(reason.word())),
         admin_state: seen.admin_state,

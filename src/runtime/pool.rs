@@ -329,6 +329,14 @@ impl Pool {
         held.as_mut().map(|(_, budget)| work(budget, now, requests))
     }
 
+    /// Whether the pool is well enough to be used: an endpoint of its own is usable, and no breaker of its own stands before
+    /// it. The one rule of `/health` and of the route action `health`; that it fails open or has a failover pool
+    /// makes it no better.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.level().is_some()
+    }
+
     /// How much must be overlooked for anything in the pool to be usable, busy or not; nothing when only failing
     /// open is left.
     #[must_use]

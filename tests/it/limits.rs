@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::harness::client::Client;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
-use crate::harness::until;
 use crate::harness::wire::Wire;
+use crate::harness::{free_port, own_ip, until};
 
 fn limited(limits: &str) -> (Origin, Proxy) {
     let origin = Origin::saying("ok");
@@ -188,4 +188,23 @@ fn idle_connections_to_an_endpoint_have_a_ceiling() {
     let closed = u32::try_from(AT_ONCE - KEPT).expect("few");
     assert!((hits(&proxy, "idle_connections") - f64::from(closed)).abs() < 0.5);
     until("the oldest to close", || (origin.open() == KEPT).then_some(()));
+}
+
+#[test]
+fn tcp_sessions_take_no_place_of_requests_in_the_same_pool() {
+    let origin = Origin::saying("ok");
+    let port = free_port(own_ip());
+    let proxy = Setup::http(&[origin.address()])
+        .text(&format!("[listener.raw]\nbind = [\"{port}\"]\nprotocol = \"tcp\"\npool = \"main\""))
+        .text("[pool.main.limits]\nmax_requests = 1\nmax_connections = 2\nqueue = 0")
+        .start();
+    let mut sessions: Vec<Client> = (0..2).map(|_| Client::connect(port)).collect();
+    for session in &mut sessions {
+        assert_eq!(session.get("/").text(), "ok");
+    }
+    assert!(Client::is_turned_away(port), "two sessions are all there may be");
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").status(), 200, "and none of them is a request");
+    }
+    assert_eq!(sessions[0].get("/").text(), "ok");
 }

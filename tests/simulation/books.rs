@@ -325,12 +325,16 @@ impl Books {
         let all = u32::try_from(pool.endpoints.len()).unwrap_or(u32::MAX);
         let out =
             pool.endpoints.iter().filter(|e| self.judgement[number(e)] && e.live.judged.ejection().is_some());
-        let (out, most) = (out.count(), settings.max_ejected.at_most(all) as usize);
+        // A failover pool stands in for the only one; that it was usable is `is_last`'s to hold.
+        let stands_in = pool.chain.len() > 1;
+        let most = settings.max_ejected.at_most(all).max(u32::from(stands_in)) as usize;
+        let out = out.count();
         if out > most {
             return Err(format!("{out} endpoints are ejected by judgement, and {most} may be"));
         }
         let left = pool.endpoints.iter().filter(|e| number(e) != node && would_be_usable(pool, e)).count();
         let least = pool.failover.min_available.at_least(all) as usize;
+        let least = if stands_in && least == 1 { 0 } else { least };
         if left < least {
             return Err(format!("{left} endpoints are left by a judgement, and {least} must be"));
         }

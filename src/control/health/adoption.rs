@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Rules, Target, TargetId};
+use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Places, Rules, Target, TargetId};
 use super::lead::Lead;
 use super::probe::Probe;
 use super::standing::Standing;
@@ -15,6 +15,7 @@ use crate::config::{Config, pool};
 use crate::model::name::PoolName;
 use crate::policy::health::{Health, State};
 use crate::proxy::sessions::Cut;
+use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
 
 impl Keeper {
@@ -23,6 +24,8 @@ impl Keeper {
     pub fn adopt(&mut self, snapshot: &Arc<Snapshot>, config: &Config, watches: Vec<Watch>, now: Duration) {
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         self.retire(&before, now);
+        self.places = places(snapshot);
+        self.levels.refresh(snapshot);
         self.rules = snapshot.pools.iter().map(|p| rules(config, &p.name)).collect();
         let mut standings: HashMap<PoolName, Standing> =
             self.standings.drain(..).map(|standing| (standing.name().clone(), standing)).collect();
@@ -138,6 +141,12 @@ impl Keeper {
         self.effects.push(Effect::Watch(id));
         id
     }
+}
+
+fn places(snapshot: &Snapshot) -> Places {
+    let endpoints =
+        |pool: &Pool| pool.endpoints.iter().enumerate().map(|(at, e)| (e.name.clone(), at)).collect();
+    snapshot.pools.iter().enumerate().map(|(at, p)| (p.name.clone(), (at, endpoints(p)))).collect()
 }
 
 fn rules(config: &Config, name: &PoolName) -> Rules {

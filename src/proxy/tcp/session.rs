@@ -68,7 +68,7 @@ struct Session<'a> {
     /// Where it is connected to.
     endpoint: Option<&'a Endpoint>,
     attempts: u32,
-    queued: Duration,
+    // No time in a queue: connections never wait in one.
     connecting: Duration,
     moved: Moved,
     /// Nothing until it has ended.
@@ -85,7 +85,6 @@ impl<'a> Session<'a> {
             start: Instant::now(),
             endpoint: None,
             attempts: 0,
-            queued: Duration::ZERO,
             connecting: Duration::ZERO,
             moved: Moved::default(),
             termination: None,
@@ -100,7 +99,7 @@ impl<'a> Session<'a> {
         if let Err(Error::NothingUsable { .. } | Error::Connect(_)) = &connected {
             connected = self.hold(&mut tries, connected).await;
         }
-        (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
+        (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
         connected
     }
@@ -162,7 +161,7 @@ impl<'a> Session<'a> {
             status: 0,
             bytes_in: forth,
             bytes_out: back,
-            phases: Phases { queue: self.queued, connect: self.connecting, total, ..Phases::default() },
+            phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
         });
