@@ -197,8 +197,9 @@ mod tests {
             .collect();
         let wanted: Vec<_> =
             listeners.iter().zip(&binds).map(|((name, _), bind)| Wanted { name, bind }).collect();
-        let word =
-            |claim: &Claim| claim.socket.map_or(claim.address.to_string(), |index| (index + 3).to_string());
+        let word = |claim: &Claim| {
+            claim.socket.map_or_else(|| claim.address.to_string(), |index| (index + 3).to_string())
+        };
         let words = |claims: &Vec<Claim>| claims.iter().map(word).collect::<Vec<_>>().join(" ");
         Ok(inherited(sockets)?.claims(&wanted).iter().map(words).collect())
     }

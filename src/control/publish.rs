@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::doors::{Doors, Fresh, Moves};
 use super::health::targets::{self, Watch};
@@ -218,6 +218,8 @@ impl Supervisor {
         self.swap(&previous, next);
         self.open(moves);
         if !vacated.is_empty() {
+            let now = Instant::now();
+            self.endings.extend(vacated.iter().map(|&place| (now + patience(&previous, place), place)));
             self.tell(|| WorkerCommand::Vacated(Arc::clone(&vacated)));
         }
         self.drain_delay = config.process.drain_delay;
@@ -260,10 +262,23 @@ impl Supervisor {
         }
     }
 
+    /// Ends what still goes on by listeners that were removed, once the time for that is over.
+    pub(super) fn end_removed(&mut self, now: Instant) {
+        let snapshot = self.inner.store.load();
+        // A listener that is there again keeps its sessions.
+        self.endings.retain(|(_, place)| snapshot.listeners.get(*place).is_none());
+        let (due, later) = self.endings.drain(..).partition(|(at, _)| *at <= now);
+        self.endings = later;
+        for (_, place) in due {
+            self.tell(|| WorkerCommand::CutListener(place));
+        }
+    }
+
     /// Puts the next snapshot in the place of the previous one, and retires the endpoints that it does not have.
     fn swap(&mut self, previous: &Snapshot, next: Snapshot) {
         let gone = gone_slots(previous, &next);
         self.inner.store.publish(next);
+        self.inner.former.note(previous, |slot| gone.contains(&slot));
         self.inner.published_at(SystemTime::now());
         self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
@@ -325,6 +340,19 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
         snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect()
     };
     &slots(previous) - &slots(next)
+}
+
+/// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
+fn patience(previous: &Snapshot, place: usize) -> Duration {
+    let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
+        Some(Protocol::Tcp { pool, .. }) => {
+            previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
+        }
+        Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),
+        None => Vec::new(),
+    };
+    let pools = pools.into_iter().filter_map(|pool| previous.pools.get(pool));
+    pools.map(|pool| pool.drain_timeout).max().unwrap_or_default()
 }
 
 /// Settings that differ and that a process takes only when it starts.
