@@ -80,10 +80,11 @@ async fn watch(world: Rc<World>, id: TargetId) {
         let Some(question) = world.keeper.borrow().question(id) else { return };
         let node = world.node_at(question.probe.address);
         let began = world.now();
+        // An answer's rank is of the moment of its claim.
+        let rank = node.claims().and_then(|rank| u64::try_from(rank).ok());
         let (verdict, ports) = ask(&world, &question, &node).await;
         let lateness = world.lateness(began);
         let verdict = if is_void(lateness) { Verdict::Void } else { verdict };
-        let rank = node.claims().and_then(|rank| u64::try_from(rank).ok());
         let outcome = Outcome { verdict, rank, agent: None, evidence: evidence(lateness) };
         let random = world.random();
         let next = world.keeper.borrow_mut().observe(id, &outcome, &ports, random, world.now());
