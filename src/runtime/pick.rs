@@ -402,6 +402,12 @@ impl Pool {
         Some(Place::new(self, endpoint, Work::Request, trials))
     }
 
+    /// Whether the endpoint at this slot is one of this snapshot's pool.
+    #[must_use]
+    pub fn is_member(&self, slot: u32) -> bool {
+        self.endpoints.iter().any(|e| e.live.slot() == slot)
+    }
+
     /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the
     /// pool's condition.
     #[inline]

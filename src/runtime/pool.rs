@@ -268,6 +268,11 @@ impl Tried {
         self.0.push(endpoint.live.slot());
     }
 
+    /// Notes an endpoint that is none of the request's snapshot.
+    pub fn add_stranger(&mut self, slot: u32) {
+        self.0.push(slot);
+    }
+
     /// Forgets that an endpoint was tried.
     pub fn remove(&mut self, endpoint: &Endpoint) {
         let slot = endpoint.live.slot();

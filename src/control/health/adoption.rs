@@ -15,6 +15,7 @@ use crate::config::{Config, pool};
 use crate::model::name::PoolName;
 use crate::policy::health::{Health, State};
 use crate::proxy::sessions::Cut;
+use crate::runtime::condition::Impediment;
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
 
@@ -62,13 +63,20 @@ impl Keeper {
         self.replan(now);
     }
 
-    /// What leads to endpoints that the new snapshot does not have gets its time.
+    /// What leads to endpoints that the new snapshot does not have gets its time; in an exclusive pool only until
+    /// another one leads, and nothing more comes to it on the way through the old snapshot.
     fn retire(&mut self, before: &Snapshot, now: Duration) {
+        self.former.retain(|(_, live)| live.in_flight() > 0);
         for pool in &before.pools {
-            for endpoint in &pool.endpoints {
-                if endpoint.live.is_retired() && endpoint.live.in_flight() > 0 {
-                    let written = Closing { after: pool.drain_timeout, rate: None };
-                    self.closings.begin(&endpoint.live, written, Cut::Drained, now);
+            for endpoint in pool.endpoints.iter().filter(|e| e.live.is_retired()) {
+                if pool.exclusive {
+                    endpoint.live.condition.set(Impediment::Standby, true);
+                }
+                // Although nothing may lead there: who has begun with the old snapshot may yet choose it.
+                let written = Closing { after: pool.drain_timeout, rate: None };
+                self.closings.begin(&endpoint.live, written, Cut::Drained, now);
+                if pool.exclusive && endpoint.live.in_flight() > 0 {
+                    self.former.push((pool.name.clone(), Arc::clone(&endpoint.live)));
                 }
             }
         }

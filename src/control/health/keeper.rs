@@ -27,7 +27,7 @@ use crate::policy::health::guard::Guard;
 use crate::policy::health::{self, Health, State};
 use crate::proxy::sessions::Cut;
 use crate::runtime::condition::{Impediment, Level};
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::endpoint::{Endpoint, EndpointLive};
 use crate::runtime::judge;
 use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
@@ -107,6 +107,8 @@ pub struct Keeper {
     /// Where pools and endpoints stand in the snapshot.
     pub(super) places: Places,
     pub(super) leads: Vec<Option<Lead>>,
+    /// Endpoints of exclusive pools that a reload has left out while connections led to them.
+    pub(super) former: Vec<(PoolName, Arc<EndpointLive>)>,
     pub(super) admin: HashMap<(PoolName, EndpointName), AdminState>,
     /// What agents asked for.
     pub(super) agents: HashMap<u32, AgentWish>,
@@ -144,6 +146,7 @@ impl Keeper {
             levels: Levels::default(),
             places: Places::default(),
             leads: Vec::new(),
+            former: Vec::new(),
             admin: HashMap::new(),
             agents: HashMap::new(),
             closings: Closings::default(),
@@ -258,6 +261,10 @@ impl Keeper {
         }
         if let Some(leader) = change.to.and_then(|at| pool.endpoints.get(at)) {
             self.closings.cancel(leader.live.slot());
+            // Who was left out by a reload had time until somebody else leads.
+            for (_, live) in self.former.extract_if(.., |(of, _)| *of == pool.name) {
+                self.closings.begin(&live, at_once, Cut::Demoted, now);
+            }
         }
         self.cut(now);
         pool.serve_queue();
