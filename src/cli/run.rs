@@ -18,7 +18,10 @@ use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
+use crate::control::inherited::Inherited;
+use crate::control::reaper::reap_orphans;
 use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
+use crate::control::systemd::Manager;
 use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
@@ -28,7 +31,9 @@ const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(config: &Config, mode: Mode, loader: Loader) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(config, Launch { mode, loader }, || Ok(())))
+    // Before any thread: this takes what it has read out of the environment.
+    let inherited = Inherited::from_environment();
+    with_log(&config.log, || proxy(config, Launch { mode, loader, inherited }, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -56,13 +61,33 @@ pub(super) fn proxy(
     let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
-    let ended = runtime.block_on(signals.obey(&handle));
+    let manager = Manager::from_environment().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
+        None
+    });
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = signals.obey(&handle) => ended,
+            () = attend(manager.as_ref(), &handle, config.process.warm_timeout) => handle.ended().await,
+        }
+    });
     admin.stop();
     match ended {
         Ended::Stopped { .. } => Ok(()),
         // Whoever supervises the process starts it again.
         Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
     }
+}
+
+/// What a service manager, or process 1 of a container, owes to others; it has no end.
+async fn attend(manager: Option<&Manager>, handle: &Handle, warm_up: Duration) {
+    let told = async {
+        if let Some(manager) = manager {
+            manager.attend(handle, warm_up).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(told, reap_orphans());
 }
 
 pub(super) fn runtime() -> Result<Runtime, Failure> {
@@ -167,7 +192,10 @@ impl Signals {
         loop {
             tokio::select! {
                 ended = &mut stopping => {
-                    tracing::info!(?ended, "stopped");
+                    match ended {
+                        Ended::Stopped { cut } => tracing::info!(cut, "stopped"),
+                        Ended::WorkerDied => tracing::error!("stopped because a worker died"),
+                    }
                     return ended;
                 }
                 _ = self.terminate.recv() => {}
