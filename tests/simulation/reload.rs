@@ -1,12 +1,14 @@
 //! Reloads: other weights, endpoints that are left out and taken in again. What runs is compiled anew and brought into
 //! line as `control::supervisor` does it; the keeper's part is `control::adopt`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll::model::name::{EndpointName, PoolName};
 use plimsoll::runtime::compile::{Machine, compile};
 use plimsoll::runtime::endpoint::Endpoint;
 use plimsoll::runtime::pool::Pool;
+use plimsoll::runtime::snapshot::Snapshot;
 
 use crate::world::{Event, World, number};
 
@@ -67,6 +69,24 @@ fn node(name: &EndpointName) -> usize {
     name.as_str().trim_start_matches('n').parse().expect("names are n and a number")
 }
 
+/// Whoever stays is known by the same live state, and whoever is new by one of its own.
+fn is_carried_over(previous: &Snapshot, next: &Snapshot) -> Result<(), String> {
+    let slots = |snapshot: &Snapshot| -> BTreeMap<usize, u32> {
+        snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| (number(e), e.live.slot())).collect()
+    };
+    let (before, after) = (slots(previous), slots(next));
+    for (node, slot) in &after {
+        match before.get(node) {
+            Some(known) if known != slot => return Err(format!("a reload has forgotten n{node}")),
+            None if before.values().any(|known| known == slot) => {
+                return Err(format!("n{node} is taken for another by a reload"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// As `Supervisor::reload`.
 fn publish(world: &World) {
     let previous = world.snapshot();
@@ -82,6 +102,7 @@ fn publish(world: &World) {
             world.books.borrow_mut().left(world.now());
         }
     }
+    world.check(is_carried_over(&previous, &next));
     let known: Vec<u32> = previous.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect();
     for endpoint in next.pools.iter().flat_map(|p| &p.endpoints) {
         if !known.contains(&endpoint.live.slot()) {
