@@ -116,7 +116,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     let timeout = Duration::from_millis(call.timeout_ms);
-    let outcome = run(&Probe { check, address: call.address, timeout }).await;
+    let outcome = run(&Probe { check, address: call.address, source: None, timeout }).await;
     let verdict = match outcome.verdict {
         Verdict::Good => "good",
         Verdict::SaysNo => "says no",

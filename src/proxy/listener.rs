@@ -17,13 +17,11 @@ use super::connection::Arrival;
 use super::worker::Worker;
 use crate::runtime::listener::Listener;
 
-/// Connections that may wait for accept; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
 /// Flags of accepted sockets.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// How long accepting pauses after descriptors ran out, unless a connection ends earlier.
+/// How long accepting pauses after descriptors ran out, unless a connection ends earlier. No setting: what was hit is the
+/// machine's limit, counted as `max_connections` or an error of accept.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket and the place of its listener in the snapshot.
@@ -61,7 +59,7 @@ pub fn bind(listener: &Listener, index: usize, address: SocketAddr) -> io::Resul
             .with_retries(3),
     )?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(listener.backlog.into())?;
     Ok(Bound { listener: index, socket: socket.into() })
 }
 

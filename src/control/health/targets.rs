@@ -62,7 +62,12 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
                 Check::Agent { send, .. } => Check::Agent { port: address.port(), send: send.clone() },
                 other => other.clone(),
             };
-            let probe = Arc::new(Probe { check, address, timeout: health.settings.timeout });
+            let probe = Arc::new(Probe {
+                check,
+                address,
+                source: written.source_address,
+                timeout: health.settings.timeout,
+            });
             let (settings, traffic) = (health.settings.clone(), endpoint.socket());
             watches.push(Watch { pool: place, endpoint: index, probe, settings, traffic });
         }

@@ -26,10 +26,12 @@ use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
-/// What a connection without a request yet gets when a drain begins.
+/// What a connection without a request yet gets when a drain begins. No setting: it is a round trip of what was accepted
+/// just before, inside `drain_timeout`.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// Bytes of empty lines before a request that are passed over.
+/// Bytes of empty lines before a request that are passed over. No setting: RFC 9112 section 2.2 asks for one, which some
+/// old clients send; more are nobody's, and count as bad requests.
 const EMPTY_LINES_MAX: usize = 16;
 
 /// What a request leaves behind.
@@ -311,6 +313,7 @@ fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: Request
 
 /// The client's own id where it is believed, else 128 random bits.
 fn request_id(worker: &Worker, request: &Request, trusted: bool) -> Vec<u8> {
+    // No setting: an id is a key to search logs by, and one that is longer gets a new one, nothing else.
     const KEPT_MAX: usize = 128;
     if trusted {
         let own = request.bytes.bytes();
@@ -406,7 +409,7 @@ impl Drop for Unread<'_> {
 
 /// `Accept` of a head that could not be parsed, if there is one.
 fn accepts_json(bytes: &[u8]) -> bool {
-    let mut lines = bytes.split(|&b| b == b'\n').skip(1).take(head::FIELDS_MAX);
+    let mut lines = bytes.split(|&b| b == b'\n').skip(1).take(head::FIELDS_AT_HAND);
     lines
         .find_map(|line| line.split_at_checked(7).filter(|(name, _)| name.eq_ignore_ascii_case(b"accept:")))
         .is_some_and(|(_, value)| prefers_json(value.trim_ascii()))

@@ -49,7 +49,7 @@ impl Exchange<'_> {
         let first = std::mem::take(self.input);
         let pool = connection.place.pool;
         let _session = self.worker.sessions.enter(connection.place.endpoint.live.slot(), &self.client.timer);
-        dial::keep_alive_probes(&connection.stream);
+        dial::keep_alive_probes(&connection.stream, timeouts.tcp_keepalive);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
         let ended = relay::run_with(
             &self.client.stream,
