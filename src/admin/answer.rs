@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
@@ -41,26 +41,40 @@ pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
     allow: Option<&'static str>,
+    challenge: Option<&'static str>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None }
+        Self { status, detail: detail.into(), allow: None, challenge: None }
     }
 
     /// The path exists and takes only these methods.
     pub(super) fn method(allow: &'static str) -> Self {
         let detail = format!("this path answers {}", allow.replace(", ", " and "));
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, detail, allow: Some(allow) }
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+    }
+
+    /// A token could help, or another one (RFC 6750 section 3).
+    pub(super) fn unauthorized(status: StatusCode, detail: &str, challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..Self::new(status, detail) }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
     }
 }
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { status, detail, allow } = refusal;
+        let Refusal { status, detail, allow, challenge } = refusal;
         let mut answer = problem(&ProblemView::new(status, detail));
         if let Some(allow) = allow {
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(challenge) = challenge {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         answer
     }

@@ -5,6 +5,7 @@
 //! | `bind.rs` | the socket |
 //! | `server.rs` | connections: how many, how long |
 //! | `paths.rs` | what a path names and which methods it takes |
+//! | `access.rs` | who may do what: tokens |
 //! | `routes.rs` | from a request to its answer; the checks of Host and Origin |
 //! | `health.rs` | how well the pools are, cached |
 //! | `events.rs` | what has changed: a list or a stream |
@@ -15,6 +16,7 @@
 //! It asks `control` and decides nothing itself. It runs on a thread of its own, never on a worker. The open health listener
 //! is the same server with less to ask for.
 
+mod access;
 mod answer;
 mod bind;
 mod changes;
@@ -27,5 +29,6 @@ mod sample;
 mod server;
 mod views;
 
+pub use access::Tokens;
 pub use bind::Bound;
 pub use server::{serve, serve_health};

@@ -11,6 +11,7 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Request, StatusCode, Uri};
 use tokio::sync::{Semaphore, watch};
 
+use super::access::Door;
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::paths::{Page, flag, parameter};
@@ -78,6 +79,7 @@ pub(super) enum Scope {
 pub(super) struct Site {
     control: Arc<dyn Control>,
     scope: Scope,
+    door: Door,
     health: Cache,
     streams: Arc<Semaphore>,
     stopped: watch::Receiver<()>,
@@ -85,9 +87,14 @@ pub(super) struct Site {
 
 impl Site {
     /// `stopped` closes when the listener stops.
-    pub(super) fn new(control: Arc<dyn Control>, scope: Scope, stopped: watch::Receiver<()>) -> Self {
+    pub(super) fn new(
+        control: Arc<dyn Control>,
+        scope: Scope,
+        door: Door,
+        stopped: watch::Receiver<()>,
+    ) -> Self {
         let streams = Arc::new(Semaphore::new(events::STREAMS_MAX));
-        Self { control, scope, health: Cache::default(), streams, stopped }
+        Self { control, scope, door, health: Cache::default(), streams, stopped }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -95,12 +102,18 @@ impl Site {
     }
 
     /// Answers one request.
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Answer
+    pub(super) async fn answer<B>(&self, mut request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        match self.page(&request) {
+        let admitted = self.page(&request).and_then(|page| {
+            let access = self.door.admit(&page, request.method(), request.headers())?;
+            // Whoever needs more than the path says asks for it: see `access::allow`.
+            request.extensions_mut().insert(access);
+            Ok(page)
+        });
+        match admitted {
             Ok(page) => self.answer_page(page, request).await.unwrap_or_else(Answer::from),
             Err(refusal) => refusal.into(),
         }

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::access::{Door, Tokens};
 use super::answer;
 use super::bind::{Accepted, Bound};
 use super::routes::{Control, Scope, Site};
@@ -38,29 +39,32 @@ const HEAD_MAX: usize = 16 * 1024;
 /// Pause after a failed accept, which is nearly always a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the admin API until `stop` is there; requests in flight then finish.
+/// Serves the admin API, to those whom `tokens` and the address allow it, until `stop` is there; requests in flight then finish.
 pub async fn serve(
     listener: Bound,
     handle: Handle,
     allowed_hosts: Vec<String>,
+    tokens: Tokens,
     stop: impl Future<Output = ()>,
 ) {
-    serve_control(listener, Arc::new(handle), Scope::Admin { allowed_hosts }, stop).await;
+    serve_control(listener, Arc::new(handle), Scope::Admin { allowed_hosts }, tokens, stop).await;
 }
 
 /// Serves the open health listener, which tells anybody how well this node is and nothing else, until `stop` is there.
 pub async fn serve_health(listener: Bound, handle: Handle, stop: impl Future<Output = ()>) {
-    serve_control(listener, Arc::new(handle), Scope::Health, stop).await;
+    serve_control(listener, Arc::new(handle), Scope::Health, Tokens::default(), stop).await;
 }
 
 async fn serve_control(
     listener: Bound,
     control: Arc<dyn Control>,
     scope: Scope,
+    tokens: Tokens,
     stop: impl Future<Output = ()>,
 ) {
     let (stopping, stopped) = watch::channel(());
-    let site = Arc::new(Site::new(control, scope, stopped.clone()));
+    let door = Door::new(listener.address(), tokens);
+    let site = Arc::new(Site::new(control, scope, door, stopped.clone()));
     let most = if site.is_open() { OPEN_CONNECTIONS_MAX } else { CONNECTIONS_MAX };
     let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
@@ -181,7 +185,7 @@ mod tests {
         let address = bound.address().ok_or("no address")?;
         let (stop, stopped) = oneshot::channel::<()>();
         let control: Arc<dyn Control> = Arc::clone(&node) as _;
-        let server = tokio::spawn(serve_control(bound, control, scope, async {
+        let server = tokio::spawn(serve_control(bound, control, scope, Tokens::default(), async {
             let _closed = stopped.await;
         }));
         Ok(Site { node, address, stop, server })
@@ -299,6 +303,7 @@ mod tests {
             bound,
             control,
             Scope::Admin { allowed_hosts: Vec::new() },
+            Tokens::default(),
             std::future::pending(),
         ));
         let request = "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

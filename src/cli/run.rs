@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
 use super::Failure;
-use crate::admin::{self, Bound};
+use crate::admin::{self, Bound, Tokens};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
 use crate::control::{self, Ended, Handle, Mode};
@@ -78,6 +78,7 @@ struct AdminSite {
     bound: Bound,
     health: Vec<Bound>,
     allowed_hosts: Vec<String>,
+    tokens: Tokens,
 }
 
 /// The thread of the admin API.
@@ -90,16 +91,18 @@ impl AdminSite {
     fn bind(admin: &Admin, health: &HealthApi) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let context = runtime.enter();
+        let tokens = Tokens::read(admin.token_file.as_deref(), admin.read_token_file.as_deref());
+        let tokens = tokens.map_err(Failure::Running)?;
         let bound = bind(&admin.bind, "the admin API", "admin.bind")?;
         let health = health.bind.iter();
         let health = health.map(|address| bind(&AdminBind::Tcp(*address), "the health API", "health.bind"));
         let health = health.collect::<Result<_, _>>()?;
         drop(context);
-        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone() })
+        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone(), tokens })
     }
 
     fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
-        let Self { runtime, bound, health, allowed_hosts } = self;
+        let Self { runtime, bound, health, allowed_hosts, tokens } = self;
         let (stop, stopped) = watch::channel(());
         // It is closed when the process ends, whichever way.
         let closed = move || {
@@ -112,7 +115,7 @@ impl AdminSite {
                 for listener in health {
                     open.spawn(admin::serve_health(listener, handle.clone(), closed()));
                 }
-                admin::serve(bound, handle, allowed_hosts, closed()).await;
+                admin::serve(bound, handle, allowed_hosts, tokens, closed()).await;
                 while open.join_next().await.is_some() {}
             });
         };

@@ -1,11 +1,12 @@
 //! The sections about the process itself: `[process]`, `[admin]`, `[health]`, `[log]` and `[check]`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostic::Report;
 use super::source::Sources;
+use super::tls::Files;
 use super::value::Fields;
 
 /// `[process]`.
@@ -55,6 +56,10 @@ pub struct Admin {
     pub bind: AdminBind,
     /// Host values accepted beside the loopback names, lower case; others get 421.
     pub allowed_hosts: Vec<String>,
+    /// A file of tokens that allow everything; there is one where the address is not loopback.
+    pub token_file: Option<PathBuf>,
+    /// A file of tokens that allow to look.
+    pub read_token_file: Option<PathBuf>,
 }
 
 /// How much is logged.
@@ -139,10 +144,31 @@ impl CheckRules {
 }
 
 impl Admin {
-    /// Reads the section `[admin]`.
-    pub(super) fn read(fields: &Fields) -> Option<Self> {
-        Some(Self { bind: fields.get("bind")?, allowed_hosts: fields.plain_list("allowed_hosts") })
+    /// Reads the section `[admin]`, whose paths are relative to the file that they stand in.
+    pub(super) fn read(fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
+        let mut file = |name| files.named(fields, name, "a file of tokens", tokens, report);
+        let (token_file, read_token_file) = (file("token_file"), file("read_token_file"));
+        let bind: AdminBind = fields.get("bind")?;
+        let has_token = fields.has("token_file");
+        if let AdminBind::Tcp(address) = bind
+            && !address.ip().to_canonical().is_loopback()
+            && !has_token
+        {
+            let message = "any but a loopback address needs `token_file`";
+            let help = format!("add token_file = \"admin.token\", or write \"127.0.0.1:{}\"", address.port());
+            report.error(fields.span_of("bind"), message, help);
+        }
+        if let Some(field) = fields.written("read_token_file").filter(|_| !has_token) {
+            let message = "`read_token_file` has no use without `token_file`: nobody needs a token then";
+            report.error(field.key_span, message, "add token_file = \"admin.token\", or remove it");
+        }
+        let allowed_hosts = fields.plain_list("allowed_hosts");
+        Some(Self { bind, allowed_hosts, token_file, read_token_file })
     }
+}
+
+fn tokens(path: &Path) -> Result<(), String> {
+    super::tokens::read(path).map(drop)
 }
 
 impl Log {

@@ -138,6 +138,11 @@ fn process(page: &mut Page, config: &Config) {
         AdminBind::Unix(path) => page.text("bind", format_args!("unix:{}", path.display())),
     }
     page.list("allowed_hosts", &config.admin.allowed_hosts);
+    page.optional("token_file", config.admin.token_file.as_ref().map(|path| path.display()).as_ref());
+    page.optional(
+        "read_token_file",
+        config.admin.read_token_file.as_ref().map(|path| path.display()).as_ref(),
+    );
     if !config.health.bind.is_empty() {
         page.section("[health]");
         page.list("bind", &config.health.bind);
@@ -196,6 +201,9 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.text("head", listener.limits.head);
     page.key("fields", listener.limits.fields);
     page.text("target", listener.limits.target);
+    page.text("chunk_extensions", listener.limits.chunk_extensions);
+    page.text("linger", listener.limits.linger);
+    page.key("backlog", listener.limits.backlog);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
     page.time("request_header", timeouts.request_header);
@@ -203,6 +211,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.time("client_idle", timeouts.client_idle);
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
+    page.time("linger", timeouts.linger);
 }
 
 fn show_route(page: &mut Page, route: &Route) {

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod admin;
+mod admin_tokens;
 mod allow_deny;
 mod balance;
 mod breaker;
@@ -43,6 +44,7 @@ mod reload;
 mod retries;
 mod retry_rules;
 mod routing;
+mod source_address;
 mod splicing;
 mod stale_connections;
 mod tcp_relay;

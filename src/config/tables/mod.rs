@@ -133,7 +133,7 @@ pub(super) static ADMIN: Section = Section::new(
             "bind",
             Kind::Text(Form::AdminBind),
             Default(r#""127.0.0.1:9900""#),
-            "A loopback address, or \"unix:/path\" (mode 0600).",
+            "A loopback address, \"unix:/path\" (mode 0600), or with token_file any other address.",
         ),
         Key::new(
             "allowed_hosts",
@@ -141,8 +141,19 @@ pub(super) static ADMIN: Section = Section::new(
             Default("[]"),
             "Host values accepted beside the loopback names, as in [\"lb1.internal\"]; others are refused (421).",
         ),
-        Key::later("token_file"),
-        Key::later("read_token_file"),
+        Key::new(
+            "token_file",
+            Kind::Text(Form::Some),
+            Optional(r#""admin.token""#),
+            "A file of bearer tokens, one a line, that allow everything; read again when it changes. Without one, loopback may \
+             look, change admin states and weights, fail over and reload, and the unix socket everything.",
+        ),
+        Key::new(
+            "read_token_file",
+            Kind::Text(Form::Some),
+            Optional(r#""read.token""#),
+            "A file of bearer tokens that allow GET only.",
+        ),
     ],
 );
 
