@@ -78,7 +78,7 @@ impl Drop for Place<'_> {
             judge::cancel(self.pool, self.endpoint, &trials);
         }
         // Only requests wait, so it is under their ceiling that a place is handed on.
-        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
+        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.ceiling(Work::Request));
     }
 }
 
@@ -110,7 +110,7 @@ impl Candidates for View<'_> {
     fn pickable(&self, index: usize) -> bool {
         self.endpoints.get(index).is_some_and(|e| {
             e.live.condition.allows(self.level)
-                && e.live.in_flight() < e.limits.of(self.work)
+                && e.live.in_flight() < e.ceiling(self.work)
                 && !self.tried.contains(e)
         })
     }
@@ -319,7 +319,7 @@ impl Search<'_> {
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
             let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
-            if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
+            if !endpoint.live.try_acquire(endpoint.ceiling(self.work)) {
                 continue;
             }
             match pool.trials(endpoint, level) {
@@ -385,7 +385,7 @@ impl Pool {
         for tier in &self.tiers {
             let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
             for endpoint in endpoints {
-                Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+                Queue::serve(queue, &endpoint.live, endpoint.ceiling(Work::Request));
             }
             // Busy is not unusable: those who wait for this tier do not go on to the next.
             if endpoints.iter().any(|e| e.live.condition.allows(level)) {

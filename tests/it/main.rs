@@ -24,6 +24,7 @@ mod harness;
 mod hashing;
 mod head_edits;
 mod health;
+mod health_agent;
 mod health_api;
 mod health_closing;
 mod health_exclusive;

@@ -194,7 +194,10 @@ fn show_check(page: &mut Page, check: &Check) {
             page.text("user", user);
             show_tls(page, tls.as_ref());
         }
-        Check::Mysql { user } => page.optional("user", user.as_ref()),
+        Check::Mysql { user, tls } => {
+            page.optional("user", user.as_ref());
+            show_tls(page, tls.as_ref());
+        }
         Check::Redis { primary, tls } => {
             page.text("role", if *primary { "primary" } else { "any" });
             show_tls(page, tls.as_ref());

@@ -123,7 +123,9 @@ fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check
         health::Check::Postgres { user, tls } => {
             Check::Postgres { user: user.clone(), tls: clients.of(pool, tls.as_ref())? }
         }
-        health::Check::Mysql { user } => Check::Mysql { user: user.clone() },
+        health::Check::Mysql { user, tls } => {
+            Check::Mysql { user: user.clone(), tls: clients.of(pool, tls.as_ref())? }
+        }
         health::Check::Redis { primary, tls } => {
             Check::Redis { primary: *primary, tls: clients.of(pool, tls.as_ref())? }
         }

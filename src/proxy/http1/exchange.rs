@@ -11,10 +11,9 @@ use super::answer::{AnswerBody, Waiting, poll_read};
 use super::chunked::{self, Output};
 use super::encode::{self, RequestEdits, ResponseEdits};
 use super::fields::Kind;
-use super::head::{
-    Framing, Limits, RequestHead, ResponseHead, Scan, Scanner, TOO_MANY_FIELDS, Version, parse_response,
-};
+use super::head::{Framing, Limits, RequestHead, ResponseHead, TOO_MANY_FIELDS, Version, parse_response};
 use super::outgoing::Outgoing;
+use super::scan::{Scan, Scanner};
 use super::upload::Upload;
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;

@@ -12,7 +12,8 @@ use super::chunked;
 use super::encode;
 use super::exchange::{Exchange, Request, write_all};
 use super::fields::{Field, Kind};
-use super::head::{self, Limits, RequestHead, Scan, Scanner, Version};
+use super::head::{self, Limits, RequestHead, Version};
+use super::scan::{self, Scan, Scanner};
 use super::upload::Upload;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
@@ -233,7 +234,7 @@ async fn read_head(
     let mut armed = false;
     let mut empty_lines = 0;
     loop {
-        let empty = head::leading_empty_lines(input.bytes());
+        let empty = scan::leading_empty_lines(input.bytes());
         if empty > 0 {
             empty_lines += empty;
             if empty_lines > EMPTY_LINES_MAX {
@@ -287,7 +288,7 @@ fn check_start(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
 /// What can become no request, or too large a one, is refused before its end has come.
 fn check_growth(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
     let bytes = input.bytes();
-    if !head::may_become_request(bytes) {
+    if !scan::may_become_request(bytes) {
         return Err(Refusal::Malformed("this is not HTTP"));
     }
     // Method and version around the target: a line that is longer can only hold too long a target.

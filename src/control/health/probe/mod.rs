@@ -86,6 +86,8 @@ pub enum Check {
         /// Log in as this user, without a password; nothing only reads the greeting, which the server counts as an
         /// aborted connection.
         user: Option<String>,
+        /// By an SSLRequest.
+        tls: Option<Arc<TlsClient>>,
     },
     /// Redis: `PING`, or `ROLE` where only a primary will do.
     Redis {
@@ -164,7 +166,7 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
             grpc::ask(&call, tls.as_deref(), address, notes).await.map(alone)
         }
         Check::Postgres { user, tls } => postgres::ask(user, tls.as_deref(), address, notes).await,
-        Check::Mysql { user } => mysql::ask(user.as_deref(), address, notes).await,
+        Check::Mysql { user, tls } => mysql::ask(user.as_deref(), tls.as_deref(), address, notes).await,
         Check::Redis { primary, tls } => {
             redis::ask(*primary, tls.as_deref(), address, notes).await.map(alone)
         }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::http1::scan::{Scan, Scanner};
 
 const LIMITS: Limits = Limits { head: 4096, fields: 8, target: 32 };
 
