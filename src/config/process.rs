@@ -138,7 +138,11 @@ impl CheckRules {
         Self {
             objective: fields.get("objective"),
             client_timeout: fields.get("client_timeout"),
-            allow_codes: fields.plain_list("allow_codes"),
+            allow_codes: fields
+                .plain_list::<&'static str>("allow_codes")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         }
     }
 }

@@ -209,12 +209,18 @@ static CHECK: Section = Section::new(
         Key::new("client_timeout", TIMEOUT, Optional(r#""60s""#), "How long clients wait for an answer."),
         Key::new(
             "allow_codes",
-            Kind::List { of: &Kind::Text(Form::Some), min: 0 },
+            Kind::List { of: &Kind::Choice(&FINDINGS), min: 0 },
             Default("[]"),
-            "Findings that are not to be reported, as in [\"L012\"].",
+            "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
+             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: probes do not verify \
+             TLS; L005: the admin API's tokens cross a network in the clear.",
         ),
     ],
 );
+
+/// The codes of what `plimsoll check` finds.
+static FINDINGS: [Word; 5] =
+    [Word::new("L001"), Word::new("L002"), Word::new("L003"), Word::new("L004"), Word::new("L005")];
 
 static NOTIFY: Section = Section::new(
     "Where events are sent, beside the log: a webhook or a program.",
