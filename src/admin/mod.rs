@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bind.rs` | the socket |
 //! | `server.rs` | connections: how many, how long |
+//! | `limits.rs` | how often its limits were reached |
 //! | `paths.rs` | what a path names and which methods it takes |
 //! | `access.rs` | who may do what: tokens |
 //! | `routes.rs` | from a request to its answer; the checks of Host and Origin |
@@ -22,6 +23,7 @@ mod bind;
 mod changes;
 mod events;
 mod health;
+mod limits;
 mod paths;
 mod routes;
 #[cfg(test)]
@@ -31,4 +33,5 @@ mod views;
 
 pub use access::Tokens;
 pub use bind::Bound;
+pub use limits::Hits;
 pub use server::{serve, serve_health};

@@ -14,9 +14,11 @@ use tokio::sync::{Semaphore, watch};
 use super::access::Door;
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
+use super::limits::Hits;
 use super::paths::{Page, flag, parameter};
 use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
 use super::{changes, events};
+use crate::config::process::ApiLimits;
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
@@ -80,21 +82,37 @@ pub(super) struct Site {
     control: Arc<dyn Control>,
     scope: Scope,
     door: Door,
+    /// What a connection may take.
+    pub(super) limits: ApiLimits,
+    hits: Arc<Hits>,
     health: Cache,
     streams: Arc<Semaphore>,
     stopped: watch::Receiver<()>,
 }
 
 impl Site {
-    /// `stopped` closes when the listener stops.
+    /// A site that is already stopped: see [`Site::stopping`].
     pub(super) fn new(
         control: Arc<dyn Control>,
         scope: Scope,
         door: Door,
-        stopped: watch::Receiver<()>,
+        limits: ApiLimits,
+        hits: Arc<Hits>,
     ) -> Self {
-        let streams = Arc::new(Semaphore::new(events::STREAMS_MAX));
-        Self { control, scope, door, health: Cache::default(), streams, stopped }
+        let streams = Arc::new(Semaphore::new(limits.streams));
+        let (_, stopped) = watch::channel(());
+        Self { control, scope, door, limits, hits, health: Cache::default(), streams, stopped }
+    }
+
+    /// The same; `stopped` closes when the listener stops.
+    pub(super) fn stopping(self, stopped: watch::Receiver<()>) -> Self {
+        Self { stopped, ..self }
+    }
+
+    /// Counts that all connections are taken.
+    pub(super) fn count_full(&self) {
+        let hits = &self.hits;
+        if self.is_open() { &hits.health_connections } else { &hits.admin_connections }.one();
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -200,6 +218,7 @@ impl Site {
     fn metrics(&self) -> Answer {
         let mut page = prometheus::Page::default();
         self.control.collect(&mut page);
+        self.hits.collect(&mut page);
         answer::whole(StatusCode::OK, prometheus::CONTENT_TYPE, page.finish().into())
     }
 
@@ -207,7 +226,8 @@ impl Site {
         let seen = events::seen(fields, parameter(query, "after"))?;
         let journal = self.control.journal();
         if events::wants_stream(fields) {
-            return events::stream(journal, seen, &self.streams, self.stopped.clone());
+            let stream = events::stream(journal, seen, &self.streams, self.stopped.clone());
+            return stream.inspect_err(|_| self.hits.admin_streams.one());
         }
         Ok(events::list(journal, seen))
     }

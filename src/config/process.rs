@@ -27,6 +27,19 @@ pub struct Process {
 pub struct HealthApi {
     /// Its addresses; none where the section is absent.
     pub bind: Vec<SocketAddr>,
+    /// What each of them takes.
+    pub limits: ApiLimits,
+}
+
+/// Limits of the admin API or of the open health listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Streams of events at once; the open health listener has none.
+    pub streams: usize,
+    /// A whole request head, from when it can be sent.
+    pub request_header: Duration,
 }
 
 /// `[check]`.
@@ -56,6 +69,8 @@ pub struct Admin {
     pub bind: AdminBind,
     /// Host values accepted beside the loopback names, lower case; others get 421.
     pub allowed_hosts: Vec<String>,
+    /// What it takes.
+    pub limits: ApiLimits,
     /// A file of tokens that allow everything; there is one where the address is not loopback.
     pub token_file: Option<PathBuf>,
     /// A file of tokens that allow to look.
@@ -128,7 +143,17 @@ impl HealthApi {
     pub(super) fn read(fields: Option<&Fields>, report: &mut Report) -> Self {
         let Some(fields) = fields else { return Self::default() };
         fields.require("[health]", report);
-        Self { bind: fields.plain_list("bind") }
+        Self { bind: fields.plain_list("bind"), limits: ApiLimits::read(fields).unwrap_or_default() }
+    }
+}
+
+impl ApiLimits {
+    /// Reads the keys `limits` and `timeouts` of either section, of which only one knows streams.
+    fn read(fields: &Fields) -> Option<Self> {
+        let limits = fields.table("limits")?;
+        let streams = if limits.section.key("streams").is_some() { limits.get("streams")? } else { 0 };
+        let request_header = fields.table("timeouts")?.get("request_header")?;
+        Some(Self { connections: limits.get("connections")?, streams, request_header })
     }
 }
 
@@ -167,7 +192,8 @@ impl Admin {
             report.error(field.key_span, message, "add token_file = \"admin.token\", or remove it");
         }
         let allowed_hosts = fields.plain_list("allowed_hosts");
-        Some(Self { bind, allowed_hosts, token_file, read_token_file })
+        let limits = ApiLimits::read(fields)?;
+        Some(Self { bind, allowed_hosts, limits, token_file, read_token_file })
     }
 }
 

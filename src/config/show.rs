@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Config;
 use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
-use super::process::{AccessLog, AdminBind};
+use super::process::{AccessLog, AdminBind, ApiLimits};
 use super::route::{Action, Rewrite, Route, SplitBy};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
@@ -143,9 +143,17 @@ fn process(page: &mut Page, config: &Config) {
         "read_token_file",
         config.admin.read_token_file.as_ref().map(|path| path.display()).as_ref(),
     );
+    let limits = config.admin.limits;
+    page.key(
+        "limits",
+        format_args!("{{ connections = {}, streams = {} }}", limits.connections, limits.streams),
+    );
+    show_api_timeouts(page, limits);
     if !config.health.bind.is_empty() {
         page.section("[health]");
         page.list("bind", &config.health.bind);
+        page.key("limits", format_args!("{{ connections = {} }}", config.health.limits.connections));
+        show_api_timeouts(page, config.health.limits);
     }
     page.section("[log]");
     page.text("level", config.log.level.word());
@@ -168,6 +176,11 @@ fn process(page: &mut Page, config: &Config) {
         }
         page.list("events", &notify.events.iter().map(|topic| topic.word()).collect::<Vec<_>>());
     }
+}
+
+fn show_api_timeouts(page: &mut Page, limits: ApiLimits) {
+    let time = quote(&format_duration(limits.request_header));
+    page.key("timeouts", format_args!("{{ request_header = {time} }}"));
 }
 
 fn show_listener(page: &mut Page, listener: &Listener) {

@@ -142,6 +142,13 @@ pub(super) static ADMIN: Section = Section::new(
             "Host values accepted beside the loopback names, as in [\"lb1.internal\"]; others are refused (421).",
         ),
         Key::new(
+            "limits",
+            Kind::Table(&ADMIN_LIMITS),
+            Default("{}"),
+            "Ceilings; each is counted when it is reached.",
+        ),
+        Key::new("timeouts", Kind::Table(&ADMIN_TIMEOUTS), Default("{}"), "Times of connections."),
+        Key::new(
             "token_file",
             Kind::Text(Form::Some),
             Optional(r#""admin.token""#),
@@ -155,6 +162,44 @@ pub(super) static ADMIN: Section = Section::new(
             "A file of bearer tokens that allow GET only.",
         ),
     ],
+);
+
+static ADMIN_LIMITS: Section = Section::new(
+    "Ceilings of the admin API.",
+    &[
+        Key::new(
+            "connections",
+            number(1, 10_000),
+            Default("64"),
+            "Connections at once; others wait to be accepted.",
+        ),
+        Key::new("streams", number(0, 10_000), Default("16"), "Streams of events at once (503)."),
+    ],
+);
+
+static ADMIN_TIMEOUTS: Section = Section::new(
+    "Times of connections to the admin API.",
+    &[Key::new(
+        "request_header",
+        TIMEOUT,
+        Default(r#""10s""#),
+        "A whole request head, from when it can be sent: how long an idle connection stays.",
+    )],
+);
+
+static HEALTH_LIMITS: Section = Section::new(
+    "Ceilings of the open health listener.",
+    &[Key::new(
+        "connections",
+        number(1, 10_000),
+        Default("512"),
+        "Connections at once; others wait to be accepted.",
+    )],
+);
+
+static HEALTH_TIMEOUTS: Section = Section::new(
+    "Times of connections to the open health listener.",
+    &[Key::new("request_header", TIMEOUT, Default(r#""4s""#), "A whole request head.")],
 );
 
 pub(super) static LOG: Section = Section::new(
@@ -189,12 +234,21 @@ pub(super) static LOG: Section = Section::new(
 
 static HEALTH_API: Section = Section::new(
     "The open health listener; absent: none. It answers GET on /livez, /readyz and /health*, and nothing else.",
-    &[Key::new(
-        "bind",
-        Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
-        Required(r#"["0.0.0.0:9901"]"#),
-        "Its addresses.",
-    )],
+    &[
+        Key::new(
+            "bind",
+            Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
+            Required(r#"["0.0.0.0:9901"]"#),
+            "Its addresses.",
+        ),
+        Key::new(
+            "limits",
+            Kind::Table(&HEALTH_LIMITS),
+            Default("{}"),
+            "Ceilings; each is counted when it is reached.",
+        ),
+        Key::new("timeouts", Kind::Table(&HEALTH_TIMEOUTS), Default("{}"), "Times of connections."),
+    ],
 );
 
 static CHECK: Section = Section::new(
