@@ -10,7 +10,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENT
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
-use super::views::{self, ProblemView};
+use super::views::{self, DiagnosticView, ProblemView};
 
 const JSON: &str = "application/json";
 /// RFC 9457 section 3.
@@ -42,11 +42,17 @@ pub(super) struct Refusal {
     detail: String,
     allow: Option<&'static str>,
     challenge: Option<&'static str>,
+    diagnostics: Vec<DiagnosticView>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None, challenge: None }
+        Self { status, detail: detail.into(), allow: None, challenge: None, diagnostics: Vec::new() }
+    }
+
+    /// What is wrong in a configuration, one by one.
+    pub(super) fn with_diagnostics(self, diagnostics: Vec<DiagnosticView>) -> Self {
+        Self { diagnostics, ..self }
     }
 
     /// The path exists and takes only these methods.
@@ -68,8 +74,8 @@ impl Refusal {
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { status, detail, allow, challenge } = refusal;
-        let mut answer = problem(&ProblemView::new(status, detail));
+        let Refusal { status, detail, allow, challenge, diagnostics } = refusal;
+        let mut answer = problem(&ProblemView::new(status, detail).with_diagnostics(diagnostics));
         if let Some(allow) = allow {
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }

@@ -11,17 +11,18 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Request, StatusCode, Uri};
 use tokio::sync::{Semaphore, watch};
 
-use super::access::Door;
+use super::access::{Access, Door};
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::limits::Hits;
 use super::paths::{Page, flag, parameter};
 use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
-use super::{changes, events};
+use super::{changes, events, reloads};
 use crate::config::process::ApiLimits;
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
+use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
 use crate::model::name::{EndpointName, PoolName};
@@ -30,6 +31,9 @@ use crate::telemetry::prometheus;
 
 /// What comes of asking control for a change.
 pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send>>;
+
+/// What comes of asking control for a reload.
+pub(super) type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
 
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
@@ -40,6 +44,7 @@ pub(super) trait Control: Send + Sync + 'static {
     fn journal(&self) -> &Arc<Journal>;
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
+    fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
 }
 
 impl Control for Handle {
@@ -65,6 +70,10 @@ impl Control for Handle {
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         let handle = self.clone();
         Box::pin(async move { handle.failover(pool, to).await })
+    }
+    fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
+        let handle = self.clone();
+        Box::pin(async move { handle.reload_from(source, options).await })
     }
 }
 
@@ -172,6 +181,12 @@ impl Site {
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
             Page::Events => self.events(query, fields),
+            Page::Reload => {
+                check_origin(fields)?;
+                let access = parts.extensions.get::<Option<Access>>().copied().flatten();
+                let source = reloads::source(body, access).await?;
+                reloads::reload(&*self.control, source, query).await
+            }
             Page::Pools => {
                 let status = self.control.status();
                 let pools: Vec<_> = status.pools.iter().map(PoolView::from).collect();

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::config::health::Check;
 use crate::config::listener::{Listener, Protocol};
-use crate::config::pool::Pool;
+use crate::config::pool::{Balance, Pool};
 use crate::config::process::AdminBind;
 use crate::config::tls::ClientTls;
 use crate::model::units::format_duration;
+use crate::policy::balance::rendezvous::ADVISED_MAX;
 use crate::policy::health::bounds::Bounds;
 
 /// What an answer or a refusal is taken to need; one that needs longer is noticed so much later.
@@ -35,6 +36,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         ("L003", rules.client_timeout.map(|limit| too_slow(config, limit)).unwrap_or_default()),
         ("L004", unverified(config)),
         ("L005", in_the_clear(config)),
+        ("L006", too_many(config)),
     ];
     let wanted = |(code, _): &(&'static str, Vec<String>)| !rules.allow_codes.iter().any(|one| one == code);
     let each =
@@ -84,6 +86,21 @@ fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
         })
     };
     config.pools.iter().filter(|pool| !is_tcp(pool)).filter_map(slow).collect()
+}
+
+/// The pools with more endpoints than their policy should ask for every pick, one a line.
+fn too_many(config: &Config) -> Vec<String> {
+    let many = |pool: &Pool| {
+        let count = pool.endpoints.len();
+        (pool.balance == Balance::Rendezvous && count > ADVISED_MAX).then(|| {
+            format!(
+                "pool {}: rendezvous asks all of its {count} endpoints for every request; above {ADVISED_MAX} take maglev or \
+                 ring_hash, which cost the same however many there are",
+                pool.name
+            )
+        })
+    };
+    config.pools.iter().filter_map(many).collect()
 }
 
 /// The pools whose probes believe anybody, with the reason that is written.
@@ -174,6 +191,24 @@ mod tests {
         assert_eq!(count("timeouts = { response_header = \"23s\" }"), 0);
         assert_eq!(count("timeouts = { response_header = \"23001ms\" }"), 1);
         assert_eq!(count("[listener.t]\nbind = [\"127.0.0.1:2\"]\nprotocol = \"tcp\"\npool = \"p\""), 0);
+    }
+
+    #[test]
+    fn rendezvous_over_too_many_endpoints_is_a_finding() {
+        let count = |balance: &str, count: usize| {
+            let endpoints: Vec<String> =
+                (0..count).map(|i| format!("\"10.0.{}.{}:80\"", i / 256, i % 256)).collect();
+            let text = format!(
+                "[listener.l]\nbind = [\"127.0.0.1:1\"]\n[pool.p]\nbalance = \"{balance}\"\nendpoints = [{}]\n",
+                endpoints.join(", ")
+            );
+            let config =
+                crate::config::load_text(&text, Path::new("test.toml"), &|_| None).expect("it loads");
+            codes(&config).into_iter().filter(|code| *code == "L006").count()
+        };
+        assert_eq!(count("rendezvous", 256), 0);
+        assert_eq!(count("rendezvous", 257), 1);
+        assert_eq!(count("maglev", 257), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Address, Client, segment};
+use super::reload::{self, ReloadArgs};
 use super::{Failure, run, status};
 use crate::control::change::AdminState;
 use crate::model::name::{EndpointName, NameError, PoolName};
@@ -31,6 +32,8 @@ pub(super) enum Live {
         #[command(flatten)]
         admin: AdminAddress,
     },
+    /// Have the live process read its configuration again
+    Reload(ReloadArgs),
     /// Send an endpoint no new work and let what is in flight finish
     Drain(DrainArgs),
     /// Let an endpoint take work again
@@ -144,6 +147,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
     run::runtime()?.block_on(async {
         match command {
             Live::Status { admin } => status::status(&admin.client()?).await,
+            Live::Reload(arguments) => reload::reload(arguments).await,
             Live::Drain(arguments) => drain(arguments).await,
             Live::Ready { endpoint, admin } => {
                 change(&admin.client()?, endpoint, AdminState::Ready, false).await
@@ -157,7 +161,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
 }
 
 impl AdminAddress {
-    fn client(&self) -> Result<Client, Failure> {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
         Client::new(Address::find(self.address.as_deref())?).with_token(self.token_file.as_deref())
     }
 }

@@ -19,7 +19,11 @@ use super::Failure;
 use crate::admin::{self, Bound, Hits, Tokens};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, ApiLimits, HealthApi, Log, LogFormat, LogLevel};
-use crate::control::{self, Ended, Handle, Mode};
+use crate::control::inherited::Inherited;
+use crate::control::reaper::reap_orphans;
+use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
+use crate::control::systemd::Manager;
+use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
 
@@ -27,8 +31,10 @@ use crate::telemetry::logging;
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: &Config, mode: Mode) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(config, mode, || Ok(())))
+pub(super) fn run(config: &Config, mode: Mode, loader: Loader) -> Result<(), Failure> {
+    // Before any thread: this takes what it has read out of the environment.
+    let inherited = Inherited::from_environment();
+    with_log(&config.log, || proxy(config, Launch { mode, loader, inherited }, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -44,7 +50,7 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 /// Runs the proxy and its admin API; `started` is called when both are there.
 pub(super) fn proxy(
     config: &Config,
-    mode: Mode,
+    launch: Launch,
     started: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let runtime = runtime()?;
@@ -53,16 +59,36 @@ pub(super) fn proxy(
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin, &config.health)?;
-    let handle = control::start_as(mode, config).map_err(|error| Failure::Running(error.to_string()))?;
+    let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
-    let ended = runtime.block_on(signals.obey(&handle));
+    let manager = Manager::from_environment().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
+        None
+    });
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = signals.obey(&handle) => ended,
+            () = attend(manager.as_ref(), &handle, config.process.warm_timeout) => handle.ended().await,
+        }
+    });
     admin.stop();
     match ended {
         Ended::Stopped { .. } => Ok(()),
         // Whoever supervises the process starts it again.
         Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
     }
+}
+
+/// What a service manager, or process 1 of a container, owes to others; it has no end.
+async fn attend(manager: Option<&Manager>, handle: &Handle, warm_up: Duration) {
+    let told = async {
+        if let Some(manager) = manager {
+            manager.attend(handle, warm_up).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(told, reap_orphans());
 }
 
 pub(super) fn runtime() -> Result<Runtime, Failure> {
@@ -179,13 +205,16 @@ impl Signals {
         loop {
             tokio::select! {
                 ended = &mut stopping => {
-                    tracing::info!(?ended, "stopped");
+                    match ended {
+                        Ended::Stopped { cut } => tracing::info!(cut, "stopped"),
+                        Ended::WorkerDied => tracing::error!("stopped because a worker died"),
+                    }
                     return ended;
                 }
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hang_up.recv() => {
-                    tracing::warn!("reload is not supported yet");
+                    reload(handle.clone());
                     continue;
                 }
                 _ = self.user1.recv() => {
@@ -200,6 +229,14 @@ impl Signals {
             asked = true;
         }
     }
+}
+
+/// Asks for a reload of the file. How it ends is told by the log.
+fn reload(handle: Handle) {
+    tracing::info!("reloading");
+    drop(tokio::spawn(async move {
+        drop(handle.reload_from(Source::File, ReloadOptions::new(Cause::Signal)).await);
+    }));
 }
 
 /// A panic ends one connection, not the process; what is left of it is this line.

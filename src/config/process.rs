@@ -18,6 +18,8 @@ pub struct Process {
     pub drain_delay: Duration,
     /// What live work gets at shutdown.
     pub drain_timeout: Duration,
+    /// What new endpoints get to be found usable before they are published.
+    pub warm_timeout: Duration,
     /// Where this node stands; empty is nowhere.
     pub zone: String,
 }
@@ -133,6 +135,7 @@ impl Process {
             workers,
             drain_delay: fields.get("drain_delay")?,
             drain_timeout: fields.get("drain_timeout")?,
+            warm_timeout: fields.get("warm_timeout")?,
             zone: fields.get("zone")?,
         })
     }

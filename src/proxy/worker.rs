@@ -2,20 +2,21 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
-use std::future::poll_fn;
+use std::collections::HashMap;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
-use super::listener::{self, Bound};
+use super::listener::{self, Door, DoorId, DoorUse, Opening};
 use super::sessions::{Cut, Sessions};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
@@ -37,15 +38,30 @@ pub const COMMANDS_MAX: usize = 64;
 /// How often a worker sweeps idle connections and hands its log lines over.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
+/// How long the last snapshot of a removed listener is kept: what a connection without a request yet gets when a drain
+/// begins, and a little more.
+const FORMER_KEPT: Duration = Duration::from_millis(1500);
+
 /// What control tells a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Accept on these.
-    Open(Vec<Bound>),
+    Open(Vec<Opening>),
     /// Stop accepting and let what is in flight finish; idle connections close.
     Drain,
-    /// Close the sockets of the listener with this index; what was accepted goes on.
-    Shut(usize),
+    /// Close these doors; what was accepted goes on. The listeners at these places are removed by the next snapshot.
+    Close {
+        /// The doors.
+        doors: Arc<[DoorId]>,
+        /// Places that will be empty.
+        vacated: Arc<[usize]>,
+        /// Dropped by everybody once the doors are closed.
+        closed: mpsc::Sender<()>,
+    },
+    /// These doors stay open, for these listeners.
+    Use(Arc<[DoorUse]>),
+    /// Listeners are gone by the snapshot that is published now: their idle connections close.
+    Vacated(Arc<[usize]>),
     /// Close idle connections to the endpoints with these slots.
     Purge(Vec<u32>),
     /// Cut tunnels and tcp sessions that lead to the endpoint with this slot.
@@ -137,6 +153,20 @@ impl Fleet {
         }
     }
 
+    /// Counts a connection that belongs to a worker from now on.
+    pub fn joined(&self, worker: WorkerId) {
+        if let Some(member) = self.members.get(worker.0) {
+            member.connections.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one that has ended.
+    pub fn left(&self, worker: WorkerId) {
+        if let Some(member) = self.members.get(worker.0) {
+            member.connections.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// The worker that a new connection should go to: this one, unless it is clearly busier than the least loaded
     /// (by more than an eighth and 8 connections).
     fn better_than(&self, own: WorkerId) -> Option<&Member> {
@@ -170,9 +200,9 @@ pub struct Worker {
     pub fleet: Arc<Fleet>,
     reader: Reader,
     draining: Cell<bool>,
-    /// Listeners that are to close.
-    shut: RefCell<HashSet<usize>>,
-    /// Draining has started, or a listener is to close.
+    doors: RefCell<HashMap<DoorId, Rc<Door>>>,
+    /// The last snapshot of listeners that have just been removed, for the first requests of their last connections.
+    former: RefCell<HashMap<usize, Current>>,
     drained: Notify,
     random: RefCell<fastrand::Rng>,
 }
@@ -184,22 +214,26 @@ impl Worker {
         self.reader.snapshot()
     }
 
-    /// Whether no new work is to start on a connection that has become idle.
+    /// The snapshot for work that comes by the listener at this place: where that has been removed a moment ago, the last
+    /// one that had it.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
+    pub fn snapshot_of(&self, listener: usize) -> Option<Current> {
+        let current = self.snapshot();
+        if current.listeners.get(listener).is_some() {
+            return Some(current);
+        }
+        self.former.borrow().get(&listener).cloned()
+    }
+
+    /// Whether no new work is to start on a connection of the listener at this place once it has become idle.
+    #[must_use]
+    pub fn is_leaving(&self, listener: usize) -> bool {
+        self.draining.get() || self.snapshot().listeners.get(listener).is_none()
     }
 
     /// Resolves when draining starts.
     pub async fn drain_started(&self) {
         while !self.draining.get() {
-            self.drained.notified().await;
-        }
-    }
-
-    /// Resolves when the listener with this index is to close.
-    pub async fn shut_down(&self, listener: usize) {
-        while !self.shut.borrow().contains(&listener) {
             self.drained.notified().await;
         }
     }
@@ -246,37 +280,61 @@ impl Worker {
     }
 
     fn adopt(self: &Rc<Self>, arrival: Arrival) {
-        let live = Arc::clone(&arrival.live);
         if let Some(conversation) = connection::begin(self, arrival) {
-            let owned = Owned::new(Rc::clone(self), live);
-            drop(tokio::task::spawn_local(isolated(conversation, owned)));
+            drop(tokio::task::spawn_local(Isolated { conversation, worker: Rc::clone(self) }));
         }
     }
 
     async fn obey(self: &Rc<Self>, mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Open(listeners) => {
-                    for bound in listeners {
-                        self.shut.borrow_mut().remove(&bound.listener);
-                        drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), bound)));
-                    }
-                }
+                Command::Open(openings) => openings.into_iter().for_each(|opening| self.open(opening)),
                 Command::Drain => {
                     self.draining.set(true);
+                    self.doors.borrow_mut().clear();
                     self.drained.notify_waiters();
                     self.idle.clear(self.id);
                     self.timers.wake_all();
                 }
-                Command::Shut(listener) => {
-                    self.shut.borrow_mut().insert(listener);
-                    self.drained.notify_waiters();
+                Command::Close { doors, vacated, closed } => {
+                    let snapshot = self.snapshot();
+                    for &place in vacated.iter() {
+                        self.former.borrow_mut().insert(place, Rc::clone(&snapshot));
+                    }
+                    for door in doors.iter().filter_map(|door| self.doors.borrow_mut().remove(door)) {
+                        door.close(closed.clone());
+                    }
+                }
+                Command::Use(doors) => {
+                    for to in doors.iter() {
+                        if let Some(door) = self.doors.borrow().get(&to.door) {
+                            door.change(to);
+                        }
+                    }
+                }
+                Command::Vacated(places) => {
+                    self.timers.wake_all();
+                    drop(tokio::task::spawn_local(Rc::clone(self).forget(places)));
                 }
                 Command::Purge(slots) => self.idle.purge(self.id, &slots),
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
                 Command::Stop => return,
             }
         }
+    }
+
+    fn open(self: &Rc<Self>, opening: Opening) {
+        let id = opening.door;
+        if let Some(door) = Door::new(opening) {
+            self.doors.borrow_mut().insert(id, Rc::clone(&door));
+            drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), door)));
+        }
+    }
+
+    /// Lets the last snapshot of removed listeners go once their last connections have had time for a first request.
+    async fn forget(self: Rc<Self>, places: Arc<[usize]>) {
+        sleep(FORMER_KEPT).await;
+        self.former.borrow_mut().retain(|place, _| !places.contains(place));
     }
 
     async fn take_over(self: &Rc<Self>, mut handovers: mpsc::Receiver<Arrival>) {
@@ -290,6 +348,8 @@ impl Worker {
             sleep(HOUSEKEEPING).await;
             self.idle.sweep(self.id, Instant::now());
             self.access_log.borrow_mut().flush();
+            // What nobody works with any more is not kept by an idle worker.
+            self.reader.refresh();
             self.fleet.counters.of(self.id).turns.one();
         }
     }
@@ -326,7 +386,8 @@ pub async fn run(start: Start) {
         fleet: start.fleet,
         reader: Reader::new(start.store),
         draining: Cell::new(false),
-        shut: RefCell::default(),
+        doors: RefCell::default(),
+        former: RefCell::default(),
         drained: Notify::new(),
         random: RefCell::new(fastrand::Rng::new()),
     });
@@ -341,43 +402,39 @@ pub async fn run(start: Start) {
     // the last of them.
 }
 
-/// Counts a connection as this worker's for as long as it lives.
-struct Owned {
+/// A connection whose panic ends it alone: told to control, and nothing else is touched. A struct of three words where an
+/// async fn would do, as that keeps its arguments twice: with these the task fits the smallest block that tokio makes.
+struct Isolated {
+    conversation: Conversation,
     worker: Rc<Worker>,
-    live: Arc<ListenerLive>,
 }
 
-impl Owned {
-    fn new(worker: Rc<Worker>, live: Arc<ListenerLive>) -> Self {
-        if let Some(member) = worker.fleet.members.get(worker.id.0) {
-            member.connections.0.fetch_add(1, Ordering::Relaxed);
-        }
-        Self { worker, live }
-    }
+impl Future for Isolated {
+    type Output = ();
 
-    fn panicked(&self, panic: &(dyn Any + Send)) {
-        self.live.counters.of(self.worker.id).panics.one();
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        self.worker.events.send(Event::ConnectionPanicked { message });
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let isolated = self.get_mut();
+        let conversation = isolated.conversation.as_mut();
+        // The connection itself counts the panic, on its way through its end.
+        catch_unwind(AssertUnwindSafe(|| conversation.poll(cx))).unwrap_or_else(|panic| {
+            isolated.worker.events.send(Event::ConnectionPanicked { message: message(&*panic) });
+            Poll::Ready(())
+        })
     }
 }
 
-impl Drop for Owned {
-    fn drop(&mut self) {
-        if let Some(member) = self.worker.fleet.members.get(self.worker.id.0) {
-            member.connections.0.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Runs a connection whose panic ends it alone: counted, told to control, and nothing else is touched.
-async fn isolated(mut conversation: Conversation, owned: Owned) {
-    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| conversation.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    });
-    if let Err(panic) = outcome.await {
-        owned.panicked(&*panic);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_connection_fits_the_smallest_block() {
+        // tokio rounds tasks up to 128 bytes, of which it needs 104 itself.
+        assert!(size_of::<Isolated>() <= 24);
     }
 }

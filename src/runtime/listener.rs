@@ -116,6 +116,12 @@ pub enum ClientAddress {
 }
 
 impl Listener {
+    /// Whether HTTP is spoken on it.
+    #[must_use]
+    pub const fn is_http(&self) -> bool {
+        matches!(self.protocol, Protocol::Http { .. })
+    }
+
     /// Whether a connection from `source` is let in.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
@@ -287,6 +293,14 @@ impl Drop for Paused<'_> {
 #[derive(Debug)]
 pub struct ConnectionPlace {
     live: Arc<ListenerLive>,
+}
+
+impl ConnectionPlace {
+    /// The listener that it is a place of.
+    #[must_use]
+    pub fn listener(&self) -> &ListenerLive {
+        &self.live
+    }
 }
 
 impl Drop for ConnectionPlace {

@@ -8,6 +8,7 @@
 //! some, [`judge`] writes what live traffic says. [`pick`] reads them, in the order of tiers ([`tier`]) and failover pools;
 //! who finds everybody busy waits in the [`queue`].
 
+pub mod answer_times;
 pub mod clock;
 pub mod compile;
 pub mod condition;
@@ -18,6 +19,7 @@ pub mod judge;
 pub mod limits;
 pub mod listener;
 pub mod pick;
+pub mod places;
 pub mod pool;
 pub mod queue;
 pub mod snapshot;

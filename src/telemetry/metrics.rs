@@ -84,7 +84,14 @@ macro_rules! table {
 table! {
     BUILD_INFO = Gauge "plimsoll_build_info" ["version"] "Always 1; the label says which build runs.";
     CONFIG_INFO = Gauge "plimsoll_config_info" ["hash"] "Always 1; the label is the hash of the configuration that runs.";
+    CONFIG_HASH = Gauge "plimsoll_config_hash" []
+        "The hash of the configuration that runs, its upper 48 bits as a number: nodes with the same files have the same.";
     CONFIG_GENERATION = Gauge "plimsoll_config_generation" [] "Snapshots published since the start.";
+    CONFIG_SUCCESSFUL = Gauge "plimsoll_config_last_reload_successful" []
+        "1 unless the last reload was refused.";
+    CONFIG_SUCCESS_TIME = Gauge "plimsoll_config_last_reload_success_timestamp_seconds" []
+        "When what runs was published, since 1970.";
+    CONFIG_AGE = Gauge "plimsoll_config_age_seconds" [] "How long ago what runs was published.";
     RELOADS = Counter "plimsoll_reloads_total" ["result"] "Reloads by result: ok or failed.";
     DRAINING = Gauge "plimsoll_draining" [] "1 while the process drains before it stops.";
 
@@ -113,6 +120,11 @@ table! {
     POOL_NOTHING_USABLE = Counter "plimsoll_pool_nothing_usable_total" ["pool"] "Requests that found no usable endpoint.";
     POOL_RETRIES_REFUSED = Counter "plimsoll_pool_retries_refused_total" ["pool"]
         "Attempts after the first one that the retry budget did not allow.";
+    POOL_HEDGES = Counter "plimsoll_pool_hedges_total" ["pool"] "Second attempts beside one that was slow.";
+    POOL_HEDGES_WON = Counter "plimsoll_pool_hedges_won_total" ["pool"]
+        "Second attempts beside a slow one whose answer came first.";
+    POOL_HEDGES_REFUSED = Counter "plimsoll_pool_hedges_refused_total" ["pool"]
+        "Second attempts beside a slow one that the retry budget did not allow.";
     POOL_FAILED_OVER = Counter "plimsoll_pool_failed_over_total" ["pool"]
         "Attempts on an endpoint of another pool, because this one had nothing usable.";
     POOL_FAILED_OPEN = Counter "plimsoll_pool_failed_open_total" ["pool"]

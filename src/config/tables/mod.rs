@@ -117,10 +117,16 @@ pub(super) static PROCESS: Section = Section::new(
             Default(r#""""#),
             "Where this node stands: endpoints of the same zone are preferred. As in \"${ZONE}\"; \"\" is nowhere.",
         ),
+        Key::new(
+            "warm_timeout",
+            Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(240) },
+            Default(r#""10s""#),
+            "New endpoints are probed (without health: connected to) before a reload publishes them, and at the start before \
+             /readyz says yes, up to this long; \"0s\" does not wait.",
+        ),
         Key::later("upgrade_drain_timeout"),
         Key::later("watch"),
         Key::later("reload_guard"),
-        Key::later("warm_timeout"),
         Key::later("state_dir"),
         Key::later("resolvers"),
     ],
@@ -267,14 +273,20 @@ static CHECK: Section = Section::new(
             Default("[]"),
             "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
              objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: probes do not verify \
-             TLS; L005: the admin API's tokens cross a network in the clear.",
+             TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints.",
         ),
     ],
 );
 
 /// The codes of what `plimsoll check` finds.
-static FINDINGS: [Word; 5] =
-    [Word::new("L001"), Word::new("L002"), Word::new("L003"), Word::new("L004"), Word::new("L005")];
+static FINDINGS: [Word; 6] = [
+    Word::new("L001"),
+    Word::new("L002"),
+    Word::new("L003"),
+    Word::new("L004"),
+    Word::new("L005"),
+    Word::new("L006"),
+];
 
 static NOTIFY: Section = Section::new(
     "Where events are sent, beside the log: a webhook or a program.",

@@ -73,7 +73,8 @@ impl Keeper {
 
     /// Brings the targets into line: who asks the same goes on, whatever else of its pool changed.
     fn retarget(&mut self, before: &Snapshot, watches: Vec<Watch>) {
-        let mut known: HashMap<u32, State> = HashMap::new();
+        let proven = std::mem::take(&mut self.proven);
+        let mut known: HashMap<u32, State> = proven.into_iter().map(|slot| (slot, State::Up)).collect();
         for target in self.targets.values_mut() {
             for (pool, endpoint) in target.members.drain(..) {
                 if let Some(endpoint) = before.pools.get(pool).and_then(|p| p.endpoints.get(endpoint)) {

@@ -1,7 +1,7 @@
 //! A request of an HTTP/1 client and what it becomes: sent to an HTTP/1 endpoint, answered to the client.
 
 use std::future::poll_fn;
-use std::io;
+use std::mem::take;
 use std::net::IpAddr;
 use std::task::{Context as TaskContext, Poll};
 
@@ -20,12 +20,13 @@ use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::{BLOCK, Buffer};
-use crate::proxy::connection::Client;
+use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::{self, Moved};
 use crate::proxy::tcp::splice::Splice;
+use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
 use crate::proxy::upstream::idle::Identity;
 use crate::proxy::worker::Worker;
@@ -133,13 +134,17 @@ enum Awaited {
     Answer(u32),
 }
 
-/// What [`Exchange::poll_exchange`] waits for.
-struct Sending {
+/// A request on its way to one endpoint, and what has come back.
+pub struct Sending {
     going: Outgoing,
     answer: Buffer,
     scanner: Scanner,
+    /// The head of an interim answer that has come and was not passed on yet.
+    interim_head: Option<Box<ResponseHead>>,
     interim: u32,
     awaiting_continue: bool,
+    /// What the deadline is set for.
+    awaited: Option<Awaited>,
 }
 
 impl Sending {
@@ -155,6 +160,7 @@ impl Sending {
 impl Downstream for Exchange<'_> {
     type View = Request;
     type Answer = Answer;
+    type Sending = Sending;
 
     fn view(&self) -> &Request {
         &self.request
@@ -189,39 +195,79 @@ impl Downstream for Exchange<'_> {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
+    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
+        let mut out = Buffer::default();
+        encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
+        out.put(self.upload.sent_before());
+        let staged = self.upload.staged(self.input);
+        let joined = if out.len() + staged.len() <= BLOCK { staged.len() } else { 0 };
+        out.put(&staged[..joined]);
+        Sending {
+            going: Outgoing { out, staged: joined, taken: 0, refused: false },
+            answer: Buffer::default(),
+            scanner: Scanner::default(),
+            interim_head: None,
+            interim: 0,
+            awaiting_continue: self.request.head.expects_continue,
+            awaited: None,
+        }
+    }
+
+    fn is_sent(&self, sending: &Sending) -> bool {
+        sending.going.out.is_empty() && self.upload.is_done()
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        connection: &Connection<'_>,
+        sending: &mut Sending,
+        timeouts: &Timeouts,
+        timer: &Timer,
+    ) -> Poll<Result<Option<Answer>, Failed>> {
+        let length = match self.poll_exchange(cx, connection, sending) {
+            Poll::Ready(Ok(length)) => length,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.failed(error))),
+            Poll::Pending => {
+                let now = self.awaits(sending);
+                if sending.awaited != Some(now) {
+                    sending.awaited = Some(now);
+                    timer.set(Instant::now() + self.patience(now, timeouts));
+                }
+                return timer.poll_expired(cx).map(|_| {
+                    Err(sending.failed(match now {
+                        Awaited::Body(_) => Error::ClientTimeout,
+                        Awaited::Taking(_) | Awaited::Answer(_) => Error::Timeout,
+                    }))
+                });
+            }
+        };
+        let head = self.read_head(connection, sending, length)?;
+        if head.status == 101 || head.status >= 200 {
+            let (bytes, rest) = (take(&mut sending.answer), take(&mut sending.going));
+            return Poll::Ready(Ok(Some(Answer { head, bytes, rest })));
+        }
+        sending.interim_head = Some(Box::new(head));
+        Poll::Ready(Ok(None))
+    }
+
     async fn exchange(
         &mut self,
         connection: &Connection<'_>,
-        edits: &RequestEdits<'_>,
+        sending: &mut Sending,
         timeouts: &Timeouts,
     ) -> Result<Answer, Failed> {
-        let mut sending = self.compose(edits);
-        let timer = &self.client.timer;
-        let mut awaited = None;
+        let client = self.client;
         loop {
-            let outcome = poll_fn(|cx| {
-                let polled = self.poll_exchange(cx, connection, &mut sending);
-                if polled.is_ready() {
-                    return polled;
-                }
-                let now = self.awaits(&sending);
-                if awaited != Some(now) {
-                    awaited = Some(now);
-                    timer.set(Instant::now() + self.patience(now, timeouts));
-                }
-                timer.poll_expired(cx).map(|_| match now {
-                    Awaited::Body(_) => Err(Error::ClientTimeout),
-                    Awaited::Taking(_) | Awaited::Answer(_) => Err(Error::Timeout),
-                })
-            })
-            .await;
-            let length = outcome.map_err(|error| sending.failed(error))?;
-            let head = self.read_head(connection, &mut sending, length)?;
-            if head.status == 101 || head.status >= 200 {
-                return Ok(Answer { head, bytes: sending.answer, rest: sending.going });
+            if let Some(head) = sending.interim_head.take() {
+                let passed = self.pass_interim(connection, &head, sending).await;
+                passed.map_err(|error| sending.failed(error))?;
             }
-            let passed = self.pass_interim(connection, &head, &mut sending).await;
-            passed.map_err(|error| sending.failed(error))?;
+            let heard =
+                poll_fn(|cx| self.poll_head(cx, connection, sending, timeouts, &client.timer)).await?;
+            if let Some(answer) = heard {
+                return Ok(answer);
+            }
         }
     }
 
@@ -247,7 +293,7 @@ impl Downstream for Exchange<'_> {
         };
         // An answer before the end of the request: what is left of it may never be read.
         let early = !rest.out.is_empty() || !self.upload.is_done();
-        self.close |= early || framing == Framing::UntilClose || self.worker.is_draining();
+        self.close |= early || framing == Framing::UntilClose || self.is_leaving();
         let mut out = Buffer::default();
         let response =
             ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
@@ -314,7 +360,7 @@ impl<'c> Exchange<'c> {
             worker,
             client,
             listener,
-            close: !request.head.persistent || worker.is_draining(),
+            close: !request.head.persistent || client.is_leaving(),
             request,
             input,
             upload,
@@ -323,23 +369,6 @@ impl<'c> Exchange<'c> {
             sent: 0,
             tunnelled: Moved::default(),
             splice: None,
-        }
-    }
-
-    /// Head, what was sent of the body before, and what is there of it now.
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
-        let mut out = Buffer::default();
-        encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
-        out.put(self.upload.sent_before());
-        let staged = self.upload.staged(self.input);
-        let joined = if out.len() + staged.len() <= BLOCK { staged.len() } else { 0 };
-        out.put(&staged[..joined]);
-        Sending {
-            going: Outgoing { out, staged: joined, taken: 0, refused: false },
-            answer: Buffer::default(),
-            scanner: Scanner::default(),
-            interim: 0,
-            awaiting_continue: self.request.head.expects_continue,
         }
     }
 
@@ -549,24 +578,11 @@ impl<'c> Exchange<'c> {
                 break;
             }
         }
-        self.close |= !self.upload.is_done() || self.worker.is_draining();
+        self.close |= !self.upload.is_done() || self.is_leaving();
     }
-}
 
-/// Writes all of `out`, as long as the client takes something in time.
-pub async fn write_all(client: &Client, out: &mut Buffer, idle: std::time::Duration) -> Result<(), Error> {
-    while !out.is_empty() {
-        match out.write_to(&client.stream) {
-            Ok(_) => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Error::ClientGone),
-        }
-        client.timer.set(Instant::now() + idle);
-        match client.timer.within(client.stream.writable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Error::ClientGone),
-            Err(_) => return Err(Error::ClientTimeout),
-        }
+    /// Whether the connection is to close after this request.
+    fn is_leaving(&self) -> bool {
+        self.client.is_leaving()
     }
-    Ok(())
 }

@@ -1,14 +1,15 @@
 //! What follows 101: a protocol that was asked for, relayed as bytes until it ends.
 
 use super::encode::{self, ResponseEdits};
-use super::exchange::{Answer, Exchange, write_all};
+use super::exchange::{Answer, Exchange};
 use super::fields::{Kind, list_elements};
 use super::head::{Framing, ResponseHead, Version, is_h2c};
 use crate::model::field::FieldEdits;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::connection::write_all;
 use crate::proxy::error::Error;
-use crate::proxy::tcp::relay::{self, Ended, Life};
+use crate::proxy::tcp::relay::{Ended, Life, Relay};
 use crate::proxy::upstream::dial;
 use crate::runtime::pool::Timeouts;
 
@@ -51,16 +52,9 @@ impl Exchange<'_> {
         let _session = self.worker.sessions.enter(connection.place.endpoint.live.slot(), &self.client.timer);
         dial::keep_alive_probes(&connection.stream, timeouts.tcp_keepalive);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
-        let ended = relay::run_with(
-            &self.client.stream,
-            &connection.stream,
-            [first, bytes],
-            life,
-            &self.client.timer,
-            &self.worker.pipes,
-            &self.tunnelled,
-        )
-        .await;
+        let sides = (&self.client.stream, &connection.stream);
+        let relay = Relay::new(sides, life, &self.client.timer, &self.worker.pipes, &self.tunnelled);
+        let ended = relay.holding([first, bytes]).await;
         match ended {
             Ended::Closed => Ok(()),
             Ended::Idle => Err(Error::Idle),

@@ -1,0 +1,183 @@
+//! Which addresses the workers listen on, and what a snapshot changes of that. An address that stays keeps its sockets,
+//! also where it belongs to another listener of the same protocol from now on.
+//!
+//! All or nothing: sockets are bound before anything else is changed, let clients in only just before they are used, and
+//! are dropped when anything fails in between.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::inherited::{Claim, Inherited, Wanted};
+use crate::model::name::ListenerName;
+use crate::proxy::listener::{self, Bound, DoorId, DoorUse, Opening, Options};
+use crate::runtime::listener::Listener;
+use crate::runtime::places::Listeners;
+
+/// An address that a listener cannot have.
+#[derive(Debug)]
+pub(super) struct BindError {
+    pub(super) listener: ListenerName,
+    pub(super) address: SocketAddr,
+    pub(super) error: io::Error,
+}
+
+/// The open addresses.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Doors {
+    open: Vec<Door>,
+    next: u64,
+    inherited: Arc<Inherited>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Door {
+    id: DoorId,
+    claim: Claim,
+    http: bool,
+    place: usize,
+}
+
+/// Sockets that are bound and not yet used: for each address one for each worker.
+#[derive(Debug, Default)]
+pub(super) struct Fresh(Vec<(Claim, bool, Vec<Bound>)>);
+
+/// What the workers have to do, and in which order: close, then (with the new snapshot) use and open.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Doors that close.
+    pub(super) close: Vec<DoorId>,
+    /// Doors that stay, with what they are from now on.
+    pub(super) uses: Vec<DoorUse>,
+    /// Sockets to accept on, for each worker.
+    pub(super) open: Vec<Vec<Opening>>,
+}
+
+/// Opens everything that a first snapshot listens on, on inherited sockets where there are some for it; for each worker
+/// what it is to accept on.
+pub(super) fn open_all(
+    listeners: &Listeners,
+    inherited: Inherited,
+    workers: usize,
+) -> Result<(Doors, Vec<Vec<Opening>>), BindError> {
+    let (mut doors, mut fresh) =
+        (Doors { inherited: Arc::new(inherited), ..Doors::default() }, Fresh::default());
+    doors.bind(listeners, &|_, _| false, workers, &mut fresh)?;
+    let moves = doors.change(listeners, &|_, _| false, workers, fresh)?;
+    let all = listeners.places().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind });
+    doors.inherited.report(&all.collect::<Vec<_>>());
+    Ok((doors, moves.open))
+}
+
+impl Doors {
+    /// What is listened on: the listeners of a snapshot but for those that are shut. One that is shut keeps its inherited
+    /// sockets from others.
+    fn wanted<'a>(
+        &self,
+        listeners: &'a Listeners,
+        is_shut: &dyn Fn(usize, &Listener) -> bool,
+    ) -> Vec<(usize, &'a Listener, Claim)> {
+        let all: Vec<_> = listeners.places().collect();
+        let names: Vec<_> =
+            all.iter().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind }).collect();
+        let claims = self.inherited.claims(&names);
+        let open = all.into_iter().zip(claims).filter(|((place, listener), _)| !is_shut(*place, listener));
+        open.flat_map(|((place, listener), claims)| {
+            claims.into_iter().map(move |claim| (place, listener, claim))
+        })
+        .collect()
+    }
+
+    /// Binds what is to be listened on and is not; `fresh` has what was bound for it before.
+    pub(super) fn bind(
+        &self,
+        listeners: &Listeners,
+        is_shut: &dyn Fn(usize, &Listener) -> bool,
+        workers: usize,
+        fresh: &mut Fresh,
+    ) -> Result<(), BindError> {
+        for (_, listener, claim) in self.wanted(listeners, is_shut) {
+            if self.find(listener, claim).is_some() || fresh.has(listener, claim) {
+                continue;
+            }
+            let address = claim.address;
+            let failed = |error| BindError { listener: listener.name.clone(), address, error };
+            let sockets: io::Result<_> = match self.inherited.descriptor(claim) {
+                Some(socket) => (0..workers).map(|_| Bound::inherit(socket)).collect(),
+                None => {
+                    // Where we listen already, nobody else does; the question would only find ourselves.
+                    if !self.open.iter().any(|door| overlap(door.claim.address, address)) {
+                        listener::probe(listener, address).map_err(failed)?;
+                    }
+                    (0..workers).map(|_| Bound::bind(listener, address)).collect()
+                }
+            };
+            fresh.0.push((claim, listener.is_http(), sockets.map_err(failed)?));
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot's listeners over: every address of theirs is open already or among `fresh`, whose sockets let
+    /// clients in from now on. On failure nothing has changed, and those sockets are gone.
+    pub(super) fn change(
+        &mut self,
+        listeners: &Listeners,
+        is_shut: &dyn Fn(usize, &Listener) -> bool,
+        workers: usize,
+        mut fresh: Fresh,
+    ) -> Result<Moves, BindError> {
+        let mut moves = Moves { open: (0..workers).map(|_| Vec::new()).collect(), ..Moves::default() };
+        let mut open = Vec::new();
+        let mut next = self.next;
+        for (place, listener, claim) in self.wanted(listeners, is_shut) {
+            let (live, options) = (&listener.live, Options::of(listener));
+            if let Some(door) = self.find(listener, claim) {
+                open.push(Door { place, ..*door });
+                let live = Arc::clone(live);
+                moves.uses.push(DoorUse { door: door.id, listener: place, live, options });
+                continue;
+            }
+            let id = DoorId(next);
+            next += 1;
+            for (own, socket) in moves.open.iter_mut().zip(fresh.take(listener, claim)) {
+                let address = claim.address;
+                let failed = |error| BindError { listener: listener.name.clone(), address, error };
+                socket.listen(options).map_err(failed)?;
+                own.push(Opening { door: id, listener: place, live: Arc::clone(live), socket });
+            }
+            open.push(Door { id, claim, http: listener.is_http(), place });
+        }
+        let stays = |door: &Door| open.iter().any(|other| other.id == door.id);
+        moves.close = self.open.iter().filter(|door| !stays(door)).map(|door| door.id).collect();
+        (self.open, self.next) = (open, next);
+        Ok(moves)
+    }
+
+    /// The doors of the listener at a place, which close.
+    pub(super) fn shut(&mut self, place: usize) -> Vec<DoorId> {
+        let (shut, open) = self.open.drain(..).partition::<Vec<_>, _>(|door| door.place == place);
+        self.open = open;
+        shut.into_iter().map(|door| door.id).collect()
+    }
+
+    fn find(&self, listener: &Listener, claim: Claim) -> Option<&Door> {
+        self.open.iter().find(|door| door.claim == claim && door.http == listener.is_http())
+    }
+}
+
+impl Fresh {
+    fn has(&self, listener: &Listener, claim: Claim) -> bool {
+        self.0.iter().any(|(bound, http, _)| *bound == claim && *http == listener.is_http())
+    }
+
+    fn take(&mut self, listener: &Listener, claim: Claim) -> Vec<Bound> {
+        let at = self.0.iter().position(|(bound, http, _)| *bound == claim && *http == listener.is_http());
+        at.map_or_else(Vec::new, |at| self.0.swap_remove(at).2)
+    }
+}
+
+/// Whether a socket on one of these addresses keeps others from the other one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (everywhere || one.ip() == other.ip())
+}
