@@ -2,6 +2,7 @@
 //! is `status`'s.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ pub(super) struct AdminAddress {
     /// The admin API of the process, ip:port or unix:/path [default: $PLIMSOLL_ADMIN or 127.0.0.1:9900]
     #[arg(long = "admin", value_name = "ADDRESS")]
     address: Option<String>,
+    /// A file whose first line is the token for it [default: $PLIMSOLL_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -174,7 +178,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
 
 impl AdminAddress {
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(Address::find(self.address.as_deref())?))
+        Client::new(Address::find(self.address.as_deref())?).with_token(self.token_file.as_deref())
     }
 }
 

@@ -210,6 +210,7 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
         Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(Refusal::TooManyFields) => counters.fields_exceeded.one(),
         Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
         Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),

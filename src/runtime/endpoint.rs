@@ -1,6 +1,7 @@
 //! One endpoint: what the snapshot says of it, and its live state that every snapshot shares.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub struct Endpoint {
     pub tier: u8,
     /// Where it stands; empty is nowhere.
     pub zone: Box<str>,
-    /// Ceilings on work in flight; `u32::MAX` is none.
+    /// Written ceilings on work in flight; `u32::MAX` is none. [`Endpoint::ceiling`] is what holds.
     pub limits: Ceilings,
     /// What happens to it.
     pub live: Arc<EndpointLive>,
@@ -63,6 +64,16 @@ impl Ceilings {
 }
 
 impl Endpoint {
+    /// How much work of a kind may be in flight on it: what its agent says, or else what is written.
+    #[inline]
+    #[must_use]
+    pub fn ceiling(&self, work: Work) -> u32 {
+        match self.live.agent_ceiling.load(Ordering::Relaxed) {
+            0 => self.limits.of(work),
+            ceiling => ceiling,
+        }
+    }
+
     /// The address to connect to.
     #[must_use]
     pub const fn socket(&self) -> SocketAddr {
@@ -124,6 +135,8 @@ pub struct EndpointLive {
     retired: AtomicBool,
     /// How much of its weight is in force, of [`FULL_SHARE`].
     share: AtomicU32,
+    /// The ceiling that its agent asks for, in the place of the written ones; 0 is none.
+    agent_ceiling: AtomicU32,
     /// How long it takes to answer, as a word of [`PeakEwma`].
     latency: AtomicU64,
     /// What live traffic says of it.
@@ -144,6 +157,7 @@ impl EndpointLive {
             slots: Arc::clone(slots),
             retired: AtomicBool::new(false),
             share: AtomicU32::new(FULL_SHARE),
+            agent_ceiling: AtomicU32::new(0),
             latency: AtomicU64::new(0),
             judged: Box::default(),
             counters: PerWorker::new(workers),
@@ -209,6 +223,11 @@ impl EndpointLive {
     /// Sets how much of its weight is in force.
     pub fn set_share(&self, share: u32) {
         self.share.store(share, Ordering::Relaxed);
+    }
+
+    /// Sets the ceiling that its agent asks for, which takes the place of the written ones; nothing gives those back.
+    pub fn set_agent_ceiling(&self, ceiling: Option<NonZero<u32>>) {
+        self.agent_ceiling.store(ceiling.map_or(0, NonZero::get), Ordering::Relaxed);
     }
 
     /// How long it takes to answer.

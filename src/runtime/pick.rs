@@ -96,7 +96,11 @@ impl Drop for Place<'_> {
         }
         match self.work {
             Work::Request => {
-                Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
+                Queue::release(
+                    &self.pool.live.queue,
+                    &self.endpoint.live,
+                    self.endpoint.ceiling(Work::Request),
+                );
             }
             // Nobody waits for the place of a connection.
             Work::Connection => self.endpoint.live.release(Work::Connection),
@@ -132,7 +136,7 @@ impl Candidates for View<'_> {
     fn pickable(&self, index: usize) -> bool {
         self.endpoints.get(index).is_some_and(|e| {
             e.live.condition.allows(self.level)
-                && e.live.in_flight_of(self.work) < e.limits.of(self.work)
+                && e.live.in_flight_of(self.work) < e.ceiling(self.work)
                 && !self.tried.contains(e)
         })
     }
@@ -434,7 +438,7 @@ impl Pool {
         for tier in &self.tiers {
             let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
             for endpoint in endpoints {
-                Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+                Queue::serve(queue, &endpoint.live, endpoint.ceiling(Work::Request));
             }
             // Busy is not unusable: those who wait for this tier do not go on to the next.
             if endpoints.iter().any(|e| e.live.condition.allows(level)) {

@@ -1,5 +1,6 @@
 //! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Pool {
     pub retry_body: usize,
     /// What endpoints may do.
     pub limits: EndpointLimits,
+    /// What connections to endpoints come from; nothing leaves it to the system.
+    pub source_address: Option<IpAddr>,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -105,6 +108,8 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// Unacknowledged data to an endpoint.
     pub tcp_user_timeout: Duration,
+    /// First keepalive probe of a tcp session or tunnel without a byte.
+    pub tcp_keepalive: Duration,
 }
 
 impl Timeouts {
@@ -248,6 +253,8 @@ pub struct PoolCounters {
     pub retry_body_exceeded: Counter,
     /// Response heads over their limit.
     pub answer_head_exceeded: Counter,
+    /// Response heads with too many fields.
+    pub answer_fields_exceeded: Counter,
     /// Requests whose endpoint sent too many interim answers.
     pub interim_exceeded: Counter,
     /// Answers with too many bytes of chunk extensions.

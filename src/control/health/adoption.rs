@@ -55,10 +55,10 @@ impl Keeper {
         let slots: Vec<u32> =
             snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect();
         self.board.keep(&slots, &snapshot.pools.iter().map(|p| &p.name).collect::<Vec<_>>());
-        self.agents.retain(|slot, _| slots.contains(slot));
         self.growing.retain(|slot, _| slots.contains(slot));
         self.shedding.clear();
         self.retarget(&before, watches);
+        self.forget_agents();
         self.settle_conditions(now);
         self.replan(now);
     }

@@ -130,6 +130,8 @@ pub struct Keeper {
 pub(super) struct AgentWish {
     pub(super) admin: Option<Admin>,
     pub(super) share: Option<u32>,
+    /// Work in flight at most; 0 is no ceiling.
+    pub(super) ceiling: Option<u32>,
 }
 
 impl Keeper {

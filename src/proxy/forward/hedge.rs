@@ -150,8 +150,9 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             }
             Err(place) => {
                 let (address, timeouts) = (place.endpoint.socket(), self.tries.timeouts(place.pool));
+                let source = place.pool.source_address;
                 let dialed = Box::pin(async move {
-                    let dialed = dial::dial(address, &timeouts, &timer).await;
+                    let dialed = dial::dial(address, source, &timeouts, &timer).await;
                     (dialed, timer)
                 });
                 Begun::Dialing(Dialing { place, start: Instant::now(), dialed })

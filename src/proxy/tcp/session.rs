@@ -34,7 +34,7 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
                 let (ours, theirs) = (&client.stream, &connection.stream);
                 let pool = connection.place.pool;
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
-                dial::keep_alive_probes(theirs);
+                dial::keep_alive_probes(theirs, pool.timeouts.tcp_keepalive);
                 let slot = connection.place.endpoint.live.slot();
                 let (edition, listener) = (&pool.edition, client.listener_place());
                 let _entered = worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
@@ -55,7 +55,7 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
     }
 }
 
-/// How often a held connection looks whether something is usable.
+/// How often a held connection looks whether something is usable. No setting: `when_empty` bounds how long and how many.
 const HOLD_LOOK: Duration = Duration::from_millis(100);
 
 /// A session under way: counted and logged when it is dropped, also where that is before its end.
