@@ -46,7 +46,7 @@ use process::{Admin, CheckRules, HealthApi, Log, Process};
 pub use reference::reference;
 use route::Route;
 pub use schema::schema;
-pub use show::show;
+pub use show::{Setting, Subject, settings, show};
 
 /// Reads the configuration file at `path`, with all that it includes and the environment of this process, and looks into
 /// the certificates and keys that it names.
