@@ -195,6 +195,11 @@ fn process(page: &mut Page, config: &Config) {
     page.time("drain_delay", config.process.drain_delay);
     page.time("drain_timeout", config.process.drain_timeout);
     page.text("zone", &config.process.zone);
+    page.key("reload_guard", config.process.reload_guard);
+    page.text(
+        "state_dir",
+        config.process.state_dir.as_deref().map_or(String::new(), |path| path.display().to_string()),
+    );
     page.section("[admin]");
     match &config.admin.bind {
         AdminBind::Tcp(address) => page.text("bind", address),

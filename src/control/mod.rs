@@ -10,6 +10,8 @@ pub mod event_json;
 pub mod health;
 pub mod journal;
 pub mod notify;
+pub mod overrides;
+pub mod state_dir;
 pub mod status;
 mod supervisor;
 mod threads;
