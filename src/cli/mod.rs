@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::Mode;
+use crate::control::reload::Loader;
 use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
@@ -145,7 +146,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
         Command::Run { config, observe } => {
             let mode = if observe { Mode::Observe } else { Mode::Serve };
-            return run::run(&config.load()?, mode);
+            return run::run(&config.load()?, mode, Loader::file(config.path));
         }
         Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,

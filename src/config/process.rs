@@ -17,6 +17,8 @@ pub struct Process {
     pub drain_delay: Duration,
     /// What live work gets at shutdown.
     pub drain_timeout: Duration,
+    /// What new endpoints get to be found usable before they are published.
+    pub warm_timeout: Duration,
     /// Where this node stands; empty is nowhere.
     pub zone: String,
     /// A reload that leaves a pool under this share of its usable endpoints is refused; 0 is off.
@@ -119,6 +121,7 @@ impl Process {
             workers,
             drain_delay: fields.get("drain_delay")?,
             drain_timeout: fields.get("drain_timeout")?,
+            warm_timeout: fields.get("warm_timeout")?,
             zone: fields.get("zone")?,
             reload_guard: fields.get("reload_guard")?,
             state_dir: (!state_dir.is_empty()).then(|| beside.join(state_dir)),

@@ -19,6 +19,7 @@ use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::judge::Judged;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
+use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
@@ -339,7 +340,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 }
 
 /// Every limit by its name, over all listeners and pools.
-fn collect_limits(sink: &mut dyn Sink, listeners: &[Listener], pools: &[Pool]) {
+fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
     let by_listener: [Named<ListenerCounters>; 11] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
