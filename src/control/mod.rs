@@ -57,7 +57,7 @@ use notify::{Notifier, NotifyError};
 use overrides::Overrides;
 use progress::{Progress, Reporter};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
-use running::{Fallback, Provenance, Running};
+use running::{Fallback, Running};
 use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
@@ -223,16 +223,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (ended_sender, ended) = watch::channel(None);
-    let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
-    let running = Running {
-        config: Arc::new(config.clone()),
-        provenance,
-        loaded: SystemTime::now(),
-        generation,
-        fallback,
-        confirm_until: None,
-        overrides,
-    };
+    let running = Running::at_start(config, &loader, generation, fallback, overrides);
     let inner = Arc::new(Inner {
         store,
         fleet,
@@ -270,15 +261,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors };
     supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
         .map_err(StartError::Thread)?;
-    let handle = Handle(inner);
-    let (to, why) = match mode {
-        Mode::Serve => ("running", "started"),
-        Mode::Observe => ("observing", "started without its listeners"),
-    };
-    handle.0.journal.append(Change::new(Kind::Process, to, why));
-    handle.0.tell_fallback();
-    handle.0.shared.keep_config();
-    Ok(handle)
+    inner.tell_start();
+    inner.shared.keep_config();
+    Ok(Handle(inner))
 }
 
 /// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
@@ -318,8 +303,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Says that the last good configuration serves.
-    fn tell_fallback(&self) {
+    /// Says that the process has started, and whether it is the last good configuration that serves.
+    fn tell_start(&self) {
+        let (to, why) = match self.mode {
+            Mode::Serve => ("running", "started"),
+            Mode::Observe => ("observing", "started without its listeners"),
+        };
+        self.journal.append(Change::new(Kind::Process, to, why));
         let Some(fallback) = self.shared.running().fallback.clone() else { return };
         let listed = fallback.diagnostics.iter().flat_map(|diagnostics| diagnostics.list());
         let change = Change::new(Kind::Alarm, "the last good configuration serves", fallback.why.clone());
