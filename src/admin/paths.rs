@@ -21,12 +21,18 @@ pub(super) enum Page {
     Status,
     /// `/v1/events`
     Events,
+    /// `/v1/config`
+    Config,
+    /// `/v1/plan`
+    Plan,
     /// `/v1/sessions`
     Sessions,
     /// `/v1/sessions/ID`
     Session(String),
     /// `/v1/reload`
     Reload,
+    /// `/v1/reload/confirm`
+    Confirm,
     /// `/v1/pools`
     Pools,
     /// `/v1/pools/NAME`
@@ -49,9 +55,12 @@ impl Page {
             ["metrics"] => Self::Metrics,
             ["v1", "status"] => Self::Status,
             ["v1", "events"] => Self::Events,
+            ["v1", "config"] => Self::Config,
+            ["v1", "plan"] => Self::Plan,
             ["v1", "sessions"] => Self::Sessions,
             ["v1", "sessions", id] => Self::Session(decode(id)?),
             ["v1", "reload"] => Self::Reload,
+            ["v1", "reload", "confirm"] => Self::Confirm,
             ["v1", "pools"] => Self::Pools,
             ["v1", "pools", pool] => Self::Pool(pool_name(pool)?),
             ["v1", "pools", pool, "failover"] => Self::Failover(pool_name(pool)?),
@@ -72,7 +81,7 @@ impl Page {
         match self {
             Self::Endpoint(..) => "PATCH",
             Self::Session(_) => "DELETE",
-            Self::Failover(_) | Self::Reload => "POST",
+            Self::Failover(_) | Self::Reload | Self::Confirm | Self::Plan => "POST",
             _ => "GET, HEAD",
         }
     }

@@ -17,12 +17,13 @@ use super::health::{Cache, State};
 use super::limits::Hits;
 use super::paths::{Page, decode, flag, parameter};
 use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
-use super::{changes, events, reloads};
+use super::{changes, configuration, events, reloads};
 use crate::config::process::ApiLimits;
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
+use crate::control::running::{Plan, Running};
 use crate::control::sessions::Sessions;
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
@@ -33,8 +34,11 @@ use crate::telemetry::prometheus;
 /// What comes of asking control for a change.
 pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send>>;
 
+/// What comes of asking control about configurations.
+pub(super) type Asking<T> = Pin<Box<dyn Future<Output = Result<T, ReloadError>> + Send>>;
+
 /// What comes of asking control for a reload.
-pub(super) type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
+pub(super) type Reloading = Asking<Reloaded>;
 
 /// What comes of asking for a list of sessions.
 pub(super) type Listing = Pin<Box<dyn Future<Output = Sessions> + Send>>;
@@ -52,6 +56,9 @@ pub(super) trait Control: Send + Sync + 'static {
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
+    fn running(&self) -> Running;
+    fn plan(&self, source: Source) -> Asking<Plan>;
+    fn confirm(&self) -> Asking<u64>;
     fn sessions(&self, endpoint: Option<String>) -> Listing;
     fn end_session(&self, id: String) -> Ending;
 }
@@ -83,6 +90,21 @@ impl Control for Handle {
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let handle = self.clone();
         Box::pin(async move { handle.reload_from(source, options).await })
+    }
+    fn running(&self) -> Running {
+        self.running()
+    }
+    fn plan(&self, source: Source) -> Asking<Plan> {
+        let handle = self.clone();
+        // It reads files and compiles: other requests go on meanwhile.
+        let planning = tokio::task::spawn_blocking(move || handle.plan(source));
+        Box::pin(
+            async move { planning.await.unwrap_or_else(|error| Err(ReloadError::Broken(error.to_string()))) },
+        )
+    }
+    fn confirm(&self) -> Asking<u64> {
+        let handle = self.clone();
+        Box::pin(async move { handle.confirm().await })
     }
     fn sessions(&self, endpoint: Option<String>) -> Listing {
         let handle = self.clone();
@@ -198,6 +220,17 @@ impl Site {
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
             Page::Events => self.events(query, fields),
+            Page::Config => Ok(configuration::running(self.control.running())),
+            Page::Plan => {
+                check_origin(fields)?;
+                let access = parts.extensions.get::<Option<Access>>().copied().flatten();
+                let source = reloads::source(body, access).await?;
+                Ok(configuration::plan(self.control.plan(source).await?))
+            }
+            Page::Confirm => {
+                check_origin(fields)?;
+                Ok(configuration::confirmed(self.control.confirm().await?))
+            }
             Page::Sessions => self.sessions(query).await,
             Page::Session(id) => {
                 check_origin(fields)?;

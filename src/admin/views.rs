@@ -123,6 +123,8 @@ pub(super) struct StatusView<'a> {
     config_hash: String,
     started: String,
     draining: bool,
+    provenance: &'static str,
+    confirm_until: Option<String>,
     held: HeldView,
     leaving: Vec<LeavingView<'a>>,
     workers: Vec<WorkerView>,
@@ -138,6 +140,8 @@ impl<'a> From<&'a Status> for StatusView<'a> {
             config_hash: format!("{:016x}", status.config_hash),
             started: time(status.started),
             draining: status.draining,
+            provenance: status.provenance.word(),
+            confirm_until: status.confirm_until.map(time),
             held: HeldView {
                 generations: status.held.generations,
                 oldest: status.held.oldest,

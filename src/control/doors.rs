@@ -57,11 +57,10 @@ pub(super) struct Moves {
 /// what it is to accept on.
 pub(super) fn open_all(
     listeners: &Listeners,
-    inherited: Inherited,
+    inherited: Arc<Inherited>,
     workers: usize,
 ) -> Result<(Doors, Vec<Vec<Opening>>), BindError> {
-    let (mut doors, mut fresh) =
-        (Doors { inherited: Arc::new(inherited), ..Doors::default() }, Fresh::default());
+    let (mut doors, mut fresh) = (Doors { inherited, ..Doors::default() }, Fresh::default());
     doors.bind(listeners, &|_, _| false, workers, &mut fresh)?;
     let moves = doors.change(listeners, &|_, _| false, workers, fresh)?;
     let all = listeners.places().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind });

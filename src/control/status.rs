@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
+use super::running::Provenance;
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
@@ -22,6 +23,10 @@ pub struct Status {
     pub started: SystemTime,
     /// No new work is taken; what is in flight finishes.
     pub draining: bool,
+    /// Where the configuration came from.
+    pub provenance: Provenance,
+    /// The process goes back to the configuration before unless this one is confirmed by then.
+    pub confirm_until: Option<SystemTime>,
     /// Tunnels and tcp sessions that began with a snapshot which does not run any more.
     pub held: HeldStatus,
     /// Endpoints that are gone and still have work in flight.
