@@ -15,14 +15,15 @@ use super::access::{Access, Door};
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::limits::Hits;
-use super::paths::{Page, flag, parameter};
-use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
+use super::paths::{Page, decode, flag, parameter};
+use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
 use super::{changes, events, reloads};
 use crate::config::process::ApiLimits;
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
+use crate::control::sessions::Sessions;
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
 use crate::model::name::{EndpointName, PoolName};
@@ -35,6 +36,12 @@ pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> 
 /// What comes of asking control for a reload.
 pub(super) type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
 
+/// What comes of asking for a list of sessions.
+pub(super) type Listing = Pin<Box<dyn Future<Output = Sessions> + Send>>;
+
+/// What comes of ending a session.
+pub(super) type Ending = Pin<Box<dyn Future<Output = bool> + Send>>;
+
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
     fn status(&self) -> Status;
@@ -45,6 +52,8 @@ pub(super) trait Control: Send + Sync + 'static {
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
+    fn sessions(&self, endpoint: Option<String>) -> Listing;
+    fn end_session(&self, id: String) -> Ending;
 }
 
 impl Control for Handle {
@@ -74,6 +83,14 @@ impl Control for Handle {
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let handle = self.clone();
         Box::pin(async move { handle.reload_from(source, options).await })
+    }
+    fn sessions(&self, endpoint: Option<String>) -> Listing {
+        let handle = self.clone();
+        Box::pin(async move { handle.sessions(endpoint.as_deref()).await })
+    }
+    fn end_session(&self, id: String) -> Ending {
+        let handle = self.clone();
+        Box::pin(async move { handle.end_session(&id).await })
     }
 }
 
@@ -181,6 +198,11 @@ impl Site {
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
             Page::Events => self.events(query, fields),
+            Page::Sessions => self.sessions(query).await,
+            Page::Session(id) => {
+                check_origin(fields)?;
+                self.end_session(id).await
+            }
             Page::Reload => {
                 check_origin(fields)?;
                 let access = parts.extensions.get::<Option<Access>>().copied().flatten();
@@ -245,6 +267,22 @@ impl Site {
             return stream.inspect_err(|_| self.hits.admin_streams.one());
         }
         Ok(events::list(journal, seen))
+    }
+
+    async fn sessions(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let endpoint = parameter(query, "endpoint").map(|written| {
+            let broken = || Refusal::new(StatusCode::BAD_REQUEST, "endpoint is not percent-encoded UTF-8");
+            decode(written).ok_or_else(broken)
+        });
+        let sessions = self.control.sessions(endpoint.transpose()?).await;
+        Ok(answer::json(StatusCode::OK, &SessionsView::from(&sessions)))
+    }
+
+    async fn end_session(&self, id: String) -> Result<Answer, Refusal> {
+        if self.control.end_session(id).await {
+            return Ok(answer::json(StatusCode::OK, &EndedView { ended: true }));
+        }
+        Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such session"))
     }
 
     fn pool(&self, name: &PoolName) -> Result<Answer, Refusal> {

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::routes::{Changing, Control, Reloading};
+use super::routes::{Changing, Control, Ending, Listing, Reloading};
 use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Source};
+use crate::control::sessions::Sessions;
 use crate::control::status::{
-    EjectionStatus, EndpointStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+    EjectionStatus, EndpointStatus, HeldStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
 };
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, NameError, PoolName};
@@ -46,6 +47,7 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         requests: 8,
         retries: 9,
         required: false,
+        is_usable: true,
         exclusive: false,
         serving_tier: Some(1),
         fails_open: false,
@@ -63,6 +65,8 @@ pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
         config_hash: u64::MAX,
         started: SystemTime::UNIX_EPOCH,
         draining: false,
+        held: HeldStatus::default(),
+        leaving: Vec::new(),
         workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
         listeners: Vec::new(),
         pools,
@@ -85,7 +89,9 @@ impl Node {
     }
 
     pub(super) fn set_usable(&self, usable: bool) {
-        for endpoint in &mut self.pool.lock().unwrap_or_else(PoisonError::into_inner).endpoints {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.is_usable = usable;
+        for endpoint in &mut pool.endpoints {
             endpoint.usable = usable;
         }
     }
@@ -128,6 +134,12 @@ impl Control for Node {
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))
+    }
+    fn sessions(&self, _endpoint: Option<String>) -> Listing {
+        Box::pin(std::future::ready(Sessions::default()))
+    }
+    fn end_session(&self, id: String) -> Ending {
+        Box::pin(std::future::ready(id == "0-1"))
     }
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let ReloadOptions { force, confirm, .. } = options;

@@ -37,6 +37,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         ("L004", unverified(config)),
         ("L005", in_the_clear(config)),
         ("L006", too_many(config)),
+        ("L007", without_effect(config)),
     ];
     let wanted = |(code, _): &(&'static str, Vec<String>)| !rules.allow_codes.iter().any(|one| one == code);
     let each =
@@ -101,6 +102,28 @@ fn too_many(config: &Config) -> Vec<String> {
         })
     };
     config.pools.iter().filter_map(many).collect()
+}
+
+/// Retry rules that do nothing as they stand beside others, one a line.
+fn without_effect(config: &Config) -> Vec<String> {
+    let pools = config.pools.iter().filter(|pool| pool.exclusive.is_none());
+    let pools = pools.map(|pool| (format!("pool {}", pool.name), &pool.retry));
+    let routes = config.routes.iter();
+    let routes =
+        routes.filter_map(|route| Some((format!("route {}", route.rule.name), route.retry.as_ref()?)));
+    let mut findings = Vec::new();
+    for (whose, retry) in pools.chain(routes) {
+        if retry.per_try_timeout.is_some() && !retry.on.timeout {
+            findings.push(format!(
+                "{whose}: per_try_timeout does nothing while \"timeout\" is not in retry.on: nothing would follow the try \
+                 that it ends"
+            ));
+        }
+        if retry.hedge.is_some() && retry.attempts < 2 {
+            findings.push(format!("{whose}: hedge does nothing while retry.attempts is 1"));
+        }
+    }
+    findings
 }
 
 /// The pools whose probes believe anybody, with the reason that is written.
@@ -209,6 +232,19 @@ mod tests {
         assert_eq!(count("rendezvous", 256), 0);
         assert_eq!(count("rendezvous", 257), 1);
         assert_eq!(count("maglev", 257), 0);
+    }
+
+    #[test]
+    fn retry_rules_that_do_nothing_are_findings() {
+        let findings = |keys: &str| {
+            let config = of_pool(&format!("[pool.p.retry]\n{keys}")).expect("it loads");
+            codes(&config).into_iter().filter(|code| *code == "L007").count()
+        };
+        assert_eq!(findings("per_try_timeout = \"1s\"\non = [\"connect\", \"502\"]"), 1);
+        assert_eq!(findings("per_try_timeout = \"1s\"\non = [\"timeout\"]"), 0);
+        assert_eq!(findings("per_try_timeout = \"1s\""), 0, "it brings \"timeout\" along");
+        assert_eq!(findings("attempts = 1\nhedge = {}"), 1);
+        assert_eq!(findings("hedge = {}"), 0);
     }
 
     #[test]

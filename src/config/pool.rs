@@ -248,6 +248,12 @@ fn contradictions(fields: &Fields, exclusive: bool, report: &mut Report) {
         let message = "an exclusive pool never fails open: two could serve then";
         report.error(field.key_span, message, "remove it");
     }
+    if let Some(retry) = fields.table("retry").filter(|retry| exclusive && retry.table("hedge").is_some())
+        && let Some(field) = retry.own("hedge")
+    {
+        let message = "an exclusive pool is never hedged: there is nobody to ask beside the leader";
+        report.error(field.key_span, message, "remove it");
+    }
     if let Some(field) = fields.own("load_factor").filter(|_| fields.get::<f64>("load_factor").is_some())
         && !Balance::ALL.into_iter().any(|b| b.hashes() && fields.is_word("balance", b.word()))
     {

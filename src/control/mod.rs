@@ -16,6 +16,7 @@ pub mod progress;
 mod publish;
 pub mod reaper;
 pub mod reload;
+pub mod sessions;
 pub mod status;
 mod supervisor;
 pub mod systemd;
@@ -50,6 +51,7 @@ use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
 use progress::{Progress, Reporter};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
+use sessions::Former;
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -137,6 +139,11 @@ struct Inner {
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
     loader: Loader,
+    former: Former,
+    /// The first probes are in, or have had their time.
+    warm: AtomicBool,
+    /// What they get.
+    warm_timeout: Duration,
 }
 
 /// Who is told of events.
@@ -220,6 +227,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         board: Arc::default(),
         sinks: Mutex::default(),
         loader,
+        former: Former::default(),
+        warm: AtomicBool::new(false),
+        warm_timeout: config.process.warm_timeout,
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;

@@ -22,12 +22,38 @@ pub struct Status {
     pub started: SystemTime,
     /// No new work is taken; what is in flight finishes.
     pub draining: bool,
+    /// Tunnels and tcp sessions that began with a snapshot which does not run any more.
+    pub held: HeldStatus,
+    /// Endpoints that are gone and still have work in flight.
+    pub leaving: Vec<LeavingStatus>,
     /// Data-plane threads, in the order of their numbers.
     pub workers: Vec<WorkerStatus>,
     /// Listeners in the order of the file.
     pub listeners: Vec<ListenerStatus>,
     /// Pools in the order of the file.
     pub pools: Vec<PoolStatus>,
+}
+
+/// What holds an old snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldStatus {
+    /// Old snapshots that are held.
+    pub generations: u64,
+    /// The oldest of them.
+    pub oldest: Option<u64>,
+    /// Tunnels and tcp sessions that hold them.
+    pub sessions: u64,
+}
+
+/// An endpoint that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeavingStatus {
+    /// The pool that it was in.
+    pub pool: PoolName,
+    /// Its name.
+    pub endpoint: EndpointName,
+    /// Attempts and sessions under way.
+    pub in_flight: u64,
 }
 
 /// One worker.
@@ -69,6 +95,8 @@ pub struct PoolStatus {
     pub retries: u64,
     /// Readiness of this node depends on it.
     pub required: bool,
+    /// An endpoint of its own may be picked: [`crate::runtime::pool::Pool::is_usable`].
+    pub is_usable: bool,
     /// At most one endpoint serves, the leader.
     pub exclusive: bool,
     /// The tier that takes new work; none when nothing of the pool does.
@@ -90,16 +118,10 @@ impl PoolStatus {
         self.endpoints.iter().filter(|endpoint| endpoint.usable).count()
     }
 
-    /// Whether it has one, and no breaker of its own stands before it.
-    #[must_use]
-    pub fn has_usable(&self) -> bool {
-        self.usable() > 0 && self.breaker.is_none_or(|breaker| breaker.state != BreakerState::Open)
-    }
-
     /// Whether its requests reach an endpoint that is usable: one of its own, or of a failover pool.
     #[must_use]
     pub fn serves(&self) -> bool {
-        !self.fails_open && (self.has_usable() || self.failover.is_some())
+        !self.fails_open && (self.is_usable || self.failover.is_some())
     }
 }
 

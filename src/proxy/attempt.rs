@@ -148,12 +148,17 @@ impl<'a> Tries<'a> {
             self.queued = start.elapsed();
             match outcome {
                 Ok(Ok(grant)) => {
+                    let slot = grant.endpoint().slot();
                     if let Some(place) = pool.granted(grant, level) {
                         return Ok(self.note(place, level));
                     }
                     // It has waited for long enough to see a reload, and nothing has been done with it yet.
                     if self.tried.is_empty() && !self.order.is_of(&self.worker.snapshot()) {
                         return Err(Error::Outdated);
+                    }
+                    // Else two that wait would hand it to each other for ever.
+                    if !pool.is_member(slot) {
+                        self.tried.add_stranger(slot);
                     }
                 }
                 Ok(Err(Dismissed)) => {}

@@ -252,7 +252,7 @@ async fn serve<'a, D: Downstream>(
             return respond(context, down, trace, &own).await;
         }
         Action::Health(pool) => {
-            let usable = context.snapshot.pools.get(*pool).is_some_and(|pool| pool.level().is_some());
+            let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
             let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
             return respond(context, down, trace, &Own::fixed(status, body, &route.response_edits)).await;
         }

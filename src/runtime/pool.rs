@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::judge::{AnswersThen, Judged};
 use super::limits::EndpointLimits;
 use super::queue::Queue;
-use super::snapshot::Overrides;
+use super::snapshot::{Edition, Overrides};
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use crate::model::field::FieldName;
@@ -25,6 +25,8 @@ use crate::policy::{breaker, budget, failover, outlier, retry};
 pub struct Pool {
     /// Its name.
     pub name: PoolName,
+    /// The snapshot that it is part of.
+    pub edition: Arc<Edition>,
     /// Endpoints, those of one tier side by side, tiers in order.
     pub endpoints: Vec<Endpoint>,
     /// Where each tier lies in `endpoints`, and its balancers.
@@ -273,6 +275,11 @@ impl Tried {
         self.0.push(endpoint.live.slot());
     }
 
+    /// Notes an endpoint that is none of the request's snapshot.
+    pub fn add_stranger(&mut self, slot: u32) {
+        self.0.push(slot);
+    }
+
     /// Forgets that an endpoint was tried.
     pub fn remove(&mut self, endpoint: &Endpoint) {
         let slot = endpoint.live.slot();
@@ -332,6 +339,14 @@ impl Pool {
             *held = Some((settings, Budget::new(&settings, now, requests)));
         }
         held.as_mut().map(|(_, budget)| work(budget, now, requests))
+    }
+
+    /// Whether the pool is well enough to be used: an endpoint of its own is usable, and no breaker of its own stands before
+    /// it. The one rule of `/health` and of the route action `health`; that it fails open or has a failover pool
+    /// makes it no better.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.level().is_some()
     }
 
     /// How much must be overlooked for anything in the pool to be usable, busy or not; nothing when only failing

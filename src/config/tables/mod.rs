@@ -273,19 +273,20 @@ static CHECK: Section = Section::new(
             Default("[]"),
             "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
              objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: probes do not verify \
-             TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints.",
+             TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: retry rules that do nothing.",
         ),
     ],
 );
 
 /// The codes of what `plimsoll check` finds.
-static FINDINGS: [Word; 6] = [
+static FINDINGS: [Word; 7] = [
     Word::new("L001"),
     Word::new("L002"),
     Word::new("L003"),
     Word::new("L004"),
     Word::new("L005"),
     Word::new("L006"),
+    Word::new("L007"),
 ];
 
 static NOTIFY: Section = Section::new(

@@ -124,7 +124,8 @@ pub(in super::super) static POOL: Section = Section::new(
             "min_available",
             Kind::Amount { min: 0 },
             Default("1"),
-            "No drain, maintenance or ejection by judgement goes below it: a count or a share such as \"50%\".",
+            "No drain, maintenance or ejection by judgement goes below it: a count or a share such as \"50%\". For \
+             ejections a usable failover pool stands in for one.",
         ),
         Key::new(
             "source_address",
@@ -236,7 +237,7 @@ static POOL_LIMITS: Section = Section::new(
             "max_requests",
             number(1, 1_000_000),
             Default("1024"),
-            "Requests in flight per endpoint, where the pool serves http.",
+            "Requests in flight per endpoint, where the pool serves http; tcp connections are counted apart.",
         ),
         Key::new(
             "max_connections",

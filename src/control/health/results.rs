@@ -263,6 +263,7 @@ impl Keeper {
             }
             State::Unknown => {}
         }
+        self.levels.refresh_endpoint(&snapshot, pool_index, endpoint_index);
         self.replan_pool(pool_index, now);
         pool.serve_queue();
     }
