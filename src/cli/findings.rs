@@ -104,28 +104,6 @@ fn too_many(config: &Config) -> Vec<String> {
     config.pools.iter().filter_map(many).collect()
 }
 
-/// Retry rules that do nothing as they stand beside others, one a line.
-fn without_effect(config: &Config) -> Vec<String> {
-    let pools = config.pools.iter().filter(|pool| pool.exclusive.is_none());
-    let pools = pools.map(|pool| (format!("pool {}", pool.name), &pool.retry));
-    let routes = config.routes.iter();
-    let routes =
-        routes.filter_map(|route| Some((format!("route {}", route.rule.name), route.retry.as_ref()?)));
-    let mut findings = Vec::new();
-    for (whose, retry) in pools.chain(routes) {
-        if retry.per_try_timeout.is_some() && !retry.on.timeout {
-            findings.push(format!(
-                "{whose}: per_try_timeout does nothing while \"timeout\" is not in retry.on: nothing would follow the try \
-                 that it ends"
-            ));
-        }
-        if retry.hedge.is_some() && retry.attempts < 2 {
-            findings.push(format!("{whose}: hedge does nothing while retry.attempts is 1"));
-        }
-    }
-    findings
-}
-
 /// The pools whose probes believe anybody, with the reason that is written.
 fn unverified(config: &Config) -> Vec<String> {
     let unverified = |pool: &Pool| {
@@ -162,6 +140,28 @@ fn in_the_clear(config: &Config) -> Vec<String> {
 pub(super) fn seconds(time: Duration) -> String {
     let tenths = time.as_millis().div_ceil(100);
     format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+/// Retry rules that do nothing as they stand beside others, one a line.
+fn without_effect(config: &Config) -> Vec<String> {
+    let pools = config.pools.iter().filter(|pool| pool.exclusive.is_none());
+    let pools = pools.map(|pool| (format!("pool {}", pool.name), &pool.retry));
+    let routes = config.routes.iter();
+    let routes =
+        routes.filter_map(|route| Some((format!("route {}", route.rule.name), route.retry.as_ref()?)));
+    let mut findings = Vec::new();
+    for (whose, retry) in pools.chain(routes) {
+        if retry.per_try_timeout.is_some() && !retry.on.timeout {
+            findings.push(format!(
+                "{whose}: per_try_timeout does nothing while \"timeout\" is not in retry.on: nothing would follow the try \
+                 that it ends"
+            ));
+        }
+        if retry.hedge.is_some() && retry.attempts < 2 {
+            findings.push(format!("{whose}: hedge does nothing while retry.attempts is 1"));
+        }
+    }
+    findings
 }
 
 #[cfg(test)]
@@ -235,19 +235,6 @@ mod tests {
     }
 
     #[test]
-    fn retry_rules_that_do_nothing_are_findings() {
-        let findings = |keys: &str| {
-            let config = of_pool(&format!("[pool.p.retry]\n{keys}")).expect("it loads");
-            codes(&config).into_iter().filter(|code| *code == "L007").count()
-        };
-        assert_eq!(findings("per_try_timeout = \"1s\"\non = [\"connect\", \"502\"]"), 1);
-        assert_eq!(findings("per_try_timeout = \"1s\"\non = [\"timeout\"]"), 0);
-        assert_eq!(findings("per_try_timeout = \"1s\""), 0, "it brings \"timeout\" along");
-        assert_eq!(findings("attempts = 1\nhedge = {}"), 1);
-        assert_eq!(findings("hedge = {}"), 0);
-    }
-
-    #[test]
     fn every_finding_has_a_code_and_is_silent_where_that_is_allowed() {
         let everything = "health = { check = \"tls\", tls = { verify = { off = \"old\" } } }\n\
                           [pool.q]\nendpoints = [\"10.0.0.1:80\"]\n[admin]\nbind = \"10.0.0.1:1\"\ntoken_file = \"t\"";
@@ -256,5 +243,18 @@ mod tests {
         assert_eq!(codes(&config), ["L001", "L002", "L003", "L003", "L004", "L005"]);
         config.check.allow_codes = ["L003", "L005", "L001"].map(str::to_owned).to_vec();
         assert_eq!(codes(&config), ["L002", "L004"]);
+    }
+
+    #[test]
+    fn retry_rules_that_do_nothing_are_findings() {
+        let count = |keys: &str| {
+            let config = of_pool(&format!("[pool.p.retry]\n{keys}")).expect("it loads");
+            codes(&config).into_iter().filter(|code| *code == "L007").count()
+        };
+        assert_eq!(count("per_try_timeout = \"1s\"\non = [\"connect\", \"502\"]"), 1);
+        assert_eq!(count("per_try_timeout = \"1s\"\non = [\"timeout\"]"), 0);
+        assert_eq!(count("per_try_timeout = \"1s\""), 0, "it brings \"timeout\" along");
+        assert_eq!(count("attempts = 1\nhedge = {}"), 1);
+        assert_eq!(count("hedge = {}"), 0);
     }
 }

@@ -191,6 +191,25 @@ fn idle_connections_to_an_endpoint_have_a_ceiling() {
 }
 
 #[test]
+fn tcp_sessions_take_no_place_of_requests_in_the_same_pool() {
+    let origin = Origin::saying("ok");
+    let port = free_port(own_ip());
+    let proxy = Setup::http(&[origin.address()])
+        .text(&format!("[listener.raw]\nbind = [\"{port}\"]\nprotocol = \"tcp\"\npool = \"main\""))
+        .text("[pool.main.limits]\nmax_requests = 1\nmax_connections = 2\nqueue = 0")
+        .start();
+    let mut sessions: Vec<Client> = (0..2).map(|_| Client::connect(port)).collect();
+    for session in &mut sessions {
+        assert_eq!(session.get("/").text(), "ok");
+    }
+    assert!(Client::is_turned_away(port), "two sessions are all there may be");
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").status(), 200, "and none of them is a request");
+    }
+    assert_eq!(sessions[0].get("/").text(), "ok");
+}
+
+#[test]
 fn more_fields_may_be_allowed_than_any_parser_has_at_hand() {
     let origin = Origin::start(|mut session| {
         while session.request()?.is_some() {
@@ -260,23 +279,4 @@ fn every_limit_of_the_engine_is_where_its_key_puts_it() {
         assert_eq!(proxy.get("/").text(), "ok");
     }
     assert_eq!(origin.accepted(), before + 3);
-}
-
-#[test]
-fn tcp_sessions_take_no_place_of_requests_in_the_same_pool() {
-    let origin = Origin::saying("ok");
-    let port = free_port(own_ip());
-    let proxy = Setup::http(&[origin.address()])
-        .text(&format!("[listener.raw]\nbind = [\"{port}\"]\nprotocol = \"tcp\"\npool = \"main\""))
-        .text("[pool.main.limits]\nmax_requests = 1\nmax_connections = 2\nqueue = 0")
-        .start();
-    let mut sessions: Vec<Client> = (0..2).map(|_| Client::connect(port)).collect();
-    for session in &mut sessions {
-        assert_eq!(session.get("/").text(), "ok");
-    }
-    assert!(Client::is_turned_away(port), "two sessions are all there may be");
-    for _ in 0..3 {
-        assert_eq!(proxy.get("/").status(), 200, "and none of them is a request");
-    }
-    assert_eq!(sessions[0].get("/").text(), "ok");
 }
