@@ -10,7 +10,6 @@ use crate::control::journal::Journal;
 use crate::control::status::{
     EjectionStatus, EndpointStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
 };
-use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, NameError, PoolName};
 use crate::telemetry::metrics::{PANICS, Sink};
 
@@ -18,7 +17,7 @@ use crate::telemetry::metrics::{PANICS, Sink};
 pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
     Ok(EndpointStatus {
         name: EndpointName::new(name)?,
-        address: EndpointAddress::Ip(SocketAddr::from(([10, 0, 0, 1], 80))),
+        address: SocketAddr::from(([10, 0, 0, 1], 80)),
         weight: 2,
         effective_weight: 2,
         tier: 1,

@@ -180,7 +180,7 @@ impl<'a> Loader<'a> {
 }
 
 /// Reads a file, but no more than [`FILE_MAX`].
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {

@@ -2,6 +2,7 @@
 //! it learns what it can send where.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostic::Report;
@@ -14,7 +15,7 @@ use super::value::{Field, Fields};
 use super::{passive, preset};
 use crate::model::address::EndpointAddress;
 use crate::model::field::FieldName;
-use crate::model::name::{EndpointName, PoolName};
+use crate::model::name::{EndpointName, NAME_MAX, PoolName};
 use crate::model::units::Weight;
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -25,8 +26,10 @@ pub struct Pool {
     pub name: PoolName,
     /// Which endpoint is next.
     pub balance: Balance,
-    /// Endpoints in the order of the file; at least one; addresses and names are unique.
+    /// Endpoints in the order of the file; at least one unless there is a file of them; addresses and names are unique.
     pub endpoints: Vec<Endpoint>,
+    /// A file of more endpoints, which other programs write.
+    pub endpoints_file: Option<PathBuf>,
     /// Ceilings and the queue.
     pub limits: PoolLimits,
     /// Times.
@@ -61,12 +64,12 @@ pub struct Pool {
     pub breaker: Option<breaker::Settings>,
 }
 
-/// One address that traffic can be sent to.
-#[derive(Debug, Clone)]
+/// One address that traffic can be sent to, or one name that stands for some.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Its name: the written address unless named.
     pub name: EndpointName,
-    /// Where it is.
+    /// Where it is. Of a name, this is what every endpoint that it stands for is made from.
     pub address: EndpointAddress,
     /// Its share.
     pub weight: Weight,
@@ -116,6 +119,9 @@ pub enum HashKey {
     Path,
 }
 
+/// Longest name of an endpoint that stands for many: `@` and the longest address go behind it.
+const LABEL_MAX: usize = NAME_MAX - "@[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".len();
+
 /// `limits` of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolLimits {
@@ -159,6 +165,7 @@ impl Pool {
         fields.require(&format!("[pool.{name}]"), report);
         let exclusive = passive::exclusive(fields, report);
         let alone = exclusive.is_some();
+        let endpoints_file = around.files.path(fields, "endpoints_file");
         let endpoints = read_endpoints(name, fields, report);
         preset::check(name, fields, report);
         let health = Health::read(name, fields, alone, around.files, report);
@@ -175,6 +182,7 @@ impl Pool {
             name: PoolName::new(name).ok()?,
             balance: balance?,
             endpoints,
+            endpoints_file,
             limits: PoolLimits::read(&fields.table("limits")?, around.tcp_only)?,
             timeouts: PoolTimeouts::read(&fields.table("timeouts")?)?,
             retry: Retry::read(fields, alone)?,
@@ -282,26 +290,11 @@ fn read_failover(pool: &str, fields: &Fields, pools: &Names, report: &mut Report
 
 fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpoint> {
     let written = fields.list::<Fields>("endpoints");
-    let mut names = Names::new("endpoint");
-    let mut addresses: HashMap<EndpointAddress, Span> = HashMap::new();
-    let mut endpoints = Vec::with_capacity(written.len());
-    for (fields, span) in &written {
-        fields.require("an endpoint", report);
-        let Some(endpoint) = Endpoint::read(fields) else { continue };
-        let address_span = fields.span_of("address");
-        if let Some(first) = addresses.insert(endpoint.address, address_span) {
-            let message = format!("the address {} is in pool `{pool}` twice", endpoint.address);
-            let help = "remove one; to send it more than others, give it a weight";
-            report.error_beside(address_span, message, ("it is first at", first), help);
-        } else {
-            let named = if fields.has("name") { fields.span_of("name") } else { *span };
-            names.define(endpoint.name.as_str(), named, report);
-        }
-        endpoints.push(endpoint);
-    }
+    let endpoints = Endpoint::read_all(pool, &written, report);
     if !endpoints.is_empty()
         && endpoints.len() == written.len()
         && endpoints.iter().all(|e| e.weight.get() == 0)
+        && !fields.has("endpoints_file")
     {
         let message = format!("no endpoint of pool `{pool}` has a weight above 0, so none would get traffic");
         report.error(fields.span_of("endpoints"), message, "give at least one a weight from 1 to 1000");
@@ -310,9 +303,38 @@ fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpo
 }
 
 impl Endpoint {
-    fn read(fields: &Fields) -> Option<Self> {
+    /// Reads tables of endpoints of a pool, whose names and addresses must differ.
+    pub(super) fn read_all(pool: &str, written: &[(Fields, Span)], report: &mut Report) -> Vec<Self> {
+        let mut names = Names::new("endpoint");
+        let mut addresses: HashMap<EndpointAddress, Span> = HashMap::new();
+        let mut endpoints = Vec::with_capacity(written.len());
+        for (fields, span) in written {
+            fields.require("an endpoint", report);
+            let Some(endpoint) = Self::read(fields, report) else { continue };
+            let address_span = fields.span_of("address");
+            if let Some(first) = addresses.insert(endpoint.address.clone(), address_span) {
+                let message = format!("the address {} is in pool `{pool}` twice", endpoint.address);
+                let help = "remove one; to send it more than others, give it a weight";
+                report.error_beside(address_span, message, ("it is first at", first), help);
+            } else {
+                let named = if fields.has("name") { fields.span_of("name") } else { *span };
+                names.define(endpoint.name.as_str(), named, report);
+            }
+            endpoints.push(endpoint);
+        }
+        endpoints
+    }
+
+    fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
         let address: EndpointAddress = fields.get("address")?;
         let name = fields.get::<String>("name").unwrap_or_else(|| address.to_string());
+        let label = if fields.has("name") { name.as_str() } else { address.label() };
+        if address.socket().is_none() && label.len() > LABEL_MAX {
+            let message = format!("its endpoints would be called {label}@ip:port, which is too long");
+            let help = format!("add a name of at most {LABEL_MAX} characters");
+            report.error(fields.span_of("address"), message, help);
+            return None;
+        }
         Some(Self {
             name: EndpointName::new(&name).ok()?,
             address,

@@ -19,6 +19,10 @@ pub struct Process {
     pub drain_timeout: Duration,
     /// Where this node stands; empty is nowhere.
     pub zone: String,
+    /// Whether a change of a file of the configuration, a certificate or a key is a reload.
+    pub watch: bool,
+    /// DNS servers that names are asked of; empty is those of the system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 /// `[health]`: the open health listener.
@@ -114,6 +118,8 @@ impl Process {
             drain_delay: fields.get("drain_delay")?,
             drain_timeout: fields.get("drain_timeout")?,
             zone: fields.get("zone")?,
+            watch: fields.get("watch")?,
+            resolvers: fields.plain_list("resolvers"),
         })
     }
 }

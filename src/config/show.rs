@@ -132,6 +132,10 @@ fn process(page: &mut Page, config: &Config) {
     page.time("drain_delay", config.process.drain_delay);
     page.time("drain_timeout", config.process.drain_timeout);
     page.text("zone", &config.process.zone);
+    page.key("watch", config.process.watch);
+    if !config.process.resolvers.is_empty() {
+        page.list("resolvers", &config.process.resolvers);
+    }
     page.section("[admin]");
     match &config.admin.bind {
         AdminBind::Tcp(address) => page.text("bind", address),

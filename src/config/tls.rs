@@ -71,6 +71,12 @@ impl ClientTls {
 }
 
 impl Files<'_> {
+    /// The path of a file that a key names, whether it is there or not.
+    pub(super) fn path(&self, fields: &Fields, name: &str) -> Option<PathBuf> {
+        let written: String = fields.get(name)?;
+        Some(self.sources.directory(fields.span_of(name).file).join(written))
+    }
+
     /// The file that a key names, looked into by `check`.
     fn named(
         &self,

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
-use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
 /// The whole process.
@@ -109,7 +108,7 @@ pub struct EndpointStatus {
     /// Its name.
     pub name: EndpointName,
     /// Where it is.
-    pub address: EndpointAddress,
+    pub address: SocketAddr,
     /// Weight as configured, or as the operator has changed it.
     pub weight: u16,
     /// Weight in force: after slow start and whatever else lessens it.

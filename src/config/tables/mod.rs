@@ -43,8 +43,8 @@ const fn size(min: u64, max: u64) -> Kind {
 
 /// A whole configuration.
 pub(super) static ROOT: Section = Section::new(
-    "Durations are text with a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB), addresses \"ip:port\" or \
-     \"[v6]:port\", networks CIDR. \"${NAME}\" inside a text is the environment's value; \"$${\" is a plain \"${\".",
+    "Durations are text with a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB), addresses \"ip:port\", \
+     \"[v6]:port\" or, of endpoints, \"host:port\", networks CIDR. \"${NAME}\" inside a text is the environment's value; \"$${\" is a plain \"${\".",
     &[
         Key::new(
             "include",
@@ -118,11 +118,21 @@ pub(super) static PROCESS: Section = Section::new(
             "Where this node stands: endpoints of the same zone are preferred. As in \"${ZONE}\"; \"\" is nowhere.",
         ),
         Key::later("upgrade_drain_timeout"),
-        Key::later("watch"),
+        Key::new(
+            "watch",
+            Kind::Bool,
+            Default("false"),
+            "Reload when a file of the configuration, a certificate or a key changes; files of endpoints are always watched.",
+        ),
         Key::later("reload_guard"),
         Key::later("warm_timeout"),
         Key::later("state_dir"),
-        Key::later("resolvers"),
+        Key::new(
+            "resolvers",
+            Kind::List { of: &Kind::Text(Form::Resolver), min: 1 },
+            Optional(r#"["127.0.0.1:53"]"#),
+            "DNS servers that endpoints' names are asked of; those of /etc/resolv.conf unless given.",
+        ),
     ],
 );
 
