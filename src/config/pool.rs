@@ -2,6 +2,7 @@
 //! it learns what it can send where.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,6 +118,11 @@ pub enum HashKey {
     Query(String),
     /// The path without its query.
     Path,
+}
+
+/// What endpoints of a name are called by: the written name, or else the host or service without its port.
+fn label<'a>(name: &'a str, address: &'a EndpointAddress) -> &'a str {
+    if name == address.to_string() { address.label() } else { name }
 }
 
 /// Longest name of an endpoint that stands for many: `@` and the longest address go behind it.
@@ -325,11 +331,19 @@ impl Endpoint {
         endpoints
     }
 
+    /// One that this stands for, at `address`: it has its own name, `name@ip:port`, and all else from here.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Option<Self> {
+        let label = label(self.name.as_str(), &self.address);
+        let name = EndpointName::new(&format!("{label}@{address}")).ok()?;
+        Some(Self { name, address: EndpointAddress::Ip(address), ..self.clone() })
+    }
+
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
         let address: EndpointAddress = fields.get("address")?;
         let name = fields.get::<String>("name").unwrap_or_else(|| address.to_string());
-        let label = if fields.has("name") { name.as_str() } else { address.label() };
-        if address.socket().is_none() && label.len() > LABEL_MAX {
+        let label = label(&name, &address);
+        if label.len() > LABEL_MAX && address.socket().is_none() {
             let message = format!("its endpoints would be called {label}@ip:port, which is too long");
             let help = format!("add a name of at most {LABEL_MAX} characters");
             report.error(fields.span_of("address"), message, help);

@@ -5,10 +5,13 @@
 pub mod change;
 mod collect;
 mod descriptors;
+mod dns;
 mod empty;
 pub mod event_json;
 pub mod health;
 pub mod journal;
+mod members;
+pub mod names;
 pub mod notify;
 pub mod status;
 mod supervisor;
