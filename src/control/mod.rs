@@ -13,6 +13,8 @@ pub mod journal;
 mod members;
 pub mod names;
 pub mod notify;
+pub mod overrides;
+pub mod state_dir;
 pub mod status;
 mod supervisor;
 mod threads;

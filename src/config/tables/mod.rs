@@ -124,14 +124,24 @@ pub(super) static PROCESS: Section = Section::new(
             Default("false"),
             "Reload when a file of the configuration, a certificate or a key changes; files of endpoints are always watched.",
         ),
-        Key::later("reload_guard"),
-        Key::later("warm_timeout"),
-        Key::later("state_dir"),
         Key::new(
             "resolvers",
             Kind::List { of: &Kind::Text(Form::Resolver), min: 1 },
             Optional(r#"["127.0.0.1:53"]"#),
             "DNS servers that endpoints' names are asked of; those of /etc/resolv.conf unless given.",
+        ),
+        Key::new(
+            "reload_guard",
+            real(0.0, 1.0),
+            Default("0.5"),
+            "Refuse a reload that leaves a pool under this share of its usable endpoints; 0 is off.",
+        ),
+        Key::later("warm_timeout"),
+        Key::new(
+            "state_dir",
+            Kind::Text(Form::Any),
+            Default(r#""""#),
+            "Where the last good configuration, overrides and generated keys are kept, as in \"/var/lib/plimsoll\"; \"\" keeps none.",
         ),
     ],
 );

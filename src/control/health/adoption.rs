@@ -73,11 +73,11 @@ impl Keeper {
 
     /// Brings the targets into line: who asks the same goes on, whatever else of its pool changed.
     fn retarget(&mut self, before: &Snapshot, watches: Vec<Watch>) {
-        let mut known: HashMap<u32, State> = HashMap::new();
-        for target in self.targets.values_mut() {
+        let mut known: HashMap<u32, TargetId> = HashMap::new();
+        for (id, target) in &mut self.targets {
             for (pool, endpoint) in target.members.drain(..) {
                 if let Some(endpoint) = before.pools.get(pool).and_then(|p| p.endpoints.get(endpoint)) {
-                    known.insert(endpoint.live.slot(), target.health.state());
+                    known.insert(endpoint.live.slot(), *id);
                 }
             }
             target.ports.clear();
@@ -118,21 +118,33 @@ impl Keeper {
         }
     }
 
-    fn start_target(&mut self, watch: &Watch, known: &HashMap<u32, State>) -> TargetId {
+    /// Starts a target. Of an endpoint that was probed before, the state goes on; where the same is asked under other
+    /// settings, also what its results have added up to.
+    fn start_target(&mut self, watch: &Watch, known: &HashMap<u32, TargetId>) -> TargetId {
         let id = self.next_target;
         self.next_target += 1;
         let slot = self.endpoint(watch.pool, watch.endpoint).map(|e| e.live.slot());
-        let state = slot.and_then(|slot| known.get(&slot)).copied().unwrap_or(State::Unknown);
-        let target = Target {
+        let before = slot.and_then(|slot| known.get(&slot)).and_then(|id| self.targets.get(id));
+        let state = before.map_or(State::Unknown, |before| before.health.state());
+        let mut target = Target {
             probe: Arc::clone(&watch.probe),
             settings: watch.settings.clone(),
             health: Health::resumed(watch.settings.clone(), state),
             members: Vec::new(),
             ports: Vec::new(),
             history: VecDeque::with_capacity(EVIDENCE_MAX),
-            since: SystemTime::now(),
+            since: before.map_or_else(SystemTime::now, |before| before.since),
             failing: false,
         };
+        let asks_the_same = |before: &&Target| {
+            before.probe.check == watch.probe.check && before.probe.address == watch.probe.address
+        };
+        if let Some(before) = before.filter(asks_the_same) {
+            target.health = before.health.clone();
+            target.health.reconfigure(watch.settings.clone());
+            target.history.clone_from(&before.history);
+            target.failing = before.failing;
+        }
         self.targets.insert(id, target);
         self.effects.push(Effect::Watch(id));
         id

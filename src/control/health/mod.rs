@@ -15,5 +15,7 @@ pub mod probe;
 mod report;
 mod results;
 mod standing;
+#[cfg(test)]
+mod survival;
 pub mod targets;
 pub(super) mod watch;
