@@ -77,7 +77,8 @@ pub mod admin;
 pub mod cli;
 
 pub use config::Config;
-pub use control::{Handle, ReloadError, StartError};
+pub use control::reload::ReloadError;
+pub use control::{Handle, StartError};
 
 /// The proxy, for programs that embed it.
 #[derive(Debug)]

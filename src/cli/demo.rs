@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Failure, origin, print, run};
 use crate::config::{self, Config};
-use crate::control::Mode;
+use crate::control::Launch;
 
 /// Where the demo can be reached.
 #[derive(Debug, Clone, Copy, Args)]
@@ -28,7 +28,9 @@ pub(super) fn demo(places: Places, out: &mut impl Write) -> Result<(), Failure> 
         origin::start().map_err(|error| Failure::Running(format!("the origins cannot start: {error}")))?;
     let text = config_text(places, origins);
     let config = config(&text)?;
-    run::with_log(&config.log, || run::proxy(&config, Mode::Serve, || print(out, &guide(places, &text))))
+    run::with_log(&config.log, || {
+        run::proxy(&config, Launch::default(), || print(out, &guide(places, &text)))
+    })
 }
 
 /// The proxy shares its port with other sockets of the same user where these allow it, which would split the demo's

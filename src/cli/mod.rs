@@ -2,7 +2,7 @@
 //! alone: signals, the log, the panic hook.
 //!
 //! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live` (commands of a running
-//! process, with `client` and `status`), `demo` (with `origin`).
+//! process, with `client`, `reload` and `status`), `demo` (with `origin`).
 
 mod check;
 mod client;
@@ -11,6 +11,7 @@ mod explain;
 mod live;
 mod origin;
 mod plan;
+mod reload;
 mod request;
 mod run;
 mod status;
@@ -26,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::Mode;
+use crate::control::reload::Loader;
 use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
@@ -145,7 +147,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
         Command::Run { config, observe } => {
             let mode = if observe { Mode::Observe } else { Mode::Serve };
-            return run::run(&config.load()?, mode);
+            return run::run(&config.load()?, mode, Loader::file(config.path));
         }
         Command::Demo(places) => return demo::demo(places, out),
         Command::Check(arguments) => check_text(&arguments)?,

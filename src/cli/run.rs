@@ -18,7 +18,8 @@ use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
-use crate::control::{self, Ended, Handle, Mode};
+use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
+use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
 
@@ -26,8 +27,8 @@ use crate::telemetry::logging;
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: &Config, mode: Mode) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(config, mode, || Ok(())))
+pub(super) fn run(config: &Config, mode: Mode, loader: Loader) -> Result<(), Failure> {
+    with_log(&config.log, || proxy(config, Launch { mode, loader }, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -43,7 +44,7 @@ pub(super) fn with_log(log: &Log, work: impl FnOnce() -> Result<(), Failure>) ->
 /// Runs the proxy and its admin API; `started` is called when both are there.
 pub(super) fn proxy(
     config: &Config,
-    mode: Mode,
+    launch: Launch,
     started: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let runtime = runtime()?;
@@ -52,7 +53,7 @@ pub(super) fn proxy(
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin, &config.health)?;
-    let handle = control::start_as(mode, config).map_err(|error| Failure::Running(error.to_string()))?;
+    let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     started()?;
     let ended = runtime.block_on(signals.obey(&handle));
@@ -172,7 +173,7 @@ impl Signals {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hang_up.recv() => {
-                    tracing::warn!("reload is not supported yet");
+                    reload(handle.clone());
                     continue;
                 }
                 _ = self.user1.recv() => {
@@ -187,6 +188,14 @@ impl Signals {
             asked = true;
         }
     }
+}
+
+/// Asks for a reload of the file. How it ends is told by the log.
+fn reload(handle: Handle) {
+    tracing::info!("reloading");
+    drop(tokio::spawn(async move {
+        drop(handle.reload_from(Source::File, ReloadOptions::new(Cause::Signal)).await);
+    }));
 }
 
 /// A panic ends one connection, not the process; what is left of it is this line.

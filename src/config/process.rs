@@ -17,6 +17,8 @@ pub struct Process {
     pub drain_delay: Duration,
     /// What live work gets at shutdown.
     pub drain_timeout: Duration,
+    /// What new endpoints get to be found usable before they are published.
+    pub warm_timeout: Duration,
     /// Where this node stands; empty is nowhere.
     pub zone: String,
     /// Whether a change of a file of the configuration, a certificate or a key is a reload.
@@ -123,6 +125,7 @@ impl Process {
             workers,
             drain_delay: fields.get("drain_delay")?,
             drain_timeout: fields.get("drain_timeout")?,
+            warm_timeout: fields.get("warm_timeout")?,
             zone: fields.get("zone")?,
             watch: fields.get("watch")?,
             resolvers: fields.plain_list("resolvers"),

@@ -11,6 +11,7 @@ use super::health::board::Board;
 use super::status::ProbeState;
 use crate::runtime::listener::{Protocol, WhenEmpty};
 use crate::runtime::pick::Order;
+use crate::runtime::places::Listeners;
 use crate::runtime::snapshot::Snapshot;
 
 /// Nothing must have been usable for so long.
@@ -42,7 +43,8 @@ impl Emptiness {
     pub(super) fn look(&mut self, snapshot: &Snapshot, board: &Board, now: Instant) -> Vec<Step> {
         self.0.resize(snapshot.listeners.len(), State::default());
         let mut steps = Vec::new();
-        for (index, (state, listener)) in self.0.iter_mut().zip(&snapshot.listeners).enumerate() {
+        for (index, listener) in snapshot.listeners.places() {
+            let Some(state) = self.0.get_mut(index) else { continue };
             let empty = match listener.protocol {
                 Protocol::Tcp { pool, when_empty: WhenEmpty::StopListening } => {
                     is_empty(snapshot, board, pool)
@@ -65,6 +67,25 @@ impl Emptiness {
             };
         }
         steps
+    }
+
+    /// Whether the listener at a place is shut.
+    pub(super) fn is_shut(&self, index: usize) -> bool {
+        self.0.get(index) == Some(&State::Shut)
+    }
+
+    /// Takes over the listeners of another snapshot: what is not the same listener any more, or is to listen always,
+    /// starts anew.
+    pub(super) fn keep(&mut self, before: &Listeners, now: &Listeners) {
+        for (index, state) in self.0.iter_mut().enumerate() {
+            let same = before.name(index) == now.name(index);
+            let closes = now.get(index).is_some_and(|listener| {
+                matches!(listener.protocol, Protocol::Tcp { when_empty: WhenEmpty::StopListening, .. })
+            });
+            if !same || !closes {
+                *state = State::default();
+            }
+        }
     }
 
     /// A listener could not be opened: it is tried again.

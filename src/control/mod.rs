@@ -6,6 +6,7 @@ pub mod change;
 mod collect;
 mod descriptors;
 mod dns;
+mod doors;
 mod empty;
 pub mod event_json;
 pub mod health;
@@ -14,6 +15,8 @@ mod members;
 pub mod names;
 pub mod notify;
 pub mod overrides;
+mod publish;
+pub mod reload;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
@@ -39,10 +42,12 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
 use change::{ChangeError, EndpointChange, FailoverTarget};
+use doors::{BindError, Doors};
 use health::board::Board;
 use health::targets::{self, ProbeError};
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
+use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -75,26 +80,11 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-/// Why a reload changed nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// Listeners would change, which needs a restart for now.
-    #[error(
-        "listener \"{0}\" was added, removed, or changed its addresses or protocol: that needs a restart"
-    )]
-    Listeners(String),
-    /// A sink of events cannot be used.
-    #[error(transparent)]
-    Notify(#[from] NotifyError),
-    /// A health check cannot be made.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    /// The number of workers would change.
-    #[error("process.workers changes only by a restart")]
-    Workers,
-    /// The process is stopping.
-    #[error("the process is stopping")]
-    Stopping,
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        let BindError { listener, address, error } = error;
+        Self::Bind { listener: listener.to_string(), address, error }
+    }
 }
 
 /// How the process ended.
@@ -143,6 +133,7 @@ struct Inner {
     journal: Arc<Journal>,
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
+    loader: Loader,
 }
 
 /// Who is told of events.
@@ -156,6 +147,10 @@ struct Sinks {
 struct Reloads {
     ok: AtomicU64,
     failed: AtomicU64,
+    /// Whether the last one was refused.
+    last_failed: AtomicBool,
+    /// When the running configuration was published, in milliseconds since 1970.
+    published_ms: AtomicU64,
 }
 
 /// Starts the proxy: binds every listener, starts the workers and the supervisor. Installs no signal handler, logger
@@ -164,14 +159,24 @@ struct Reloads {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start(config: &Config) -> Result<Handle, StartError> {
-    start_as(Mode::Serve, config)
+    start_as(config, Launch::default())
 }
 
-/// The same, for a process that may be there only to observe.
+/// How a process is started.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// What it is for.
+    pub mode: Mode,
+    /// Where its configuration is read again.
+    pub loader: Loader,
+}
+
+/// The same, as `launch` has it.
 ///
 /// # Errors
 /// [`StartError`]; nothing is left running then.
-pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
+pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
+    let Launch { mode, loader } = launch;
     let workers = config
         .process
         .workers
@@ -182,9 +187,9 @@ pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
     snapshot.settle();
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
-    let sockets = match mode {
-        Mode::Serve => threads::bind_all(&snapshot, workers)?,
-        Mode::Observe => (0..workers).map(|_| Vec::new()).collect(),
+    let (doors, openings) = match mode {
+        Mode::Serve => doors::open_all(&snapshot.listeners, workers)?,
+        Mode::Observe => (Doors::default(), (0..workers).map(|_| Vec::new()).collect()),
     };
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
@@ -208,9 +213,11 @@ pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
         journal: Arc::default(),
         board: Arc::default(),
         sinks: Mutex::default(),
+        loader,
     });
+    inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
-    let crew = threads::start_workers(&inner, handovers, sockets)?;
+    let crew = threads::start_workers(&inner, handovers, openings)?;
     let keeper = health::watch::start(health::watch::Start {
         snapshot: inner.store.load(),
         board: Arc::clone(&inner.board),
@@ -218,7 +225,7 @@ pub fn start_as(mode: Mode, config: &Config) -> Result<Handle, StartError> {
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
     })
     .map_err(StartError::Thread)?;
-    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper };
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors };
     supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
         .map_err(StartError::Thread)?;
     let handle = Handle(inner);
@@ -272,9 +279,18 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReloadError`]; the running configuration then stays as it is.
-    pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.reload_from(Source::Config(Box::new(config)), ReloadOptions::new(Cause::Library)).await
+    }
+
+    /// The same, from wherever the configuration comes. Reloads wait for one another, and each is answered once it is
+    /// published or refused.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the running configuration then stays as it is.
+    pub async fn reload_from(&self, source: Source, options: ReloadOptions) -> Result<Reloaded, ReloadError> {
         let (answer, result) = oneshot::channel();
-        let command = Command::Reload { config: Box::new(config), answer };
+        let command = Command::Reload { source, options, answer };
         self.0.commands.send(command).await.map_err(|_| ReloadError::Stopping)?;
         result.await.unwrap_or(Err(ReloadError::Stopping))
     }

@@ -10,20 +10,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::change::{ChangeError, EndpointChange, FailoverTarget};
+use super::doors::Doors;
 use super::empty::{Emptiness, Step};
-use super::health::targets::{self, Watch};
+use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
+use super::reload::{Answer, Cause, Queue, ReloadOptions, Source};
 use super::threads::Member;
-use super::{Ended, Inner, Mode, ReloadError};
+use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
-use crate::proxy::listener::{Bound, bind};
 use crate::proxy::worker::Command as WorkerCommand;
-use crate::runtime::compile::{Weights, compile};
+use crate::runtime::compile::Weights;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::Event;
-use crate::runtime::snapshot::Snapshot;
 
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -47,7 +47,7 @@ const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Command {
     /// Publish another configuration.
-    Reload { config: Box<Config>, answer: oneshot::Sender<Result<(), ReloadError>> },
+    Reload { source: Source, options: ReloadOptions, answer: Answer },
     /// Change the admin state or weight of an endpoint.
     ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Send a pool's traffic elsewhere, or home.
@@ -58,7 +58,8 @@ pub(super) enum Command {
 
 /// Where a shutdown stands.
 #[derive(Debug, Clone, Copy)]
-enum Phase {
+pub(super) enum Phase {
+    /// Taking traffic.
     Running,
     /// Not ready any more, but still accepting until then.
     Delaying(Instant),
@@ -66,20 +67,25 @@ enum Phase {
     Draining(Instant),
 }
 
-struct Supervisor {
-    inner: Arc<Inner>,
-    crew: Vec<Member>,
-    phase: Phase,
-    drain_delay: Duration,
-    drain_timeout: Duration,
+/// The task and what it knows; `publish` carries out its reloads.
+pub(super) struct Supervisor {
+    pub(super) inner: Arc<Inner>,
+    pub(super) crew: Vec<Member>,
+    pub(super) phase: Phase,
+    pub(super) drain_delay: Duration,
+    pub(super) drain_timeout: Duration,
     turns: Vec<(u64, Instant)>,
     logged: HashMap<String, Instant>,
-    keeper: mpsc::Sender<KeeperCommand>,
+    pub(super) keeper: mpsc::Sender<KeeperCommand>,
     /// What runs.
-    config: Box<Config>,
+    pub(super) config: Box<Config>,
     /// Weights that the operator has changed.
-    weights: Weights,
-    emptiness: Emptiness,
+    pub(super) weights: Weights,
+    pub(super) emptiness: Emptiness,
+    /// What is listened on.
+    pub(super) doors: Doors,
+    /// Reloads at work and to come.
+    pub(super) queue: Queue,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -87,6 +93,7 @@ pub(super) struct Queues {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
+    pub(super) doors: Doors,
 }
 
 /// Starts the supervisor on a thread of its own.
@@ -117,9 +124,12 @@ pub(super) fn start(
                 config,
                 weights: Weights::default(),
                 emptiness: Emptiness::default(),
+                doors: queues.doors,
+                queue: Queue::default(),
             };
-            supervisor.adopted(watches).await;
+            supervisor.adopted(watches, Vec::new()).await;
             let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
+            supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
                 tracing::warn!("the access log did not take its last lines in time");
@@ -152,7 +162,11 @@ impl Supervisor {
                     self.learn(event);
                     None
                 }
-                _ = look.tick() => self.look(),
+                step = self.queue.step() => {
+                    self.reload_went_on(step).await;
+                    None
+                }
+                _ = look.tick() => self.look().await,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.deadline_passed().await
                 }
@@ -165,16 +179,8 @@ impl Supervisor {
 
     async fn obey(&mut self, command: Command) -> Option<Ended> {
         match command {
-            Command::Reload { config, answer } => {
-                let result = self.reload(&config).await;
-                let reloads = &self.inner.reloads;
-                let counter = if result.is_ok() { &reloads.ok } else { &reloads.failed };
-                counter.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = &result {
-                    self.inner.journal.append(Change::new(Kind::Reload, "refused", error.to_string()));
-                }
-                // Whoever asked may have left.
-                drop(answer.send(result));
+            Command::Reload { source, options, answer } => {
+                self.ask(source, options, answer).await;
                 None
             }
             Command::ChangeEndpoint { change, answer } => {
@@ -189,6 +195,7 @@ impl Supervisor {
             Command::Shutdown { immediate: true } => Some(self.cut()),
             Command::Shutdown { immediate: false } => {
                 if matches!(self.phase, Phase::Running) {
+                    self.queue.abort();
                     self.inner.draining.store(true, Ordering::Relaxed);
                     let why = format!(
                         "asked to stop; delay {:?}, timeout {:?}",
@@ -199,51 +206,6 @@ impl Supervisor {
                 }
                 None
             }
-        }
-    }
-
-    async fn reload(&mut self, config: &Config) -> Result<(), ReloadError> {
-        if !matches!(self.phase, Phase::Running) {
-            return Err(ReloadError::Stopping);
-        }
-        if config.process.workers.is_some_and(|workers| workers != self.inner.workers) {
-            return Err(ReloadError::Workers);
-        }
-        let previous = self.inner.store.load();
-        let next = compile(config, Some(&previous), &self.inner.machine, &self.weights);
-        if self.inner.mode == Mode::Serve {
-            same_listeners(&previous, &next)?;
-        }
-        let watches = targets::watches(&config.pools, &next)?;
-        let gone = gone_slots(&previous, &next);
-        let generation = next.generation;
-        self.inner.notify(&config.notify, self.inner.journal.newest())?;
-        self.inner.store.publish(next);
-        self.inner.store.load().settle();
-        for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
-            if gone.contains(&endpoint.live.slot()) {
-                endpoint.live.retire();
-            }
-        }
-        self.drain_delay = config.process.drain_delay;
-        self.drain_timeout = config.process.drain_timeout;
-        if !gone.is_empty() {
-            self.tell(|| WorkerCommand::Purge(gone.clone()));
-        }
-        *self.config = config.clone();
-        self.adopted(watches).await;
-        let why = format!("generation {generation} is published");
-        self.inner.journal.append(Change::new(Kind::Reload, "published", why));
-        Ok(())
-    }
-
-    /// Lets the keeper take over what is published now; with it the new endpoints are known to their probes.
-    async fn adopted(&self, watches: Vec<Watch>) {
-        let (done, adopted) = oneshot::channel();
-        let (snapshot, config) = (self.inner.store.load(), self.config.clone());
-        let command = KeeperCommand::Adopt { snapshot, config, watches, done };
-        if self.keeper.send(command).await.is_ok() {
-            adopted.await.ok();
         }
     }
 
@@ -262,7 +224,7 @@ impl Supervisor {
             let before = self.weights.clone();
             self.weights.insert((change.pool.clone(), change.endpoint.clone()), weight.get());
             let config = self.config.clone();
-            if let Err(error) = self.reload(&config).await {
+            if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
                 self.weights = before;
                 drop(answer.send(Err(ChangeError::Impossible(error.to_string()))));
                 return;
@@ -272,7 +234,7 @@ impl Supervisor {
     }
 
     /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
-    fn tell(&self, command: impl Fn() -> WorkerCommand) {
+    pub(super) fn tell(&self, command: impl Fn() -> WorkerCommand) {
         for member in &self.crew {
             if member.commands.try_send(command()).is_err() {
                 tracing::warn!("a worker does not listen");
@@ -305,7 +267,7 @@ impl Supervisor {
         (0..self.crew.len()).map(|w| self.inner.fleet.connections(WorkerId(w))).sum()
     }
 
-    fn look(&mut self) -> Option<Ended> {
+    async fn look(&mut self) -> Option<Ended> {
         if matches!(self.phase, Phase::Draining(_)) && self.connections() == 0 {
             return Some(Ended::Stopped { cut: 0 });
         }
@@ -327,12 +289,12 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
-        self.look_at_listeners(now);
+        self.look_at_listeners(now).await;
         None
     }
 
     /// Closes and opens what listens only while something is usable.
-    fn look_at_listeners(&mut self, now: Instant) {
+    async fn look_at_listeners(&mut self, now: Instant) {
         // A process that observes binds nothing, also when what was not usable is usable again.
         if self.inner.mode == Mode::Observe || !matches!(self.phase, Phase::Running) {
             return;
@@ -346,8 +308,9 @@ impl Supervisor {
                 Step::Open(_) => ("listening", "something behind it is usable"),
             };
             if step == Step::Shut(index) {
-                self.tell(|| WorkerCommand::Shut(index));
-            } else if let Err(error) = self.open(&snapshot, index) {
+                let doors = self.doors.shut(index);
+                self.close(doors, &Arc::default()).await;
+            } else if let Err(error) = self.reopen(index).await {
                 tracing::error!(listener = %listener.name, %error, "a listener cannot be opened again");
                 self.emptiness.failed(index);
                 continue;
@@ -355,19 +318,6 @@ impl Supervisor {
             let told = Change::new(Kind::Process, format!("listener {} is {word}", listener.name), because);
             self.inner.journal.append(told);
         }
-    }
-
-    /// Binds a listener's addresses for every worker and lets them accept.
-    fn open(&self, snapshot: &Snapshot, index: usize) -> io::Result<()> {
-        let Some(listener) = snapshot.listeners.get(index) else { return Ok(()) };
-        for member in &self.crew {
-            let bound: io::Result<Vec<Bound>> =
-                listener.bind.iter().map(|&address| bind(listener, index, address)).collect();
-            if member.commands.try_send(WorkerCommand::Open(bound?)).is_err() {
-                tracing::warn!("a worker does not listen");
-            }
-        }
-        Ok(())
     }
 
     fn learn(&mut self, event: Event) {
@@ -414,32 +364,4 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// Listeners are bound when the process starts.
-fn same_listeners(previous: &Snapshot, next: &Snapshot) -> Result<(), ReloadError> {
-    let (before, after) = (&previous.listeners, &next.listeners);
-    for (index, listener) in after.iter().enumerate() {
-        let same = before.get(index).is_some_and(|b| {
-            b.name == listener.name
-                && b.bind == listener.bind
-                && std::mem::discriminant(&b.protocol) == std::mem::discriminant(&listener.protocol)
-        });
-        if !same {
-            return Err(ReloadError::Listeners(listener.name.to_string()));
-        }
-    }
-    match before.get(after.len()) {
-        Some(removed) => Err(ReloadError::Listeners(removed.name.to_string())),
-        None => Ok(()),
-    }
-}
-
-/// Endpoints that the next snapshot does not have any more.
-fn gone_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
-    let slots = |snapshot: &Snapshot| -> Vec<u32> {
-        snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect()
-    };
-    let stay: std::collections::HashSet<u32> = slots(next).into_iter().collect();
-    slots(previous).into_iter().filter(|slot| !stay.contains(slot)).collect()
 }

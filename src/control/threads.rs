@@ -1,4 +1,4 @@
-//! The workers' threads: their sockets bound, their runtimes started, their end noticed.
+//! The workers' threads: their runtimes started, their end noticed.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,10 +8,9 @@ use tokio::task::LocalSet;
 
 use super::{Inner, StartError};
 use crate::proxy::connection::Arrival;
-use crate::proxy::listener::{self, Bound};
+use crate::proxy::listener::Opening;
 use crate::proxy::worker::{self, Command, Start};
 use crate::runtime::counters::WorkerId;
-use crate::runtime::snapshot::Snapshot;
 
 /// One worker as control knows it.
 #[derive(Debug)]
@@ -20,29 +19,14 @@ pub(super) struct Member {
     pub(super) thread: JoinHandle<()>,
 }
 
-/// Binds every address once per worker; all or nothing.
-pub(super) fn bind_all(snapshot: &Snapshot, workers: usize) -> Result<Vec<Vec<Bound>>, StartError> {
-    let mut sockets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
-    for (index, listener) in snapshot.listeners.iter().enumerate() {
-        for &address in &listener.bind {
-            let fault = |error| StartError::Bind { listener: listener.name.to_string(), address, error };
-            listener::probe(listener, address).map_err(fault)?;
-            for own in &mut sockets {
-                own.push(listener::bind(listener, index, address).map_err(fault)?);
-            }
-        }
-    }
-    Ok(sockets)
-}
-
 /// Starts a thread per worker.
 pub(super) fn start_workers(
     inner: &Arc<Inner>,
     handovers: Vec<mpsc::Receiver<Arrival>>,
-    sockets: Vec<Vec<Bound>>,
+    doors: Vec<Vec<Opening>>,
 ) -> Result<Vec<Member>, StartError> {
     let mut crew = Vec::with_capacity(handovers.len());
-    for (index, (handovers, sockets)) in handovers.into_iter().zip(sockets).enumerate() {
+    for (index, (handovers, openings)) in handovers.into_iter().zip(doors).enumerate() {
         let (commands, receiver) = mpsc::channel(worker::COMMANDS_MAX);
         let start = Start {
             id: WorkerId(index),
@@ -54,7 +38,7 @@ pub(super) fn start_workers(
             access_log: inner.access_log.writer(),
         };
         // The channel is empty and has room.
-        drop(commands.try_send(Command::Open(sockets)));
+        drop(commands.try_send(Command::Open(openings)));
         let fleet = Arc::clone(&inner.fleet);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))

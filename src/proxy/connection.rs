@@ -70,7 +70,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         _place: arrival.place,
         _source: arrival.source.map(Box::new),
     };
-    let snapshot = worker.snapshot();
+    let snapshot = worker.snapshot_of(client.listener)?;
     let worker = Rc::clone(worker);
     match snapshot.listeners.get(client.listener)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(worker, client))),

@@ -1,5 +1,6 @@
 //! Bound sockets and the accept loop: ceilings, who may connect, and hand-over to the least loaded worker.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -11,11 +12,12 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::connection::Arrival;
 use super::worker::Worker;
-use crate::runtime::listener::Listener;
+use crate::runtime::listener::{Listener, ListenerLive};
 
 /// Connections that may wait for accept; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -26,43 +28,146 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// How long accepting pauses after descriptors ran out, unless a connection ends earlier.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening socket and the place of its listener in the snapshot.
+/// A socket that is bound to an address but does not listen yet.
 #[derive(Debug)]
-pub struct Bound {
-    /// Index of the listener.
+pub struct Bound(Socket);
+
+/// A listening socket on its way to the worker that accepts on it.
+#[derive(Debug)]
+pub struct Opening {
+    /// The door that it is part of.
+    pub door: DoorId,
+    /// The place of its listener in the snapshot.
     pub listener: usize,
-    socket: OwnedFd,
+    /// Live state of its listener.
+    pub live: Arc<ListenerLive>,
+    /// The socket.
+    pub socket: Bound,
 }
 
-/// Binds one address for one worker: SO_REUSEPORT lets each have a socket of its own.
-///
-/// # Errors
-/// As the system; the caller knows the address.
-pub fn bind(listener: &Listener, index: usize, address: SocketAddr) -> io::Result<Bound> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+/// An address that is listened on: one socket at each worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DoorId(pub u64);
+
+/// What becomes of a door that stays open.
+#[derive(Debug, Clone)]
+pub struct DoorUse {
+    /// Which one.
+    pub door: DoorId,
+    /// The place of the listener that it belongs to from now on.
+    pub listener: usize,
+    /// That listener's live state.
+    pub live: Arc<ListenerLive>,
+    /// What its connections inherit.
+    pub options: Options,
+}
+
+/// Options of a listening socket, which accepted ones inherit, so that a connection costs no call for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// First keepalive probe.
+    pub keepalive: Duration,
+    /// Unacknowledged data.
+    pub user_timeout: Duration,
+}
+
+/// A socket of this worker on which it accepts.
+#[derive(Debug)]
+pub struct Door {
+    socket: AsyncFd<OwnedFd>,
+    listener: Cell<usize>,
+    // Held so that the listener's place stays its own while this socket is open.
+    live: RefCell<Arc<ListenerLive>>,
+    /// Everybody who is to know that it has closed has an end of this.
+    closed: RefCell<Option<mpsc::Sender<()>>>,
+    closing: Notify,
+}
+
+impl Options {
+    /// Those of a listener.
+    #[must_use]
+    pub const fn of(listener: &Listener) -> Self {
+        let timeouts = &listener.timeouts;
+        Self { keepalive: timeouts.tcp_keepalive, user_timeout: timeouts.tcp_user_timeout }
     }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if listener.freebind {
-        match address {
-            SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-            SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+
+    fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        let keepalive = TcpKeepalive::new().with_time(self.keepalive);
+        socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(10)).with_retries(3))
+    }
+}
+
+impl Bound {
+    /// Binds one address for one worker: SO_REUSEPORT lets each have a socket of its own. Nobody is let in yet.
+    ///
+    /// # Errors
+    /// As the system; the caller knows the address.
+    pub fn bind(listener: &Listener, address: SocketAddr) -> io::Result<Self> {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if listener.freebind {
+            match address {
+                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+        }
+        socket.bind(&address.into())?;
+        Ok(Self(socket))
+    }
+
+    /// Lets clients in, who wait in the kernel until a worker accepts them.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn listen(&self, options: Options) -> io::Result<()> {
+        options.set(&SockRef::from(&self.0))?;
+        self.0.listen(BACKLOG)
+    }
+}
+
+impl Door {
+    /// A door of this worker. Nothing when its socket cannot be watched.
+    pub fn new(opening: Opening) -> Option<Rc<Self>> {
+        // The one way to accept without registering the new connection here, so that another worker can take it.
+        #[expect(
+            deprecated,
+            reason = "its successor is an unsafe fn for types that may close their descriptor; an OwnedFd does not"
+        )]
+        let watched = AsyncFd::with_interest(OwnedFd::from(opening.socket.0), Interest::READABLE);
+        let Ok(socket) = watched else {
+            tracing::error!("a listening socket cannot be watched");
+            return None;
+        };
+        Some(Rc::new(Self {
+            socket,
+            listener: Cell::new(opening.listener),
+            live: RefCell::new(opening.live),
+            closed: RefCell::default(),
+            closing: Notify::new(),
+        }))
+    }
+
+    /// Lets it belong to a listener, perhaps another one, under that one's options.
+    pub fn change(&self, to: &DoorUse) {
+        self.listener.set(to.listener);
+        *self.live.borrow_mut() = Arc::clone(&to.live);
+        if let Err(error) = to.options.set(&SockRef::from(self.socket.get_ref())) {
+            tracing::warn!(%error, "a listening socket keeps its old options");
         }
     }
-    // Accepted sockets inherit all of these, so that a connection costs no call for them.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(listener.timeouts.tcp_user_timeout))?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(listener.timeouts.tcp_keepalive)
-            .with_interval(Duration::from_secs(10))
-            .with_retries(3),
-    )?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(Bound { listener: index, socket: socket.into() })
+
+    /// Closes it once all who have connected are in; `closed` is dropped then.
+    pub fn close(&self, closed: mpsc::Sender<()>) {
+        *self.closed.borrow_mut() = Some(closed);
+        self.closing.notify_one();
+    }
 }
 
 /// Whether nobody listens on `address` yet: SO_REUSEPORT alone would let a second process share it in silence.
@@ -84,41 +189,34 @@ pub fn probe(listener: &Listener, address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-/// Accepts for as long as the worker does not drain and the listener is not shut.
-pub async fn serve(worker: Rc<Worker>, bound: Bound) {
-    // The one way to accept without registering the new connection here, so that another worker can take it.
-    #[expect(
-        deprecated,
-        reason = "its successor is an unsafe fn for types that may close their descriptor; an OwnedFd does not"
-    )]
-    let watched = AsyncFd::with_interest(bound.socket, Interest::READABLE);
-    let Ok(socket) = watched else {
-        tracing::error!("a listening socket cannot be watched");
-        return;
-    };
+/// Accepts for as long as the worker does not drain and the door is not closed.
+pub async fn serve(worker: Rc<Worker>, door: Rc<Door>) {
     tokio::select! {
-        () = accept_all(&worker, &socket, bound.listener) => {}
-        () = worker.drain_started() => accept_rest(&worker, &socket, bound.listener),
-        () = worker.shut_down(bound.listener) => {}
+        () = accept_all(&worker, &door) => {}
+        () = worker.drain_started() => accept_rest(&worker, &door),
+        () = door.closing.notified() => accept_rest(&worker, &door),
     }
 }
 
 /// Closing a listening socket resets what waits in its backlog: taken first.
-fn accept_rest(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize) {
-    let snapshot = worker.snapshot();
+fn accept_rest(worker: &Rc<Worker>, door: &Door) {
+    let index = door.listener.get();
+    let Some(snapshot) = worker.snapshot_of(index) else { return };
     let Some(listener) = snapshot.listeners.get(index) else { return };
     while let Some(place) = listener.live.try_enter(listener.max_connections) {
-        let Ok((socket, Some(peer))) = rustix::net::acceptfrom_with(socket.get_ref(), FLAGS) else { return };
+        let accepted = rustix::net::acceptfrom_with(door.socket.get_ref(), FLAGS);
+        let Ok((socket, Some(peer))) = accepted else { return };
         if let Ok(peer) = SocketAddr::try_from(peer) {
             admit(worker, index, socket, peer, place);
         }
     }
 }
 
-async fn accept_all(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize) {
+async fn accept_all(worker: &Rc<Worker>, door: &Door) {
     loop {
-        let Ok(mut ready) = socket.readable().await else { return };
-        let snapshot = worker.snapshot();
+        let Ok(mut ready) = door.socket.readable().await else { return };
+        let index = door.listener.get();
+        let Some(snapshot) = worker.snapshot_of(index) else { return };
         let Some(listener) = snapshot.listeners.get(index) else { return };
         while worker.fleet.total() >= snapshot.connections_max {
             listener.live.counters.of(worker.id).paused.one();
@@ -134,6 +232,10 @@ async fn accept_all(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize
             }
         };
         drop(snapshot);
+        // Another listener may have the door by now: whose ceiling is kept is looked at again.
+        if index != door.listener.get() {
+            continue;
+        }
         let accepted = ready.try_io(|socket| Ok(rustix::net::acceptfrom_with(socket, FLAGS)?));
         match accepted {
             Ok(Ok((socket, Some(peer)))) => {
@@ -153,7 +255,7 @@ async fn accept_all(worker: &Rc<Worker>, socket: &AsyncFd<OwnedFd>, index: usize
 }
 
 async fn failed(worker: &Rc<Worker>, index: usize, error: &io::Error) {
-    let snapshot = worker.snapshot();
+    let Some(snapshot) = worker.snapshot_of(index) else { return };
     let Some(listener) = snapshot.listeners.get(index) else { return };
     listener.live.counters.of(worker.id).accept_errors.one();
     const EMFILE: i32 = 24;
@@ -170,7 +272,7 @@ fn admit(
     peer: SocketAddr,
     place: crate::runtime::listener::ConnectionPlace,
 ) {
-    let snapshot = worker.snapshot();
+    let Some(snapshot) = worker.snapshot_of(index) else { return };
     let Some(listener) = snapshot.listeners.get(index) else { return };
     let counters = listener.live.counters.of(worker.id);
     counters.accepted.one();

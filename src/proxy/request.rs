@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -105,6 +106,13 @@ pub struct Context<'a> {
     pub version: &'static str,
 }
 
+impl Context<'_> {
+    /// Whether a newer snapshot has the listener too.
+    fn is_current(&self) -> bool {
+        self.worker.snapshot().listeners.iter().any(|other| Arc::ptr_eq(&other.live, &self.listener.live))
+    }
+}
+
 /// What is known of a request when it has ended.
 #[derive(Default)]
 pub(super) struct Trace<'a> {
@@ -134,7 +142,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
     let Handled { down, trace, .. } = &mut handled;
     let termination = match serve(context, *down, trace).await {
         Ok(termination) => termination,
-        Err(Error::Outdated) => {
+        Err(Error::Outdated) if context.is_current() => {
             handled.outdated = true;
             return Fate::Outdated;
         }

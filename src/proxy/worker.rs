@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
-use super::listener::{self, Bound};
+use super::listener::{self, Door, DoorId, DoorUse, Opening};
 use super::sessions::{Cut, Sessions};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
@@ -36,15 +36,30 @@ pub const COMMANDS_MAX: usize = 64;
 /// How often a worker sweeps idle connections and hands its log lines over.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
+/// How long the last snapshot of a removed listener is kept: what a connection without a request yet gets when a drain
+/// begins, and a little more.
+const FORMER_KEPT: Duration = Duration::from_millis(1500);
+
 /// What control tells a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Accept on these.
-    Open(Vec<Bound>),
+    Open(Vec<Opening>),
     /// Stop accepting and let what is in flight finish; idle connections close.
     Drain,
-    /// Close the sockets of the listener with this index; what was accepted goes on.
-    Shut(usize),
+    /// Close these doors; what was accepted goes on. The listeners at these places are removed by the next snapshot.
+    Close {
+        /// The doors.
+        doors: Arc<[DoorId]>,
+        /// Places that will be empty.
+        vacated: Arc<[usize]>,
+        /// Dropped by everybody once the doors are closed.
+        closed: mpsc::Sender<()>,
+    },
+    /// These doors stay open, for these listeners.
+    Use(Arc<[DoorUse]>),
+    /// Listeners are gone by the snapshot that is published now: their idle connections close.
+    Vacated(Arc<[usize]>),
     /// Close idle connections to the endpoints with these slots.
     Purge(Vec<u32>),
     /// Cut tunnels and tcp sessions that lead to the endpoint with this slot.
@@ -169,9 +184,9 @@ pub struct Worker {
     pub fleet: Arc<Fleet>,
     reader: Reader,
     draining: Cell<bool>,
-    /// Listeners that are to close.
-    shut: RefCell<HashSet<usize>>,
-    /// Draining has started, or a listener is to close.
+    doors: RefCell<HashMap<DoorId, Rc<Door>>>,
+    /// The last snapshot of listeners that have just been removed, for the first requests of their last connections.
+    former: RefCell<HashMap<usize, Current>>,
     drained: Notify,
     random: RefCell<fastrand::Rng>,
 }
@@ -183,22 +198,26 @@ impl Worker {
         self.reader.snapshot()
     }
 
-    /// Whether no new work is to start on a connection that has become idle.
+    /// The snapshot for work that comes by the listener at this place: where that has been removed a moment ago, the last
+    /// one that had it.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
+    pub fn snapshot_of(&self, listener: usize) -> Option<Current> {
+        let current = self.snapshot();
+        if current.listeners.get(listener).is_some() {
+            return Some(current);
+        }
+        self.former.borrow().get(&listener).cloned()
+    }
+
+    /// Whether no new work is to start on a connection of the listener at this place once it has become idle.
+    #[must_use]
+    pub fn is_leaving(&self, listener: usize) -> bool {
+        self.draining.get() || self.snapshot().listeners.get(listener).is_none()
     }
 
     /// Resolves when draining starts.
     pub async fn drain_started(&self) {
         while !self.draining.get() {
-            self.drained.notified().await;
-        }
-    }
-
-    /// Resolves when the listener with this index is to close.
-    pub async fn shut_down(&self, listener: usize) {
-        while !self.shut.borrow().contains(&listener) {
             self.drained.notified().await;
         }
     }
@@ -255,27 +274,53 @@ impl Worker {
     async fn obey(self: &Rc<Self>, mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Open(listeners) => {
-                    for bound in listeners {
-                        self.shut.borrow_mut().remove(&bound.listener);
-                        drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), bound)));
-                    }
-                }
+                Command::Open(openings) => openings.into_iter().for_each(|opening| self.open(opening)),
                 Command::Drain => {
                     self.draining.set(true);
+                    self.doors.borrow_mut().clear();
                     self.drained.notify_waiters();
                     self.idle.clear(self.id);
                     self.timers.wake_all();
                 }
-                Command::Shut(listener) => {
-                    self.shut.borrow_mut().insert(listener);
-                    self.drained.notify_waiters();
+                Command::Close { doors, vacated, closed } => {
+                    let snapshot = self.snapshot();
+                    for &place in vacated.iter() {
+                        self.former.borrow_mut().insert(place, Rc::clone(&snapshot));
+                    }
+                    for door in doors.iter().filter_map(|door| self.doors.borrow_mut().remove(door)) {
+                        door.close(closed.clone());
+                    }
+                }
+                Command::Use(doors) => {
+                    for to in doors.iter() {
+                        if let Some(door) = self.doors.borrow().get(&to.door) {
+                            door.change(to);
+                        }
+                    }
+                }
+                Command::Vacated(places) => {
+                    self.timers.wake_all();
+                    drop(tokio::task::spawn_local(Rc::clone(self).forget(places)));
                 }
                 Command::Purge(slots) => self.idle.purge(self.id, &slots),
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
                 Command::Stop => return,
             }
         }
+    }
+
+    fn open(self: &Rc<Self>, opening: Opening) {
+        let id = opening.door;
+        if let Some(door) = Door::new(opening) {
+            self.doors.borrow_mut().insert(id, Rc::clone(&door));
+            drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), door)));
+        }
+    }
+
+    /// Lets the last snapshot of removed listeners go once their last connections have had time for a first request.
+    async fn forget(self: Rc<Self>, places: Arc<[usize]>) {
+        sleep(FORMER_KEPT).await;
+        self.former.borrow_mut().retain(|place, _| !places.contains(place));
     }
 
     async fn take_over(self: &Rc<Self>, mut handovers: mpsc::Receiver<Arrival>) {
@@ -289,6 +334,8 @@ impl Worker {
             sleep(HOUSEKEEPING).await;
             self.idle.sweep(self.id, Instant::now());
             self.access_log.borrow_mut().flush();
+            // What nobody works with any more is not kept by an idle worker.
+            self.reader.refresh();
             self.fleet.counters.of(self.id).turns.one();
         }
     }
@@ -325,7 +372,8 @@ pub async fn run(start: Start) {
         fleet: start.fleet,
         reader: Reader::new(start.store),
         draining: Cell::new(false),
-        shut: RefCell::default(),
+        doors: RefCell::default(),
+        former: RefCell::default(),
         drained: Notify::new(),
         random: RefCell::new(fastrand::Rng::new()),
     });

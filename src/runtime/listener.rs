@@ -114,6 +114,12 @@ pub enum ClientAddress {
 }
 
 impl Listener {
+    /// Whether HTTP is spoken on it.
+    #[must_use]
+    pub const fn is_http(&self) -> bool {
+        matches!(self.protocol, Protocol::Http { .. })
+    }
+
     /// Whether a connection from `source` is let in.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {

@@ -19,6 +19,7 @@ pub mod judge;
 pub mod limits;
 pub mod listener;
 pub mod pick;
+pub mod places;
 pub mod pool;
 pub mod queue;
 pub mod snapshot;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::condition::Impediment;
 use super::endpoint::Slots;
-use super::listener::Listener;
+use super::places::Listeners;
 use super::pool::Pool;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
@@ -19,8 +19,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Hash of the configuration's text.
     pub hash: u64,
-    /// Listeners; the place of a listener never changes while the process runs.
-    pub listeners: Vec<Listener>,
+    /// Listeners; the place of a listener stays its own for as long as a socket or a connection knows it.
+    pub listeners: Listeners,
     /// Routes in the order of the file.
     pub routes: Vec<Route>,
     /// Pools.

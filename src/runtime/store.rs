@@ -60,6 +60,11 @@ impl Reader {
         Self { generation: Cell::new(snapshot.generation), cached: RefCell::new(Rc::new(snapshot)), store }
     }
 
+    /// Lets an older snapshot go also where no work starts.
+    pub fn refresh(&self) {
+        drop(self.snapshot());
+    }
+
     /// The snapshot for a piece of work that starts now.
     #[inline]
     #[must_use]

@@ -117,6 +117,13 @@ pub(super) static PROCESS: Section = Section::new(
             Default(r#""""#),
             "Where this node stands: endpoints of the same zone are preferred. As in \"${ZONE}\"; \"\" is nowhere.",
         ),
+        Key::new(
+            "warm_timeout",
+            Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(240) },
+            Default(r#""10s""#),
+            "New endpoints are probed (without health: connected to) before a reload publishes them, and at the start before \
+             /readyz says yes, up to this long; \"0s\" does not wait.",
+        ),
         Key::later("upgrade_drain_timeout"),
         Key::new(
             "watch",
@@ -136,7 +143,6 @@ pub(super) static PROCESS: Section = Section::new(
             Default("0.5"),
             "Refuse a reload that leaves a pool under this share of its usable endpoints; 0 is off.",
         ),
-        Key::later("warm_timeout"),
         Key::new(
             "state_dir",
             Kind::Text(Form::Any),

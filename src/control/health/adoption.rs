@@ -1,7 +1,7 @@
 //! A new snapshot at the keeper: what is known of whoever stays goes on, what is new is probed, what is gone gets its
 //! time to end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -73,6 +73,7 @@ impl Keeper {
 
     /// Brings the targets into line: who asks the same goes on, whatever else of its pool changed.
     fn retarget(&mut self, before: &Snapshot, watches: Vec<Watch>) {
+        let proven: HashSet<u32> = std::mem::take(&mut self.proven).into_iter().collect();
         let mut known: HashMap<u32, TargetId> = HashMap::new();
         for (id, target) in &mut self.targets {
             for (pool, endpoint) in target.members.drain(..) {
@@ -97,7 +98,7 @@ impl Keeper {
             let found =
                 same.copied().find(|id| self.targets.get(id).is_some_and(|t| t.settings == watch.settings));
             let id = found.unwrap_or_else(|| {
-                let id = self.start_target(&watch, &known);
+                let id = self.start_target(&watch, &known, &proven);
                 index.entry(Arc::clone(&watch.probe)).or_default().push(id);
                 id
             });
@@ -120,12 +121,19 @@ impl Keeper {
 
     /// Starts a target. Of an endpoint that was probed before, the state goes on; where the same is asked under other
     /// settings, also what its results have added up to.
-    fn start_target(&mut self, watch: &Watch, known: &HashMap<u32, TargetId>) -> TargetId {
+    fn start_target(
+        &mut self,
+        watch: &Watch,
+        known: &HashMap<u32, TargetId>,
+        proven: &HashSet<u32>,
+    ) -> TargetId {
         let id = self.next_target;
         self.next_target += 1;
         let slot = self.endpoint(watch.pool, watch.endpoint).map(|e| e.live.slot());
         let before = slot.and_then(|slot| known.get(&slot)).and_then(|id| self.targets.get(id));
-        let state = before.map_or(State::Unknown, |before| before.health.state());
+        let warm = slot.is_some_and(|slot| proven.contains(&slot));
+        let unasked = if warm { State::Up } else { State::Unknown };
+        let state = before.map_or(unasked, |before| before.health.state());
         let mut target = Target {
             probe: Arc::clone(&watch.probe),
             settings: watch.settings.clone(),

@@ -112,6 +112,8 @@ pub struct Keeper {
     /// Failures and lags are looked at over this long: the longest interval in use.
     pub(super) interval: Duration,
     pub(super) effects: Vec<Effect>,
+    /// Slots of endpoints that were found to be well before they were published.
+    pub(super) proven: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -142,7 +144,13 @@ impl Keeper {
             lags: VecDeque::new(),
             interval: Duration::from_secs(2),
             effects: Vec::new(),
+            proven: Vec::new(),
         }
+    }
+
+    /// Counts the warm-up of the endpoints at these slots, which the next snapshot brings, as their first result.
+    pub fn proven(&mut self, slots: Vec<u32>) {
+        self.proven = slots;
     }
 
     /// What is to be done; asked after every call.

@@ -3,7 +3,7 @@
 //! The map: [`probe`] makes one probe of one endpoint, `targets` says who is probed how, [`keeper`] turns results, time
 //! and the operator's words into conditions, gates and leaders (`results`: what probes mean to it, `adoption`: what a reload does, `operator`: what the operator says), `standing` is where a pool stands among its tiers and
 //! failover pools, `lead` who leads an exclusive one, [`closing`] ends live connections, `report` puts changes into
-//! words, [`board`] shows it all. `watch` is the thread: its tasks ask, the keeper decides.
+//! words, [`board`] shows it all, `warm` asks endpoints that are to come. `watch` is the thread: its tasks ask, the keeper decides.
 
 mod adoption;
 pub mod board;
@@ -18,4 +18,5 @@ mod standing;
 #[cfg(test)]
 mod survival;
 pub mod targets;
+pub(super) mod warm;
 pub(super) mod watch;

@@ -19,6 +19,7 @@ use super::keeper::{Effect, Keeper, Question, TargetId};
 use super::probe::outcome::Outcome;
 use super::probe::{self, port_accepts};
 use super::targets::Watch;
+use super::warm::{Newcomer, Warmth, warm_up};
 use crate::config::Config;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
@@ -38,7 +39,16 @@ const COMMANDS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(in crate::control) enum Command {
     /// A snapshot has been published.
-    Adopt { snapshot: Arc<Snapshot>, config: Box<Config>, watches: Vec<Watch>, done: oneshot::Sender<()> },
+    Adopt {
+        snapshot: Arc<Snapshot>,
+        config: Box<Config>,
+        watches: Vec<Watch>,
+        /// Slots of endpoints whose warm-up counts as their first result.
+        proven: Vec<u32>,
+        done: oneshot::Sender<()>,
+    },
+    /// Endpoints that are to come are asked how they are, for so long.
+    WarmUp { newcomers: Vec<Newcomer>, limit: Duration, answer: oneshot::Sender<Warmth> },
     /// The operator changes the state of an endpoint.
     Change { change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// The operator sends a pool's traffic elsewhere.
@@ -118,9 +128,19 @@ impl Thread {
         let mut keeper = self.keeper.borrow_mut();
         // Whoever asked may have left.
         match command {
-            Command::Adopt { snapshot, config, watches, done } => {
+            Command::Adopt { snapshot, config, watches, proven, done } => {
+                keeper.proven(proven);
                 keeper.adopt(&snapshot, &config, watches, now);
                 done.send(()).ok();
+            }
+            Command::WarmUp { newcomers, limit, mut answer } => {
+                drop(spawn_local(async move {
+                    tokio::select! {
+                        warmth = warm_up(newcomers, limit) => drop(answer.send(warmth)),
+                        // Whoever asked does not want to know any more.
+                        () = answer.closed() => {}
+                    }
+                }));
             }
             Command::Change { change, answer } => {
                 drop(answer.send(keeper.set_admin_state(&change, now)));

@@ -71,7 +71,7 @@ async fn wait(worker: &Worker, client: &Client, carried: bool) -> bool {
 }
 
 fn begin_waiting(worker: &Worker, client: &Client) -> bool {
-    let snapshot = worker.snapshot();
+    let Some(snapshot) = worker.snapshot_of(client.listener) else { return false };
     let Some(listener) = snapshot.listeners.get(client.listener) else { return false };
     client.timer.set_after(listener.timeouts.keep_alive);
     true
@@ -88,7 +88,7 @@ fn poll_wait(
     if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
         return Poll::Ready(ready.is_ok());
     }
-    if worker.is_draining() && !*grace {
+    if worker.is_leaving(client.listener) && !*grace {
         if carried {
             return Poll::Ready(false);
         }
@@ -107,8 +107,9 @@ fn count(
     client: &Client,
     counter: impl Fn(&crate::runtime::listener::ListenerCounters) -> &crate::runtime::counters::Counter,
 ) {
-    let snapshot = worker.snapshot();
-    if let Some(listener) = snapshot.listeners.get(client.listener) {
+    if let Some(snapshot) = worker.snapshot_of(client.listener)
+        && let Some(listener) = snapshot.listeners.get(client.listener)
+    {
         counter(listener.live.counters.of(worker.id)).one();
     }
 }
@@ -131,7 +132,9 @@ async fn busy(worker: &Worker, client: &Client) -> After {
 /// Handles one request.
 async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
     let start = Instant::now();
-    let snapshot = worker.snapshot();
+    let Some(snapshot) = worker.snapshot_of(client.listener) else {
+        return After::Close { linger: false };
+    };
     let Some(listener) = snapshot.listeners.get(client.listener) else {
         return After::Close { linger: false };
     };
@@ -179,8 +182,9 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
     let mut fate = request::handle(&context, &mut exchange).await;
     while fate == Fate::Outdated {
-        let snapshot = worker.snapshot();
-        // The place of a listener never changes; whether it trusts this peer was decided when the head came.
+        // Where the listener has been removed, the request ends with what it began with.
+        let Some(snapshot) = worker.snapshot_of(client.listener) else { break };
+        // Whether the listener trusts this peer was decided when the head came.
         let Some(listener) = snapshot.listeners.get(client.listener) else { break };
         fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
     }
@@ -415,7 +419,9 @@ fn accepts_json(bytes: &[u8]) -> bool {
 /// Ends our direction and reads what the client still sends, for a while.
 async fn drain_input(worker: &Worker, client: &Client) {
     relay::end_sending(&client.stream);
-    let Some(limits) = worker.snapshot().listeners.get(client.listener).map(|l| l.limits) else { return };
+    let Some(snapshot) = worker.snapshot_of(client.listener) else { return };
+    let Some(limits) = snapshot.listeners.get(client.listener).map(|l| l.limits) else { return };
+    drop(snapshot);
     client.timer.set_after(limits.linger);
     let mut left = limits.linger_bytes;
     let mut scratch = Buffer::default();

@@ -24,7 +24,7 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every idle connection")]
 pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
     async move {
-        let snapshot = worker.snapshot();
+        let Some(snapshot) = worker.snapshot_of(client.listener) else { return };
         let Some((listener, order, pool)) = target(&snapshot, client.listener) else { return };
         let mut session = Session::new(&worker, &client, listener, pool);
         // Boxed: what it takes to connect is of no use to a session that lasts.

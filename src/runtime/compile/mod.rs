@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
+use super::places::Listeners;
 use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
@@ -121,12 +122,12 @@ fn compile_listeners(
     previous: Option<&Snapshot>,
     pools: &HashMap<&PoolName, usize>,
     machine: &Machine,
-) -> Vec<Listener> {
+) -> Listeners {
     let live = |l: &config::listener::Listener| {
-        let before = previous.and_then(|p| p.listeners.iter().find(|b| b.name == l.name));
-        before.map_or_else(|| Arc::new(ListenerLive::new(machine.workers)), |b| Arc::clone(&b.live))
+        let before = previous.and_then(|p| p.listeners.live_of(&l.name));
+        before.map_or_else(|| Arc::new(ListenerLive::new(machine.workers)), Arc::clone)
     };
-    config
+    let listeners = config
         .listeners
         .iter()
         .map(|l| Listener {
@@ -170,7 +171,8 @@ fn compile_listeners(
             },
             live: live(l),
         })
-        .collect()
+        .collect();
+    Listeners::arrange(previous.map(|p| &p.listeners), listeners)
 }
 
 fn compile_http(config: &Config, listener: &config::listener::Listener) -> listener::Protocol {
