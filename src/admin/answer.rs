@@ -10,7 +10,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
-use super::views::{self, ProblemView};
+use super::views::{self, DiagnosticView, ProblemView};
 
 const JSON: &str = "application/json";
 /// RFC 9457 section 3.
@@ -41,24 +41,30 @@ pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
     allow: Option<&'static str>,
+    diagnostics: Vec<DiagnosticView>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None }
+        Self { status, detail: detail.into(), allow: None, diagnostics: Vec::new() }
+    }
+
+    /// What is wrong in a configuration, one by one.
+    pub(super) fn with_diagnostics(self, diagnostics: Vec<DiagnosticView>) -> Self {
+        Self { diagnostics, ..self }
     }
 
     /// The path exists and takes only these methods.
     pub(super) fn method(allow: &'static str) -> Self {
         let detail = format!("this path answers {}", allow.replace(", ", " and "));
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, detail, allow: Some(allow) }
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
 }
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { status, detail, allow } = refusal;
-        let mut answer = problem(&ProblemView::new(status, detail));
+        let Refusal { status, detail, allow, diagnostics } = refusal;
+        let mut answer = problem(&ProblemView::new(status, detail).with_diagnostics(diagnostics));
         if let Some(allow) = allow {
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }

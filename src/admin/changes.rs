@@ -34,18 +34,26 @@ struct FailoverOrder {
     to: String,
 }
 
-/// The whole body of a request.
+/// The whole body of a request that changes one thing.
 pub(super) async fn read<B>(body: B) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX).collect()).await {
+    read_up_to(body, BODY_MAX).await
+}
+
+/// The whole body of a request, of so many bytes at most.
+pub(super) async fn read_up_to<B>(body: B, most: usize) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a body has at most {BODY_MAX} bytes here"),
-        )),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {most} bytes here")))
+        }
         Ok(Err(_)) => Err(bad("the body broke off")),
         Err(_elapsed) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     }

@@ -9,6 +9,7 @@
 //! | `health.rs` | how well the pools are, cached |
 //! | `events.rs` | what has changed: a list or a stream |
 //! | `changes.rs` | bodies of requests that change something |
+//! | `reloads.rs` | reloads |
 //! | `answer.rs` | answers, errors (RFC 9457) too |
 //! | `views.rs` | what the JSON looks like |
 //!
@@ -21,6 +22,7 @@ mod changes;
 mod events;
 mod health;
 mod paths;
+mod reloads;
 mod routes;
 #[cfg(test)]
 mod sample;

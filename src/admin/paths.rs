@@ -21,6 +21,8 @@ pub(super) enum Page {
     Status,
     /// `/v1/events`
     Events,
+    /// `/v1/reload`
+    Reload,
     /// `/v1/pools`
     Pools,
     /// `/v1/pools/NAME`
@@ -43,6 +45,7 @@ impl Page {
             ["metrics"] => Self::Metrics,
             ["v1", "status"] => Self::Status,
             ["v1", "events"] => Self::Events,
+            ["v1", "reload"] => Self::Reload,
             ["v1", "pools"] => Self::Pools,
             ["v1", "pools", pool] => Self::Pool(pool_name(pool)?),
             ["v1", "pools", pool, "failover"] => Self::Failover(pool_name(pool)?),
@@ -62,7 +65,7 @@ impl Page {
     pub(super) const fn methods(&self) -> &'static str {
         match self {
             Self::Endpoint(..) => "PATCH",
-            Self::Failover(_) => "POST",
+            Self::Failover(_) | Self::Reload => "POST",
             _ => "GET, HEAD",
         }
     }

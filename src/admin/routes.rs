@@ -15,10 +15,11 @@ use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::paths::{Page, flag, parameter};
 use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
-use super::{changes, events};
+use super::{changes, events, reloads};
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
+use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
 use crate::model::name::{EndpointName, PoolName};
@@ -27,6 +28,9 @@ use crate::telemetry::prometheus;
 
 /// What comes of asking control for a change.
 pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send>>;
+
+/// What comes of asking control for a reload.
+pub(super) type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
 
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
@@ -37,6 +41,7 @@ pub(super) trait Control: Send + Sync + 'static {
     fn journal(&self) -> &Arc<Journal>;
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
+    fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
 }
 
 impl Control for Handle {
@@ -62,6 +67,10 @@ impl Control for Handle {
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         let handle = self.clone();
         Box::pin(async move { handle.failover(pool, to).await })
+    }
+    fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
+        let handle = self.clone();
+        Box::pin(async move { handle.reload_from(source, options).await })
     }
 }
 
@@ -94,14 +103,14 @@ impl Site {
         self.scope == Scope::Health
     }
 
-    /// Answers one request.
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Answer
+    /// Answers one request; `owner` where it came over the unix socket, which only the owner of the process can reach.
+    pub(super) async fn answer<B>(&self, request: Request<B>, owner: bool) -> Answer
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match self.page(&request) {
-            Ok(page) => self.answer_page(page, request).await.unwrap_or_else(Answer::from),
+            Ok(page) => self.answer_page(page, request, owner).await.unwrap_or_else(Answer::from),
             Err(refusal) => refusal.into(),
         }
     }
@@ -123,7 +132,7 @@ impl Site {
         Ok(page)
     }
 
-    async fn answer_page<B>(&self, page: Page, request: Request<B>) -> Result<Answer, Refusal>
+    async fn answer_page<B>(&self, page: Page, request: Request<B>, owner: bool) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -141,6 +150,11 @@ impl Site {
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
             Page::Events => self.events(query, fields),
+            Page::Reload => {
+                check_origin(fields)?;
+                let source = reloads::source(body, owner).await?;
+                reloads::reload(&*self.control, source, query).await
+            }
             Page::Pools => {
                 let status = self.control.status();
                 let pools: Vec<_> = status.pools.iter().map(PoolView::from).collect();

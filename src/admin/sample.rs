@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::routes::{Changing, Control};
+use super::routes::{Changing, Control, Reloading};
 use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
+use crate::control::reload::{ReloadError, ReloadOptions, Source};
 use crate::control::status::{
     EjectionStatus, EndpointStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
 };
@@ -127,5 +128,13 @@ impl Control for Node {
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))
+    }
+    fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
+        let ReloadOptions { force, confirm, .. } = options;
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(format!("{source:?} {force} {confirm:?}"));
+        Box::pin(std::future::ready(Err(ReloadError::NoFile)))
     }
 }

@@ -98,22 +98,23 @@ async fn serve_control(
 
 async fn connection(stream: Accepted, site: Arc<Site>, stopped: watch::Receiver<()>) {
     match stream {
-        Accepted::Tcp(stream) => http(stream, site, stopped).await,
-        Accepted::Unix(stream) => http(stream, site, stopped).await,
+        Accepted::Tcp(stream) => http(stream, site, stopped, false).await,
+        Accepted::Unix(stream) => http(stream, site, stopped, true).await,
     }
 }
 
-/// `stopped` closes when the server stops.
+/// `stopped` closes when the server stops; `owner` where only the owner of the process can have connected.
 async fn http<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     site: Arc<Site>,
     mut stopped: watch::Receiver<()>,
+    owner: bool,
 ) {
     let streaming = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         let (site, streaming) = (Arc::clone(&site), Arc::clone(&streaming));
         async move {
-            let answer = site.answer(request).await;
+            let answer = site.answer(request, owner).await;
             streaming.fetch_or(answer::is_stream(&answer), Ordering::Relaxed);
             Ok::<_, Infallible>(answer)
         }

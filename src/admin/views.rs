@@ -3,7 +3,9 @@
 use hyper::StatusCode;
 use serde::Serialize;
 
+use crate::config::Diagnostic;
 use crate::control::event_json::{milliseconds, time};
+use crate::control::reload::Reloaded;
 use crate::control::status::{
     BreakerStatus, EndpointStatus, ListenerStatus, PoolStatus, ProbeStatus, Status, WorkerStatus,
 };
@@ -35,6 +37,52 @@ pub(super) struct ProblemView {
     /// An extension: why the node is not ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
+    /// An extension: every error of a configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diagnostics: Vec<DiagnosticView>,
+}
+
+/// One error of a configuration.
+#[derive(Debug, Serialize)]
+pub(super) struct DiagnosticView {
+    file: String,
+    line: usize,
+    column: usize,
+    message: String,
+    help: String,
+}
+
+impl From<&Diagnostic> for DiagnosticView {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        Self {
+            file: diagnostic.file.display().to_string(),
+            line: diagnostic.line,
+            column: diagnostic.column,
+            message: diagnostic.message.clone(),
+            help: diagnostic.help.clone(),
+        }
+    }
+}
+
+/// `POST /v1/reload` that was carried out.
+#[derive(Debug, Serialize)]
+pub(super) struct ReloadedView {
+    generation: u64,
+    config_hash: String,
+    warnings: Vec<String>,
+}
+
+impl From<Reloaded> for ReloadedView {
+    fn from(reloaded: Reloaded) -> Self {
+        let Reloaded { generation, hash, warnings } = reloaded;
+        Self { generation, config_hash: format!("{hash:016x}"), warnings }
+    }
+}
+
+/// `POST /v1/reload?wait=false`.
+#[derive(Debug, Serialize)]
+pub(super) struct AcceptedView {
+    pub(super) accepted: bool,
 }
 
 impl ProblemView {
@@ -46,12 +94,17 @@ impl ProblemView {
             status: status.as_u16(),
             detail: detail.into(),
             reasons: Vec::new(),
+            diagnostics: Vec::new(),
         }
     }
 
     /// Its status, which is the answer's too.
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(super) fn with_diagnostics(self, diagnostics: Vec<DiagnosticView>) -> Self {
+        Self { diagnostics, ..self }
     }
 
     pub(super) fn with_reasons(self, reasons: Vec<String>) -> Self {

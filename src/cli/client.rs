@@ -100,7 +100,17 @@ impl Client {
 
     /// What is at `path`.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, None, TIMEOUT).await
+    }
+
+    /// Orders what needs no body, and waits so long for what it has led to.
+    pub(super) async fn order<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        self.ask(method, path, None, patience).await
     }
 
     /// Sends `body`, and reads what it has led to.
@@ -110,7 +120,7 @@ impl Client {
         path: &str,
         body: &serde_json::Value,
     ) -> Result<T, Failure> {
-        self.ask(method, path, Some(body.to_string())).await
+        self.ask(method, path, Some(body.to_string()), TIMEOUT).await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -118,10 +128,11 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<String>,
+        patience: Duration,
     ) -> Result<T, Failure> {
         let request = self.request(method, path, body)?;
-        let (status, body) = timeout(TIMEOUT, self.exchange(request)).await.map_err(|_elapsed| {
-            Failure::Running(format!("the admin API at {} did not answer within {TIMEOUT:?}", self.address))
+        let (status, body) = timeout(patience, self.exchange(request)).await.map_err(|_elapsed| {
+            Failure::Running(format!("the admin API at {} did not answer within {patience:?}", self.address))
         })??;
         if !status.is_success() {
             return Err(refused(status, &body));
@@ -189,11 +200,14 @@ impl Client {
     }
 }
 
-/// What a refusal says. What does not exist, and what cannot be asked for, is a wrong call; the rest failed as things are.
+/// What a refusal says. What does not exist, what cannot be asked for, and a configuration that is not valid are wrong
+/// calls; the rest failed as things are.
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let detail = serde_json::from_slice::<Problem>(body).map_or_else(|_| status.to_string(), |p| p.detail);
     match status {
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Failure::Input(detail),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
+            Failure::Input(detail)
+        }
         _ => Failure::Running(detail),
     }
 }

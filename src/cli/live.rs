@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Address, Client, segment};
+use super::reload::{self, ReloadArgs};
 use super::{Failure, run, status};
 use crate::control::change::AdminState;
 use crate::model::name::{EndpointName, NameError, PoolName};
@@ -30,6 +31,8 @@ pub(super) enum Live {
         #[command(flatten)]
         admin: AdminAddress,
     },
+    /// Have the live process read its configuration again
+    Reload(ReloadArgs),
     /// Send an endpoint no new work and let what is in flight finish
     Drain(DrainArgs),
     /// Let an endpoint take work again
@@ -140,6 +143,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
     run::runtime()?.block_on(async {
         match command {
             Live::Status { admin } => status::status(&admin.client()?).await,
+            Live::Reload(arguments) => reload::reload(arguments).await,
             Live::Drain(arguments) => drain(arguments).await,
             Live::Ready { endpoint, admin } => {
                 change(&admin.client()?, endpoint, AdminState::Ready, false).await
@@ -153,7 +157,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
 }
 
 impl AdminAddress {
-    fn client(&self) -> Result<Client, Failure> {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(Address::find(self.address.as_deref())?))
     }
 }

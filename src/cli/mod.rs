@@ -2,7 +2,7 @@
 //! alone: signals, the log, the panic hook.
 //!
 //! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live` (commands of a running
-//! process, with `client` and `status`), `demo` (with `origin`).
+//! process, with `client`, `reload` and `status`), `demo` (with `origin`).
 
 mod check;
 mod client;
@@ -11,6 +11,7 @@ mod explain;
 mod live;
 mod origin;
 mod plan;
+mod reload;
 mod request;
 mod run;
 mod status;

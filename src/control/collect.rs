@@ -87,6 +87,7 @@ impl Handle {
             sink.gauge(metric, labels, value as f64);
         };
         gauge(&m::CONFIG_INFO, &[("hash", &format!("{:016x}", snapshot.hash))], 1);
+        gauge(&m::CONFIG_HASH, &[], snapshot.hash >> 16);
         gauge(&m::CONFIG_GENERATION, &[], snapshot.generation);
         gauge(&m::DRAINING, &[], u64::from(inner.draining.load(Ordering::Relaxed)));
         for worker in 0..inner.fleet.workers() {
@@ -101,6 +102,7 @@ impl Handle {
             let handovers = inner.fleet.counters.of(WorkerId(worker)).handovers.get();
             sink.counter(&m::WORKER_HANDOVERS, &[("worker", &worker.to_string())], handovers);
         }
+        self.collect_reloads(sink);
         sink.counter(&m::RELOADS, &[("result", "ok")], inner.reloads.ok.load(Ordering::Relaxed));
         sink.counter(&m::RELOADS, &[("result", "failed")], inner.reloads.failed.load(Ordering::Relaxed));
         self.collect_events(sink);
@@ -122,6 +124,16 @@ impl Handle {
         }
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         process::collect(sink);
+    }
+
+    fn collect_reloads(&self, sink: &mut dyn Sink) {
+        let reloads = &self.0.reloads;
+        let failed = reloads.last_failed.load(Ordering::Relaxed);
+        sink.gauge(&m::CONFIG_SUCCESSFUL, &[], f64::from(u8::from(!failed)));
+        let published = Duration::from_millis(reloads.published_ms.load(Ordering::Relaxed));
+        sink.gauge(&m::CONFIG_SUCCESS_TIME, &[], published.as_secs_f64());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        sink.gauge(&m::CONFIG_AGE, &[], now.saturating_sub(published).as_secs_f64());
     }
 
     fn collect_events(&self, sink: &mut dyn Sink) {

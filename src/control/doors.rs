@@ -1,5 +1,6 @@
 //! Which addresses the workers listen on, and what a snapshot changes of that. An address that stays keeps its sockets,
-//! also where it belongs to another listener of the same protocol from now on.
+//! also where it belongs to another listener from now on, and be it of another protocol: closing a socket resets who
+//! connects at that moment.
 //!
 //! All or nothing: sockets are bound before anything else is changed, let clients in only just before they are used, and
 //! are dropped when anything fails in between.
@@ -32,13 +33,12 @@ pub(super) struct Doors {
 struct Door {
     id: DoorId,
     address: SocketAddr,
-    http: bool,
     place: usize,
 }
 
 /// Sockets that are bound and not yet used: for each address one for each worker.
 #[derive(Debug, Default)]
-pub(super) struct Fresh(Vec<(SocketAddr, bool, Vec<Bound>)>);
+pub(super) struct Fresh(Vec<(SocketAddr, Vec<Bound>)>);
 
 /// What the workers have to do, and in which order: close, then (with the new snapshot) use and open.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ impl Doors {
         fresh: &mut Fresh,
     ) -> Result<(), BindError> {
         for (_, listener, address) in wanted(listeners, is_shut) {
-            if self.find(listener, address).is_some() || fresh.has(listener, address) {
+            if self.find(address).is_some() || fresh.has(address) {
                 continue;
             }
             let failed = |error| BindError { listener: listener.name.clone(), address, error };
@@ -90,7 +90,7 @@ impl Doors {
                 listener::probe(listener, address).map_err(failed)?;
             }
             let sockets: io::Result<_> = (0..workers).map(|_| Bound::bind(listener, address)).collect();
-            fresh.0.push((address, listener.is_http(), sockets.map_err(failed)?));
+            fresh.0.push((address, sockets.map_err(failed)?));
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Doors {
         let mut next = self.next;
         for (place, listener, address) in wanted(listeners, is_shut) {
             let (live, options) = (&listener.live, Options::of(listener));
-            if let Some(door) = self.find(listener, address) {
+            if let Some(door) = self.find(address) {
                 open.push(Door { place, ..*door });
                 let live = Arc::clone(live);
                 moves.uses.push(DoorUse { door: door.id, listener: place, live, options });
@@ -117,12 +117,12 @@ impl Doors {
             }
             let id = DoorId(next);
             next += 1;
-            for (own, socket) in moves.open.iter_mut().zip(fresh.take(listener, address)) {
+            for (own, socket) in moves.open.iter_mut().zip(fresh.take(address)) {
                 let failed = |error| BindError { listener: listener.name.clone(), address, error };
                 socket.listen(options).map_err(failed)?;
                 own.push(Opening { door: id, listener: place, live: Arc::clone(live), socket });
             }
-            open.push(Door { id, address, http: listener.is_http(), place });
+            open.push(Door { id, address, place });
         }
         let stays = |door: &Door| open.iter().any(|other| other.id == door.id);
         moves.close = self.open.iter().filter(|door| !stays(door)).map(|door| door.id).collect();
@@ -137,19 +137,19 @@ impl Doors {
         shut.into_iter().map(|door| door.id).collect()
     }
 
-    fn find(&self, listener: &Listener, address: SocketAddr) -> Option<&Door> {
-        self.open.iter().find(|door| door.address == address && door.http == listener.is_http())
+    fn find(&self, address: SocketAddr) -> Option<&Door> {
+        self.open.iter().find(|door| door.address == address)
     }
 }
 
 impl Fresh {
-    fn has(&self, listener: &Listener, address: SocketAddr) -> bool {
-        self.0.iter().any(|(bound, http, _)| *bound == address && *http == listener.is_http())
+    fn has(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|(bound, _)| *bound == address)
     }
 
-    fn take(&mut self, listener: &Listener, address: SocketAddr) -> Vec<Bound> {
-        let at = self.0.iter().position(|(bound, http, _)| *bound == address && *http == listener.is_http());
-        at.map_or_else(Vec::new, |at| self.0.swap_remove(at).2)
+    fn take(&mut self, address: SocketAddr) -> Vec<Bound> {
+        let at = self.0.iter().position(|(bound, _)| *bound == address);
+        at.map_or_else(Vec::new, |at| self.0.swap_remove(at).1)
     }
 }
 

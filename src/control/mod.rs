@@ -236,6 +236,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         loader,
         shared: running::Shared::new(running, recorder),
     });
+    inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
     let crew = threads::start_workers(&inner, handovers, openings)?;
     let keeper = health::watch::start(health::watch::Start {

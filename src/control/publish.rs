@@ -314,7 +314,8 @@ impl Supervisor {
 }
 
 impl Inner {
-    fn published_at(&self, now: SystemTime) {
+    /// Notes when what runs was published.
+    pub(super) fn published_at(&self, now: SystemTime) {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.reloads
             .published_ms

@@ -84,7 +84,14 @@ macro_rules! table {
 table! {
     BUILD_INFO = Gauge "plimsoll_build_info" ["version"] "Always 1; the label says which build runs.";
     CONFIG_INFO = Gauge "plimsoll_config_info" ["hash"] "Always 1; the label is the hash of the configuration that runs.";
+    CONFIG_HASH = Gauge "plimsoll_config_hash" []
+        "The hash of the configuration that runs, its upper 48 bits as a number: nodes with the same files have the same.";
     CONFIG_GENERATION = Gauge "plimsoll_config_generation" [] "Snapshots published since the start.";
+    CONFIG_SUCCESSFUL = Gauge "plimsoll_config_last_reload_successful" []
+        "1 unless the last reload was refused.";
+    CONFIG_SUCCESS_TIME = Gauge "plimsoll_config_last_reload_success_timestamp_seconds" []
+        "When what runs was published, since 1970.";
+    CONFIG_AGE = Gauge "plimsoll_config_age_seconds" [] "How long ago what runs was published.";
     RELOADS = Counter "plimsoll_reloads_total" ["result"] "Reloads by result: ok or failed.";
     DRAINING = Gauge "plimsoll_draining" [] "1 while the process drains before it stops.";
 
