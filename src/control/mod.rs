@@ -9,6 +9,7 @@ mod dns;
 mod doors;
 mod empty;
 pub mod event_json;
+mod guard;
 pub mod health;
 pub mod journal;
 mod members;
@@ -17,11 +18,13 @@ pub mod notify;
 pub mod overrides;
 mod publish;
 pub mod reload;
+pub mod running;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
 mod threads;
 pub mod tls;
+mod trial;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +39,7 @@ use crate::config::notify::Notify;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, Weights, compile};
+use crate::runtime::compile::{Machine, compile};
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
@@ -47,7 +50,11 @@ use health::board::Board;
 use health::targets::{self, ProbeError};
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
+use overrides::Overrides;
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
+use running::{Fallback, Provenance, Running};
+use state_dir::StateDir;
+use state_dir::recorder::Recorder;
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -134,6 +141,7 @@ struct Inner {
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
     loader: Loader,
+    shared: running::Shared,
 }
 
 /// Who is told of events.
@@ -169,6 +177,8 @@ pub struct Launch {
     pub mode: Mode,
     /// Where its configuration is read again.
     pub loader: Loader,
+    /// Why it starts from the last good configuration, where it does.
+    pub fallback: Option<Fallback>,
 }
 
 /// The same, as `launch` has it.
@@ -176,14 +186,16 @@ pub struct Launch {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
-    let Launch { mode, loader } = launch;
+    let Launch { mode, loader, fallback } = launch;
     let workers = config
         .process
         .workers
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let machine =
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
-    let snapshot = compile(config, None, &machine, &Weights::default());
+    let journal = Arc::<Journal>::default();
+    let (overrides, recorder) = recall(config, &journal);
+    let snapshot = compile(config, None, &machine, &overrides.weights());
     snapshot.settle();
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
@@ -193,9 +205,20 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     };
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
+    let generation = snapshot.generation;
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (ended_sender, ended) = watch::channel(None);
+    let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
+    let running = Running {
+        config: Arc::new(config.clone()),
+        provenance,
+        loaded: SystemTime::now(),
+        generation,
+        fallback,
+        confirm_until: None,
+        overrides,
+    };
     let inner = Arc::new(Inner {
         store,
         fleet,
@@ -210,10 +233,11 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
         ended,
-        journal: Arc::default(),
+        journal,
         board: Arc::default(),
         sinks: Mutex::default(),
         loader,
+        shared: running::Shared::new(running, recorder),
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
@@ -234,7 +258,31 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         Mode::Observe => ("observing", "started without its listeners"),
     };
     handle.0.journal.append(Change::new(Kind::Process, to, why));
+    handle.0.tell_fallback();
+    handle.0.shared.keep_config();
     Ok(handle)
+}
+
+/// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
+/// nothing: that is said, and does not keep the proxy from serving.
+fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Option<Recorder>) {
+    let Some(path) = &config.process.state_dir else { return Default::default() };
+    let directory = StateDir::at(path);
+    let alarm = |to: &'static str, why: String| journal.append(Change::new(Kind::Alarm, to, why));
+    if let Err(error) = directory.prepare() {
+        alarm("state is not kept", format!("state_dir {} cannot be used: {error}", path.display()));
+    }
+    let overrides = directory.overrides().unwrap_or_else(|error| {
+        alarm("overrides are lost", error.to_string());
+        Overrides::default()
+    });
+    match Recorder::start(directory, Arc::clone(journal)) {
+        Ok(recorder) => (overrides, Some(recorder)),
+        Err(error) => {
+            alarm("state is not kept", format!("its thread cannot be started: {error}"));
+            (overrides, None)
+        }
+    }
 }
 
 impl Inner {
@@ -250,6 +298,14 @@ impl Inner {
             if sinks.is_empty() { None } else { Some(Notifier::start(&self.journal, after, &settings)?) };
         *at_work = Sinks { written: sinks.to_vec(), notifier };
         Ok(())
+    }
+
+    /// Says that the last good configuration serves.
+    fn tell_fallback(&self) {
+        let Some(fallback) = self.shared.running().fallback.clone() else { return };
+        let listed = fallback.diagnostics.iter().flat_map(|diagnostics| diagnostics.list());
+        let change = Change::new(Kind::Alarm, "the last good configuration serves", fallback.why.clone());
+        self.journal.append(change.evidence(listed.take(journal::EVIDENCE_MAX).map(reload::evidence)));
     }
 
     /// Lets the sinks tell what has happened, for `limit` at most; whether they have.
@@ -292,6 +348,16 @@ impl Handle {
         let (answer, result) = oneshot::channel();
         let command = Command::Reload { source, options, answer };
         self.0.commands.send(command).await.map_err(|_| ReloadError::Stopping)?;
+        result.await.unwrap_or(Err(ReloadError::Stopping))
+    }
+
+    /// Confirms what is on trial: the generation that stays.
+    ///
+    /// # Errors
+    /// [`ReloadError::NothingToConfirm`], also when the process has gone back already.
+    pub async fn confirm(&self) -> Result<u64, ReloadError> {
+        let (answer, result) = oneshot::channel();
+        self.0.commands.send(Command::Confirm { answer }).await.map_err(|_| ReloadError::Stopping)?;
         result.await.unwrap_or(Err(ReloadError::Stopping))
     }
 

@@ -16,12 +16,15 @@ use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
 use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, Source, Stage, Step, Work};
 use super::supervisor::{Phase, Supervisor};
-use super::{Inner, Mode};
+use super::{Inner, Mode, guard, trial};
 use crate::config::Config;
+use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::listener::DoorId;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::compile;
+use crate::runtime::diff::{Side, diff};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
+use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
 
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
@@ -157,9 +160,6 @@ impl Supervisor {
         if config.process.workers.is_some_and(|workers| workers != self.inner.workers) {
             return Err(ReloadError::Workers);
         }
-        if options.confirm.is_some() {
-            return Err(ReloadError::Confirm);
-        }
         let previous = self.inner.store.load();
         let next = self.compile(&config, &previous);
         let watches = targets::watches(&config.pools, &next)?;
@@ -193,6 +193,7 @@ impl Supervisor {
             next = self.compile(&config, &previous);
             watches = targets::watches(&config.pools, &next)?;
         }
+        guarded(&config, options, &previous, &next, warmth)?;
         let mut doors = Doors::default();
         let mut moves = Moves::default();
         if self.inner.mode == Mode::Serve {
@@ -213,6 +214,7 @@ impl Supervisor {
         let proven = proven(&next, warmth);
         let reloaded = Reloaded { generation: next.generation, hash: next.hash, warnings };
         self.emptiness.keep(&previous.listeners, &next.listeners);
+        let last = trial::sample(&previous);
         self.swap(&previous, next);
         self.open(moves);
         if !vacated.is_empty() {
@@ -220,11 +222,23 @@ impl Supervisor {
         }
         self.drain_delay = config.process.drain_delay;
         self.drain_timeout = config.process.drain_timeout;
-        self.config = config;
+        let former = std::mem::replace(&mut self.config, config);
         self.adopted(watches, proven).await;
-        let why = format!("generation {} is published, by {}", reloaded.generation, options.cause.word());
+        let cause = options.cause;
+        let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
+        self.inner.note_running(&self.config, reloaded.generation, is_new);
+        let summary = self.summary(&former, &previous);
+        self.note_trial(cause, options.confirm, former, &last);
+        let why = format!("generation {} is published, by {}: {summary}", reloaded.generation, cause.word());
         self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(reloaded)
+    }
+
+    /// What differs from what ran before, in a line.
+    fn summary(&self, former: &Config, previous: &Snapshot) -> String {
+        let next = self.inner.store.load();
+        let before = Side { config: former, snapshot: previous };
+        diff(before, Side { config: &self.config, snapshot: &next }).summary()
     }
 
     /// Closes doors, and waits until they are: whoever had connected by then is in.
@@ -309,6 +323,29 @@ impl Inner {
     }
 }
 
+/// Whether enough is left. What follows from names, from an endpoint or from a trial has guards of its own.
+fn guarded(
+    config: &Config,
+    options: ReloadOptions,
+    previous: &Snapshot,
+    next: &Snapshot,
+    warmth: &Warmth,
+) -> Result<(), ReloadError> {
+    if options.force || !options.cause.warms() {
+        return Ok(());
+    }
+    // Who was not asked, since the warm-up is off, has the benefit of the doubt.
+    let is_warm = |pool: &Pool, name: &PoolName, endpoint: &EndpointName| {
+        warmth.of(name, endpoint).is_none_or(|warm| if pool.exclusive { warm.proven } else { warm.good })
+    };
+    let refusals = guard::refusals(config.process.reload_guard, previous, next, &is_warm);
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    Err(ReloadError::Guarded(texts.join("\n")))
+}
+
 /// Slots of new endpoints whose probes have said already that they are well.
 fn proven(next: &Snapshot, warmth: &Warmth) -> Vec<u32> {
     let all = next.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
@@ -332,6 +369,7 @@ fn needs_restart(runs: &Config, next: &Config) -> Vec<String> {
         ("admin.bind", admin.bind != next.admin.bind),
         ("admin.allowed_hosts", admin.allowed_hosts != next.admin.allowed_hosts),
         ("health.bind", runs.health != next.health),
+        ("process.state_dir", runs.process.state_dir != next.process.state_dir),
         ("log.level", log.level != next.log.level),
         ("log.format", log.format != next.log.format),
         ("log.access", log.access != next.log.access),

@@ -15,8 +15,9 @@ use super::empty::{Emptiness, Step};
 use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
-use super::reload::{Answer, Cause, Queue, ReloadOptions, Source};
+use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
 use super::threads::Member;
+use super::trial::Trials;
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
@@ -40,6 +41,9 @@ const WORKER_STOP: Duration = Duration::from_secs(3);
 /// How long the access log may take to write its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
 
+/// How long the disk may take what is to be kept.
+const STATE_CLOSE: Duration = Duration::from_secs(2);
+
 /// How long sinks may take to tell their last events.
 const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
 
@@ -52,6 +56,8 @@ pub(super) enum Command {
     ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Send a pool's traffic elsewhere, or home.
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Keep what is on trial.
+    Confirm { answer: oneshot::Sender<Result<u64, ReloadError>> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -86,6 +92,7 @@ pub(super) struct Supervisor {
     pub(super) doors: Doors,
     /// Reloads at work and to come.
     pub(super) queue: Queue,
+    pub(super) trials: Trials,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -108,6 +115,7 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (drain_delay, drain_timeout) = (config.process.drain_delay, config.process.drain_timeout);
     let config = Box::new(config.clone());
+    let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let now = Instant::now();
@@ -122,17 +130,22 @@ pub(super) fn start(
                 logged: HashMap::new(),
                 keeper: queues.keeper,
                 config,
-                weights: Weights::default(),
+                weights,
                 emptiness: Emptiness::default(),
                 doors: queues.doors,
                 queue: Queue::default(),
+                trials: Trials::default(),
             };
             supervisor.adopted(watches, Vec::new()).await;
+            supervisor.restore_overrides().await;
             let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
             supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
                 tracing::warn!("the access log did not take its last lines in time");
+            }
+            if !supervisor.inner.shared.close(STATE_CLOSE) {
+                tracing::warn!("not everything could be kept in state_dir in time");
             }
             if !supervisor.inner.close_notifier(NOTIFY_CLOSE) {
                 tracing::warn!("not every event could be told to its webhooks and programs in time");
@@ -188,8 +201,13 @@ impl Supervisor {
                 None
             }
             Command::Failover { pool, to, answer } => {
-                // Without a keeper the process is stopping, and the answer tells by its absence.
-                drop(self.keeper.send(KeeperCommand::Failover { pool, to, answer }).await);
+                let result = self.fail_over(pool, to).await;
+                // Whoever asked may have left.
+                drop(answer.send(result));
+                None
+            }
+            Command::Confirm { answer } => {
+                drop(answer.send(self.confirm()));
                 None
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
@@ -230,7 +248,45 @@ impl Supervisor {
                 return;
             }
         }
+        let result = self.set_state(change.clone()).await;
+        if result.is_ok() {
+            self.inner.shared.change_overrides(|overrides| overrides.note(&change));
+        }
+        drop(answer.send(result));
+    }
+
+    /// Lets the keeper change an endpoint's state. Without a keeper the process is stopping.
+    async fn set_state(&self, change: EndpointChange) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
         drop(self.keeper.send(KeeperCommand::Change { change, answer }).await);
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Lets the keeper send a pool's traffic elsewhere.
+    async fn fail_over(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
+        drop(self.keeper.send(command).await);
+        let result = result.await.unwrap_or(Err(ChangeError::Stopping));
+        if result.is_ok() {
+            self.inner.shared.change_overrides(|overrides| overrides.note_failover(&pool, &to));
+        }
+        result
+    }
+
+    /// Brings about what the operator had changed before the process was started again. What is not there any more is kept
+    /// for when it comes back.
+    async fn restore_overrides(&self) {
+        let overrides = self.inner.shared.running().overrides.clone();
+        for change in overrides.states() {
+            drop(self.set_state(change).await);
+        }
+        for (pool, to) in overrides.failovers.clone() {
+            drop(self.fail_over(pool, FailoverTarget::Pool(to)).await);
+        }
+        if !overrides.is_empty() {
+            tracing::info!(overrides = overrides.len(), "what the operator had changed holds again");
+        }
     }
 
     /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
@@ -290,6 +346,9 @@ impl Supervisor {
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
         self.look_at_listeners(now).await;
+        if matches!(self.phase, Phase::Running) {
+            self.look_at_trial().await;
+        }
         None
     }
 

@@ -57,9 +57,15 @@ impl Sample {
 pub struct History(VecDeque<(Duration, Sample)>);
 
 impl History {
+    /// Whether the last sample is old enough for another one to be kept.
+    #[must_use]
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.0.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= SPACING)
+    }
+
     /// Keeps a sample, unless one was kept a moment ago.
     pub fn note(&mut self, now: Duration, sample: Sample) {
-        if self.0.back().is_some_and(|(at, _)| now.saturating_sub(*at) < SPACING) {
+        if !self.is_due(now) {
             return;
         }
         while self.0.front().is_some_and(|(at, _)| now.saturating_sub(*at) > BEFORE) {
