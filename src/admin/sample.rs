@@ -51,6 +51,10 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         failover: None,
         breaker: None,
         endpoints: endpoints.iter().map(|name| endpoint(name)).collect::<Result<_, _>>()?,
+        names: Vec::new(),
+        endpoints_file: None,
+        added: Vec::new(),
+        removed: Vec::new(),
     })
 }
 

@@ -7,8 +7,10 @@ use crate::config::Diagnostic;
 use crate::control::event_json::{milliseconds, time};
 use crate::control::reload::Reloaded;
 use crate::control::status::{
-    BreakerStatus, EndpointStatus, ListenerStatus, PoolStatus, ProbeStatus, Status, WorkerStatus,
+    BreakerStatus, EndpointStatus, FileStatus, ListenerStatus, NameStatus, PoolStatus, ProbeStatus, Status,
+    WorkerStatus,
 };
+use crate::model::name::EndpointName;
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -192,6 +194,50 @@ pub(super) struct PoolView<'a> {
     failover: Option<&'a str>,
     breaker: Option<BreakerView>,
     pub(super) endpoints: Vec<EndpointView<'a>>,
+    /// Names that endpoints come from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NameView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints_file: Option<FileView<'a>>,
+    /// Overrides: endpoints that were added and removed at run time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    added: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct NameView<'a> {
+    name: &'a str,
+    addresses: usize,
+    /// How old the answer in use is.
+    age_ms: Option<f64>,
+    /// Why there is no fresher one.
+    fault: Option<&'a str>,
+}
+
+impl<'a> From<&'a NameStatus> for NameView<'a> {
+    fn from(name: &'a NameStatus) -> Self {
+        Self {
+            name: &name.name,
+            addresses: name.addresses,
+            age_ms: name.age.map(milliseconds),
+            fault: name.fault.as_deref(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct FileView<'a> {
+    path: &'a str,
+    read: Option<String>,
+    fault: Option<&'a str>,
+}
+
+impl<'a> From<&'a FileStatus> for FileView<'a> {
+    fn from(file: &'a FileStatus) -> Self {
+        Self { path: &file.path, read: file.read.map(time), fault: file.fault.as_deref() }
+    }
 }
 
 impl<'a> From<&'a PoolStatus> for PoolView<'a> {
@@ -209,6 +255,10 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
             failover: pool.failover.as_ref().map(|other| other.as_str()),
             breaker: pool.breaker.as_ref().map(BreakerView::from),
             endpoints: pool.endpoints.iter().map(EndpointView::from).collect(),
+            names: pool.names.iter().map(NameView::from).collect(),
+            endpoints_file: pool.endpoints_file.as_ref().map(FileView::from),
+            added: pool.added.iter().map(EndpointName::as_str).collect(),
+            removed: pool.removed.iter().map(EndpointName::as_str).collect(),
         }
     }
 }

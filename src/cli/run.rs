@@ -28,7 +28,7 @@ const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(config: &Config, mode: Mode, loader: Loader) -> Result<(), Failure> {
-    with_log(&config.log, || proxy(config, Launch { mode, loader }, || Ok(())))
+    with_log(&config.log, || proxy(config, Launch { mode, loader, ..Launch::default() }, || Ok(())))
 }
 
 /// Runs `work` with the process's log and panic hook in place.

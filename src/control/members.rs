@@ -15,10 +15,10 @@ use crate::model::name::{EndpointName, PoolName};
 use crate::model::units::Weight;
 
 /// Endpoints that may be added at run time, over all pools.
-pub const ADDED_MAX: usize = 10_000;
+pub(super) const ADDED_MAX: usize = 10_000;
 
 /// A pool and one of its endpoints.
-pub type Place = (PoolName, EndpointName);
+pub(super) type Place = (PoolName, EndpointName);
 
 /// Everything that decides who is in a pool, beside the configuration.
 #[derive(Debug, Clone, Default)]
@@ -39,12 +39,17 @@ pub(super) type Origins = HashMap<Place, Query>;
 impl Members {
     /// Every name that must be asked for.
     pub(super) fn queries(&self, config: &Config) -> BTreeSet<Query> {
-        config
-            .pools
-            .iter()
-            .flat_map(|pool| self.written(pool))
-            .filter_map(|e| Query::of(&e.address))
-            .collect()
+        config.pools.iter().flat_map(|pool| self.queries_of(pool)).collect()
+    }
+
+    /// Those of one pool.
+    pub(super) fn queries_of(&self, pool: &Pool) -> BTreeSet<Query> {
+        self.written(pool).filter_map(|e| Query::of(&e.address)).collect()
+    }
+
+    /// The endpoints of a pool that can be connected to.
+    pub(super) fn endpoints_of(&self, pool: &Pool) -> Vec<Endpoint> {
+        self.endpoints(pool, &mut Origins::new())
     }
 
     /// The files of endpoints that a configuration names, each with a pool that does.
@@ -76,7 +81,7 @@ impl Members {
     }
 
     /// What is said to be in a pool, names as they are, in the order in which the first of an address counts.
-    fn written<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a Endpoint> {
+    pub(super) fn written<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a Endpoint> {
         let file = pool.endpoints_file.as_ref().and_then(|path| self.files.get(path));
         let added = self.added.iter().filter(|((of, _), _)| *of == pool.name).map(|(_, endpoint)| endpoint);
         pool.endpoints.iter().chain(file.into_iter().flat_map(|all| all.iter())).chain(added)

@@ -8,11 +8,13 @@ mod descriptors;
 mod dns;
 mod doors;
 mod empty;
+mod endpoints;
 pub mod event_json;
 mod guard;
 pub mod health;
 pub mod journal;
 mod members;
+mod membership;
 pub mod names;
 pub mod notify;
 pub mod overrides;
@@ -44,11 +46,12 @@ use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
-use change::{ChangeError, EndpointChange, FailoverTarget};
+use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
 use health::board::Board;
 use health::targets::{self, ProbeError};
 use journal::{Change, Journal, Kind};
+use membership::{MemberBoard, Membership};
 use notify::{Notifier, NotifyError};
 use overrides::Overrides;
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
@@ -142,6 +145,7 @@ struct Inner {
     sinks: Mutex<Sinks>,
     loader: Loader,
     shared: running::Shared,
+    members: Arc<MemberBoard>,
 }
 
 /// Who is told of events.
@@ -195,9 +199,13 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
-    let snapshot = compile(config, None, &machine, &overrides.weights());
+    let members = Arc::<MemberBoard>::default();
+    let (membership, names) = Membership::new(Arc::clone(&members), config);
+    let expanded = membership.expand(config);
+    let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();
-    let watches = targets::watches(&config.pools, &snapshot)?;
+    let watches = targets::watches(&expanded.pools, &snapshot)?;
+    drop(expanded);
     let (fleet, handovers) = Fleet::new(workers);
     let (doors, openings) = match mode {
         Mode::Serve => doors::open_all(&snapshot.listeners, workers)?,
@@ -238,6 +246,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         sinks: Mutex::default(),
         loader,
         shared: running::Shared::new(running, recorder),
+        members,
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
@@ -249,8 +258,8 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
     })
     .map_err(StartError::Thread)?;
-    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors };
-    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, names };
+    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, (config, membership), watches)
         .map_err(StartError::Thread)?;
     let handle = Handle(inner);
     let (to, why) = match mode {
@@ -377,6 +386,32 @@ impl Handle {
         let (answer, result) = oneshot::channel();
         let command = Command::ChangeEndpoint { change: Box::new(change), answer };
         self.0.commands.send(command).await.map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Adds an endpoint to a pool, or brings back one that was removed; it outlives reloads.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn add_endpoint(&self, addition: Addition) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = Command::AddEndpoint { addition: Box::new(addition), answer };
+        self.0.commands.send(command).await.map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Removes an endpoint from a pool: no new work from now on, and what is long-lived ends within the pool's
+    /// `drain_timeout`. It stays removed over reloads.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn remove_endpoint(&self, removal: Removal) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        self.0
+            .commands
+            .send(Command::RemoveEndpoint { removal, answer })
+            .await
+            .map_err(|_| ChangeError::Stopping)?;
         result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 

@@ -80,6 +80,38 @@ pub struct PoolStatus {
     pub breaker: Option<BreakerStatus>,
     /// Endpoints in the order of the file.
     pub endpoints: Vec<EndpointStatus>,
+    /// Names that endpoints come from.
+    pub names: Vec<NameStatus>,
+    /// The file that endpoints come from.
+    pub endpoints_file: Option<FileStatus>,
+    /// Endpoints that were added at run time.
+    pub added: Vec<EndpointName>,
+    /// Endpoints that were removed at run time.
+    pub removed: Vec<EndpointName>,
+}
+
+/// A name that endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameStatus {
+    /// The name; `srv:` stands before that of a service.
+    pub name: String,
+    /// Addresses in use.
+    pub addresses: usize,
+    /// How old their answer is; nothing until the first one.
+    pub age: Option<Duration>,
+    /// Why there is no fresher one; nothing while there is.
+    pub fault: Option<String>,
+}
+
+/// A file that endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Where it is.
+    pub path: String,
+    /// When it was last read well; nothing where it never was.
+    pub read: Option<SystemTime>,
+    /// What is wrong with what stands there now.
+    pub fault: Option<String>,
 }
 
 impl PoolStatus {

@@ -9,18 +9,21 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use super::change::{ChangeError, EndpointChange, FailoverTarget};
+use super::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use super::doors::Doors;
 use super::empty::{Emptiness, Step};
 use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
+use super::membership::Membership;
+use super::names::Answers;
 use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
 use super::threads::Member;
 use super::trial::Trials;
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
+use crate::policy::retry::Failure;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::Weights;
 use crate::runtime::counters::WorkerId;
@@ -54,6 +57,10 @@ pub(super) enum Command {
     Reload { source: Source, options: ReloadOptions, answer: Answer },
     /// Change the admin state or weight of an endpoint.
     ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Add an endpoint to a pool.
+    AddEndpoint { addition: Box<Addition>, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Remove an endpoint from a pool.
+    RemoveEndpoint { removal: Removal, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Send a pool's traffic elsewhere, or home.
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Keep what is on trial.
@@ -93,6 +100,15 @@ pub(super) struct Supervisor {
     /// Reloads at work and to come.
     pub(super) queue: Queue,
     pub(super) trials: Trials,
+    /// Who is in the pools, beside what is written.
+    pub(super) membership: Membership,
+}
+
+/// What the supervisor hears while it runs.
+struct Heard {
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Receiver<Event>,
+    names: watch::Receiver<Arc<Answers>>,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -101,15 +117,17 @@ pub(super) struct Queues {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
     pub(super) doors: Doors,
+    /// What names lead to.
+    pub(super) names: watch::Receiver<Arc<Answers>>,
 }
 
 /// Starts the supervisor on a thread of its own.
 pub(super) fn start(
     inner: Arc<Inner>,
     crew: Vec<Member>,
-    mut queues: Queues,
+    queues: Queues,
     ended: watch::Sender<Option<Ended>>,
-    config: &Config,
+    (config, membership): (&Config, Membership),
     watches: Vec<Watch>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -118,6 +136,8 @@ pub(super) fn start(
     let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
+            let Queues { commands, events, keeper, doors, names } = queues;
+            let mut heard = Heard { commands, events, names };
             let now = Instant::now();
             let turns = vec![(0, now); crew.len()];
             let mut supervisor = Supervisor {
@@ -128,17 +148,19 @@ pub(super) fn start(
                 drain_timeout,
                 turns,
                 logged: HashMap::new(),
-                keeper: queues.keeper,
+                keeper,
                 config,
                 weights,
                 emptiness: Emptiness::default(),
-                doors: queues.doors,
+                doors,
                 queue: Queue::default(),
                 trials: Trials::default(),
+                membership,
             };
             supervisor.adopted(watches, Vec::new()).await;
             supervisor.restore_overrides().await;
-            let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
+            supervisor.membership.runs(&supervisor.config);
+            let end = supervisor.run(&mut heard).await;
             supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
@@ -157,11 +179,8 @@ pub(super) fn start(
 }
 
 impl Supervisor {
-    async fn run(
-        &mut self,
-        commands: &mut mpsc::Receiver<Command>,
-        events: &mut mpsc::Receiver<Event>,
-    ) -> Ended {
+    async fn run(&mut self, queues: &mut Heard) -> Ended {
+        let Heard { commands, events, names } = queues;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -173,6 +192,13 @@ impl Supervisor {
                 Some(command) = commands.recv() => self.obey(command).await,
                 Some(event) = events.recv() => {
                     self.learn(event);
+                    None
+                }
+                Ok(()) = names.changed() => {
+                    let answers = Arc::clone(&names.borrow_and_update());
+                    if self.membership.take(answers) {
+                        self.members_changed().await;
+                    }
                     None
                 }
                 step = self.queue.step() => {
@@ -198,6 +224,14 @@ impl Supervisor {
             }
             Command::ChangeEndpoint { change, answer } => {
                 self.change(*change, answer).await;
+                None
+            }
+            Command::AddEndpoint { addition, answer } => {
+                drop(answer.send(self.add_endpoint(&addition).await));
+                None
+            }
+            Command::RemoveEndpoint { removal, answer } => {
+                drop(answer.send(self.remove_endpoint(&removal).await));
                 None
             }
             Command::Failover { pool, to, answer } => {
@@ -229,7 +263,8 @@ impl Supervisor {
 
     /// Carries out what the operator wants of an endpoint: its weight by another snapshot, its state by the keeper.
     async fn change(&mut self, change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>>) {
-        let known = self.config.pools.iter().find(|p| p.name == change.pool);
+        let snapshot = self.inner.store.load();
+        let known = snapshot.pools.iter().find(|p| p.name == change.pool);
         let Some(pool) = known else {
             drop(answer.send(Err(ChangeError::NoPool(change.pool))));
             return;
@@ -382,6 +417,9 @@ impl Supervisor {
     fn learn(&mut self, event: Event) {
         match event {
             Event::EndpointFailed { pool, endpoint, failure, evidence } => {
+                if failure == Failure::Connect {
+                    self.membership.suspect(&pool, &endpoint);
+                }
                 if self.is_news(format!("{pool}/{endpoint} {failure:?}")) {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }

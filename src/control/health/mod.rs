@@ -10,7 +10,7 @@ pub mod board;
 pub mod closing;
 pub mod keeper;
 mod lead;
-mod operator;
+pub(in crate::control) mod operator;
 pub mod probe;
 mod report;
 mod results;
