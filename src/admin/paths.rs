@@ -21,8 +21,14 @@ pub(super) enum Page {
     Status,
     /// `/v1/events`
     Events,
+    /// `/v1/config`
+    Config,
+    /// `/v1/plan`
+    Plan,
     /// `/v1/reload`
     Reload,
+    /// `/v1/reload/confirm`
+    Confirm,
     /// `/v1/pools`
     Pools,
     /// `/v1/pools/NAME`
@@ -45,7 +51,10 @@ impl Page {
             ["metrics"] => Self::Metrics,
             ["v1", "status"] => Self::Status,
             ["v1", "events"] => Self::Events,
+            ["v1", "config"] => Self::Config,
+            ["v1", "plan"] => Self::Plan,
             ["v1", "reload"] => Self::Reload,
+            ["v1", "reload", "confirm"] => Self::Confirm,
             ["v1", "pools"] => Self::Pools,
             ["v1", "pools", pool] => Self::Pool(pool_name(pool)?),
             ["v1", "pools", pool, "failover"] => Self::Failover(pool_name(pool)?),
@@ -65,7 +74,7 @@ impl Page {
     pub(super) const fn methods(&self) -> &'static str {
         match self {
             Self::Endpoint(..) => "PATCH",
-            Self::Failover(_) | Self::Reload => "POST",
+            Self::Failover(_) | Self::Reload | Self::Confirm | Self::Plan => "POST",
             _ => "GET, HEAD",
         }
     }

@@ -15,11 +15,12 @@ use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::paths::{Page, flag, parameter};
 use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
-use super::{changes, events, reloads};
+use super::{changes, configuration, events, reloads};
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
+use crate::control::running::{Plan, Running};
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
 use crate::model::name::{EndpointName, PoolName};
@@ -29,8 +30,11 @@ use crate::telemetry::prometheus;
 /// What comes of asking control for a change.
 pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send>>;
 
+/// What comes of asking control about configurations.
+pub(super) type Asking<T> = Pin<Box<dyn Future<Output = Result<T, ReloadError>> + Send>>;
+
 /// What comes of asking control for a reload.
-pub(super) type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
+pub(super) type Reloading = Asking<Reloaded>;
 
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
@@ -42,6 +46,9 @@ pub(super) trait Control: Send + Sync + 'static {
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
+    fn running(&self) -> Running;
+    fn plan(&self, source: Source) -> Asking<Plan>;
+    fn confirm(&self) -> Asking<u64>;
 }
 
 impl Control for Handle {
@@ -71,6 +78,21 @@ impl Control for Handle {
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let handle = self.clone();
         Box::pin(async move { handle.reload_from(source, options).await })
+    }
+    fn running(&self) -> Running {
+        self.running()
+    }
+    fn plan(&self, source: Source) -> Asking<Plan> {
+        let handle = self.clone();
+        // It reads files and compiles: other requests go on meanwhile.
+        let planning = tokio::task::spawn_blocking(move || handle.plan(source));
+        Box::pin(
+            async move { planning.await.unwrap_or_else(|error| Err(ReloadError::Broken(error.to_string()))) },
+        )
+    }
+    fn confirm(&self) -> Asking<u64> {
+        let handle = self.clone();
+        Box::pin(async move { handle.confirm().await })
     }
 }
 
@@ -150,6 +172,16 @@ impl Site {
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
             Page::Events => self.events(query, fields),
+            Page::Config => Ok(configuration::running(self.control.running())),
+            Page::Plan => {
+                check_origin(fields)?;
+                let source = reloads::source(body, owner).await?;
+                Ok(configuration::plan(self.control.plan(source).await?))
+            }
+            Page::Confirm => {
+                check_origin(fields)?;
+                Ok(configuration::confirmed(self.control.confirm().await?))
+            }
             Page::Reload => {
                 check_origin(fields)?;
                 let source = reloads::source(body, owner).await?;

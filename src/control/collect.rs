@@ -39,12 +39,18 @@ impl Handle {
         let inner = &self.0;
         let snapshot = inner.store.load();
         let fleet = &inner.fleet;
+        let (provenance, confirm_until) = {
+            let running = inner.shared.running();
+            (running.provenance, running.confirm_until)
+        };
         Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             config_hash: snapshot.hash,
             started: inner.started,
             draining: inner.draining.load(Ordering::Relaxed),
+            provenance,
+            confirm_until,
             workers: (0..fleet.workers())
                 .map(|worker| WorkerStatus {
                     connections: fleet.connections(WorkerId(worker)) as u64,
@@ -155,6 +161,12 @@ impl Handle {
     fn collect_reloads(&self, sink: &mut dyn Sink) {
         let reloads = &self.0.reloads;
         let failed = reloads.last_failed.load(Ordering::Relaxed);
+        let (fallback, trial) = {
+            let running = self.0.shared.running();
+            (running.fallback.is_some(), running.confirm_until.is_some())
+        };
+        sink.gauge(&m::CONFIG_FALLBACK, &[], f64::from(u8::from(fallback)));
+        sink.gauge(&m::CONFIG_ON_TRIAL, &[], f64::from(u8::from(trial)));
         sink.gauge(&m::CONFIG_SUCCESSFUL, &[], f64::from(u8::from(!failed)));
         let published = Duration::from_millis(reloads.published_ms.load(Ordering::Relaxed));
         sink.gauge(&m::CONFIG_SUCCESS_TIME, &[], published.as_secs_f64());

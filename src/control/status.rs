@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
+use super::running::Provenance;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
 /// The whole process.
@@ -21,6 +22,10 @@ pub struct Status {
     pub started: SystemTime,
     /// No new work is taken; what is in flight finishes.
     pub draining: bool,
+    /// Where the configuration came from.
+    pub provenance: Provenance,
+    /// The process goes back to the configuration before unless this one is confirmed by then.
+    pub confirm_until: Option<SystemTime>,
     /// Data-plane threads, in the order of their numbers.
     pub workers: Vec<WorkerStatus>,
     /// Listeners in the order of the file.

@@ -12,7 +12,7 @@ use crate::harness::{client, free_port, own_ip, until};
 
 fn with(web: SocketAddr, warm: &str, endpoint: SocketAddr, more: &str) -> String {
     format!(
-        "[process]\nworkers = 2\nwarm_timeout = \"{warm}\"\n[listener.web]\nbind = [\"{web}\"]\n\
+        "[process]\nworkers = 2\nreload_guard = 0.0\nwarm_timeout = \"{warm}\"\n[listener.web]\nbind = [\"{web}\"]\n\
          [[route]]\npool = \"main\"\n[pool.main]\nendpoints = [\"{endpoint}\"]\n{more}\n"
     )
 }
