@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hyper::body::{Body, Bytes};
 use hyper::header::{HOST, HeaderMap, ORIGIN};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::sync::{Semaphore, watch};
 
 use super::answer::{self, Answer, Refusal};
@@ -17,7 +17,7 @@ use super::paths::{Page, flag, parameter};
 use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
 use super::{changes, configuration, events, reloads};
 use crate::control::Handle;
-use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
+use crate::control::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
 use crate::control::running::{Plan, Running};
@@ -44,6 +44,8 @@ pub(super) trait Control: Send + Sync + 'static {
     fn collect(&self, sink: &mut dyn Sink);
     fn journal(&self) -> &Arc<Journal>;
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
+    fn add_endpoint(&self, addition: Addition) -> Changing;
+    fn remove_endpoint(&self, removal: Removal) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
     fn running(&self) -> Running;
@@ -70,6 +72,14 @@ impl Control for Handle {
     fn change_endpoint(&self, change: EndpointChange) -> Changing {
         let handle = self.clone();
         Box::pin(async move { handle.change_endpoint(change).await })
+    }
+    fn add_endpoint(&self, addition: Addition) -> Changing {
+        let handle = self.clone();
+        Box::pin(async move { handle.add_endpoint(addition).await })
+    }
+    fn remove_endpoint(&self, removal: Removal) -> Changing {
+        let handle = self.clone();
+        Box::pin(async move { handle.remove_endpoint(removal).await })
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         let handle = self.clone();
@@ -193,6 +203,21 @@ impl Site {
                 Ok(answer::json(StatusCode::OK, &pools))
             }
             Page::Pool(pool) => self.pool(&pool),
+            Page::Endpoints(pool) => {
+                check_origin(fields)?;
+                check_owner(owner)?;
+                let addition = changes::addition(pool, &changes::read(body).await?)?;
+                let (pool, name) = (addition.pool.clone(), addition.name.clone());
+                self.control.add_endpoint(addition).await?;
+                self.endpoint(StatusCode::CREATED, &pool, &name)
+            }
+            Page::Endpoint(pool, endpoint) if parts.method == Method::DELETE => {
+                check_origin(fields)?;
+                check_owner(owner)?;
+                let removal = Removal { pool: pool.clone(), endpoint, force: flag(query, "force") };
+                self.control.remove_endpoint(removal).await?;
+                self.pool(&pool)
+            }
             Page::Endpoint(pool, endpoint) => {
                 check_origin(fields)?;
                 let body = changes::read(body).await?;
@@ -260,12 +285,29 @@ impl Site {
     ) -> Result<Answer, Refusal> {
         let change = changes::endpoint(pool.clone(), endpoint.clone(), force, body)?;
         self.control.change_endpoint(change).await?;
-        let status = self.control.status();
-        let pool = PoolView::from(find_pool(&status, &pool)?);
-        let endpoint = pool.endpoints.iter().find(|shown| shown.name == endpoint.as_str());
-        let gone = || Refusal::new(StatusCode::NOT_FOUND, "the endpoint has just gone");
-        Ok(answer::json(StatusCode::OK, endpoint.ok_or_else(gone)?))
+        self.endpoint(StatusCode::OK, &pool, &endpoint)
     }
+
+    /// One endpoint; of a name that was added and stands for none yet, its pool.
+    fn endpoint(&self, code: StatusCode, pool: &PoolName, name: &EndpointName) -> Result<Answer, Refusal> {
+        let status = self.control.status();
+        let pool = PoolView::from(find_pool(&status, pool)?);
+        match pool.endpoints.iter().find(|shown| shown.name == name.as_str()) {
+            Some(endpoint) => Ok(answer::json(code, endpoint)),
+            None if code == StatusCode::CREATED => Ok(answer::json(code, &pool)),
+            None => Err(Refusal::new(StatusCode::NOT_FOUND, "the endpoint has just gone")),
+        }
+    }
+}
+
+/// Who is in a pool decides where requests go, with all that is in them: that is the configuration's, and whose reaches the
+/// unix socket.
+fn check_owner(owner: bool) -> Result<(), Refusal> {
+    if owner {
+        return Ok(());
+    }
+    let detail = "endpoints are added and removed over the unix socket only";
+    Err(Refusal::new(StatusCode::FORBIDDEN, detail))
 }
 
 fn find_pool<'a>(status: &'a Status, name: &PoolName) -> Result<&'a PoolStatus, Refusal> {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::routes::{Asking, Changing, Control, Reloading};
 use crate::config;
-use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
+use crate::control::change::{Addition, AdminState, ChangeError, EndpointChange, FailoverTarget, Removal};
 use crate::control::journal::Journal;
 use crate::control::overrides::Overrides;
 use crate::control::reload::{ReloadError, ReloadOptions, Source};
@@ -135,6 +135,14 @@ impl Control for Node {
         let state = state.map_or("-", AdminState::word);
         let weight = weight.map_or_else(|| "-".to_owned(), |weight| weight.get().to_string());
         self.note(pool, format!("{pool}/{endpoint} {state} {weight} {force}"))
+    }
+    fn add_endpoint(&self, addition: Addition) -> Changing {
+        let Addition { pool, name, address, weight, tier, zone } = &addition;
+        self.note(pool, format!("{pool} + {name} {address} {} {tier} {zone}", weight.get()))
+    }
+    fn remove_endpoint(&self, removal: Removal) -> Changing {
+        let Removal { pool, endpoint, force } = &removal;
+        self.note(pool, format!("{pool} - {endpoint} {force}"))
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))

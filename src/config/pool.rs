@@ -16,7 +16,7 @@ use super::value::{Field, Fields};
 use super::{passive, preset};
 use crate::model::address::EndpointAddress;
 use crate::model::field::FieldName;
-use crate::model::name::{EndpointName, NAME_MAX, PoolName};
+use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::units::Weight;
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -124,9 +124,6 @@ pub enum HashKey {
 fn label<'a>(name: &'a str, address: &'a EndpointAddress) -> &'a str {
     if name == address.to_string() { address.label() } else { name }
 }
-
-/// Longest name of an endpoint that stands for many: `@` and the longest address go behind it.
-const LABEL_MAX: usize = NAME_MAX - "@[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".len();
 
 /// `limits` of a pool.
 #[derive(Debug, Clone)]

@@ -1,11 +1,14 @@
 //! What changes who is in a pool while the process runs: names that lead elsewhere, files that list others, and endpoints
 //! that the operator adds and removes.
 
+use tokio::sync::oneshot;
+
 use super::change::{Addition, ChangeError, Removal};
 use super::health::operator::guard_removal;
 use super::journal::{Change, Kind};
-use super::reload::Cause;
+use super::reload::{Cause, ReloadOptions, Source};
 use super::supervisor::Supervisor;
+use super::watch::Changed;
 
 impl Supervisor {
     /// Publishes who is in the pools now, as names or files have it.
@@ -13,6 +16,23 @@ impl Supervisor {
         let config = self.config.clone();
         if let Err(error) = self.reload_now(config, Cause::Names).await {
             tracing::error!(%error, "changed endpoints cannot be published: those before stay");
+        }
+    }
+
+    /// Follows what has changed on disk: files of endpoints at once, the configuration by a reload of its own.
+    pub(super) async fn files_changed(&mut self, changed: Changed) {
+        if changed.endpoints {
+            let config = self.config.clone();
+            if self.membership.read_files(&config) {
+                self.members_changed().await;
+            } else {
+                self.note_members();
+            }
+        }
+        if changed.config && self.config.process.watch {
+            // How it ends is told by the log and by an event.
+            let (answer, _nobody) = oneshot::channel();
+            self.ask(Source::File, ReloadOptions::new(Cause::Watch), answer).await;
         }
     }
 

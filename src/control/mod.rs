@@ -27,6 +27,7 @@ mod supervisor;
 mod threads;
 pub mod tls;
 mod trial;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +35,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch::{Receiver as Watched, channel as watched};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::config::notify::Notify;
@@ -139,7 +141,7 @@ struct Inner {
     /// Workers whose loops have not turned for a while.
     stuck: AtomicU64,
     reloads: Reloads,
-    ended: watch::Receiver<Option<Ended>>,
+    ended: Watched<Option<Ended>>,
     journal: Arc<Journal>,
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
@@ -216,7 +218,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let generation = snapshot.generation;
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-    let (ended_sender, ended) = watch::channel(None);
+    let (ended_sender, ended) = watched(None);
     let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
     let running = Running {
         config: Arc::new(config.clone()),

@@ -251,7 +251,7 @@ impl Supervisor {
         self.drain_delay = config.process.drain_delay;
         self.drain_timeout = config.process.drain_timeout;
         let former = std::mem::replace(&mut self.config, config);
-        self.membership.runs(&self.config);
+        self.note_members();
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);

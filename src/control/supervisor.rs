@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch::Receiver as Watched;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
@@ -20,6 +21,7 @@ use super::names::Answers;
 use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
 use super::threads::Member;
 use super::trial::Trials;
+use super::watch::{self, Changed, Follower};
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
@@ -49,6 +51,9 @@ const STATE_CLOSE: Duration = Duration::from_secs(2);
 
 /// How long sinks may take to tell their last events.
 const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
+
+/// Changes of files that may wait.
+const CHANGES_MAX: usize = 4;
 
 /// What control is asked to do.
 #[derive(Debug)]
@@ -102,13 +107,17 @@ pub(super) struct Supervisor {
     pub(super) trials: Trials,
     /// Who is in the pools, beside what is written.
     pub(super) membership: Membership,
+    follower: Follower,
+    /// Where changes of files are told.
+    files: mpsc::Sender<Changed>,
 }
 
 /// What the supervisor hears while it runs.
 struct Heard {
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<Event>,
-    names: watch::Receiver<Arc<Answers>>,
+    names: Watched<Arc<Answers>>,
+    files: mpsc::Receiver<Changed>,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -118,7 +127,7 @@ pub(super) struct Queues {
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
     pub(super) doors: Doors,
     /// What names lead to.
-    pub(super) names: watch::Receiver<Arc<Answers>>,
+    pub(super) names: Watched<Arc<Answers>>,
 }
 
 /// Starts the supervisor on a thread of its own.
@@ -126,7 +135,7 @@ pub(super) fn start(
     inner: Arc<Inner>,
     crew: Vec<Member>,
     queues: Queues,
-    ended: watch::Sender<Option<Ended>>,
+    ended: tokio::sync::watch::Sender<Option<Ended>>,
     (config, membership): (&Config, Membership),
     watches: Vec<Watch>,
 ) -> io::Result<()> {
@@ -137,7 +146,8 @@ pub(super) fn start(
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let Queues { commands, events, keeper, doors, names } = queues;
-            let mut heard = Heard { commands, events, names };
+            let (files, changed) = mpsc::channel(CHANGES_MAX);
+            let mut heard = Heard { commands, events, names, files: changed };
             let now = Instant::now();
             let turns = vec![(0, now); crew.len()];
             let mut supervisor = Supervisor {
@@ -156,10 +166,12 @@ pub(super) fn start(
                 queue: Queue::default(),
                 trials: Trials::default(),
                 membership,
+                follower: Follower::default(),
+                files,
             };
             supervisor.adopted(watches, Vec::new()).await;
             supervisor.restore_overrides().await;
-            supervisor.membership.runs(&supervisor.config);
+            supervisor.note_members();
             let end = supervisor.run(&mut heard).await;
             supervisor.queue.abort();
             supervisor.stop_workers().await;
@@ -180,7 +192,7 @@ pub(super) fn start(
 
 impl Supervisor {
     async fn run(&mut self, queues: &mut Heard) -> Ended {
-        let Heard { commands, events, names } = queues;
+        let Heard { commands, events, names, files } = queues;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -199,6 +211,10 @@ impl Supervisor {
                     if self.membership.take(answers) {
                         self.members_changed().await;
                     }
+                    None
+                }
+                Some(changed) = files.recv() => {
+                    self.files_changed(changed).await;
                     None
                 }
                 step = self.queue.step() => {
@@ -322,6 +338,13 @@ impl Supervisor {
         if !overrides.is_empty() {
             tracing::info!(overrides = overrides.len(), "what the operator had changed holds again");
         }
+    }
+
+    /// Has what runs followed: the names of its endpoints, and its files.
+    pub(super) fn note_members(&mut self) {
+        self.membership.runs(&self.config);
+        let files = watch::Files::of(&self.config, self.inner.loader.path());
+        self.follower.follow(files, &self.files);
     }
 
     /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
