@@ -16,6 +16,7 @@ pub mod overrides;
 mod publish;
 pub mod reload;
 pub mod running;
+pub mod sessions;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
@@ -50,6 +51,7 @@ use notify::{Notifier, NotifyError};
 use overrides::Overrides;
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
 use running::{Fallback, Provenance, Running};
+use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
@@ -139,6 +141,11 @@ struct Inner {
     sinks: Mutex<Sinks>,
     loader: Loader,
     shared: running::Shared,
+    former: Former,
+    /// The first probes are in, or have had their time.
+    warm: AtomicBool,
+    /// What they get.
+    warm_timeout: Duration,
 }
 
 /// Who is told of events.
@@ -235,6 +242,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         sinks: Mutex::default(),
         loader,
         shared: running::Shared::new(running, recorder),
+        former: Former::default(),
+        warm: AtomicBool::new(false),
+        warm_timeout: config.process.warm_timeout,
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;

@@ -16,11 +16,13 @@ use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
 use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
+use super::sessions::LISTED_MAX;
 use super::threads::Member;
 use super::trial::Trials;
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
+use crate::proxy::sessions::Listed;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::Weights;
 use crate::runtime::counters::WorkerId;
@@ -58,6 +60,10 @@ pub(super) enum Command {
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Keep what is on trial.
     Confirm { answer: oneshot::Sender<Result<u64, ReloadError>> },
+    /// List tunnels and tcp sessions: those of the endpoints at these slots, or all.
+    ListSessions { slots: Option<Arc<[u32]>>, answers: Vec<oneshot::Sender<(Vec<Listed>, usize)>> },
+    /// End a tunnel or tcp session.
+    EndSession { worker: usize, number: u32, answer: oneshot::Sender<bool> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -90,6 +96,8 @@ pub(super) struct Supervisor {
     pub(super) emptiness: Emptiness,
     /// What is listened on.
     pub(super) doors: Doors,
+    /// When sessions of removed listeners are to end, by the places that they had.
+    pub(super) endings: Vec<(Instant, usize)>,
     /// Reloads at work and to come.
     pub(super) queue: Queue,
     pub(super) trials: Trials,
@@ -133,6 +141,7 @@ pub(super) fn start(
                 weights,
                 emptiness: Emptiness::default(),
                 doors: queues.doors,
+                endings: Vec::new(),
                 queue: Queue::default(),
                 trials: Trials::default(),
             };
@@ -208,6 +217,21 @@ impl Supervisor {
             }
             Command::Confirm { answer } => {
                 drop(answer.send(self.confirm()));
+                None
+            }
+            Command::ListSessions { slots, answers } => {
+                for (member, answer) in self.crew.iter().zip(answers) {
+                    let slots = slots.clone();
+                    let command = WorkerCommand::ListSessions { slots, most: LISTED_MAX, answer };
+                    // One that is stuck does not answer, which whoever asked notices.
+                    drop(member.commands.try_send(command));
+                }
+                None
+            }
+            Command::EndSession { worker, number, answer } => {
+                if let Some(member) = self.crew.get(worker) {
+                    drop(member.commands.try_send(WorkerCommand::EndSession { number, answer }));
+                }
                 None
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
@@ -345,6 +369,7 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
+        self.end_removed(now);
         self.look_at_listeners(now).await;
         if matches!(self.phase, Phase::Running) {
             self.look_at_trial().await;
