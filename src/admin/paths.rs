@@ -25,6 +25,10 @@ pub(super) enum Page {
     Config,
     /// `/v1/plan`
     Plan,
+    /// `/v1/sessions`
+    Sessions,
+    /// `/v1/sessions/ID`
+    Session(String),
     /// `/v1/reload`
     Reload,
     /// `/v1/reload/confirm`
@@ -55,6 +59,8 @@ impl Page {
             ["v1", "events"] => Self::Events,
             ["v1", "config"] => Self::Config,
             ["v1", "plan"] => Self::Plan,
+            ["v1", "sessions"] => Self::Sessions,
+            ["v1", "sessions", id] => Self::Session(decode(id)?),
             ["v1", "reload"] => Self::Reload,
             ["v1", "reload", "confirm"] => Self::Confirm,
             ["v1", "pools"] => Self::Pools,
@@ -78,6 +84,7 @@ impl Page {
         match self {
             Self::Endpoint(..) => "DELETE, PATCH",
             Self::Endpoints(_) => "POST",
+            Self::Session(_) => "DELETE",
             Self::Failover(_) | Self::Reload | Self::Confirm | Self::Plan => "POST",
             _ => "GET, HEAD",
         }
@@ -94,7 +101,7 @@ fn pool_name(segment: &str) -> Option<PoolName> {
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1); nothing when it is broken or not UTF-8.
-fn decode(segment: &str) -> Option<String> {
+pub(super) fn decode(segment: &str) -> Option<String> {
     let mut bytes = segment.bytes();
     let mut decoded = Vec::with_capacity(segment.len());
     while let Some(byte) = bytes.next() {

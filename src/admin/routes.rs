@@ -13,14 +13,15 @@ use tokio::sync::{Semaphore, watch};
 
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
-use super::paths::{Page, flag, parameter};
-use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
+use super::paths::{Page, decode, flag, parameter};
+use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
 use super::{changes, configuration, events, reloads};
 use crate::control::Handle;
 use crate::control::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
 use crate::control::running::{Plan, Running};
+use crate::control::sessions::Sessions;
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
 use crate::model::name::{EndpointName, PoolName};
@@ -35,6 +36,12 @@ pub(super) type Asking<T> = Pin<Box<dyn Future<Output = Result<T, ReloadError>> 
 
 /// What comes of asking control for a reload.
 pub(super) type Reloading = Asking<Reloaded>;
+
+/// What comes of asking for a list of sessions.
+pub(super) type Listing = Pin<Box<dyn Future<Output = Sessions> + Send>>;
+
+/// What comes of ending a session.
+pub(super) type Ending = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
@@ -51,6 +58,8 @@ pub(super) trait Control: Send + Sync + 'static {
     fn running(&self) -> Running;
     fn plan(&self, source: Source) -> Asking<Plan>;
     fn confirm(&self) -> Asking<u64>;
+    fn sessions(&self, endpoint: Option<String>) -> Listing;
+    fn end_session(&self, id: String) -> Ending;
 }
 
 impl Control for Handle {
@@ -103,6 +112,14 @@ impl Control for Handle {
     fn confirm(&self) -> Asking<u64> {
         let handle = self.clone();
         Box::pin(async move { handle.confirm().await })
+    }
+    fn sessions(&self, endpoint: Option<String>) -> Listing {
+        let handle = self.clone();
+        Box::pin(async move { handle.sessions(endpoint.as_deref()).await })
+    }
+    fn end_session(&self, id: String) -> Ending {
+        let handle = self.clone();
+        Box::pin(async move { handle.end_session(&id).await })
     }
 }
 
@@ -192,6 +209,11 @@ impl Site {
                 check_origin(fields)?;
                 Ok(configuration::confirmed(self.control.confirm().await?))
             }
+            Page::Sessions => self.sessions(query).await,
+            Page::Session(id) => {
+                check_origin(fields)?;
+                self.end_session(id).await
+            }
             Page::Reload => {
                 check_origin(fields)?;
                 let source = reloads::source(body, owner).await?;
@@ -268,6 +290,22 @@ impl Site {
             return events::stream(journal, seen, &self.streams, self.stopped.clone());
         }
         Ok(events::list(journal, seen))
+    }
+
+    async fn sessions(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let endpoint = parameter(query, "endpoint").map(|written| {
+            let broken = || Refusal::new(StatusCode::BAD_REQUEST, "endpoint is not percent-encoded UTF-8");
+            decode(written).ok_or_else(broken)
+        });
+        let sessions = self.control.sessions(endpoint.transpose()?).await;
+        Ok(answer::json(StatusCode::OK, &SessionsView::from(&sessions)))
+    }
+
+    async fn end_session(&self, id: String) -> Result<Answer, Refusal> {
+        if self.control.end_session(id).await {
+            return Ok(answer::json(StatusCode::OK, &EndedView { ended: true }));
+        }
+        Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such session"))
     }
 
     fn pool(&self, name: &PoolName) -> Result<Answer, Refusal> {

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::routes::{Asking, Changing, Control, Reloading};
+use super::routes::{Asking, Changing, Control, Ending, Listing, Reloading};
 use crate::config;
 use crate::control::change::{Addition, AdminState, ChangeError, EndpointChange, FailoverTarget, Removal};
 use crate::control::journal::Journal;
 use crate::control::overrides::Overrides;
 use crate::control::reload::{ReloadError, ReloadOptions, Source};
 use crate::control::running::{Fallback, Plan, Provenance, Running};
+use crate::control::sessions::Sessions;
 use crate::control::status::{
-    EjectionStatus, EndpointStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+    EjectionStatus, EndpointStatus, HeldStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
 };
 use crate::model::name::{EndpointName, NameError, PoolName};
 use crate::runtime::diff::Diff;
@@ -73,6 +74,8 @@ pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
         draining: false,
         provenance: Provenance::File,
         confirm_until: None,
+        held: HeldStatus::default(),
+        leaving: Vec::new(),
         workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
         listeners: Vec::new(),
         pools,
@@ -146,6 +149,12 @@ impl Control for Node {
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))
+    }
+    fn sessions(&self, _endpoint: Option<String>) -> Listing {
+        Box::pin(std::future::ready(Sessions::default()))
+    }
+    fn end_session(&self, id: String) -> Ending {
+        Box::pin(std::future::ready(id == "0-1"))
     }
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let ReloadOptions { force, confirm, .. } = options;

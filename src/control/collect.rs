@@ -25,6 +25,7 @@ use crate::runtime::judge::Judged;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
+use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
@@ -51,6 +52,8 @@ impl Handle {
             draining: inner.draining.load(Ordering::Relaxed),
             provenance,
             confirm_until,
+            held: inner.former.held(),
+            leaving: inner.former.leaving(),
             workers: (0..fleet.workers())
                 .map(|worker| WorkerStatus {
                     connections: fleet.connections(WorkerId(worker)) as u64,
@@ -89,6 +92,9 @@ impl Handle {
         let mut reasons = Vec::new();
         if !local_only {
             let snapshot = self.0.store.load();
+            if !self.is_warm(&snapshot) {
+                reasons.push("the first probes are not in yet".to_owned());
+            }
             let required = snapshot.pools.iter().filter(|pool| pool.required);
             reasons.extend(
                 required.map(|pool| pool_status(&self.0.board, pool)).filter_map(|pool| missing(&pool)),
@@ -107,6 +113,20 @@ impl Handle {
             reasons.push("stopped".to_owned());
         }
         Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    /// Whether every endpoint that the process was started with has been asked, or the time for that is over: before, it
+    /// cannot be known who is usable.
+    fn is_warm(&self, snapshot: &Snapshot) -> bool {
+        let inner = &self.0;
+        if inner.warm.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut checked = snapshot.pools.iter().filter(|pool| pool.checked).flat_map(|pool| &pool.endpoints);
+        let asked = |slot: u32| inner.board.endpoint(slot).probe.last.is_some();
+        let warm = snapshot.clock.now() >= inner.warm_timeout || checked.all(|e| asked(e.live.slot()));
+        inner.warm.store(warm, Ordering::Relaxed);
+        warm
     }
 
     /// Tells `sink` every metric.

@@ -21,6 +21,7 @@ pub mod overrides;
 mod publish;
 pub mod reload;
 pub mod running;
+pub mod sessions;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
@@ -58,6 +59,7 @@ use notify::{Notifier, NotifyError};
 use overrides::Overrides;
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
 use running::{Fallback, Provenance, Running};
+use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
@@ -148,6 +150,11 @@ struct Inner {
     loader: Loader,
     shared: running::Shared,
     members: Arc<MemberBoard>,
+    former: Former,
+    /// The first probes are in, or have had their time.
+    warm: AtomicBool,
+    /// What they get.
+    warm_timeout: Duration,
 }
 
 /// Who is told of events.
@@ -249,6 +256,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         loader,
         shared: running::Shared::new(running, recorder),
         members,
+        former: Former::default(),
+        warm: AtomicBool::new(false),
+        warm_timeout: config.process.warm_timeout,
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;

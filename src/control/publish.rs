@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tracing::level_filters::LevelFilter;
 
 use super::doors::{Doors, Fresh, Moves};
 use super::health::targets::{self, Watch};
@@ -18,6 +19,7 @@ use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, So
 use super::supervisor::{Phase, Supervisor};
 use super::{Inner, Mode, guard, trial};
 use crate::config::Config;
+use crate::config::process::LogLevel;
 use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::listener::DoorId;
 use crate::proxy::worker::Command as WorkerCommand;
@@ -26,6 +28,7 @@ use crate::runtime::diff::{Side, diff};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
+use crate::telemetry::logging;
 
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -238,7 +241,7 @@ impl Supervisor {
         let vacated: Arc<[usize]> =
             vacated.into_iter().filter(|&place| next.listeners.get(place).is_none()).collect();
         self.close(std::mem::take(&mut moves.close), &vacated).await;
-        let warnings = needs_restart(&self.config, &config).into_iter().chain(warmth.cold()).collect();
+        let warnings = set_process(&self.config, &config).into_iter().chain(warmth.cold()).collect();
         let proven = proven(&next, warmth);
         let reloaded = Reloaded { generation: next.generation, hash: next.hash, warnings };
         self.emptiness.keep(&previous.listeners, &next.listeners);
@@ -246,6 +249,8 @@ impl Supervisor {
         self.swap(&previous, next);
         self.open(moves);
         if !vacated.is_empty() {
+            let now = Instant::now();
+            self.endings.extend(vacated.iter().map(|&place| (now + patience(&previous, place), place)));
             self.tell(|| WorkerCommand::Vacated(Arc::clone(&vacated)));
         }
         self.drain_delay = config.process.drain_delay;
@@ -301,10 +306,23 @@ impl Supervisor {
         }
     }
 
+    /// Ends what still goes on by listeners that were removed, once the time for that is over.
+    pub(super) fn end_removed(&mut self, now: Instant) {
+        let snapshot = self.inner.store.load();
+        // A listener that is there again keeps its sessions.
+        self.endings.retain(|(_, place)| snapshot.listeners.get(*place).is_none());
+        let (due, later) = self.endings.drain(..).partition(|(at, _)| *at <= now);
+        self.endings = later;
+        for (_, place) in due {
+            self.tell(|| WorkerCommand::CutListener(place));
+        }
+    }
+
     /// Puts the next snapshot in the place of the previous one, and retires the endpoints that it does not have.
     fn swap(&mut self, previous: &Snapshot, next: Snapshot) {
         let gone = gone_slots(previous, &next);
         self.inner.store.publish(next);
+        self.inner.former.note(previous, |slot| gone.contains(&slot));
         self.inner.published_at(SystemTime::now());
         self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
@@ -391,15 +409,39 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
     &slots(previous) - &slots(next)
 }
 
-/// Settings that differ and that a process takes only when it starts.
-fn needs_restart(runs: &Config, next: &Config) -> Vec<String> {
+/// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
+fn patience(previous: &Snapshot, place: usize) -> Duration {
+    let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
+        Some(Protocol::Tcp { pool, .. }) => {
+            previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
+        }
+        Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),
+        None => Vec::new(),
+    };
+    let pools = pools.into_iter().filter_map(|pool| previous.pools.get(pool));
+    pools.map(|pool| pool.drain_timeout).max().unwrap_or_default()
+}
+
+/// A level of the configuration as the log knows it.
+const fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Sets what the process as a whole can change while it runs; names the other settings that differ.
+fn set_process(runs: &Config, next: &Config) -> Vec<String> {
     let (admin, log) = (&runs.admin, &runs.log);
     let differ = [
         ("admin.bind", admin.bind != next.admin.bind),
         ("admin.allowed_hosts", admin.allowed_hosts != next.admin.allowed_hosts),
         ("health.bind", runs.health != next.health),
         ("process.state_dir", runs.process.state_dir != next.process.state_dir),
-        ("log.level", log.level != next.log.level),
+        ("log.level", log.level != next.log.level && !logging::set_level(level(next.log.level))),
         ("log.format", log.format != next.log.format),
         ("log.access", log.access != next.log.access),
     ];

@@ -19,6 +19,7 @@ use super::journal::{Change, Kind};
 use super::membership::Membership;
 use super::names::Answers;
 use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
+use super::sessions::LISTED_MAX;
 use super::threads::Member;
 use super::trial::Trials;
 use super::watch::{self, Changed, Follower};
@@ -26,6 +27,7 @@ use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
 use crate::policy::retry::Failure;
+use crate::proxy::sessions::Listed;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::Weights;
 use crate::runtime::counters::WorkerId;
@@ -70,6 +72,10 @@ pub(super) enum Command {
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Keep what is on trial.
     Confirm { answer: oneshot::Sender<Result<u64, ReloadError>> },
+    /// List tunnels and tcp sessions: those of the endpoints at these slots, or all.
+    ListSessions { slots: Option<Arc<[u32]>>, answers: Vec<oneshot::Sender<(Vec<Listed>, usize)>> },
+    /// End a tunnel or tcp session.
+    EndSession { worker: usize, number: u32, answer: oneshot::Sender<bool> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -102,6 +108,8 @@ pub(super) struct Supervisor {
     pub(super) emptiness: Emptiness,
     /// What is listened on.
     pub(super) doors: Doors,
+    /// When sessions of removed listeners are to end, by the places that they had.
+    pub(super) endings: Vec<(Instant, usize)>,
     /// Reloads at work and to come.
     pub(super) queue: Queue,
     pub(super) trials: Trials,
@@ -163,6 +171,7 @@ pub(super) fn start(
                 weights,
                 emptiness: Emptiness::default(),
                 doors,
+                endings: Vec::new(),
                 queue: Queue::default(),
                 trials: Trials::default(),
                 membership,
@@ -258,6 +267,21 @@ impl Supervisor {
             }
             Command::Confirm { answer } => {
                 drop(answer.send(self.confirm()));
+                None
+            }
+            Command::ListSessions { slots, answers } => {
+                for (member, answer) in self.crew.iter().zip(answers) {
+                    let slots = slots.clone();
+                    let command = WorkerCommand::ListSessions { slots, most: LISTED_MAX, answer };
+                    // One that is stuck does not answer, which whoever asked notices.
+                    drop(member.commands.try_send(command));
+                }
+                None
+            }
+            Command::EndSession { worker, number, answer } => {
+                if let Some(member) = self.crew.get(worker) {
+                    drop(member.commands.try_send(WorkerCommand::EndSession { number, answer }));
+                }
                 None
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
@@ -403,6 +427,7 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
+        self.end_removed(now);
         self.look_at_listeners(now).await;
         if matches!(self.phase, Phase::Running) {
             self.look_at_trial().await;

@@ -1,11 +1,11 @@
 //! One accepted connection: registered with its worker, then spoken to in its listener's protocol.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
@@ -13,8 +13,10 @@ use super::http1;
 use super::tcp;
 use super::timer::Timer;
 use super::worker::Worker;
-use crate::runtime::listener::{ConnectionPlace, ListenerLive, Protocol};
+use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
+use crate::runtime::snapshot::Snapshot;
 use crate::runtime::sources::SourcePlace;
+use crate::runtime::store::Current;
 
 /// A connection that has been accepted but belongs to no runtime yet, so that any worker can take it.
 #[derive(Debug)]
@@ -25,35 +27,82 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// Index of its listener.
     pub listener: usize,
-    /// Live state of its listener.
-    pub live: Arc<ListenerLive>,
     /// Its place under the listener's ceiling.
     pub place: ConnectionPlace,
     /// Its place under the ceiling per source.
     pub source: Option<SourcePlace>,
 }
 
+/// What a connection has seen, which decides how a drain treats it while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// No request yet.
+    New,
+    /// None either, and a drain has given it a last moment for the first one.
+    LastMoment,
+    /// A request at least.
+    Used,
+}
+
 /// A connection of a client as its protocol sees it.
-#[derive(Debug)]
 pub struct Client {
     /// The socket.
     pub stream: TcpStream,
     /// The other end.
     pub peer: SocketAddr,
-    /// Index of its listener.
-    pub listener: usize,
+    /// The worker that it belongs to.
+    pub worker: Rc<Worker>,
     /// The one deadline of the connection.
     pub timer: Timer,
-    _place: ConnectionPlace,
+    /// Where it stands between requests.
+    pub age: Cell<Age>,
+    listener: u32,
+    place: ConnectionPlace,
     // Boxed: few listeners have the ceiling, and every idle connection has the field.
     _source: Option<Box<SourcePlace>>,
 }
 
-/// A connection on its way through its protocol.
+impl Client {
+    /// The snapshot for work that starts now: where its listener has just been removed, the last one that had it.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Current> {
+        self.worker.snapshot_of(self.listener as usize)
+    }
+
+    /// Whether it is to close once it is idle: the process drains, or its listener has been removed.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.worker.is_leaving(self.listener as usize)
+    }
+
+    /// The place of its listener.
+    #[must_use]
+    pub const fn listener_place(&self) -> u32 {
+        self.listener
+    }
+
+    /// Its listener as a snapshot has it.
+    #[must_use]
+    pub fn listener<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Listener> {
+        snapshot.listeners.get(self.listener as usize)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.worker.fleet.left(self.worker.id);
+        // On its way through here a panic ends this connection, and no other.
+        if std::thread::panicking() {
+            self.place.listener().counters.of(self.worker.id).panics.one();
+        }
+    }
+}
+
+/// A connection on its way through its protocol; what it weighs while idle is the size of the future in the box.
 pub type Conversation = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Registers a connection with this worker and begins to speak its listener's protocol. Nothing when it cannot be
-/// watched. What an idle connection weighs is the size of the future made here.
+/// watched.
 pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
     let stream = match TcpStream::from_std(std::net::TcpStream::from(arrival.socket)) {
         Ok(stream) => stream,
@@ -62,19 +111,21 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
             return None;
         }
     };
+    worker.fleet.joined(worker.id);
     let client = Client {
         stream,
         peer: arrival.peer,
-        listener: arrival.listener,
+        worker: Rc::clone(worker),
         timer: worker.timers.timer(),
-        _place: arrival.place,
+        age: Cell::new(Age::New),
+        listener: u32::try_from(arrival.listener).ok()?,
+        place: arrival.place,
         _source: arrival.source.map(Box::new),
     };
-    let snapshot = worker.snapshot_of(client.listener)?;
-    let worker = Rc::clone(worker);
-    match snapshot.listeners.get(client.listener)?.protocol {
-        Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(worker, client))),
-        Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(worker, client))),
+    let snapshot = client.snapshot()?;
+    match client.listener(&snapshot)?.protocol {
+        Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
+        Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
     }
 }
 
@@ -82,14 +133,14 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
 mod tests {
     use super::*;
 
-    fn size<F: Future>(_: impl Fn(Rc<Worker>, Client) -> F) -> usize {
+    fn size<F: Future>(_: impl Fn(Client) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn what_a_waiting_connection_weighs_does_not_grow_unnoticed() {
         // 8,000 of them are the test of the product; these are the two parts of it that a change easily moves.
-        assert!(size(http1::serve::serve) <= 192, "{}", size(http1::serve::serve));
-        assert!(size(tcp::session::run) <= 768, "{}", size(tcp::session::run));
+        assert!(size(http1::serve::serve) <= 128, "{}", size(http1::serve::serve));
+        assert!(size(tcp::session::run) <= 512, "{}", size(tcp::session::run));
     }
 }

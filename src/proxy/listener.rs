@@ -290,7 +290,7 @@ fn admit(
             }
         },
     };
-    worker.place(Arrival { socket, peer, listener: index, live: Arc::clone(&listener.live), place, source });
+    worker.place(Arrival { socket, peer, listener: index, place, source });
 }
 
 /// A reset costs neither side a TIME_WAIT, and tells the peer at once.

@@ -3,20 +3,21 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
 use super::listener::{self, Door, DoorId, DoorUse, Opening};
-use super::sessions::{Cut, Sessions};
+use super::sessions::{Cut, Listed, Sessions};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
 use super::upstream::idle::IdleConnections;
@@ -71,6 +72,24 @@ pub enum Command {
         /// The reason.
         why: Cut,
     },
+    /// List tunnels and tcp sessions.
+    ListSessions {
+        /// Those of the endpoints at these slots; of all, where none are given.
+        slots: Option<Arc<[u32]>>,
+        /// So many at most.
+        most: usize,
+        /// Those listed, and how many there are.
+        answer: oneshot::Sender<(Vec<Listed>, usize)>,
+    },
+    /// Cut the tunnel or tcp session of this number.
+    EndSession {
+        /// Which.
+        number: u32,
+        /// Whether there is one.
+        answer: oneshot::Sender<bool>,
+    },
+    /// Cut the tunnels and tcp sessions that came by the listener at this place.
+    CutListener(usize),
     /// Stop now; what is in flight is cut.
     Stop,
 }
@@ -148,6 +167,20 @@ impl Fleet {
     pub fn died(&self, worker: WorkerId) {
         if let Some(member) = self.members.get(worker.0) {
             member.alive.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a connection that belongs to a worker from now on.
+    pub fn joined(&self, worker: WorkerId) {
+        if let Some(member) = self.members.get(worker.0) {
+            member.connections.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one that has ended.
+    pub fn left(&self, worker: WorkerId) {
+        if let Some(member) = self.members.get(worker.0) {
+            member.connections.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -264,10 +297,8 @@ impl Worker {
     }
 
     fn adopt(self: &Rc<Self>, arrival: Arrival) {
-        let live = Arc::clone(&arrival.live);
         if let Some(conversation) = connection::begin(self, arrival) {
-            let owned = Owned::new(Rc::clone(self), live);
-            drop(tokio::task::spawn_local(isolated(conversation, owned)));
+            drop(tokio::task::spawn_local(Isolated { conversation, worker: Rc::clone(self) }));
         }
     }
 
@@ -304,6 +335,12 @@ impl Worker {
                 }
                 Command::Purge(slots) => self.idle.purge(self.id, &slots),
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
+                // Whoever asked may have left.
+                Command::ListSessions { slots, most, answer } => {
+                    drop(answer.send(self.sessions.list(slots.as_deref(), most)));
+                }
+                Command::EndSession { number, answer } => drop(answer.send(self.sessions.end(number))),
+                Command::CutListener(place) => self.sessions.cut_listener(place, Cut::ListenerRemoved),
                 Command::Stop => return,
             }
         }
@@ -366,7 +403,7 @@ pub async fn run(start: Start) {
         timers: Timers::new(),
         idle: IdleConnections::default(),
         pipes: Pipes::default(),
-        sessions: Sessions::default(),
+        sessions: Sessions::new(start.id),
         access_log: RefCell::new(start.access_log),
         events: start.events,
         fleet: start.fleet,
@@ -388,43 +425,39 @@ pub async fn run(start: Start) {
     // the last of them.
 }
 
-/// Counts a connection as this worker's for as long as it lives.
-struct Owned {
+/// A connection whose panic ends it alone: told to control, and nothing else is touched. A struct of three words where an
+/// async fn would do, as that keeps its arguments twice: with these the task fits the smallest block that tokio makes.
+struct Isolated {
+    conversation: Conversation,
     worker: Rc<Worker>,
-    live: Arc<ListenerLive>,
 }
 
-impl Owned {
-    fn new(worker: Rc<Worker>, live: Arc<ListenerLive>) -> Self {
-        if let Some(member) = worker.fleet.members.get(worker.id.0) {
-            member.connections.0.fetch_add(1, Ordering::Relaxed);
-        }
-        Self { worker, live }
-    }
+impl Future for Isolated {
+    type Output = ();
 
-    fn panicked(&self, panic: &(dyn Any + Send)) {
-        self.live.counters.of(self.worker.id).panics.one();
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        self.worker.events.send(Event::ConnectionPanicked { message });
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let isolated = self.get_mut();
+        let conversation = isolated.conversation.as_mut();
+        // The connection itself counts the panic, on its way through its end.
+        catch_unwind(AssertUnwindSafe(|| conversation.poll(cx))).unwrap_or_else(|panic| {
+            isolated.worker.events.send(Event::ConnectionPanicked { message: message(&*panic) });
+            Poll::Ready(())
+        })
     }
 }
 
-impl Drop for Owned {
-    fn drop(&mut self) {
-        if let Some(member) = self.worker.fleet.members.get(self.worker.id.0) {
-            member.connections.0.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Runs a connection whose panic ends it alone: counted, told to control, and nothing else is touched.
-async fn isolated(mut conversation: Conversation, owned: Owned) {
-    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| conversation.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    });
-    if let Err(panic) = outcome.await {
-        owned.panicked(&*panic);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_connection_fits_the_smallest_block() {
+        // tokio rounds tasks up to 128 bytes, of which it needs 104 itself.
+        assert!(size_of::<Isolated>() <= 24);
     }
 }

@@ -14,7 +14,8 @@ use crate::config::{self, Config, Subject};
 use crate::model::units::format_duration;
 
 /// Sections and keys of which a new value only counts after a restart.
-const RESTART: [&str; 5] = ["admin.", "health.", "log.", "process.workers", "process.state_dir"];
+const RESTART: [&str; 6] =
+    ["admin.", "health.", "log.format", "log.access", "process.workers", "process.state_dir"];
 
 /// A configuration and what it was compiled to.
 #[derive(Debug, Clone, Copy)]
@@ -427,7 +428,7 @@ mod tests {
             [process]
             drain_timeout = "5s"
             [log]
-            level = "debug"
+            format = "json"
             [listener.web]
             bind = ["127.0.0.1:8080"]
             timeouts = { keep_alive = "7s" }
@@ -452,7 +453,7 @@ mod tests {
         let expected = r#"process: changed
   process.drain_timeout: "30s" -> "5s"
 process: needs a restart
-  log.level: "info" -> "debug"
+  log.format: "text" -> "json"
 listener db: replaced
   bind: ["127.0.0.1:5432"] -> ["127.0.0.1:5433"]
 listener new: added

@@ -291,6 +291,14 @@ pub struct ConnectionPlace {
     live: Arc<ListenerLive>,
 }
 
+impl ConnectionPlace {
+    /// The listener that it is a place of.
+    #[must_use]
+    pub fn listener(&self) -> &ListenerLive {
+        &self.live
+    }
+}
+
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.live.connections.fetch_sub(1, Ordering::SeqCst);

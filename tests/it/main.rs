@@ -48,6 +48,7 @@ mod reload_warm;
 mod retries;
 mod retry_rules;
 mod routing;
+mod sessions;
 mod splicing;
 mod stale_connections;
 mod state_dir;

@@ -100,6 +100,17 @@ fn what_needs_a_restart_is_said_and_not_done_in_silence() {
 }
 
 #[test]
+fn the_level_of_the_log_changes_in_place() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).log("access = \"off\"\nlevel = \"error\"").start();
+    assert!(proxy.errors().is_empty(), "{:?}", proxy.errors());
+    rewrite(&proxy, "level = \"error\"", "level = \"info\"");
+    let done = reload(&proxy, &["--wait"]);
+    assert!(!text(&done).contains("log.level"), "{}", text(&done));
+    until("a line", || proxy.errors().iter().any(|line| line.contains("published")).then_some(()));
+}
+
+#[test]
 fn a_configuration_in_a_body_is_for_the_owner_of_the_process() {
     let (_origin, proxy) = start();
     let body = fs::read_to_string(proxy.directory.join("plimsoll.toml")).expect("its file");

@@ -101,3 +101,24 @@ fn a_weight_changes_while_others_warm_up_and_stays_changed() {
     assert_eq!(warming.join().expect("a thread").expect("it reloads").generation, 3);
     assert_eq!(proxy.status().pools[0].endpoints[0].weight, 7);
 }
+
+#[test]
+fn at_the_start_readiness_waits_for_the_first_probes() {
+    let web = free_port(own_ip());
+    let member = Member::http();
+    member.hangs();
+    let health = format!(
+        "health = {{ check = \"http\", port = {HEALTH_PORT}, interval = \"100ms\", timeout = \"1m\" }}"
+    );
+    let proxy = Embedded::start(&with(web, "4m", member.address(), &health));
+    until("the first probe", || (member.asked() >= 1).then_some(()));
+    let readiness = proxy.readiness(false);
+    assert!(!readiness.ready && readiness.reasons[0].contains("first probes"), "{readiness:?}");
+    assert!(proxy.readiness(true).ready, "other machines do not matter to it");
+    member.says(200);
+    until("readiness", || proxy.readiness(false).ready.then_some(()));
+    let impatient = free_port(own_ip());
+    member.hangs();
+    let proxy = Embedded::start(&with(impatient, "200ms", member.address(), &health));
+    until("readiness", || proxy.readiness(false).ready.then_some(()));
+}

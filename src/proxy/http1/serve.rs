@@ -1,8 +1,8 @@
 //! One HTTP/1 connection of a client: wait without holding anything, read a head, handle the request, again.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::rc::Rc;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::head::{self, Limits, RequestHead, Scan, Scanner, Version};
 use super::upload::Upload;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
-use crate::proxy::connection::Client;
+use crate::proxy::connection::{Age, Client};
 use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context, Fate};
@@ -43,16 +43,15 @@ enum After {
 
 /// Serves a connection until it ends.
 #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every idle connection")]
-pub fn serve(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
+pub fn serve(client: Client) -> impl Future<Output = ()> {
     async move {
-        let mut carried = false;
-        while wait(&worker, &client, carried).await {
-            carried = true;
+        while Wait::begin(&client).await {
+            client.age.set(Age::Used);
             // Everything that a request needs lives in this box, and goes with it.
-            let after = Box::pin(busy(&worker, &client)).await;
+            let after = Box::pin(busy(&client.worker, &client)).await;
             if let After::Close { linger } = after {
                 if linger {
-                    Box::pin(drain_input(&worker, &client)).await;
+                    Box::pin(drain_input(&client)).await;
                 }
                 return;
             }
@@ -60,57 +59,58 @@ pub fn serve(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
     }
 }
 
-/// Waits for the first byte of a request; false when the connection is to close instead.
-async fn wait(worker: &Worker, client: &Client, carried: bool) -> bool {
-    if !begin_waiting(worker, client) {
-        return false;
-    }
-    let mut grace = false;
-    // What is held here is held by every idle connection.
-    poll_fn(|cx| poll_wait(cx, worker, client, carried, &mut grace)).await
+/// Waits for the first byte of a request; false when the connection is to close instead. What is held here is held by
+/// every idle connection.
+struct Wait<'a> {
+    client: &'a Client,
 }
 
-fn begin_waiting(worker: &Worker, client: &Client) -> bool {
-    let Some(snapshot) = worker.snapshot_of(client.listener) else { return false };
-    let Some(listener) = snapshot.listeners.get(client.listener) else { return false };
-    client.timer.set_after(listener.timeouts.keep_alive);
-    true
-}
-
-fn poll_wait(
-    cx: &mut std::task::Context<'_>,
-    worker: &Worker,
-    client: &Client,
-    carried: bool,
-    grace: &mut bool,
-) -> Poll<bool> {
-    // Bytes before the drain: a request that has come is answered.
-    if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
-        return Poll::Ready(ready.is_ok());
-    }
-    if worker.is_leaving(client.listener) && !*grace {
-        if carried {
-            return Poll::Ready(false);
+impl<'a> Wait<'a> {
+    fn begin(client: &'a Client) -> Self {
+        let snapshot = client.snapshot();
+        match snapshot.as_ref().and_then(|snapshot| client.listener(snapshot)) {
+            Some(listener) => client.timer.set_after(listener.timeouts.keep_alive),
+            // It has gone: so does what is idle.
+            None => client.timer.set_after(Duration::ZERO),
         }
-        // Accepted just before the drain: its first request is on its way.
-        *grace = true;
-        client.timer.set_after(FIRST_REQUEST_GRACE);
+        Self { client }
     }
-    client.timer.poll_expired(cx).map(|_| {
-        count(worker, client, |c| &c.keep_alive_timeouts);
-        false
-    })
+}
+
+impl Future for Wait<'_> {
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<bool> {
+        let client = self.client;
+        // Bytes before the drain: a request that has come is answered.
+        if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
+            return Poll::Ready(ready.is_ok());
+        }
+        if client.is_leaving() {
+            match client.age.get() {
+                Age::Used => return Poll::Ready(false),
+                // Accepted just before the drain: its first request is on its way.
+                Age::New => {
+                    client.age.set(Age::LastMoment);
+                    client.timer.set_after(FIRST_REQUEST_GRACE);
+                }
+                Age::LastMoment => {}
+            }
+        }
+        client.timer.poll_expired(cx).map(|_| {
+            count(client, |c| &c.keep_alive_timeouts);
+            false
+        })
+    }
 }
 
 fn count(
-    worker: &Worker,
     client: &Client,
     counter: impl Fn(&crate::runtime::listener::ListenerCounters) -> &crate::runtime::counters::Counter,
 ) {
-    if let Some(snapshot) = worker.snapshot_of(client.listener)
-        && let Some(listener) = snapshot.listeners.get(client.listener)
-    {
-        counter(listener.live.counters.of(worker.id)).one();
+    let snapshot = client.snapshot();
+    if let Some(listener) = snapshot.as_ref().and_then(|snapshot| client.listener(snapshot)) {
+        counter(listener.live.counters.of(client.worker.id)).one();
     }
 }
 
@@ -132,10 +132,10 @@ async fn busy(worker: &Worker, client: &Client) -> After {
 /// Handles one request.
 async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
     let start = Instant::now();
-    let Some(snapshot) = worker.snapshot_of(client.listener) else {
+    let Some(snapshot) = client.snapshot() else {
         return After::Close { linger: false };
     };
-    let Some(listener) = snapshot.listeners.get(client.listener) else {
+    let Some(listener) = client.listener(&snapshot) else {
         return After::Close { linger: false };
     };
     let mut unread = Unread { worker, client, listener, start, ended: false };
@@ -183,9 +183,9 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let mut fate = request::handle(&context, &mut exchange).await;
     while fate == Fate::Outdated {
         // Where the listener has been removed, the request ends with what it began with.
-        let Some(snapshot) = worker.snapshot_of(client.listener) else { break };
+        let Some(snapshot) = client.snapshot() else { break };
         // Whether the listener trusts this peer was decided when the head came.
-        let Some(listener) = snapshot.listeners.get(client.listener) else { break };
+        let Some(listener) = client.listener(&snapshot) else { break };
         fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
     }
     let done = exchange.upload.is_done();
@@ -417,10 +417,10 @@ fn accepts_json(bytes: &[u8]) -> bool {
 }
 
 /// Ends our direction and reads what the client still sends, for a while.
-async fn drain_input(worker: &Worker, client: &Client) {
+async fn drain_input(client: &Client) {
     relay::end_sending(&client.stream);
-    let Some(snapshot) = worker.snapshot_of(client.listener) else { return };
-    let Some(limits) = snapshot.listeners.get(client.listener).map(|l| l.limits) else { return };
+    let Some(snapshot) = client.snapshot() else { return };
+    let Some(limits) = client.listener(&snapshot).map(|l| l.limits) else { return };
     drop(snapshot);
     client.timer.set_after(limits.linger);
     let mut left = limits.linger_bytes;
@@ -444,5 +444,5 @@ async fn drain_input(worker: &Worker, client: &Client) {
             Err(_) => break,
         }
     }
-    count(worker, client, |c| &c.linger_exceeded);
+    count(client, |c| &c.linger_exceeded);
 }

@@ -8,7 +8,7 @@ use crate::model::field::FieldEdits;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::error::Error;
-use crate::proxy::tcp::relay::{self, Ended, Life};
+use crate::proxy::tcp::relay::{Ended, Life, Relay};
 use crate::proxy::upstream::dial;
 use crate::runtime::pool::Timeouts;
 
@@ -48,19 +48,14 @@ impl Exchange<'_> {
         write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
         let first = std::mem::take(self.input);
         let pool = connection.place.pool;
-        let _session = self.worker.sessions.enter(connection.place.endpoint.live.slot(), &self.client.timer);
+        let (slot, client) = (connection.place.endpoint.live.slot(), self.client);
+        let (edition, listener) = (&pool.edition, client.listener_place());
+        let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
         dial::keep_alive_probes(&connection.stream);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
-        let ended = relay::run_with(
-            &self.client.stream,
-            &connection.stream,
-            [first, bytes],
-            life,
-            &self.client.timer,
-            &self.worker.pipes,
-            &self.tunnelled,
-        )
-        .await;
+        let sides = (&self.client.stream, &connection.stream);
+        let relay = Relay::new(sides, life, &self.client.timer, &self.worker.pipes, &self.tunnelled);
+        let ended = relay.holding([first, bytes]).await;
         match ended {
             Ended::Closed => Ok(()),
             Ended::Idle => Err(Error::Idle),

@@ -1,8 +1,9 @@
 //! A relay of bytes in both directions with half-close: copied while small, spliced once large.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -204,38 +205,47 @@ fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<i
     }
 }
 
-/// Relays between two sockets until both directions are shut, one side breaks, or its life is over. `moved`
-/// counts what has moved from the start on.
-pub async fn run(
-    first: &TcpStream,
-    second: &TcpStream,
+/// A relay between two sockets until both directions are shut, one side breaks, or its life is over. A struct where an
+/// async fn would do, as that keeps its arguments twice: this is most of what an idle tcp session weighs.
+#[derive(Debug)]
+#[must_use = "it moves nothing unless polled"]
+pub struct Relay<'a> {
+    first: &'a TcpStream,
+    second: &'a TcpStream,
+    forth: Direction,
+    back: Direction,
     life: Life,
-    timer: &Timer,
-    pipes: &Pipes,
-    moved: &Moved,
-) -> Ended {
-    run_with(first, second, [Buffer::default(), Buffer::default()], life, timer, pipes, moved).await
+    timer: &'a Timer,
+    pipes: &'a Pipes,
+    moved: &'a Moved,
 }
 
-/// As [`run`], where something has been read already from the first and from the second side.
-pub async fn run_with(
-    first: &TcpStream,
-    second: &TcpStream,
-    [forth, back]: [Buffer; 2],
-    life: Life,
-    timer: &Timer,
-    pipes: &Pipes,
-    moved: &Moved,
-) -> Ended {
-    let mut forth = Direction::new(forth);
-    let mut back = Direction::new(back);
-    timer.set(life.deadline());
-    let ended = poll_fn(|cx| {
-        let before = moved.sum();
-        let a = forth.poll(cx, first, second, pipes, &moved.forth);
-        let b = back.poll(cx, second, first, pipes, &moved.back);
-        if moved.sum() != before {
-            timer.set(life.deadline());
+impl<'a> Relay<'a> {
+    /// Starts the time of its life. `moved` counts what has moved from the start on.
+    pub fn new(
+        (first, second): (&'a TcpStream, &'a TcpStream),
+        life: Life,
+        timer: &'a Timer,
+        pipes: &'a Pipes,
+        moved: &'a Moved,
+    ) -> Self {
+        timer.set(life.deadline());
+        let (forth, back) = (Direction::new(Buffer::default()), Direction::new(Buffer::default()));
+        Self { first, second, forth, back, life, timer, pipes, moved }
+    }
+
+    /// With what has been read already from the first and from the second side.
+    pub fn holding(mut self, [forth, back]: [Buffer; 2]) -> Self {
+        (self.forth.held, self.back.held) = (forth, back);
+        self
+    }
+
+    fn poll_moves(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let before = self.moved.sum();
+        let a = self.forth.poll(cx, self.first, self.second, self.pipes, &self.moved.forth);
+        let b = self.back.poll(cx, self.second, self.first, self.pipes, &self.moved.back);
+        if self.moved.sum() != before {
+            self.timer.set(self.life.deadline());
         }
         match (a, b) {
             (Poll::Ready(Err(Broke::Source)), _) | (_, Poll::Ready(Err(Broke::Sink))) => {
@@ -245,20 +255,28 @@ pub async fn run_with(
                 Poll::Ready(Ended::SecondBroke)
             }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Closed),
-            _ => timer.poll_expired(cx).map(|_| match timer.cut() {
+            _ => self.timer.poll_expired(cx).map(|_| match self.timer.cut() {
                 Some(why) => Ended::Cut(why),
-                None if life.is_over() => Ended::Cut(Cut::Aged),
+                None if self.life.is_over() => Ended::Cut(Cut::Aged),
                 None => Ended::Idle,
             }),
         }
-    })
-    .await;
-    if matches!(ended, Ended::FirstBroke | Ended::SecondBroke | Ended::Cut(_)) {
-        // A cut-off transfer must not look like a finished one on the other side.
-        reset_on_close(first);
-        reset_on_close(second);
     }
-    ended
+}
+
+impl Future for Relay<'_> {
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let relay = self.get_mut();
+        let ended = ready!(relay.poll_moves(cx));
+        if matches!(ended, Ended::FirstBroke | Ended::SecondBroke | Ended::Cut(_)) {
+            // A cut-off transfer must not look like a finished one on the other side.
+            reset_on_close(relay.first);
+            reset_on_close(relay.second);
+        }
+        Poll::Ready(ended)
+    }
 }
 
 /// Makes the coming close a reset, so that the peer sees that the transfer is not complete.

@@ -1,12 +1,11 @@
 //! A tcp session: pick, dial (the next endpoint when one cannot be reached), relay, account.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::relay::{self, Ended, Life, Moved};
+use super::relay::{self, Ended, Life, Moved, Relay};
 use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
@@ -22,11 +21,12 @@ use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// Runs one session until it ends.
 #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every idle connection")]
-pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
+pub fn run(client: Client) -> impl Future<Output = ()> {
     async move {
-        let Some(snapshot) = worker.snapshot_of(client.listener) else { return };
-        let Some((listener, order, pool)) = target(&snapshot, client.listener) else { return };
-        let mut session = Session::new(&worker, &client, listener, pool);
+        let worker = &*client.worker;
+        let Some(snapshot) = client.snapshot() else { return };
+        let Some((listener, order, pool)) = target(&snapshot, &client) else { return };
+        let mut session = Session::new(worker, &client, listener, pool);
         // Boxed: what it takes to connect is of no use to a session that lasts.
         let connected = Box::pin(session.connect(order)).await;
         session.termination = Some(match &connected {
@@ -35,8 +35,10 @@ pub fn run(worker: Rc<Worker>, client: Client) -> impl Future<Output = ()> {
                 let pool = connection.place.pool;
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
                 dial::keep_alive_probes(theirs);
-                let _entered = worker.sessions.enter(connection.place.endpoint.live.slot(), &client.timer);
-                match relay::run(ours, theirs, life, &client.timer, &worker.pipes, &session.moved).await {
+                let slot = connection.place.endpoint.live.slot();
+                let (edition, listener) = (&pool.edition, client.listener_place());
+                let _entered = worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
+                match Relay::new((ours, theirs), life, &client.timer, &worker.pipes, &session.moved).await {
                     Ended::Closed => Termination::Done,
                     Ended::FirstBroke => Termination::ClientAborted,
                     Ended::SecondBroke => Termination::EndpointAborted,
@@ -173,8 +175,8 @@ impl Drop for Session<'_> {
     }
 }
 
-fn target(snapshot: &Snapshot, listener: usize) -> Option<(&Listener, Order<'_>, &Pool)> {
-    let listener = snapshot.listeners.get(listener)?;
+fn target<'a>(snapshot: &'a Snapshot, client: &Client) -> Option<(&'a Listener, Order<'a>, &'a Pool)> {
+    let listener = client.listener(snapshot)?;
     let Protocol::Tcp { pool, .. } = listener.protocol else { return None };
     let pool = snapshot.pools.get(pool)?;
     Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
