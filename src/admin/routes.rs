@@ -228,17 +228,12 @@ impl Site {
             Page::Endpoints(pool) => {
                 check_origin(fields)?;
                 check_owner(owner)?;
-                let addition = changes::addition(pool, &changes::read(body).await?)?;
-                let (pool, name) = (addition.pool.clone(), addition.name.clone());
-                self.control.add_endpoint(addition).await?;
-                self.endpoint(StatusCode::CREATED, &pool, &name)
+                self.add_endpoint(pool, &changes::read(body).await?).await
             }
             Page::Endpoint(pool, endpoint) if parts.method == Method::DELETE => {
                 check_origin(fields)?;
                 check_owner(owner)?;
-                let removal = Removal { pool: pool.clone(), endpoint, force: flag(query, "force") };
-                self.control.remove_endpoint(removal).await?;
-                self.pool(&pool)
+                self.remove_endpoint(Removal { pool, endpoint, force: flag(query, "force") }).await
             }
             Page::Endpoint(pool, endpoint) => {
                 check_origin(fields)?;
@@ -324,6 +319,19 @@ impl Site {
         let change = changes::endpoint(pool.clone(), endpoint.clone(), force, body)?;
         self.control.change_endpoint(change).await?;
         self.endpoint(StatusCode::OK, &pool, &endpoint)
+    }
+
+    async fn add_endpoint(&self, pool: PoolName, body: &[u8]) -> Result<Answer, Refusal> {
+        let addition = changes::addition(pool, body)?;
+        let (pool, name) = (addition.pool.clone(), addition.name.clone());
+        self.control.add_endpoint(addition).await?;
+        self.endpoint(StatusCode::CREATED, &pool, &name)
+    }
+
+    async fn remove_endpoint(&self, removal: Removal) -> Result<Answer, Refusal> {
+        let pool = removal.pool.clone();
+        self.control.remove_endpoint(removal).await?;
+        self.pool(&pool)
     }
 
     /// One endpoint; of a name that was added and stands for none yet, its pool.

@@ -28,6 +28,7 @@ pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
         weight: 2,
         effective_weight: 2,
         tier: 1,
+        zone: "b".to_owned(),
         usable: true,
         reason: None,
         admin_state: AdminState::Ready,

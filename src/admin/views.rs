@@ -350,6 +350,8 @@ pub(super) struct EndpointView<'a> {
     weight: u16,
     effective_weight: u16,
     tier: u8,
+    /// Empty is nowhere.
+    zone: &'a str,
     usable: bool,
     /// Why it is not usable.
     reason: Option<&'a str>,
@@ -373,6 +375,7 @@ impl<'a> From<&'a EndpointStatus> for EndpointView<'a> {
             weight: endpoint.weight,
             effective_weight: endpoint.effective_weight,
             tier: endpoint.tier,
+            zone: &endpoint.zone,
             usable: endpoint.usable,
             reason: endpoint.reason.as_deref(),
             admin_state: endpoint.admin_state.word(),

@@ -46,7 +46,7 @@ pub fn parse(text: String, path: &Path, pool: &PoolName) -> Result<Vec<Endpoint>
         Ok(nodes) if nodes.len() > ENDPOINTS_MAX => {
             let message =
                 format!("a file has at most {ENDPOINTS_MAX} endpoints, and this one has {}", nodes.len());
-            let span = nodes.get(ENDPOINTS_MAX).map_or(Span::default(), |node| node.span);
+            let span = nodes.get(ENDPOINTS_MAX).map_or_else(Span::default, |node| node.span);
             report.error(span, message, "write several pools, each with its own");
             Vec::new()
         }

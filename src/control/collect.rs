@@ -302,6 +302,7 @@ fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointS
         address: endpoint.address,
         weight: endpoint.weight,
         tier: endpoint.tier,
+        zone: endpoint.zone.as_ref().to_owned(),
         effective_weight: u16::try_from(effective.div_ceil(full)).unwrap_or(u16::MAX),
         usable,
         reason: endpoint

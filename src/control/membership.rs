@@ -191,7 +191,7 @@ impl Membership {
         let Addition { pool, name, address, weight, tier, zone } = addition;
         let place = (pool.clone(), name.clone());
         let written =
-            config.pools.iter().find(|p| p.name == *pool).ok_or(ChangeError::NoPool(pool.clone()))?;
+            config.pools.iter().find(|p| p.name == *pool).ok_or_else(|| ChangeError::NoPool(pool.clone()))?;
         // What was removed comes back as it is written.
         if self.members.removed.remove(&place) {
             let back = self.members.endpoints_of(written);

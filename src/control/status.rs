@@ -178,6 +178,8 @@ pub struct EndpointStatus {
     pub effective_weight: u16,
     /// Priority group; 0 is used first.
     pub tier: u8,
+    /// Where it stands; empty is nowhere.
+    pub zone: String,
     /// It may be picked now.
     pub usable: bool,
     /// The one reason why not, the one that explains most.
