@@ -12,19 +12,23 @@ mod endpoints;
 pub mod event_json;
 mod guard;
 pub mod health;
+pub mod inherited;
 pub mod journal;
 mod members;
 mod membership;
 pub mod names;
 pub mod notify;
 pub mod overrides;
+pub mod progress;
 mod publish;
+pub mod reaper;
 pub mod reload;
 pub mod running;
 pub mod sessions;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
+pub mod systemd;
 mod threads;
 pub mod tls;
 mod trial;
@@ -45,6 +49,7 @@ use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{Machine, compile};
+use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
@@ -53,12 +58,14 @@ use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
 use health::board::Board;
 use health::targets::{self, ProbeError};
+use inherited::Inherited;
 use journal::{Change, Journal, Kind};
 use membership::{MemberBoard, Membership};
 use notify::{Notifier, NotifyError};
 use overrides::Overrides;
+use progress::{Progress, Reporter};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
-use running::{Fallback, Provenance, Running};
+use running::{Fallback, Running};
 use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
@@ -144,6 +151,7 @@ struct Inner {
     stuck: AtomicU64,
     reloads: Reloads,
     ended: Watched<Option<Ended>>,
+    progress: Reporter,
     journal: Arc<Journal>,
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
@@ -192,6 +200,8 @@ pub struct Launch {
     pub loader: Loader,
     /// Why it starts from the last good configuration, where it does.
     pub fallback: Option<Fallback>,
+    /// Sockets that it was given to accept on.
+    pub inherited: Arc<Inherited>,
 }
 
 /// The same, as `launch` has it.
@@ -199,7 +209,7 @@ pub struct Launch {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
-    let Launch { mode, loader, fallback } = launch;
+    let Launch { mode, loader, fallback, inherited } = launch;
     let workers = config
         .process
         .workers
@@ -217,7 +227,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     drop(expanded);
     let (fleet, handovers) = Fleet::new(workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, workers)?,
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, workers)?,
         Mode::Observe => (Doors::default(), (0..workers).map(|_| Vec::new()).collect()),
     };
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
@@ -226,16 +236,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (ended_sender, ended) = watched(None);
-    let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
-    let running = Running {
-        config: Arc::new(config.clone()),
-        provenance,
-        loaded: SystemTime::now(),
-        generation,
-        fallback,
-        confirm_until: None,
-        overrides,
-    };
+    let running = Running::at_start(config, &loader, generation, fallback, overrides);
     let inner = Arc::new(Inner {
         store,
         fleet,
@@ -250,6 +251,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
         ended,
+        progress: Reporter::default(),
         journal,
         board: Arc::default(),
         sinks: Mutex::default(),
@@ -273,15 +275,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, names };
     supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, (config, membership), watches)
         .map_err(StartError::Thread)?;
-    let handle = Handle(inner);
-    let (to, why) = match mode {
-        Mode::Serve => ("running", "started"),
-        Mode::Observe => ("observing", "started without its listeners"),
-    };
-    handle.0.journal.append(Change::new(Kind::Process, to, why));
-    handle.0.tell_fallback();
-    handle.0.shared.keep_config();
-    Ok(handle)
+    inner.tell_start();
+    inner.shared.keep_config();
+    Ok(Handle(inner))
 }
 
 /// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
@@ -321,8 +317,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Says that the last good configuration serves.
-    fn tell_fallback(&self) {
+    /// Says that the process has started, and whether it is the last good configuration that serves.
+    fn tell_start(&self) {
+        let (to, why) = match self.mode {
+            Mode::Serve => ("running", "started"),
+            Mode::Observe => ("observing", "started without its listeners"),
+        };
+        self.journal.append(Change::new(Kind::Process, to, why));
         let Some(fallback) = self.shared.running().fallback.clone() else { return };
         let listed = fallback.diagnostics.iter().flat_map(|diagnostics| diagnostics.list());
         let change = Change::new(Kind::Alarm, "the last good configuration serves", fallback.why.clone());
@@ -458,6 +459,19 @@ impl Handle {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.0.stuck.load(Ordering::Relaxed) == 0
+    }
+
+    /// Where it stands, and every change of that.
+    #[must_use]
+    pub fn progress(&self) -> Watched<Progress> {
+        self.0.progress.subscribe()
+    }
+
+    /// How often each worker's loop has turned: a number that stays the same for a second is a worker that is stuck.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let counters = &self.0.fleet.counters;
+        (0..self.0.workers).map(|worker| counters.of(WorkerId(worker)).turns.get()).collect()
     }
 
     /// Opens log files again, as after a rotation.
