@@ -10,8 +10,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::answer::Refusal;
-use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
-use crate::model::name::{EndpointName, PoolName};
+use crate::control::change::{Addition, AdminState, ChangeError, EndpointChange, FailoverTarget};
+use crate::model::address::EndpointAddress;
+use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::units::Weight;
 
 /// Bytes of a body.
@@ -26,6 +27,22 @@ struct EndpointPatch {
     admin_state: Option<String>,
     weight: Option<u16>,
 }
+
+/// `POST /v1/pools/NAME/endpoints`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewEndpoint {
+    address: String,
+    name: Option<String>,
+    weight: Option<u16>,
+    #[serde(default)]
+    tier: u8,
+    #[serde(default)]
+    zone: String,
+}
+
+/// Bytes of a zone's name.
+const ZONE_MAX: usize = 128;
 
 /// `POST /v1/pools/NAME/failover`.
 #[derive(Debug, Deserialize)]
@@ -73,6 +90,24 @@ pub(super) fn endpoint(
         return Err(bad("nothing is to change: give admin_state, weight or both"));
     }
     Ok(EndpointChange { pool, endpoint, state, weight, force })
+}
+
+/// The endpoint that a POST adds.
+pub(super) fn addition(pool: PoolName, body: &[u8]) -> Result<Addition, Refusal> {
+    let NewEndpoint { address, name, weight, tier, zone } = parse(body)?;
+    let address = EndpointAddress::parse(&address)
+        .map_err(|error| bad(format!("address cannot be \"{address}\": {error}")))?;
+    let name = name.unwrap_or_else(|| address.to_string());
+    let name =
+        EndpointName::new(&name).map_err(|error| bad(format!("name cannot be \"{name}\": {error}")))?;
+    if address.socket().is_none() && name.as_str().len() > LABEL_MAX {
+        return Err(bad(format!("the name of endpoints by DNS has at most {LABEL_MAX} bytes")));
+    }
+    if zone.len() > ZONE_MAX {
+        return Err(bad(format!("zone has at most {ZONE_MAX} bytes")));
+    }
+    let weight = weight_of(weight.unwrap_or(1))?;
+    Ok(Addition { pool, name, address, weight, tier, zone })
 }
 
 /// Where a POST of a failover sends the pool's traffic.
@@ -143,6 +178,28 @@ mod tests {
             r#"{"weight":-1}"#,
             r#"{"weight":"5"}"#,
             r#"{"admin_state":"ready","tier":1}"#,
+        ] {
+            assert!(read(body).is_err(), "{body}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_endpoint_is_added_with_what_is_said_and_defaults() -> Result<(), NameError> {
+        let pool = PoolName::new("api")?;
+        let read = |body: &str| addition(pool.clone(), body.as_bytes());
+        let plain = read(r#"{"address":"10.0.0.1:80"}"#).expect("an endpoint");
+        assert_eq!((plain.name.as_str(), plain.weight.get(), plain.tier), ("10.0.0.1:80", 1, 0));
+        let all = r#"{"address":"app.internal:80","name":"c","weight":5,"tier":2,"zone":"b"}"#;
+        let all = read(all).expect("an endpoint");
+        assert_eq!((all.name.as_str(), all.weight.get(), all.tier, all.zone.as_str()), ("c", 5, 2, "b"));
+        for body in [
+            "{}",
+            r#"{"address":"10.0.0.1"}"#,
+            r#"{"address":"10.0.0.1:80","name":"a/b"}"#,
+            r#"{"address":"10.0.0.1:80","weight":1001}"#,
+            r#"{"address":"10.0.0.1:80","tier":256}"#,
+            r#"{"address":"10.0.0.1:80","max":1}"#,
         ] {
             assert!(read(body).is_err(), "{body}");
         }

@@ -39,6 +39,8 @@ pub(super) enum Page {
     Pool(PoolName),
     /// `/v1/pools/NAME/endpoints/ENDPOINT`
     Endpoint(PoolName, EndpointName),
+    /// `/v1/pools/NAME/endpoints`
+    Endpoints(PoolName),
     /// `/v1/pools/NAME/failover`
     Failover(PoolName),
 }
@@ -64,6 +66,7 @@ impl Page {
             ["v1", "pools"] => Self::Pools,
             ["v1", "pools", pool] => Self::Pool(pool_name(pool)?),
             ["v1", "pools", pool, "failover"] => Self::Failover(pool_name(pool)?),
+            ["v1", "pools", pool, "endpoints"] => Self::Endpoints(pool_name(pool)?),
             ["v1", "pools", pool, "endpoints", endpoint] => {
                 Self::Endpoint(pool_name(pool)?, EndpointName::new(&decode(endpoint)?).ok()?)
             }
@@ -79,7 +82,8 @@ impl Page {
     /// The methods that it takes, as `Allow` lists them.
     pub(super) const fn methods(&self) -> &'static str {
         match self {
-            Self::Endpoint(..) => "PATCH",
+            Self::Endpoint(..) => "DELETE, PATCH",
+            Self::Endpoints(_) => "POST",
             Self::Session(_) => "DELETE",
             Self::Failover(_) | Self::Reload | Self::Confirm | Self::Plan => "POST",
             _ => "GET, HEAD",
@@ -144,7 +148,7 @@ mod tests {
             "/v1/pools/a%4",
             "/v1/pools/a%+1",
             "/v1/pools/%ff",
-            "/v1/pools/api/endpoints",
+            "/v1/pools/api/endpoints/",
         ] {
             assert_eq!(Page::find(path), None, "{path}");
         }

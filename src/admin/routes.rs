@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use hyper::body::{Body, Bytes};
 use hyper::header::{HOST, HeaderMap, ORIGIN};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::sync::{Semaphore, watch};
 
-use super::access::{Access, Door};
+use super::access::{Access, Door, allow};
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::limits::Hits;
@@ -20,7 +20,7 @@ use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, Sessio
 use super::{changes, configuration, events, reloads};
 use crate::config::process::ApiLimits;
 use crate::control::Handle;
-use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
+use crate::control::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
 use crate::control::running::{Plan, Running};
@@ -54,6 +54,8 @@ pub(super) trait Control: Send + Sync + 'static {
     fn collect(&self, sink: &mut dyn Sink);
     fn journal(&self) -> &Arc<Journal>;
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
+    fn add_endpoint(&self, addition: Addition) -> Changing;
+    fn remove_endpoint(&self, removal: Removal) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
     fn running(&self) -> Running;
@@ -82,6 +84,14 @@ impl Control for Handle {
     fn change_endpoint(&self, change: EndpointChange) -> Changing {
         let handle = self.clone();
         Box::pin(async move { handle.change_endpoint(change).await })
+    }
+    fn add_endpoint(&self, addition: Addition) -> Changing {
+        let handle = self.clone();
+        Box::pin(async move { handle.add_endpoint(addition).await })
+    }
+    fn remove_endpoint(&self, removal: Removal) -> Changing {
+        let handle = self.clone();
+        Box::pin(async move { handle.remove_endpoint(removal).await })
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         let handle = self.clone();
@@ -209,6 +219,7 @@ impl Site {
     {
         let (parts, body) = request.into_parts();
         let (query, fields) = (parts.uri.query(), &parts.headers);
+        let access = parts.extensions.get::<Option<Access>>().copied().flatten();
         match page {
             Page::Live => self.live(),
             Page::Ready => Ok(self.ready(flag(query, "local"))),
@@ -223,7 +234,6 @@ impl Site {
             Page::Config => Ok(configuration::running(self.control.running())),
             Page::Plan => {
                 check_origin(fields)?;
-                let access = parts.extensions.get::<Option<Access>>().copied().flatten();
                 let source = reloads::source(body, access).await?;
                 Ok(configuration::plan(self.control.plan(source).await?))
             }
@@ -238,7 +248,6 @@ impl Site {
             }
             Page::Reload => {
                 check_origin(fields)?;
-                let access = parts.extensions.get::<Option<Access>>().copied().flatten();
                 let source = reloads::source(body, access).await?;
                 reloads::reload(&*self.control, source, query).await
             }
@@ -248,6 +257,17 @@ impl Site {
                 Ok(answer::json(StatusCode::OK, &pools))
             }
             Page::Pool(pool) => self.pool(&pool),
+            // Who is in a pool decides where requests go, with all that is in them.
+            Page::Endpoints(pool) => {
+                check_origin(fields)?;
+                allow(access, Access::Full)?;
+                self.add_endpoint(pool, &changes::read(body).await?).await
+            }
+            Page::Endpoint(pool, endpoint) if parts.method == Method::DELETE => {
+                check_origin(fields)?;
+                allow(access, Access::Full)?;
+                self.remove_endpoint(Removal { pool, endpoint, force: flag(query, "force") }).await
+            }
             Page::Endpoint(pool, endpoint) => {
                 check_origin(fields)?;
                 let body = changes::read(body).await?;
@@ -333,11 +353,31 @@ impl Site {
     ) -> Result<Answer, Refusal> {
         let change = changes::endpoint(pool.clone(), endpoint.clone(), force, body)?;
         self.control.change_endpoint(change).await?;
+        self.endpoint(StatusCode::OK, &pool, &endpoint)
+    }
+
+    async fn add_endpoint(&self, pool: PoolName, body: &[u8]) -> Result<Answer, Refusal> {
+        let addition = changes::addition(pool, body)?;
+        let (pool, name) = (addition.pool.clone(), addition.name.clone());
+        self.control.add_endpoint(addition).await?;
+        self.endpoint(StatusCode::CREATED, &pool, &name)
+    }
+
+    async fn remove_endpoint(&self, removal: Removal) -> Result<Answer, Refusal> {
+        let pool = removal.pool.clone();
+        self.control.remove_endpoint(removal).await?;
+        self.pool(&pool)
+    }
+
+    /// One endpoint; of a name that was added and stands for none yet, its pool.
+    fn endpoint(&self, code: StatusCode, pool: &PoolName, name: &EndpointName) -> Result<Answer, Refusal> {
         let status = self.control.status();
-        let pool = PoolView::from(find_pool(&status, &pool)?);
-        let endpoint = pool.endpoints.iter().find(|shown| shown.name == endpoint.as_str());
-        let gone = || Refusal::new(StatusCode::NOT_FOUND, "the endpoint has just gone");
-        Ok(answer::json(StatusCode::OK, endpoint.ok_or_else(gone)?))
+        let pool = PoolView::from(find_pool(&status, pool)?);
+        match pool.endpoints.iter().find(|shown| shown.name == name.as_str()) {
+            Some(endpoint) => Ok(answer::json(code, endpoint)),
+            None if code == StatusCode::CREATED => Ok(answer::json(code, &pool)),
+            None => Err(Refusal::new(StatusCode::NOT_FOUND, "the endpoint has just gone")),
+        }
     }
 }
 

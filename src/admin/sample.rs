@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::routes::{Asking, Changing, Control, Ending, Listing, Reloading};
 use crate::config;
-use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
+use crate::control::change::{Addition, AdminState, ChangeError, EndpointChange, FailoverTarget, Removal};
 use crate::control::journal::Journal;
 use crate::control::overrides::Overrides;
 use crate::control::reload::{ReloadError, ReloadOptions, Source};
@@ -16,7 +16,6 @@ use crate::control::sessions::Sessions;
 use crate::control::status::{
     EjectionStatus, EndpointStatus, HeldStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
 };
-use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, NameError, PoolName};
 use crate::runtime::diff::Diff;
 use crate::telemetry::metrics::{PANICS, Sink};
@@ -25,10 +24,11 @@ use crate::telemetry::metrics::{PANICS, Sink};
 pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
     Ok(EndpointStatus {
         name: EndpointName::new(name)?,
-        address: EndpointAddress::Ip(SocketAddr::from(([10, 0, 0, 1], 80))),
+        address: SocketAddr::from(([10, 0, 0, 1], 80)),
         weight: 2,
         effective_weight: 2,
         tier: 1,
+        zone: "b".to_owned(),
         usable: true,
         reason: None,
         admin_state: AdminState::Ready,
@@ -59,6 +59,10 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         failover: None,
         breaker: None,
         endpoints: endpoints.iter().map(|name| endpoint(name)).collect::<Result<_, _>>()?,
+        names: Vec::new(),
+        endpoints_file: None,
+        added: Vec::new(),
+        removed: Vec::new(),
     })
 }
 
@@ -138,6 +142,14 @@ impl Control for Node {
         let state = state.map_or("-", AdminState::word);
         let weight = weight.map_or_else(|| "-".to_owned(), |weight| weight.get().to_string());
         self.note(pool, format!("{pool}/{endpoint} {state} {weight} {force}"))
+    }
+    fn add_endpoint(&self, addition: Addition) -> Changing {
+        let Addition { pool, name, address, weight, tier, zone } = &addition;
+        self.note(pool, format!("{pool} + {name} {address} {} {tier} {zone}", weight.get()))
+    }
+    fn remove_endpoint(&self, removal: Removal) -> Changing {
+        let Removal { pool, endpoint, force } = &removal;
+        self.note(pool, format!("{pool} - {endpoint} {force}"))
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))

@@ -8,9 +8,10 @@ use crate::control::event_json::{milliseconds, time};
 use crate::control::reload::Reloaded;
 use crate::control::sessions::{Session, Sessions};
 use crate::control::status::{
-    BreakerStatus, EndpointStatus, LeavingStatus, ListenerStatus, PoolStatus, ProbeStatus, Status,
-    WorkerStatus,
+    BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, PoolStatus,
+    ProbeStatus, Status, WorkerStatus,
 };
+use crate::model::name::EndpointName;
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -272,6 +273,50 @@ pub(super) struct PoolView<'a> {
     failover: Option<&'a str>,
     breaker: Option<BreakerView>,
     pub(super) endpoints: Vec<EndpointView<'a>>,
+    /// Names that endpoints come from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NameView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints_file: Option<FileView<'a>>,
+    /// Overrides: endpoints that were added and removed at run time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    added: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct NameView<'a> {
+    name: &'a str,
+    addresses: usize,
+    /// How old the answer in use is.
+    age_ms: Option<f64>,
+    /// Why there is no fresher one.
+    fault: Option<&'a str>,
+}
+
+impl<'a> From<&'a NameStatus> for NameView<'a> {
+    fn from(name: &'a NameStatus) -> Self {
+        Self {
+            name: &name.name,
+            addresses: name.addresses,
+            age_ms: name.age.map(milliseconds),
+            fault: name.fault.as_deref(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct FileView<'a> {
+    path: &'a str,
+    read: Option<String>,
+    fault: Option<&'a str>,
+}
+
+impl<'a> From<&'a FileStatus> for FileView<'a> {
+    fn from(file: &'a FileStatus) -> Self {
+        Self { path: &file.path, read: file.read.map(time), fault: file.fault.as_deref() }
+    }
 }
 
 impl<'a> From<&'a PoolStatus> for PoolView<'a> {
@@ -289,6 +334,10 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
             failover: pool.failover.as_ref().map(|other| other.as_str()),
             breaker: pool.breaker.as_ref().map(BreakerView::from),
             endpoints: pool.endpoints.iter().map(EndpointView::from).collect(),
+            names: pool.names.iter().map(NameView::from).collect(),
+            endpoints_file: pool.endpoints_file.as_ref().map(FileView::from),
+            added: pool.added.iter().map(EndpointName::as_str).collect(),
+            removed: pool.removed.iter().map(EndpointName::as_str).collect(),
         }
     }
 }
@@ -301,6 +350,8 @@ pub(super) struct EndpointView<'a> {
     weight: u16,
     effective_weight: u16,
     tier: u8,
+    /// Empty is nowhere.
+    zone: &'a str,
     usable: bool,
     /// Why it is not usable.
     reason: Option<&'a str>,
@@ -324,6 +375,7 @@ impl<'a> From<&'a EndpointStatus> for EndpointView<'a> {
             weight: endpoint.weight,
             effective_weight: endpoint.effective_weight,
             tier: endpoint.tier,
+            zone: &endpoint.zone,
             usable: endpoint.usable,
             reason: endpoint.reason.as_deref(),
             admin_state: endpoint.admin_state.word(),

@@ -41,13 +41,12 @@ pub(super) enum Live {
     },
     /// Have the live process read its configuration again
     Reload(ReloadArgs),
-    /// Send an endpoint no new work and let what is in flight finish
+    /// Send an endpoint, or all of a zone, no new work and let what is in flight finish
     Drain(DrainArgs),
-    /// Let an endpoint take work again
+    /// Let an endpoint, or all of a zone, take work again
     Ready {
-        /// The endpoint
-        #[arg(value_name = "POOL/ENDPOINT")]
-        endpoint: Endpoint,
+        #[command(flatten)]
+        which: Which,
         #[command(flatten)]
         admin: AdminAddress,
     },
@@ -93,12 +92,23 @@ pub(super) struct AdminAddress {
     token_file: Option<PathBuf>,
 }
 
+/// Of which endpoints a command speaks.
 #[derive(Debug, Args)]
-pub(super) struct DrainArgs {
+#[group(required = true, multiple = false)]
+pub(super) struct Which {
     /// The endpoint
     #[arg(value_name = "POOL/ENDPOINT")]
-    endpoint: Endpoint,
-    /// Wait until nothing is in flight on it
+    endpoint: Option<Endpoint>,
+    /// All endpoints that stand in this zone, of every pool
+    #[arg(long)]
+    zone: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Wait until nothing is in flight
     #[arg(long)]
     wait: bool,
     /// Wait no longer than this, as in 30s, and fail (status 1) then [default: 5m]
@@ -150,6 +160,19 @@ struct EndpointSeen {
     in_flight: u64,
 }
 
+/// What they read of pools to find a zone.
+#[derive(Debug, Deserialize)]
+struct ZonedPool {
+    name: String,
+    endpoints: Vec<ZonedEndpoint>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ZonedEndpoint {
+    name: String,
+    zone: String,
+}
+
 /// What these commands read of a pool.
 #[derive(Debug, Deserialize)]
 struct PoolSeen {
@@ -165,8 +188,10 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
             Live::Status { check: None, admin } => status::status(&admin.client()?).await,
             Live::Reload(arguments) => reload::reload(arguments).await,
             Live::Drain(arguments) => drain(arguments).await,
-            Live::Ready { endpoint, admin } => {
-                change(&admin.client()?, endpoint, AdminState::Ready, false).await
+            Live::Ready { which, admin } => {
+                let client = admin.client()?;
+                let (told, failed) = change_all(&client, which, AdminState::Ready, false).await?;
+                finish(told, &failed)
             }
             Live::Maintain { endpoint, force, admin } => {
                 change(&admin.client()?, endpoint, AdminState::Maintenance, *force).await
@@ -217,16 +242,82 @@ async fn change(
 
 async fn drain(arguments: &DrainArgs) -> Result<String, Failure> {
     let client = arguments.admin.client()?;
-    let begun = change(&client, &arguments.endpoint, AdminState::Drain, arguments.force).await?;
+    let (which, force) = (&arguments.which, arguments.force);
+    let (told, mut failed) = change_all(&client, which, AdminState::Drain, force).await?;
     if !arguments.wait {
-        return Ok(begun);
+        return finish(told, &failed);
     }
-    drained(&client, &arguments.endpoint, arguments.timeout.unwrap_or(DRAIN_TIMEOUT)).await
+    let limit = arguments.timeout.unwrap_or(DRAIN_TIMEOUT);
+    let start = Instant::now();
+    let mut lines = Vec::new();
+    for (endpoint, _) in told {
+        // One limit for all of them: those that come later have what is left of it.
+        match drained(&client, &endpoint, start, limit).await {
+            Ok(line) => lines.push((endpoint, line)),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    finish(lines, &failed)
+}
+
+/// Changes each endpoint; what was told of those that it worked for, and why it did not for the others. That a zone is
+/// unknown, or a single endpoint cannot be changed, is a failure of the whole.
+async fn change_all(
+    client: &Client,
+    which: &Which,
+    state: AdminState,
+    force: bool,
+) -> Result<(Vec<(Endpoint, String)>, Vec<Failure>), Failure> {
+    if let Some(endpoint) = &which.endpoint {
+        let told = change(client, endpoint, state, force).await?;
+        return Ok((vec![(endpoint.clone(), told)], Vec::new()));
+    }
+    let zone = which.zone.as_deref().unwrap_or_default();
+    let endpoints = in_zone(client, zone).await?;
+    if endpoints.is_empty() {
+        return Err(Failure::Input(format!("no endpoint stands in zone \"{zone}\"")));
+    }
+    let (mut told, mut failed) = (Vec::new(), Vec::new());
+    for endpoint in endpoints {
+        match change(client, &endpoint, state, force).await {
+            Ok(line) => told.push((endpoint, line)),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    Ok((told, failed))
+}
+
+/// Every endpoint of a zone.
+async fn in_zone(client: &Client, zone: &str) -> Result<Vec<Endpoint>, Failure> {
+    let pools: Vec<ZonedPool> = client.get("/v1/pools").await?;
+    let mut found = Vec::new();
+    for pool in pools {
+        for seen in pool.endpoints.into_iter().filter(|seen| seen.zone == zone) {
+            let endpoint = format!("{}/{}", pool.name, seen.name).parse();
+            found.push(endpoint.map_err(|error: EndpointError| Failure::Running(error.to_string()))?);
+        }
+    }
+    Ok(found)
+}
+
+/// What there is to print; what failed ends the command with its status, and says what remains.
+fn finish(told: Vec<(Endpoint, String)>, failed: &[Failure]) -> Result<String, Failure> {
+    let mut text: String = told.into_iter().map(|(_, line)| line).collect();
+    if failed.is_empty() {
+        return Ok(text);
+    }
+    let lines: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    text.push_str(&lines.join("\n"));
+    Err(Failure::Running(text))
 }
 
 /// Waits until nothing is in flight.
-async fn drained(client: &Client, endpoint: &Endpoint, limit: Duration) -> Result<String, Failure> {
-    let start = Instant::now();
+async fn drained(
+    client: &Client,
+    endpoint: &Endpoint,
+    start: Instant,
+    limit: Duration,
+) -> Result<String, Failure> {
     loop {
         let pool: PoolSeen = client.get(&path_of(&endpoint.pool)).await?;
         let seen = pool.endpoints.iter().find(|seen| seen.name == endpoint.name.as_str());

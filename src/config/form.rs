@@ -34,6 +34,8 @@ pub(super) enum Form {
     AdminBind,
     /// The address of an endpoint.
     Endpoint,
+    /// The address of a DNS server.
+    Resolver,
     /// A network in CIDR form.
     Network,
     /// A host, or `*.` and a host.
@@ -102,7 +104,8 @@ impl Form {
             Self::Name => "a name",
             Self::Bind => "an address such as \"0.0.0.0:80\" or \"[::]:80\"",
             Self::AdminBind => "a loopback address such as \"127.0.0.1:9900\", or \"unix:/path\"",
-            Self::Endpoint => "an address such as \"10.0.0.1:8080\"",
+            Self::Endpoint => "an address such as \"10.0.0.1:8080\" or \"app.internal:8080\"",
+            Self::Resolver => "the address of a DNS server such as \"127.0.0.1:53\"",
             Self::Network => "a network such as \"10.0.0.0/8\"",
             Self::Host => "a host such as \"example.com\" or \"*.example.com\"",
             Self::ExactHost => "a host such as \"example.com\"",
@@ -136,6 +139,7 @@ impl Form {
             Self::Bind => socket(text).map(Value::Socket),
             Self::AdminBind => admin_bind(text),
             Self::Endpoint => endpoint(text),
+            Self::Resolver => resolver(text),
             Self::Network => network(text),
             Self::Host => HostPattern::parse(text).map(Value::Host).map_err(|e| Fault::new(e, HOST_HELP)),
             Self::ExactHost => exact_host(text),
@@ -210,19 +214,21 @@ fn admin_bind(text: &str) -> Result<Value, Fault> {
 }
 
 fn endpoint(text: &str) -> Result<Value, Fault> {
-    if text.starts_with("srv:") {
-        return Err(Fault::new(
-            "SRV names are not supported yet",
-            "write the address of each endpoint, \"ip:port\"",
-        ));
-    }
     EndpointAddress::parse(text).map(Value::Endpoint).map_err(|error| {
         let help = match error {
-            AddressError::Name => "write its IP address and port, such as \"10.0.0.1:8080\"",
+            AddressError::Service => {
+                "write for example \"srv:_http._tcp.app.internal\"; its records bring the ports"
+            }
             AddressError::Unix => "let the endpoint listen on a loopback address, such as \"127.0.0.1:8080\"",
-            _ => "write \"ip:port\", such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\"",
+            _ => "write \"ip:port\", such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\", or \"host:port\"",
         };
         Fault::new(error, help)
+    })
+}
+
+fn resolver(text: &str) -> Result<Value, Fault> {
+    parse_socket(text).map(Value::Socket).map_err(|error| {
+        Fault::new(error, "write the IP address and port of a DNS server, such as \"127.0.0.1:53\"")
     })
 }
 

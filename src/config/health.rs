@@ -12,7 +12,6 @@ use super::pool::Endpoint;
 use super::retry::merged;
 use super::tls::{ClientTls, Files};
 use super::value::{Fields, Value};
-use crate::model::address::EndpointAddress;
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::units::Rate;
 use crate::policy::health::{Damping, Settings};
@@ -195,10 +194,9 @@ impl Health {
         })
     }
 
-    /// Where the probes of an endpoint of the pool go.
+    /// Where the probes of an endpoint of the pool go, whose traffic goes to `address`.
     #[must_use]
-    pub fn target(&self, endpoint: &Endpoint) -> SocketAddr {
-        let EndpointAddress::Ip(address) = endpoint.address;
+    pub fn target(&self, endpoint: &Endpoint, address: SocketAddr) -> SocketAddr {
         let ip = endpoint.health.address.unwrap_or_else(|| address.ip());
         let port = endpoint.health.port.or(self.port).unwrap_or_else(|| address.port());
         SocketAddr::new(ip, port)

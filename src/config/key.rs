@@ -27,6 +27,8 @@ pub(super) struct Key {
     pub(super) doc: &'static str,
     /// Whether each listener or pool has its own, so that `[defaults]` cannot have it.
     pub(super) own: bool,
+    /// Of a required key: another one that may be written instead.
+    pub(super) or: Option<&'static str>,
 }
 
 /// What holds where a key is not written; the text is TOML.
@@ -127,17 +129,22 @@ impl Section {
 impl Key {
     /// A key that works.
     pub(super) const fn new(name: &'static str, kind: Kind, given: Given, doc: &'static str) -> Self {
-        Self { name, kind, given, doc, own: false }
+        Self { name, kind, given, doc, own: false, or: None }
     }
 
     /// A key of the contract whose feature is not there yet.
     pub(super) const fn later(name: &'static str) -> Self {
-        Self { name, kind: Kind::Bool, given: Given::Later, doc: "", own: false }
+        Self { name, kind: Kind::Bool, given: Given::Later, doc: "", own: false, or: None }
     }
 
     /// Marks what each listener or pool has for itself.
     pub(super) const fn own(self) -> Self {
         Self { own: true, ..self }
+    }
+
+    /// Names a key that may be written in the place of this required one.
+    pub(super) const fn or(self, other: &'static str) -> Self {
+        Self { or: Some(other), ..self }
     }
 
     /// A value to show, as TOML.

@@ -2,7 +2,8 @@
 //! it learns what it can send where.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostic::Report;
@@ -15,7 +16,7 @@ use super::value::{Field, Fields};
 use super::{passive, preset};
 use crate::model::address::EndpointAddress;
 use crate::model::field::FieldName;
-use crate::model::name::{EndpointName, PoolName};
+use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -26,8 +27,10 @@ pub struct Pool {
     pub name: PoolName,
     /// Which endpoint is next.
     pub balance: Balance,
-    /// Endpoints in the order of the file; at least one; addresses and names are unique.
+    /// Endpoints in the order of the file; at least one unless there is a file of them; addresses and names are unique.
     pub endpoints: Vec<Endpoint>,
+    /// A file of more endpoints, which other programs write.
+    pub endpoints_file: Option<PathBuf>,
     /// Ceilings and the queue.
     pub limits: PoolLimits,
     /// Times.
@@ -64,12 +67,12 @@ pub struct Pool {
     pub breaker: Option<breaker::Settings>,
 }
 
-/// One address that traffic can be sent to.
-#[derive(Debug, Clone)]
+/// One address that traffic can be sent to, or one name that stands for some.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Its name: the written address unless named.
     pub name: EndpointName,
-    /// Where it is.
+    /// Where it is. Of a name, this is what every endpoint that it stands for is made from.
     pub address: EndpointAddress,
     /// Its share.
     pub weight: Weight,
@@ -117,6 +120,11 @@ pub enum HashKey {
     Query(String),
     /// The path without its query.
     Path,
+}
+
+/// What endpoints of a name are called by: the written name, or else the host or service without its port.
+fn label<'a>(name: &'a str, address: &'a EndpointAddress) -> &'a str {
+    if name == address.to_string() { address.label() } else { name }
 }
 
 /// `limits` of a pool.
@@ -174,6 +182,7 @@ impl Pool {
         fields.require(&format!("[pool.{name}]"), report);
         let exclusive = passive::exclusive(fields, report);
         let alone = exclusive.is_some();
+        let endpoints_file = around.files.path(fields, "endpoints_file");
         let endpoints = read_endpoints(name, fields, report);
         preset::check(name, fields, report);
         let health = Health::read(name, fields, alone, around.files, report);
@@ -191,6 +200,7 @@ impl Pool {
             name: PoolName::new(name).ok()?,
             balance: balance?,
             endpoints,
+            endpoints_file,
             limits: PoolLimits::read(&fields.table("limits")?, around.tcp_only)?,
             timeouts: PoolTimeouts::read(&fields.table("timeouts")?)?,
             retry: Retry::read(fields, alone)?,
@@ -264,8 +274,10 @@ fn contradictions(fields: &Fields, exclusive: bool, report: &mut Report) {
 /// Reports an address to connect from that an endpoint cannot be reached from: the other family's.
 fn check_source(fields: &Fields, endpoints: &[Endpoint], report: &mut Report) {
     let Some(source) = fields.get::<IpAddr>("source_address") else { return };
-    let foreign = |endpoint: &&Endpoint| match endpoint.address {
+    let foreign = |endpoint: &&Endpoint| match &endpoint.address {
         EndpointAddress::Ip(address) => address.is_ipv4() != source.is_ipv4(),
+        // Known once it is resolved; what cannot be reached from there fails to connect.
+        EndpointAddress::Host { .. } | EndpointAddress::Service(_) => false,
     };
     let Some(endpoint) = endpoints.iter().find(foreign) else { return };
     let (own, other) = if source.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
@@ -320,26 +332,11 @@ fn read_failover(pool: &str, fields: &Fields, pools: &Names, report: &mut Report
 
 fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpoint> {
     let written = fields.list::<Fields>("endpoints");
-    let mut names = Names::new("endpoint");
-    let mut addresses: HashMap<EndpointAddress, Span> = HashMap::new();
-    let mut endpoints = Vec::with_capacity(written.len());
-    for (fields, span) in &written {
-        fields.require("an endpoint", report);
-        let Some(endpoint) = Endpoint::read(fields) else { continue };
-        let address_span = fields.span_of("address");
-        if let Some(first) = addresses.insert(endpoint.address, address_span) {
-            let message = format!("the address {} is in pool `{pool}` twice", endpoint.address);
-            let help = "remove one; to send it more than others, give it a weight";
-            report.error_beside(address_span, message, ("it is first at", first), help);
-        } else {
-            let named = if fields.has("name") { fields.span_of("name") } else { *span };
-            names.define(endpoint.name.as_str(), named, report);
-        }
-        endpoints.push(endpoint);
-    }
+    let endpoints = Endpoint::read_all(pool, &written, report);
     if !endpoints.is_empty()
         && endpoints.len() == written.len()
         && endpoints.iter().all(|e| e.weight.get() == 0)
+        && !fields.has("endpoints_file")
     {
         let message = format!("no endpoint of pool `{pool}` has a weight above 0, so none would get traffic");
         report.error(fields.span_of("endpoints"), message, "give at least one a weight from 1 to 1000");
@@ -348,9 +345,46 @@ fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpo
 }
 
 impl Endpoint {
-    fn read(fields: &Fields) -> Option<Self> {
+    /// Reads tables of endpoints of a pool, whose names and addresses must differ.
+    pub(super) fn read_all(pool: &str, written: &[(Fields, Span)], report: &mut Report) -> Vec<Self> {
+        let mut names = Names::new("endpoint");
+        let mut addresses: HashMap<EndpointAddress, Span> = HashMap::new();
+        let mut endpoints = Vec::with_capacity(written.len());
+        for (fields, span) in written {
+            fields.require("an endpoint", report);
+            let Some(endpoint) = Self::read(fields, report) else { continue };
+            let address_span = fields.span_of("address");
+            if let Some(first) = addresses.insert(endpoint.address.clone(), address_span) {
+                let message = format!("the address {} is in pool `{pool}` twice", endpoint.address);
+                let help = "remove one; to send it more than others, give it a weight";
+                report.error_beside(address_span, message, ("it is first at", first), help);
+            } else {
+                let named = if fields.has("name") { fields.span_of("name") } else { *span };
+                names.define(endpoint.name.as_str(), named, report);
+            }
+            endpoints.push(endpoint);
+        }
+        endpoints
+    }
+
+    /// One that this stands for, at `address`: it has its own name, `name@ip:port`, and all else from here.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Option<Self> {
+        let label = label(self.name.as_str(), &self.address);
+        let name = EndpointName::new(&format!("{label}@{address}")).ok()?;
+        Some(Self { name, address: EndpointAddress::Ip(address), ..self.clone() })
+    }
+
+    fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
         let address: EndpointAddress = fields.get("address")?;
         let name = fields.get::<String>("name").unwrap_or_else(|| address.to_string());
+        let label = label(&name, &address);
+        if label.len() > LABEL_MAX && address.socket().is_none() {
+            let message = format!("its endpoints would be called {label}@ip:port, which is too long");
+            let help = format!("add a name of at most {LABEL_MAX} characters");
+            report.error(fields.span_of("address"), message, help);
+            return None;
+        }
         Some(Self {
             name: EndpointName::new(&name).ok()?,
             address,

@@ -22,6 +22,10 @@ pub struct Process {
     pub warm_timeout: Duration,
     /// Where this node stands; empty is nowhere.
     pub zone: String,
+    /// Whether a change of a file of the configuration, a certificate or a key is a reload.
+    pub watch: bool,
+    /// DNS servers that names are asked of; empty is those of the system.
+    pub resolvers: Vec<SocketAddr>,
     /// A reload that leaves a pool under this share of its usable endpoints is refused; 0 is off.
     pub reload_guard: f64,
     /// Where the last good configuration, overrides and generated keys are kept; nothing keeps none.
@@ -143,6 +147,8 @@ impl Process {
             drain_timeout: fields.get("drain_timeout")?,
             warm_timeout: fields.get("warm_timeout")?,
             zone: fields.get("zone")?,
+            watch: fields.get("watch")?,
+            resolvers: fields.plain_list("resolvers"),
             reload_guard: fields.get("reload_guard")?,
             state_dir: (!state_dir.is_empty()).then(|| beside.join(state_dir)),
         })

@@ -35,7 +35,7 @@ fn section(section: &'static Section, base: bool) -> Value {
     // that is included.
     let elsewhere = section.key("like").is_some() || section.key("include").is_some();
     let required: Vec<&str> =
-        keys().filter(|k| matches!(k.given, Given::Required(_))).map(|k| k.name).collect();
+        keys().filter(|k| matches!(k.given, Given::Required(_)) && k.or.is_none()).map(|k| k.name).collect();
     if let (Value::Object(map), false, false) = (&mut schema, elsewhere, required.is_empty()) {
         map.insert("required".to_owned(), json!(required));
     }

@@ -196,6 +196,10 @@ fn process(page: &mut Page, config: &Config) {
     page.time("drain_timeout", config.process.drain_timeout);
     page.time("warm_timeout", config.process.warm_timeout);
     page.text("zone", &config.process.zone);
+    page.key("watch", config.process.watch);
+    if !config.process.resolvers.is_empty() {
+        page.list("resolvers", &config.process.resolvers);
+    }
     page.key("reload_guard", config.process.reload_guard);
     page.text(
         "state_dir",

@@ -87,6 +87,12 @@ impl ClientTls {
 const PEM: &str = "a PEM file";
 
 impl Files<'_> {
+    /// The path of a file that a key names, whether it is there or not.
+    pub(super) fn path(&self, fields: &Fields, name: &str) -> Option<PathBuf> {
+        let written: String = fields.get(name)?;
+        Some(self.sources.directory(fields.span_of(name).file).join(written))
+    }
+
     /// The file that a key names, looked into by `check`; a remedy calls it `kind`.
     pub(super) fn named(
         &self,

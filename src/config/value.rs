@@ -234,7 +234,8 @@ impl Fields {
     /// Reports the keys that must be written and are not; `place` says where, as in "[pool.api]".
     pub(super) fn require(&self, place: &str, report: &mut Report) {
         for key in self.section.keys {
-            if let (Given::Required(example), false) = (key.given, self.has(key.name)) {
+            let there = self.has(key.name) || key.or.is_some_and(|other| self.has(other));
+            if let (Given::Required(example), false) = (key.given, there) {
                 let message = format!("{place} has no `{}`", key.name);
                 report.error(self.span, message, format!("add {} = {example}", key.name));
             }

@@ -31,6 +31,11 @@ pub(super) fn read_text(text: &str, key: &'static Key) -> Option<Item> {
     report.is_empty().then_some(Item { value, span: Span::default() })
 }
 
+/// Reads a value of a key that stands in a file of its own.
+pub(super) fn read_node(node: &Node, key: &'static Key, report: &mut Report) -> Value {
+    Walk { report }.value(node, &key.kind, &Slot { key, path: key.name, name: key.name })
+}
+
 struct Walk<'a> {
     report: &'a mut Report,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, PoolName};
 use crate::model::units::Weight;
 
@@ -50,6 +51,35 @@ pub struct EndpointChange {
     /// The weight that it shall have.
     pub weight: Option<Weight>,
     /// Carry it out even where a guard such as `min_available` speaks against it.
+    pub force: bool,
+}
+
+/// An endpoint that is to be added to a pool; it is kept over reloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addition {
+    /// The pool.
+    pub pool: PoolName,
+    /// Its name.
+    pub name: EndpointName,
+    /// Where it is; of a name, every address.
+    pub address: EndpointAddress,
+    /// Its share.
+    pub weight: Weight,
+    /// Its priority group.
+    pub tier: u8,
+    /// Where it stands; empty is nowhere.
+    pub zone: String,
+}
+
+/// An endpoint that is to be removed from a pool, whoever brings it; what long-lived work is on it gets the pool's
+/// `drain_timeout`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The pool.
+    pub pool: PoolName,
+    /// The endpoint.
+    pub endpoint: EndpointName,
+    /// Also below `min_available`.
     pub force: bool,
 }
 

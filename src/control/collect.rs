@@ -1,15 +1,19 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::health::board::Board;
 use super::journal::Kind;
+use super::names::{NameState, Query};
 use super::status::{
-    BreakerState, BreakerStatus, EjectionStatus, EndpointStatus, ListenerStatus, PoolStatus, Readiness,
-    Status, WorkerStatus,
+    BreakerState, BreakerStatus, EjectionStatus, EndpointStatus, FileStatus, ListenerStatus, NameStatus,
+    PoolStatus, Readiness, Status, WorkerStatus,
 };
 use super::{Handle, Mode};
 use crate::policy::balance::FULL_SHARE;
@@ -57,8 +61,29 @@ impl Handle {
                 })
                 .collect(),
             listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
-            pools: snapshot.pools.iter().map(|pool| pool_status(&inner.board, pool)).collect(),
+            pools: self.pools(&snapshot.pools),
         }
+    }
+
+    fn pools(&self, pools: &[Pool]) -> Vec<PoolStatus> {
+        let (members, names) = (self.0.members.pools(), self.0.members.names());
+        let now = Instant::now();
+        let status = |pool: &Pool| {
+            let mut status = pool_status(&self.0.board, pool);
+            if let Some(members) = members.get(&pool.name) {
+                status.names =
+                    members.names.iter().map(|name| name_status(name, names.get(name), now)).collect();
+                status.endpoints_file = members.file.as_ref().map(|(path, state)| FileStatus {
+                    path: path.display().to_string(),
+                    read: state.read,
+                    fault: state.fault.as_deref().map(str::to_owned),
+                });
+                status.added.clone_from(&members.added);
+                status.removed.clone_from(&members.removed);
+            }
+            status
+        };
+        pools.iter().map(status).collect()
     }
 
     /// Whether this node can proxy; `local_only` leaves out the pools, which depend on other machines.
@@ -148,6 +173,7 @@ impl Handle {
             collect_pool(sink, pool);
             collect_judged(sink, pool);
         }
+        collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         process::collect(sink);
     }
@@ -216,6 +242,36 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         failover: seen.failover,
         breaker: breaker_status(&pool.live.judged, &pool.live.clock),
         endpoints: pool.endpoints.iter().map(|e| endpoint_status(board, pool, e)).collect(),
+        names: Vec::new(),
+        endpoints_file: None,
+        added: Vec::new(),
+        removed: Vec::new(),
+    }
+}
+
+fn name_status(name: &Query, state: Option<&NameState>, now: Instant) -> NameStatus {
+    NameStatus {
+        name: name.to_string(),
+        addresses: state.map_or(0, |state| state.addresses),
+        age: state.and_then(|state| Some(now.saturating_duration_since(state.answered?))),
+        fault: state.and_then(|state| state.fault.as_deref()).map(str::to_owned),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_names(sink: &mut dyn Sink, names: &BTreeMap<Query, NameState>) {
+    let now = Instant::now();
+    for (name, state) in names {
+        let name = name.to_string();
+        let labels = [("name", name.as_str())];
+        sink.gauge(&m::DNS_ADDRESSES, &labels, state.addresses as f64);
+        if let Some(answered) = state.answered {
+            let age = now.saturating_duration_since(answered);
+            sink.gauge(&m::DNS_ANSWER_AGE, &labels, age.as_secs_f64());
+        }
+        sink.counter(&m::DNS_LOOKUPS, &labels, state.asked);
+        sink.counter(&m::DNS_FAILURES, &labels, state.failed);
+        sink.counter(&m::DNS_LEFT_OUT, &labels, state.left_out);
     }
 }
 
@@ -247,6 +303,7 @@ fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointS
         address: endpoint.address,
         weight: endpoint.weight,
         tier: endpoint.tier,
+        zone: endpoint.zone.as_ref().to_owned(),
         effective_weight: u16::try_from(effective.div_ceil(full)).unwrap_or(u16::MAX),
         usable,
         reason: endpoint

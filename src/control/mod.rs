@@ -5,13 +5,18 @@
 pub mod change;
 mod collect;
 mod descriptors;
+mod dns;
 mod doors;
 mod empty;
+mod endpoints;
 pub mod event_json;
 mod guard;
 pub mod health;
 pub mod inherited;
 pub mod journal;
+mod members;
+mod membership;
+pub mod names;
 pub mod notify;
 pub mod overrides;
 pub mod progress;
@@ -27,6 +32,7 @@ pub mod systemd;
 mod threads;
 pub mod tls;
 mod trial;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +40,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch::{Receiver as Watched, channel as watched};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::config::notify::Notify;
@@ -47,12 +54,13 @@ use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
-use change::{ChangeError, EndpointChange, FailoverTarget};
+use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
 use health::board::Board;
 use health::targets::{self, ProbeError};
 use inherited::Inherited;
 use journal::{Change, Journal, Kind};
+use membership::{MemberBoard, Membership};
 use notify::{Notifier, NotifyError};
 use overrides::Overrides;
 use progress::{Progress, Reporter};
@@ -142,13 +150,14 @@ struct Inner {
     /// Workers whose loops have not turned for a while.
     stuck: AtomicU64,
     reloads: Reloads,
-    ended: watch::Receiver<Option<Ended>>,
+    ended: Watched<Option<Ended>>,
     progress: Reporter,
     journal: Arc<Journal>,
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
     loader: Loader,
     shared: running::Shared,
+    members: Arc<MemberBoard>,
     former: Former,
     /// The first probes are in, or have had their time.
     warm: AtomicBool,
@@ -209,9 +218,13 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
-    let snapshot = compile(config, None, &machine, &overrides.weights());
+    let members = Arc::<MemberBoard>::default();
+    let (membership, names) = Membership::new(Arc::clone(&members), config);
+    let expanded = membership.expand(config);
+    let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();
-    let watches = targets::watches(&config.pools, &snapshot)?;
+    let watches = targets::watches(&expanded.pools, &snapshot)?;
+    drop(expanded);
     let (fleet, handovers) = Fleet::new(workers);
     let (doors, openings) = match mode {
         Mode::Serve => doors::open_all(&snapshot.listeners, inherited, workers)?,
@@ -222,7 +235,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let generation = snapshot.generation;
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-    let (ended_sender, ended) = watch::channel(None);
+    let (ended_sender, ended) = watched(None);
     let running = Running::at_start(config, &loader, generation, fallback, overrides);
     let inner = Arc::new(Inner {
         store,
@@ -244,6 +257,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         sinks: Mutex::default(),
         loader,
         shared: running::Shared::new(running, recorder),
+        members,
         former: Former::default(),
         warm: AtomicBool::new(false),
         warm_timeout: config.process.warm_timeout,
@@ -258,8 +272,8 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
     })
     .map_err(StartError::Thread)?;
-    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors };
-    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, names };
+    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, (config, membership), watches)
         .map_err(StartError::Thread)?;
     inner.tell_start();
     inner.shared.keep_config();
@@ -388,6 +402,32 @@ impl Handle {
         result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 
+    /// Adds an endpoint to a pool, or brings back one that was removed; it outlives reloads.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn add_endpoint(&self, addition: Addition) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = Command::AddEndpoint { addition: Box::new(addition), answer };
+        self.0.commands.send(command).await.map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Removes an endpoint from a pool: no new work from now on, and what is long-lived ends within the pool's
+    /// `drain_timeout`. It stays removed over reloads.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed then.
+    pub async fn remove_endpoint(&self, removal: Removal) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        self.0
+            .commands
+            .send(Command::RemoveEndpoint { removal, answer })
+            .await
+            .map_err(|_| ChangeError::Stopping)?;
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
     /// Sends the traffic of `pool` to one of its failover pools, or home again.
     ///
     /// # Errors
@@ -423,7 +463,7 @@ impl Handle {
 
     /// Where it stands, and every change of that.
     #[must_use]
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> Watched<Progress> {
         self.0.progress.subscribe()
     }
 

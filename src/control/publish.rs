@@ -33,6 +33,9 @@ use crate::telemetry::logging;
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a reload waits for the first answers of new names.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// A configuration that is ready to be published, but for what its new endpoints say.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -81,7 +84,13 @@ impl Supervisor {
                 let result = self.publish(*prepared, &warmth).await;
                 self.ended(&result, options, answers);
             }
-            (Step::Warm(_), Stage::Loading(_)) => {}
+            (Step::Named(found), Stage::Naming { config, .. }) => {
+                if let Some(found) = found {
+                    self.membership.take(found);
+                }
+                self.named(config, options, answers).await;
+            }
+            (Step::Warm(_) | Step::Named(_), _) => {}
         }
         self.begin_reloads().await;
     }
@@ -92,8 +101,24 @@ impl Supervisor {
         options: ReloadOptions,
         answers: Vec<Answer>,
     ) {
-        let prepared = config.and_then(|config| self.prepare(config, options));
-        let prepared = match prepared {
+        let config = match config {
+            Ok(config) => config,
+            Err(error) => return self.ended(&Err(error), options, answers),
+        };
+        self.membership.read_files(&config);
+        // What is not known by then is published when it is.
+        match self.membership.ask_also(&config, &self.config) {
+            Some(found) => {
+                let until = Instant::now() + FIRST_ANSWERS.min(config.process.warm_timeout);
+                let stage = Stage::Naming { config, answers: found, until };
+                self.queue.work = Some(Work { options, answers, stage });
+            }
+            None => self.named(config, options, answers).await,
+        }
+    }
+
+    async fn named(&mut self, config: Box<Config>, options: ReloadOptions, answers: Vec<Answer>) {
+        let prepared = match self.prepare(config, options) {
             Ok(prepared) => prepared,
             Err(error) => return self.ended(&Err(error), options, answers),
         };
@@ -142,6 +167,8 @@ impl Supervisor {
                 }
             }
             Err(error) => {
+                // What only the refused one named is asked for no more.
+                drop(self.membership.ask(&self.config));
                 reloads.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("the reload is refused, and what ran runs on:\n{error}");
                 self.inner.journal.append(error.event(options.cause));
@@ -155,9 +182,12 @@ impl Supervisor {
         }
     }
 
-    /// The snapshot of a configuration, with everything that has been changed at run time.
-    fn compile(&self, config: &Config, previous: &Snapshot) -> Snapshot {
-        compile(config, Some(previous), &self.inner.machine, &self.weights)
+    /// The snapshot of a configuration, with everything that has been changed at run time, and what of it is probed.
+    fn compile(&self, config: &Config, previous: &Snapshot) -> Result<(Snapshot, Vec<Watch>), ReloadError> {
+        let config = self.membership.expand(config);
+        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights);
+        let watches = targets::watches(&config.pools, &next)?;
+        Ok((next, watches))
     }
 
     /// Everything that may be refused before anybody is asked: nothing has changed, but that new addresses are bound.
@@ -166,8 +196,7 @@ impl Supervisor {
             return Err(ReloadError::Workers);
         }
         let previous = self.inner.store.load();
-        let next = self.compile(&config, &previous);
-        let watches = targets::watches(&config.pools, &next)?;
+        let (next, watches) = self.compile(&config, &previous)?;
         let mut fresh = Fresh::default();
         if self.inner.mode == Mode::Serve {
             let is_shut = |place: usize, listener: &Listener| self.is_shut(&previous, place, listener);
@@ -195,8 +224,7 @@ impl Supervisor {
         let previous = self.inner.store.load();
         if next.generation != previous.generation + 1 {
             // Something else has been published meanwhile, which this is to go on from.
-            next = self.compile(&config, &previous);
-            watches = targets::watches(&config.pools, &next)?;
+            (next, watches) = self.compile(&config, &previous)?;
         }
         guarded(&config, options, &previous, &next, warmth)?;
         let mut doors = Doors::default();
@@ -230,6 +258,7 @@ impl Supervisor {
         self.drain_delay = config.process.drain_delay;
         self.drain_timeout = config.process.drain_timeout;
         let former = std::mem::replace(&mut self.config, config);
+        self.note_members();
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);

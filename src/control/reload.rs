@@ -10,11 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::doors::BindError;
 use super::health::targets::ProbeError;
 use super::health::warm::Warmth;
 use super::journal::{Change, Evidence, Kind};
+use super::names::Answers;
 use super::notify::NotifyError;
 use super::publish::Prepared;
 use crate::config::{self, Config, Diagnostics};
@@ -264,6 +266,8 @@ pub(super) struct Work {
 pub(super) enum Stage {
     /// Its files.
     Loading(JoinHandle<Result<Box<Config>, ReloadError>>),
+    /// The addresses of its new names, until then.
+    Naming { config: Box<Config>, answers: oneshot::Receiver<Arc<Answers>>, until: Instant },
     /// Its new endpoints.
     Warming(Box<Prepared>, oneshot::Receiver<Warmth>),
 }
@@ -273,6 +277,8 @@ pub(super) enum Stage {
 pub(super) enum Step {
     /// The files are read.
     Loaded(Result<Box<Config>, ReloadError>),
+    /// Its names are answered; nothing when they are not in time, and their addresses are published later.
+    Named(Option<Arc<Answers>>),
     /// The new endpoints are as warm as they get.
     Warm(Warmth),
 }
@@ -316,6 +322,9 @@ impl Queue {
             Some(Stage::Loading(loading)) => Step::Loaded(
                 loading.await.unwrap_or_else(|error| Err(ReloadError::Broken(error.to_string()))),
             ),
+            Some(Stage::Naming { answers, until, .. }) => {
+                Step::Named(timeout_at(*until, answers).await.ok().and_then(Result::ok))
+            }
             Some(Stage::Warming(_, warmth)) => Step::Warm(warmth.await.unwrap_or_default()),
         }
     }

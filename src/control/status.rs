@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
 use super::running::Provenance;
-use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
 /// The whole process.
@@ -114,6 +113,38 @@ pub struct PoolStatus {
     pub breaker: Option<BreakerStatus>,
     /// Endpoints in the order of the file.
     pub endpoints: Vec<EndpointStatus>,
+    /// Names that endpoints come from.
+    pub names: Vec<NameStatus>,
+    /// The file that endpoints come from.
+    pub endpoints_file: Option<FileStatus>,
+    /// Endpoints that were added at run time.
+    pub added: Vec<EndpointName>,
+    /// Endpoints that were removed at run time.
+    pub removed: Vec<EndpointName>,
+}
+
+/// A name that endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameStatus {
+    /// The name; `srv:` stands before that of a service.
+    pub name: String,
+    /// Addresses in use.
+    pub addresses: usize,
+    /// How old their answer is; nothing until the first one.
+    pub age: Option<Duration>,
+    /// Why there is no fresher one; nothing while there is.
+    pub fault: Option<String>,
+}
+
+/// A file that endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Where it is.
+    pub path: String,
+    /// When it was last read well; nothing where it never was.
+    pub read: Option<SystemTime>,
+    /// What is wrong with what stands there now.
+    pub fault: Option<String>,
 }
 
 impl PoolStatus {
@@ -136,13 +167,15 @@ pub struct EndpointStatus {
     /// Its name.
     pub name: EndpointName,
     /// Where it is.
-    pub address: EndpointAddress,
+    pub address: SocketAddr,
     /// Weight as configured, or as the operator has changed it.
     pub weight: u16,
     /// Weight in force: after slow start and whatever else lessens it.
     pub effective_weight: u16,
     /// Priority group; 0 is used first.
     pub tier: u8,
+    /// Where it stands; empty is nowhere.
+    pub zone: String,
     /// It may be picked now.
     pub usable: bool,
     /// The one reason why not, the one that explains most.

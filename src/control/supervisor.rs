@@ -6,22 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch::Receiver as Watched;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use super::change::{ChangeError, EndpointChange, FailoverTarget};
+use super::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use super::doors::Doors;
 use super::empty::{Emptiness, Step};
 use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
+use super::membership::Membership;
+use super::names::Answers;
 use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
 use super::sessions::LISTED_MAX;
 use super::threads::Member;
 use super::trial::Trials;
+use super::watch::{self, Changed, Follower};
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
+use crate::policy::retry::Failure;
 use crate::proxy::sessions::Listed;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::Weights;
@@ -49,6 +54,9 @@ const STATE_CLOSE: Duration = Duration::from_secs(2);
 /// How long sinks may take to tell their last events.
 const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
 
+/// Changes of files that may wait.
+const CHANGES_MAX: usize = 4;
+
 /// What control is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -56,6 +64,10 @@ pub(super) enum Command {
     Reload { source: Source, options: ReloadOptions, answer: Answer },
     /// Change the admin state or weight of an endpoint.
     ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Add an endpoint to a pool.
+    AddEndpoint { addition: Box<Addition>, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Remove an endpoint from a pool.
+    RemoveEndpoint { removal: Removal, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Send a pool's traffic elsewhere, or home.
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Keep what is on trial.
@@ -101,6 +113,19 @@ pub(super) struct Supervisor {
     /// Reloads at work and to come.
     pub(super) queue: Queue,
     pub(super) trials: Trials,
+    /// Who is in the pools, beside what is written.
+    pub(super) membership: Membership,
+    follower: Follower,
+    /// Where changes of files are told.
+    files: mpsc::Sender<Changed>,
+}
+
+/// What the supervisor hears while it runs.
+struct Heard {
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Receiver<Event>,
+    names: Watched<Arc<Answers>>,
+    files: mpsc::Receiver<Changed>,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -109,15 +134,17 @@ pub(super) struct Queues {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
     pub(super) doors: Doors,
+    /// What names lead to.
+    pub(super) names: Watched<Arc<Answers>>,
 }
 
 /// Starts the supervisor on a thread of its own.
 pub(super) fn start(
     inner: Arc<Inner>,
     crew: Vec<Member>,
-    mut queues: Queues,
-    ended: watch::Sender<Option<Ended>>,
-    config: &Config,
+    queues: Queues,
+    ended: tokio::sync::watch::Sender<Option<Ended>>,
+    (config, membership): (&Config, Membership),
     watches: Vec<Watch>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -126,6 +153,9 @@ pub(super) fn start(
     let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
+            let Queues { commands, events, keeper, doors, names } = queues;
+            let (files, changed) = mpsc::channel(CHANGES_MAX);
+            let mut heard = Heard { commands, events, names, files: changed };
             let now = Instant::now();
             let turns = vec![(0, now); crew.len()];
             let mut supervisor = Supervisor {
@@ -136,18 +166,22 @@ pub(super) fn start(
                 drain_timeout,
                 turns,
                 logged: HashMap::new(),
-                keeper: queues.keeper,
+                keeper,
                 config,
                 weights,
                 emptiness: Emptiness::default(),
-                doors: queues.doors,
+                doors,
                 endings: Vec::new(),
                 queue: Queue::default(),
                 trials: Trials::default(),
+                membership,
+                follower: Follower::default(),
+                files,
             };
             supervisor.adopted(watches, Vec::new()).await;
             supervisor.restore_overrides().await;
-            let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
+            supervisor.note_members();
+            let end = supervisor.run(&mut heard).await;
             supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
@@ -166,11 +200,8 @@ pub(super) fn start(
 }
 
 impl Supervisor {
-    async fn run(
-        &mut self,
-        commands: &mut mpsc::Receiver<Command>,
-        events: &mut mpsc::Receiver<Event>,
-    ) -> Ended {
+    async fn run(&mut self, queues: &mut Heard) -> Ended {
+        let Heard { commands, events, names, files } = queues;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -182,6 +213,17 @@ impl Supervisor {
                 Some(command) = commands.recv() => self.obey(command).await,
                 Some(event) = events.recv() => {
                     self.learn(event);
+                    None
+                }
+                Ok(()) = names.changed() => {
+                    let answers = Arc::clone(&names.borrow_and_update());
+                    if self.membership.take(answers) {
+                        self.members_changed().await;
+                    }
+                    None
+                }
+                Some(changed) = files.recv() => {
+                    self.files_changed(changed).await;
                     None
                 }
                 step = self.queue.step() => {
@@ -207,6 +249,14 @@ impl Supervisor {
             }
             Command::ChangeEndpoint { change, answer } => {
                 self.change(*change, answer).await;
+                None
+            }
+            Command::AddEndpoint { addition, answer } => {
+                drop(answer.send(self.add_endpoint(&addition).await));
+                None
+            }
+            Command::RemoveEndpoint { removal, answer } => {
+                drop(answer.send(self.remove_endpoint(&removal).await));
                 None
             }
             Command::Failover { pool, to, answer } => {
@@ -254,7 +304,8 @@ impl Supervisor {
 
     /// Carries out what the operator wants of an endpoint: its weight by another snapshot, its state by the keeper.
     async fn change(&mut self, change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>>) {
-        let known = self.config.pools.iter().find(|p| p.name == change.pool);
+        let snapshot = self.inner.store.load();
+        let known = snapshot.pools.iter().find(|p| p.name == change.pool);
         let Some(pool) = known else {
             drop(answer.send(Err(ChangeError::NoPool(change.pool))));
             return;
@@ -312,6 +363,13 @@ impl Supervisor {
         if !overrides.is_empty() {
             tracing::info!(overrides = overrides.len(), "what the operator had changed holds again");
         }
+    }
+
+    /// Has what runs followed: the names of its endpoints, and its files.
+    pub(super) fn note_members(&mut self) {
+        self.membership.runs(&self.config);
+        let files = watch::Files::of(&self.config, self.inner.loader.path());
+        self.follower.follow(files, &self.files);
     }
 
     /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
@@ -408,6 +466,9 @@ impl Supervisor {
     fn learn(&mut self, event: Event) {
         match event {
             Event::EndpointFailed { pool, endpoint, failure, evidence } => {
+                if failure == Failure::Connect {
+                    self.membership.suspect(&pool, &endpoint);
+                }
                 if self.is_news(format!("{pool}/{endpoint} {failure:?}")) {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }

@@ -1,15 +1,63 @@
-//! Where a listener binds and where an endpoint lives.
+//! Where a listener binds and where an endpoint lives, by address or by name.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-/// The address of an endpoint that traffic can be sent to.
-///
-/// Names (DNS, SRV) and unix sockets join as variants when they are supported; nothing outside matches on a bare `SocketAddr`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Where an endpoint is said to be: an address, or a name that stands for some.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EndpointAddress {
     /// An IP address with a port.
     Ip(SocketAddr),
+    /// A host name with a port: every address of the name (A and AAAA) is an endpoint.
+    Host {
+        /// The name.
+        name: DnsName,
+        /// The port.
+        port: u16,
+    },
+    /// A service name: every address of every target of its SRV records (RFC 2782) is an endpoint.
+    Service(DnsName),
+}
+
+/// A name that DNS is asked for, in lower case; with a last dot only where it was written with one, which keeps search
+/// domains away from it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DnsName(Arc<str>);
+
+/// Longest name that DNS has (RFC 1035 section 2.3.4), as text without its last dot.
+pub const DNS_NAME_MAX: usize = 253;
+
+/// Longest label of a name (RFC 1035 section 2.3.4).
+const DNS_LABEL_MAX: usize = 63;
+
+impl DnsName {
+    /// Takes `text` as a name: labels of letters, digits, `-` and `_`; nothing that looks like an IP address.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let bare = text.strip_suffix('.').unwrap_or(text);
+        let label = |label: &str| {
+            (1..=DNS_LABEL_MAX).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        // A last label of digits alone is an IPv4 address or a mistake in one (RFC 3696 section 2).
+        let last_is_number =
+            bare.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        (bare.len() <= DNS_NAME_MAX && !last_is_number && bare.split('.').all(label))
+            .then(|| Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// Why a text is no endpoint address.
@@ -21,9 +69,12 @@ pub enum AddressError {
     /// Neither an IP address nor a name.
     #[error("it is neither \"ip:port\" nor \"[v6]:port\"")]
     Malformed,
-    /// A host name where only IP addresses are understood so far.
-    #[error("host names are not supported yet")]
+    /// A host name where only an IP address will do.
+    #[error("it is a host name, and an IP address is needed")]
     Name,
+    /// `srv:` without a service name.
+    #[error("it has no service name behind \"srv:\"")]
+    Service,
     /// A `unix:` path where only IP addresses are understood so far.
     #[error("unix sockets are not supported here yet")]
     Unix,
@@ -50,7 +101,7 @@ pub fn parse_socket(text: &str) -> Result<SocketAddr, AddressError> {
     if !port.parse::<u16>().is_ok_and(|p| p != 0) {
         return Err(AddressError::Port);
     }
-    Err(if is_name(host) || host.starts_with("srv:") { AddressError::Name } else { AddressError::Malformed })
+    Err(if is_name(host) { AddressError::Name } else { AddressError::Malformed })
 }
 
 fn is_name(host: &str) -> bool {
@@ -60,12 +111,40 @@ fn is_name(host: &str) -> bool {
 }
 
 impl EndpointAddress {
-    /// Reads the address of an endpoint.
+    /// Reads the address of an endpoint: `"ip:port"`, `"[v6]:port"`, `"host:port"` or `"srv:name"`.
     ///
     /// # Errors
-    /// As [`parse_socket`].
+    /// As [`parse_socket`], but names are welcome.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        parse_socket(text).map(Self::Ip)
+        if let Some(service) = text.strip_prefix("srv:") {
+            return DnsName::new(service).map(Self::Service).ok_or(AddressError::Service);
+        }
+        let by_name = || {
+            let (host, port) = text.rsplit_once(':')?;
+            Some(Self::Host { name: DnsName::new(host)?, port: port.parse().ok()? })
+        };
+        match parse_socket(text) {
+            Err(AddressError::Name) => by_name().ok_or(AddressError::Malformed),
+            other => other.map(Self::Ip),
+        }
+    }
+
+    /// The address itself, where it is one.
+    #[must_use]
+    pub const fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            Self::Host { .. } | Self::Service(_) => None,
+        }
+    }
+
+    /// What the endpoints that a name stands for are called by; empty for an address.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        match self {
+            Self::Ip(_) => "",
+            Self::Host { name, .. } | Self::Service(name) => name.as_str(),
+        }
     }
 }
 
@@ -73,6 +152,8 @@ impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => write!(f, "{address}"),
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Service(name) => write!(f, "srv:{name}"),
         }
     }
 }
@@ -83,17 +164,37 @@ mod tests {
 
     #[test]
     fn each_wrong_address_says_what_is_wrong() {
-        assert!(EndpointAddress::parse("10.0.0.1:80").is_ok());
-        assert!(EndpointAddress::parse("[::1]:80").is_ok());
         for (text, error) in [
             ("10.0.0.1", AddressError::Port),
             ("10.0.0.1:0", AddressError::Port),
             ("10.0.0.1:http", AddressError::Port),
-            ("app.internal:80", AddressError::Name),
+            ("app.internal", AddressError::Port),
+            ("app.internal:0", AddressError::Port),
+            ("app..internal:80", AddressError::Malformed),
+            ("10.0.0.a.300:80", AddressError::Malformed),
+            ("srv:", AddressError::Service),
+            ("srv:_http._tcp.app:80", AddressError::Service),
             ("unix:/run/x", AddressError::Unix),
             ("::1:80:x y:80", AddressError::Malformed),
         ] {
             assert_eq!(EndpointAddress::parse(text), Err(error), "{text}");
         }
+        assert_eq!(parse_socket("app.internal:80"), Err(AddressError::Name));
+    }
+
+    #[test]
+    fn an_address_is_written_as_it_is_read() {
+        for text in [
+            "10.0.0.1:80",
+            "[::1]:80",
+            "app-c.internal:8080",
+            "localhost:1",
+            "app.internal.:80",
+            "srv:_http._tcp.app.internal",
+        ] {
+            assert_eq!(EndpointAddress::parse(text).map(|a| a.to_string()), Ok(text.to_owned()));
+        }
+        let upper = EndpointAddress::parse("App.Internal:80");
+        assert_eq!(upper, EndpointAddress::parse("app.internal:80"), "names differ by more than case");
     }
 }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 /// Longest accepted name in bytes: names become metric labels and file-safe identifiers.
 pub const NAME_MAX: usize = 128;
 
+/// Longest name of an endpoint that stands for many: `@` and the longest address go behind it.
+pub const LABEL_MAX: usize = NAME_MAX - "@[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".len();
+
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {

@@ -10,7 +10,6 @@ use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
-use crate::model::address::EndpointAddress;
 use crate::model::name::EndpointName;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::balance::peak_ewma::{DECAY, PeakEwma};
@@ -21,7 +20,7 @@ pub struct Endpoint {
     /// Its name within the pool.
     pub name: EndpointName,
     /// Where it is.
-    pub address: EndpointAddress,
+    pub address: SocketAddr,
     /// Its share of the traffic of its tier.
     pub weight: u16,
     /// Its priority group.
@@ -77,9 +76,7 @@ impl Endpoint {
     /// The address to connect to.
     #[must_use]
     pub const fn socket(&self) -> SocketAddr {
-        match self.address {
-            EndpointAddress::Ip(address) => address,
-        }
+        self.address
     }
 }
 

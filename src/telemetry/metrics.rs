@@ -161,6 +161,14 @@ table! {
     ENDPOINT_BYTES_IN = Counter "plimsoll_endpoint_bytes_in_total" ["pool", "endpoint"] "Body bytes from the endpoint.";
     ENDPOINT_BYTES_OUT = Counter "plimsoll_endpoint_bytes_out_total" ["pool", "endpoint"] "Body bytes to the endpoint.";
 
+    DNS_ADDRESSES = Gauge "plimsoll_dns_addresses" ["name"] "Addresses of a name that are in use.";
+    DNS_ANSWER_AGE = Gauge "plimsoll_dns_answer_age_seconds" ["name"]
+        "How long ago a name was last answered with an address; the last good answer stays in use.";
+    DNS_LOOKUPS = Counter "plimsoll_dns_lookups_total" ["name"] "Times that a name was asked.";
+    DNS_FAILURES = Counter "plimsoll_dns_failures_total" ["name"] "Times that a name was asked and no address was learned.";
+    DNS_LEFT_OUT = Counter "plimsoll_dns_addresses_left_out_total" ["name"]
+        "Addresses left out of answers because there were more than 1,000.";
+
     LIMIT_HITS = Counter "plimsoll_limit_hits_total" ["limit"] "Times that a limit was reached, by its name.";
     WORKER_CONNECTIONS = Gauge "plimsoll_worker_connections" ["worker"] "Client connections that a worker owns.";
     WORKER_HANDOVERS = Counter "plimsoll_worker_handovers_total" ["worker"]

@@ -61,6 +61,26 @@ fn a_drained_endpoint_gets_nothing_until_it_is_ready_again() {
 }
 
 #[test]
+fn a_zone_is_drained_as_a_whole_and_what_remains_is_told() {
+    let (a, b, c) = (Origin::saying("a"), Origin::saying("b"), Origin::saying("c"));
+    let listed =
+        |origin: &Origin, zone: &str| format!("{{ address = \"{}\", zone = \"{zone}\" }}", origin.address());
+    let endpoints = [listed(&a, "a"), listed(&b, "b"), listed(&c, "b")].join(", ");
+    let alone = format!("[pool.alone]\nendpoints = [{}]\n", listed(&c, "b"));
+    let proxy = Setup::listed(&endpoints).pool("balance = \"round_robin\"").text(&alone).start();
+    assert_eq!(call(&proxy, "drain --zone nowhere").0, Some(2));
+    let (code, text) = call(&proxy, "drain --zone b --wait");
+    let remains = text.lines().filter(|line| line.contains("min_available")).count();
+    assert_eq!((code, remains), (Some(1), 1), "the only endpoint of a pool stays: {text}");
+    let drained = text.lines().filter(|line| line.ends_with(": drained")).count();
+    assert_eq!(drained, 2, "{text}");
+    assert_eq!(answers(&proxy, 6), ["a"]);
+    assert_eq!(call(&proxy, "ready --zone b").0, Some(0));
+    assert_eq!(answers(&proxy, 9), ["a", "b", "c"]);
+    assert_eq!(call(&proxy, "drain --zone b --force").0, Some(0));
+}
+
+#[test]
 fn a_drain_is_waited_for_up_to_its_timeout() {
     let (go, wait) = mpsc::sync_channel::<()>(1);
     let wait = Mutex::new(wait);

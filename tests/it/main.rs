@@ -38,6 +38,7 @@ mod keep_alive;
 mod limits;
 mod live;
 mod long_lived;
+mod names;
 mod nginx_hash;
 mod observe;
 mod panic_isolation;

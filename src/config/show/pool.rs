@@ -21,11 +21,16 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
         page.text("hash_key", &pool.hash_key);
         page.key("load_factor", or_off(pool.load_factor.map(|factor| factor.to_string())));
     }
-    page.line("endpoints = [");
-    for one in &pool.endpoints {
-        endpoint(page, one);
+    if !pool.endpoints.is_empty() {
+        page.line("endpoints = [");
+        for one in &pool.endpoints {
+            endpoint(page, one);
+        }
+        page.line("]");
     }
-    page.line("]");
+    if let Some(path) = &pool.endpoints_file {
+        page.text("endpoints_file", path.display());
+    }
     order(page, pool);
     page.section(format_args!("[pool.{name}.limits]"));
     page.key("max_requests", pool.limits.max_requests);

@@ -43,8 +43,8 @@ const fn size(min: u64, max: u64) -> Kind {
 
 /// A whole configuration.
 pub(super) static ROOT: Section = Section::new(
-    "Durations are text with a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB), addresses \"ip:port\" or \
-     \"[v6]:port\", networks CIDR. \"${NAME}\" inside a text is the environment's value; \"$${\" is a plain \"${\".",
+    "Durations are text with a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB), addresses \"ip:port\", \
+     \"[v6]:port\" or, of endpoints, \"host:port\", networks CIDR. \"${NAME}\" inside a text is the environment's value; \"$${\" is a plain \"${\".",
     &[
         Key::new(
             "include",
@@ -125,7 +125,18 @@ pub(super) static PROCESS: Section = Section::new(
              /readyz says yes, up to this long; \"0s\" does not wait.",
         ),
         Key::later("upgrade_drain_timeout"),
-        Key::later("watch"),
+        Key::new(
+            "watch",
+            Kind::Bool,
+            Default("false"),
+            "Reload when a file of the configuration, a certificate or a key changes; files of endpoints are always watched.",
+        ),
+        Key::new(
+            "resolvers",
+            Kind::List { of: &Kind::Text(Form::Resolver), min: 1 },
+            Optional(r#"["127.0.0.1:53"]"#),
+            "DNS servers that endpoints' names are asked of; those of /etc/resolv.conf unless given.",
+        ),
         Key::new(
             "reload_guard",
             real(0.0, 1.0),
@@ -138,7 +149,6 @@ pub(super) static PROCESS: Section = Section::new(
             Default(r#""""#),
             "Where the last good configuration, overrides and generated keys are kept, as in \"/var/lib/plimsoll\"; \"\" keeps none.",
         ),
-        Key::later("resolvers"),
     ],
 );
 

@@ -37,7 +37,17 @@ pub(in super::super) static POOL: Section = Section::new(
             "endpoints",
             Kind::List { of: &Kind::Short(&ENDPOINT, "address"), min: 1 },
             Required(r#"["10.0.1.10:8080", { address = "10.0.1.11:8080", weight = 2, tier = 0 }]"#),
-            "Endpoints, each an address or a table.",
+            "Endpoints, each an address or a table; needed unless there is `endpoints_file`. Every address of a name in \
+             \"app.internal:8080\" is one, and every address that \"srv:_http._tcp.app.internal\" leads to.",
+        )
+        .own()
+        .or("endpoints_file"),
+        Key::new(
+            "endpoints_file",
+            Kind::Text(Form::Some),
+            Optional(r#""api.endpoints""#),
+            "A file of more endpoints, watched: an address a line (# begins a comment), or a JSON list of addresses and of \
+             objects with the keys of an endpoint. What cannot be read leaves the last endpoints in place.",
         )
         .own(),
         Key::new("limits", Kind::Table(&POOL_LIMITS), Default("{}"), "Ceilings and the queue."),
@@ -160,7 +170,6 @@ pub(in super::super) static POOL: Section = Section::new(
             Optional("{}"),
             "A breaker; absent or \"off\": none.",
         ),
-        Key::later("endpoints_file"),
         Key::later("protocol"),
         Key::later("send_proxy"),
         Key::later("sticky"),
@@ -199,12 +208,17 @@ static FAILBACK: Section = Section::new(
 static ENDPOINT: Section = Section::new(
     "An endpoint.",
     &[
-        Key::new("address", Kind::Text(Form::Endpoint), Required(r#""10.0.1.10:8080""#), "Where it is."),
+        Key::new(
+            "address",
+            Kind::Text(Form::Endpoint),
+            Required(r#""10.0.1.10:8080""#),
+            "Where it is: ip:port, host:port, or srv: and a service name.",
+        ),
         Key::new(
             "name",
             Kind::Text(Form::Name),
             Optional(r#""app-1""#),
-            "Its name; its address unless given.",
+            "Its name; its address unless given. Endpoints of a DNS name are called name@ip:port.",
         ),
         Key::new("weight", number(0, 1000), Default("1"), "Its share, relative to the others; 0 takes none."),
         Key::new(

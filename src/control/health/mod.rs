@@ -11,7 +11,7 @@ pub mod closing;
 pub mod keeper;
 mod lead;
 mod levels;
-mod operator;
+pub(in crate::control) mod operator;
 pub mod probe;
 mod report;
 mod results;

@@ -96,7 +96,7 @@ impl Keeper {
 }
 
 /// Whether an endpoint may be taken out by choice: not below `min_available`, unless it is not usable anyway.
-fn guard_removal(pool: &Pool, endpoint: &Endpoint) -> Result<(), ChangeError> {
+pub(in crate::control) fn guard_removal(pool: &Pool, endpoint: &Endpoint) -> Result<(), ChangeError> {
     let Some(level) = pool.level() else { return Ok(()) };
     if pool.exclusive || !endpoint.live.condition.allows(level) {
         return Ok(());

@@ -52,9 +52,10 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
         let Some(written) = pools.iter().find(|p| p.name == pool.name) else { continue };
         let Some(health) = &written.health else { continue };
         let asked = question(written, health, &mut clients)?;
+        let by_name: HashMap<_, _> = written.endpoints.iter().map(|e| (&e.name, e)).collect();
         for (index, endpoint) in pool.endpoints.iter().enumerate() {
-            let Some(named) = written.endpoints.iter().find(|e| e.name == endpoint.name) else { continue };
-            let address = health.target(named);
+            let Some(named) = by_name.get(&endpoint.name) else { continue };
+            let address = health.target(named, endpoint.socket());
             let check = match &asked {
                 Check::Exec(exec) => {
                     Check::Exec(Exec { endpoint: endpoint.name.to_string(), ..exec.clone() })

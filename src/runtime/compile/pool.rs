@@ -114,11 +114,12 @@ impl Pools<'_> {
             let changed = self.weights.get(&(pool.name.clone(), e.name.clone()));
             changed.copied().unwrap_or_else(|| e.weight.get())
         };
-        pool.endpoints
-            .iter()
-            .map(|e| Endpoint {
+        // A name is no endpoint: those that it stands for are written out before.
+        let endpoint = |e: &config::pool::Endpoint| {
+            let address = e.address.socket()?;
+            Some(Endpoint {
                 name: e.name.clone(),
-                address: e.address,
+                address,
                 weight: weight(e),
                 tier: e.tier,
                 zone: e.zone.as_str().into(),
@@ -131,11 +132,12 @@ impl Pools<'_> {
                 },
                 // A name that has moved to another address is another endpoint: its connections lead elsewhere.
                 live: match known.get(&e.name) {
-                    Some(known) if known.address == e.address => Arc::clone(&known.live),
+                    Some(known) if known.address == address => Arc::clone(&known.live),
                     _ => new(),
                 },
             })
-            .collect()
+        };
+        pool.endpoints.iter().filter_map(endpoint).collect()
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod embedded;
 pub(crate) mod member;
 pub(crate) mod moody;
+pub(crate) mod names;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod wire;

@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     open_admin: bool,
     /// The admin API is on a unix socket, and the open health listener where it would be.
     unix_admin: bool,
+    /// A file that has the pool.
+    include: Option<String>,
 }
 
 fn quoted(addresses: &[SocketAddr]) -> String {
@@ -64,6 +66,17 @@ impl Setup {
     /// The same with endpoints as they are to be written.
     pub(crate) fn listed(endpoints: &str) -> Self {
         Self { protocol: "http", pool: format!("endpoints = [{endpoints}]\n"), ..Self::default() }
+    }
+
+    /// The same with the endpoints of a file.
+    pub(crate) fn filed(path: &Path) -> Self {
+        let pool = format!("endpoints_file = \"{}\"\n", path.display());
+        Self { protocol: "http", pool, ..Self::default() }
+    }
+
+    /// The same with a pool that stands in a file of its own.
+    pub(crate) fn included(path: &Path) -> Self {
+        Self { protocol: "http", include: Some(path.display().to_string()), ..Self::default() }
     }
 
     /// A TCP listener in front of these endpoints.
@@ -163,11 +176,15 @@ impl Setup {
             let bind = if self.open_admin { (Ipv4Addr::UNSPECIFIED, admin.port()).into() } else { admin };
             format!("[admin]\nbind = \"{bind}\"\n{}", self.admin)
         };
+        let (include, pool) = match &self.include {
+            Some(path) => (format!("include = [\"{path}\"]\n"), String::new()),
+            None => (String::new(), format!("[pool.main]\n{}", self.pool)),
+        };
         write!(
             text,
-            "[process]\n{workers}{}\n{admin}\n[log]\n{log}\n[listener.web]\nbind = [\"{web}\"]\n\
-             protocol = \"{}\"\n{}\n{routes}\n[pool.main]\n{}\n{}",
-            self.process, self.protocol, self.listener, self.pool, self.text
+            "{include}[process]\n{workers}{}\n{admin}\n[log]\n{log}\n[listener.web]\nbind = [\"{web}\"]\n\
+             protocol = \"{}\"\n{}\n{routes}\n{pool}\n{}",
+            self.process, self.protocol, self.listener, self.text
         )
         .expect("text grows");
         text

@@ -1,0 +1,363 @@
+//! Notices that files have changed: of the configuration, with certificates and keys, and of endpoints. Says so once it is
+//! quiet again, and only where a file says something else than before; reading them is for others.
+//!
+//! The folders are watched, not the files: a rename over a file, and the swap of the link `..data` by which Kubernetes
+//! changes a mounted volume, are seen in the folder alone. Where the system cannot watch, the files are looked at from time
+//! to time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::runtime::clock::Clock;
+
+/// Files are looked at once nothing has happened for so long.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Or after so long, however much happens.
+const NOISY: Duration = Duration::from_secs(2);
+
+/// How often files are looked at where the system does not tell of changes.
+const POLL: Duration = Duration::from_secs(3);
+
+/// Bytes of a file that are looked at; more is no file of ours.
+const FILE_MAX: u64 = 16 << 20;
+
+/// Files of one folder that are looked at.
+const FOLDER_MAX: usize = 1000;
+
+/// Orders and events that may wait. One event is as good as many.
+const BACKLOG: usize = 64;
+
+/// Which files matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Files {
+    /// Whose change is a reload.
+    pub(super) config: BTreeSet<PathBuf>,
+    /// Folders of included files: one more of the same extension is a change, too.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// Whose change brings other endpoints.
+    pub(super) endpoints: BTreeSet<PathBuf>,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Something of the configuration.
+    pub(super) config: bool,
+    /// A file of endpoints.
+    pub(super) endpoints: bool,
+}
+
+impl Files {
+    /// The files of a configuration; those of itself only where it asks for that. `main` is its file, whatever it was made
+    /// from.
+    pub(super) fn of(config: &Config, main: Option<&Path>) -> Self {
+        let endpoints = config.pools.iter().filter_map(|pool| pool.endpoints_file.clone()).collect();
+        let (mut files, mut folders) = (BTreeSet::new(), BTreeSet::new());
+        if let (true, Some(main)) = (config.process.watch, main) {
+            files.insert(main.to_owned());
+            let texts = config.origin.texts.iter().map(|(path, _)| path).filter(|path| path.exists());
+            files.extend(texts.clone().chain(&config.origin.named).cloned());
+            folders.extend(
+                texts.filter(|path| *path != main).filter_map(|path| path.parent().map(PathBuf::from)),
+            );
+        }
+        Self { config: files, folders, endpoints }
+    }
+
+    /// The folders in whose listings a change of any of them shows.
+    fn watched(&self) -> BTreeSet<PathBuf> {
+        let mut watched: BTreeSet<PathBuf> = self.folders.iter().map(|folder| here(folder)).collect();
+        for file in self.config.iter().chain(&self.endpoints) {
+            watched.extend(file.parent().map(here));
+            // Where a link leads elsewhere, what is there may change as well.
+            if let Ok(real) = file.canonicalize() {
+                watched.extend(real.parent().map(PathBuf::from));
+            }
+        }
+        watched
+    }
+
+    fn look(&self) -> Seen {
+        let mut config: Hashes = self.config.iter().map(|path| (path.clone(), hash(path))).collect();
+        let extensions: BTreeSet<_> = self.config.iter().filter_map(|path| path.extension()).collect();
+        for folder in &self.folders {
+            let entries = here(folder).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+            let alike = entries.filter(|path| path.extension().is_some_and(|e| extensions.contains(e)));
+            config.extend(alike.take(FOLDER_MAX).map(|path| (path.clone(), hash(&path))));
+        }
+        Seen { config, endpoints: self.endpoints.iter().map(|path| (path.clone(), hash(path))).collect() }
+    }
+}
+
+/// A path that can be listed.
+fn here(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() }
+}
+
+/// What stands in files; nothing where one cannot be read.
+type Hashes = BTreeMap<PathBuf, Option<u64>>;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    config: Hashes,
+    endpoints: Hashes,
+}
+
+fn hash(path: &Path) -> Option<u64> {
+    let read = || -> io::Result<u64> {
+        let mut file = File::open(path)?.take(FILE_MAX);
+        let (mut hasher, mut buffer) = (DefaultHasher::new(), vec![0; 64 * 1024]);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                n => hasher.write(buffer.get(..n).unwrap_or(&[])),
+            }
+        }
+    };
+    read().ok()
+}
+
+enum Order {
+    Follow(Files),
+    /// Something has happened in a folder.
+    Stirred,
+    /// The system has lost events, or cannot tell of more.
+    Broken(String),
+}
+
+/// The thread that watches, which is started when there is a first file.
+#[derive(Default)]
+pub(super) struct Follower {
+    orders: Option<SyncSender<Order>>,
+    followed: Files,
+}
+
+impl Follower {
+    /// Follows exactly these files from now on, and tells of changes by `changes`.
+    pub(super) fn follow(&mut self, files: Files, changes: &mpsc::Sender<Changed>) {
+        if self.followed == files {
+            return;
+        }
+        if self.orders.is_none() {
+            self.orders = start(changes.clone());
+        }
+        let told = self.orders.as_ref().map(|orders| orders.try_send(Order::Follow(files.clone())));
+        match told {
+            Some(Ok(())) => self.followed = files,
+            Some(Err(_)) | None => tracing::warn!("the thread that watches files does not listen"),
+        }
+    }
+}
+
+fn start(changes: mpsc::Sender<Changed>) -> Option<SyncSender<Order>> {
+    let (orders, received) = sync_channel(BACKLOG);
+    let own = orders.clone();
+    let spawned = std::thread::Builder::new().name("files".to_owned()).spawn(move || {
+        Thread { watcher: None, files: Files::default(), polls: false }.run(&own, &received, &changes)
+    });
+    match spawned {
+        Ok(_) => Some(orders),
+        Err(error) => {
+            tracing::error!(%error, "the thread that watches files cannot be started");
+            None
+        }
+    }
+}
+
+struct Thread {
+    watcher: Option<RecommendedWatcher>,
+    files: Files,
+    /// Nothing tells of changes.
+    polls: bool,
+}
+
+impl Thread {
+    fn run(mut self, own: &SyncSender<Order>, orders: &Receiver<Order>, changes: &mpsc::Sender<Changed>) {
+        let clock = Clock::start();
+        let mut seen = Seen::default();
+        loop {
+            let mut same = true;
+            // Also where the system tells of changes: a folder that was not there is watched once it is.
+            let wait = if self.polls { POLL } else { POLL * 10 };
+            match orders.recv_timeout(wait) {
+                Ok(Order::Follow(files)) => {
+                    self.files = files;
+                    self.watch(own);
+                    same = false;
+                }
+                Ok(Order::Broken(error)) => {
+                    tracing::warn!(error, "changes of files are not told by the system: they are looked for");
+                    self.polls = true;
+                }
+                Ok(Order::Stirred) => same = self.settle(orders, own, &clock),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = self.files.look();
+            let before = std::mem::replace(&mut seen, now);
+            if !tell(changes, &before, &seen, same) {
+                return;
+            }
+            if same && before != seen {
+                // Links may lead elsewhere now.
+                self.watch(own);
+            }
+        }
+    }
+
+    /// Waits until it is quiet; whether the same files are followed then.
+    fn settle(&mut self, orders: &Receiver<Order>, own: &SyncSender<Order>, clock: &Clock) -> bool {
+        let mut same = true;
+        let until = clock.now() + NOISY;
+        while clock.now() < until {
+            match orders.recv_timeout(QUIET) {
+                Ok(Order::Follow(files)) => {
+                    self.files = files;
+                    self.watch(own);
+                    same = false;
+                }
+                Ok(Order::Stirred) => {}
+                Ok(Order::Broken(_)) => self.polls = true,
+                Err(_) => break,
+            }
+        }
+        same
+    }
+
+    /// Has the system tell of the folders of the files, and of no others.
+    fn watch(&mut self, own: &SyncSender<Order>) {
+        // Dropped first: the system has only so many.
+        self.watcher = None;
+        let folders = self.files.watched();
+        if folders.is_empty() {
+            return;
+        }
+        match watcher(&folders, own.clone()) {
+            Ok(watcher) => {
+                self.watcher = Some(watcher);
+                self.polls = false;
+            }
+            Err(error) => {
+                if !self.polls {
+                    tracing::warn!(%error, "files cannot be watched: they are looked at every {POLL:?}");
+                }
+                self.polls = true;
+            }
+        }
+    }
+}
+
+/// Tells what differs; whether anybody listens. Where other files are followed than before, those that are new are no change;
+/// but files of endpoints are read again, since they may have changed after they were read and before they were followed.
+fn tell(changes: &mpsc::Sender<Changed>, before: &Seen, now: &Seen, same: bool) -> bool {
+    let differ = |before: &Hashes, now: &Hashes| {
+        if same {
+            return before != now;
+        }
+        before.iter().any(|(path, hash)| now.get(path).is_some_and(|now| now != hash))
+    };
+    let changed = Changed {
+        config: differ(&before.config, &now.config),
+        endpoints: differ(&before.endpoints, &now.endpoints)
+            || now.endpoints.keys().any(|path| !before.endpoints.contains_key(path)),
+    };
+    if changed == Changed::default() { !changes.is_closed() } else { changes.blocking_send(changed).is_ok() }
+}
+
+fn watcher(folders: &BTreeSet<PathBuf>, orders: SyncSender<Order>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let order = match event {
+            // Our own reading must not wake us.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+            Ok(_) => Order::Stirred,
+            Err(error) => Order::Broken(error.to_string()),
+        };
+        match orders.try_send(order) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    })?;
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder as Kubernetes mounts one, and who follows two files in it.
+    struct Volume {
+        folder: tempfile::TempDir,
+        changes: mpsc::Receiver<Changed>,
+        follower: Follower,
+        sender: mpsc::Sender<Changed>,
+    }
+
+    const CONFIG: Option<Changed> = Some(Changed { config: true, endpoints: false });
+    const ENDPOINTS: Option<Changed> = Some(Changed { config: false, endpoints: true });
+
+    impl Volume {
+        fn new() -> io::Result<Self> {
+            let folder = tempfile::tempdir()?;
+            let (sender, changes) = mpsc::channel(4);
+            Ok(Self { folder, changes, follower: Follower::default(), sender })
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) -> io::Result<()> {
+            std::fs::write(self.path(name), text)
+        }
+
+        fn follow(&mut self) {
+            let files = Files {
+                config: BTreeSet::from([self.path("a.toml")]),
+                folders: BTreeSet::from([self.path("conf.d")]),
+                endpoints: BTreeSet::from([self.path("e")]),
+            };
+            self.follower.follow(files, &self.sender);
+        }
+
+        /// The next change, within the time in which polling would see it as well.
+        fn next(&mut self) -> Option<Changed> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+            let wait = async { tokio::time::timeout(Duration::from_secs(60), self.changes.recv()).await };
+            runtime.block_on(wait).ok().flatten()
+        }
+    }
+
+    #[test]
+    fn what_is_written_renamed_or_added_is_told_and_a_touch_is_not() -> io::Result<()> {
+        let mut volume = Volume::new()?;
+        std::fs::create_dir(volume.path("conf.d"))?;
+        volume.write("a.toml", "1")?;
+        volume.follow();
+        assert_eq!(volume.next(), ENDPOINTS, "new files of endpoints are read again");
+        volume.write("e", "10.0.0.1:80")?;
+        assert_eq!(volume.next(), ENDPOINTS, "a file that was not there");
+        volume.write("a.toml", "1")?;
+        volume.write("unrelated", "x")?;
+        volume.write("b", "2")?;
+        std::fs::rename(volume.path("b"), volume.path("a.toml"))?;
+        assert_eq!(volume.next(), CONFIG, "renamed over");
+        volume.write("conf.d/new.toml", "")?;
+        assert_eq!(volume.next(), CONFIG, "one more in the folder");
+        std::fs::remove_file(volume.path("e"))?;
+        assert_eq!(volume.next(), ENDPOINTS, "gone");
+        assert!(volume.changes.try_recv().is_err(), "each is told once");
+        Ok(())
+    }
+}
