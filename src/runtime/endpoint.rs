@@ -64,7 +64,7 @@ impl Ceilings {
 }
 
 impl Endpoint {
-    /// How much work of a kind may be in flight on it: what its agent says, or else what is written.
+    /// How much work of a kind may be in flight on it: what its agent says of either, or else what is written.
     #[inline]
     #[must_use]
     pub fn ceiling(&self, work: Work) -> u32 {

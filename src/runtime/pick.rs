@@ -366,7 +366,7 @@ impl Search<'_> {
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
             let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
-            if !endpoint.live.try_acquire(self.work, endpoint.limits.of(self.work)) {
+            if !endpoint.live.try_acquire(self.work, endpoint.ceiling(self.work)) {
                 continue;
             }
             match pool.trials(endpoint, level) {

@@ -153,7 +153,7 @@ pub fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
     }
 }
 
-/// Reads a complete request head, as [`Scanner`] has found it at the front of `bytes`. `fields` is an empty list
+/// Reads a complete request head, as [`Scanner`](super::scan::Scanner) has found it at the front of `bytes`. `fields` is an empty list
 /// whose memory is used again.
 ///
 /// # Errors
