@@ -239,10 +239,9 @@ impl Client {
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let detail = serde_json::from_slice::<Problem>(body).map_or_else(|_| status.to_string(), |p| p.detail);
     match status {
-        StatusCode::BAD_REQUEST
-        | StatusCode::FORBIDDEN
-        | StatusCode::NOT_FOUND
-        | StatusCode::UNPROCESSABLE_ENTITY => Failure::Input(detail),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
+            Failure::Input(detail)
+        }
         _ => Failure::Running(detail),
     }
 }
