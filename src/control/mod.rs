@@ -210,12 +210,8 @@ pub struct Launch {
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited } = launch;
-    let workers = config
-        .process
-        .workers
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
-    let machine =
-        Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
+    let machine = machine_for(config);
+    let workers = machine.workers;
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
     let members = Arc::<MemberBoard>::default();
@@ -278,6 +274,13 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     inner.tell_start();
     inner.shared.keep_config();
     Ok(Handle(inner))
+}
+
+/// What the machine has for a configuration.
+fn machine_for(config: &Config) -> Machine {
+    let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let workers = config.process.workers.unwrap_or_else(cpus);
+    Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) }
 }
 
 /// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,

@@ -162,8 +162,11 @@ mod tests {
 
     #[test]
     fn what_a_waiting_connection_weighs_does_not_grow_unnoticed() {
-        // 8,000 of them are the test of the product; these are the two parts of it that a change easily moves.
-        assert!(size(http1::serve::serve) <= 128, "{}", size(http1::serve::serve));
-        assert!(size(tcp::session::run) <= 512, "{}", size(tcp::session::run));
+        // 8,000 of them are the test of the product; these are the two parts of it that a change easily moves. In a build
+        // with debug assertions each socket has a word more.
+        let socket = size_of::<TcpStream>() - 32;
+        let (http, tcp) = (size(http1::serve::serve), size(tcp::session::run));
+        assert!(http <= 128 + socket, "{http}");
+        assert!(tcp <= 512 + 2 * socket, "{tcp}");
     }
 }
