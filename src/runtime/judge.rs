@@ -5,6 +5,8 @@
 //! sums over all workers. What time brings (an ejection that is over, a breaker that lets trials through) comes with
 //! [`tick`].
 
+mod memory;
+
 use std::time::Duration;
 
 use super::condition::{Impediment, Level};
@@ -18,6 +20,7 @@ use crate::policy::breaker::{self, Breaker, Gate, Scope, Trial};
 use crate::policy::outlier::{self, Decision, Outlier, Return};
 use crate::policy::retry::Failure;
 use crate::policy::window::Totals;
+pub use memory::{Memory, resume};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +115,18 @@ impl Judged {
     pub fn counts(&self) -> (u64, u64) {
         let state = lock(&self.state);
         (state.ejections, state.openings)
+    }
+
+    /// What is known, for another process.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let state = lock(&self.state);
+        let (outlier, breaker) = (state.outlier.as_ref(), state.breaker.as_ref());
+        Memory {
+            ejected: outlier.and_then(Outlier::ejected).copied(),
+            ejections: outlier.map_or(0, Outlier::ejections),
+            breaker: breaker.map(|breaker| (breaker.gate(), breaker.times())),
+        }
     }
 
     /// For how long its breaker surely lets nothing pass.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Rules, Target, TargetId};
 use super::lead::Lead;
+use super::memory::Memory;
 use super::probe::Probe;
 use super::standing::Standing;
 use super::targets::Watch;
@@ -54,7 +55,9 @@ impl Keeper {
         self.agents.retain(|slot, _| slots.contains(slot));
         self.growing.retain(|slot, _| slots.contains(slot));
         self.shedding.clear();
+        self.resume();
         self.retarget(&before, watches);
+        self.recalled = Memory::default();
         self.settle_conditions(now);
         self.replan(now);
     }

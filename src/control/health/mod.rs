@@ -3,13 +3,14 @@
 //! The map: [`probe`] makes one probe of one endpoint, `targets` says who is probed how, [`keeper`] turns results, time
 //! and the operator's words into conditions, gates and leaders (`results`: what probes mean to it, `adoption`: what a reload does, `operator`: what the operator says), `standing` is where a pool stands among its tiers and
 //! failover pools, `lead` who leads an exclusive one, [`closing`] ends live connections, `report` puts changes into
-//! words, [`board`] shows it all, `warm` asks endpoints that are to come. `watch` is the thread: its tasks ask, the keeper decides.
+//! words, `memory` is what an upgrade hands on, [`board`] shows it all, `warm` asks endpoints that are to come. `watch` is the thread: its tasks ask, the keeper decides.
 
 mod adoption;
 pub mod board;
 pub mod closing;
 pub mod keeper;
 mod lead;
+pub(super) mod memory;
 mod operator;
 pub mod probe;
 mod report;

@@ -23,6 +23,8 @@ pub struct Machine {
     pub workers: usize,
     /// Client connections that the descriptor limit has room for.
     pub connections_max: usize,
+    /// The time line of a first snapshot.
+    pub clock: Clock,
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -37,7 +39,7 @@ pub fn compile(
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let clock = previous.map_or_else(Clock::start, |p| p.clock);
+    let clock = previous.map_or(machine.clock, |p| p.clock);
     let pools = Pools { config, previous, slots: &slots, clock, machine, weights }.compile(&index);
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
