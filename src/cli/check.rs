@@ -10,6 +10,7 @@ use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::route::{Action, Route};
 use crate::model::units::format_duration;
+use crate::policy::balance::rendezvous::ADVISED_MAX;
 use crate::policy::health::bounds::Bounds;
 use crate::route::{PathPattern, Rule};
 
@@ -29,7 +30,7 @@ pub(super) fn summary(config: &Config) -> String {
     }
     let late = config.check.objective.iter().flat_map(|objective| too_late(config, *objective));
     let slow = config.check.client_timeout.iter().flat_map(|limit| too_slow(config, *limit));
-    for finding in late.chain(slow) {
+    for finding in late.chain(slow).chain(too_many(config)) {
         let _infallible = writeln!(text, "finding: {finding}");
     }
     text
@@ -75,6 +76,21 @@ fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
         })
     };
     config.pools.iter().filter(|pool| !is_tcp(pool)).filter_map(slow).collect()
+}
+
+/// The pools with more endpoints than their policy should ask for every pick, one a line.
+fn too_many(config: &Config) -> Vec<String> {
+    let many = |pool: &Pool| {
+        let count = pool.endpoints.len();
+        (pool.balance == Balance::Rendezvous && count > ADVISED_MAX).then(|| {
+            format!(
+                "pool {}: rendezvous asks all of its {count} endpoints for every request; above {ADVISED_MAX} take maglev or \
+                 ring_hash, which cost the same however many there are",
+                pool.name
+            )
+        })
+    };
+    config.pools.iter().filter_map(many).collect()
 }
 
 /// How soon probes notice what happens, at worst.
@@ -263,6 +279,24 @@ mod tests {
         assert_eq!(findings("timeouts = { response_header = \"23s\" }"), 0);
         assert_eq!(findings("timeouts = { response_header = \"23001ms\" }"), 1);
         assert_eq!(findings("[listener.t]\nbind = [\"127.0.0.1:2\"]\nprotocol = \"tcp\"\npool = \"p\""), 0);
+    }
+
+    #[test]
+    fn rendezvous_over_too_many_endpoints_is_a_finding() {
+        let findings = |balance: &str, count: usize| {
+            let endpoints: Vec<String> =
+                (0..count).map(|i| format!("\"10.0.{}.{}:80\"", i / 256, i % 256)).collect();
+            let text = format!(
+                "[listener.l]\nbind = [\"127.0.0.1:1\"]\n[pool.p]\nbalance = \"{balance}\"\nendpoints = [{}]\n",
+                endpoints.join(", ")
+            );
+            let config = crate::config::load_text(&text, Path::new("test.toml"), &|_| None);
+            let summary = config.map(|config| summary(&config)).unwrap_or_else(|errors| errors.to_string());
+            summary.lines().filter(|line| line.starts_with("finding: pool p: rendezvous")).count()
+        };
+        assert_eq!(findings("rendezvous", 256), 0);
+        assert_eq!(findings("rendezvous", 257), 1);
+        assert_eq!(findings("maglev", 257), 0);
     }
 
     #[test]

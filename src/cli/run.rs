@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,9 +21,12 @@ use super::Failure;
 use crate::admin::{self, Bound};
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
 use crate::config::{self, Config};
+use crate::control::inherited::Inherited;
+use crate::control::reaper::reap_orphans;
 use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
 use crate::control::running::Fallback;
 use crate::control::state_dir::{LastGood, StateDir};
+use crate::control::systemd::Manager;
 use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
@@ -33,8 +37,11 @@ const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs the proxy with the file at `path` until a signal ends it. Where the file cannot be used, the last good configuration
 /// serves, if a state directory has one.
 pub(super) fn run(path: &Path, mode: Mode, state_dir: Option<&Path>) -> Result<(), Failure> {
+    // Before any thread: this takes what it has read out of the environment.
+    let inherited = Arc::new(Inherited::from_environment());
     let loader = Loader::file(path.to_owned());
-    let launch = |fallback| Launch { mode, loader: loader.clone(), fallback };
+    let launch =
+        |fallback| Launch { mode, loader: loader.clone(), fallback, inherited: Arc::clone(&inherited) };
     match config::load(path) {
         Ok(config) => with_log(&config.log, || {
             let refused = match begin(&config, launch(None)) {
@@ -111,6 +118,7 @@ struct Begun {
     signals: Signals,
     handle: Handle,
     admin: AdminThread,
+    warm_timeout: Duration,
 }
 
 /// Starts the proxy and its admin API; nothing is left running when that fails.
@@ -123,20 +131,42 @@ fn begin(config: &Config, launch: Launch) -> Result<Begun, Failure> {
     let site = AdminSite::bind(&config.admin, &config.health)?;
     let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
-    Ok(Begun { runtime, signals, handle, admin })
+    let warm_timeout = config.process.warm_timeout;
+    Ok(Begun { runtime, signals, handle, admin, warm_timeout })
 }
 
 impl Begun {
-    /// Does what signals ask until the proxy has ended.
-    fn end(mut self) -> Result<(), Failure> {
-        let ended = self.runtime.block_on(self.signals.obey(&self.handle));
-        self.admin.stop();
+    /// Does what signals ask, and tells the service manager, until the proxy has ended.
+    fn end(self) -> Result<(), Failure> {
+        let Self { runtime, mut signals, handle, admin, warm_timeout } = self;
+        let manager = Manager::from_environment().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
+            None
+        });
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = signals.obey(&handle) => ended,
+                () = attend(manager.as_ref(), &handle, warm_timeout) => handle.ended().await,
+            }
+        });
+        admin.stop();
         match ended {
             Ended::Stopped { .. } => Ok(()),
             // Whoever supervises the process starts it again.
             Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
         }
     }
+}
+
+/// What a service manager, or process 1 of a container, owes to others; it has no end.
+async fn attend(manager: Option<&Manager>, handle: &Handle, warm_up: Duration) {
+    let told = async {
+        if let Some(manager) = manager {
+            manager.attend(handle, warm_up).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(told, reap_orphans());
 }
 
 pub(super) fn runtime() -> Result<Runtime, Failure> {
@@ -241,7 +271,10 @@ impl Signals {
         loop {
             tokio::select! {
                 ended = &mut stopping => {
-                    tracing::info!(?ended, "stopped");
+                    match ended {
+                        Ended::Stopped { cut } => tracing::info!(cut, "stopped"),
+                        Ended::WorkerDied => tracing::error!("stopped because a worker died"),
+                    }
                     return ended;
                 }
                 _ = self.terminate.recv() => {}

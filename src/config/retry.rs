@@ -6,6 +6,7 @@ use super::tables::RETRY;
 use super::value::Fields;
 use crate::model::units::ByteSize;
 use crate::policy::failure::Counted;
+use crate::policy::hedge;
 
 /// Which failures are tried again. `"off"` is one attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Retry {
     pub non_idempotent: NonIdempotent,
     /// Request bodies up to here are kept for a repeat.
     pub max_body: ByteSize,
+    /// A second try beside one that is slow; nothing is none.
+    pub hedge: Option<hedge::Settings>,
     /// How much of the pool's traffic may be retries; nothing is no limit. A route has the one of its pool.
     pub budget: Option<Budget>,
 }
@@ -62,7 +65,7 @@ pub(super) enum FailureCause {
 impl Retry {
     /// Reads the key `retry` of a pool or a route; nothing when it is neither written nor has a default.
     ///
-    /// `exclusive` is of the pool: work that was sent is not tried again there.
+    /// `exclusive` is of the pool: work that was sent is not tried again there, nor beside.
     pub(super) fn read(fields: &Fields, exclusive: bool) -> Option<Self> {
         let off = fields.is_word("retry", "off");
         let fields = if off { Fields::empty(&RETRY, fields.span) } else { fields.table("retry")? };
@@ -77,6 +80,7 @@ impl Retry {
             within: fields.get("within")?,
             non_idempotent: NonIdempotent::read(&fields)?,
             max_body: fields.get("max_body")?,
+            hedge: fields.table("hedge").filter(|_| !exclusive).and_then(|hedge| read_hedge(&hedge)),
             budget: fields.table("budget").and_then(|budget| Budget::read(&budget)),
         };
         if off {
@@ -85,6 +89,14 @@ impl Retry {
             Some(all)
         }
     }
+}
+
+fn read_hedge(fields: &Fields) -> Option<hedge::Settings> {
+    Some(hedge::Settings {
+        after: fields.get("after")?,
+        min_delay: fields.get("min_delay")?,
+        max_delay: fields.get("max_delay"),
+    })
 }
 
 impl NonIdempotent {

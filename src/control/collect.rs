@@ -353,6 +353,9 @@ fn collect_judged(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
     let sum = |counter: fn(&PoolCounters) -> &Counter| pool.live.counters.sum(counter);
     sink.counter(&m::POOL_RETRIES_REFUSED, &[("pool", name)], sum(|c| &c.retries_refused));
+    sink.counter(&m::POOL_HEDGES, &[("pool", name)], sum(|c| &c.hedges));
+    sink.counter(&m::POOL_HEDGES_WON, &[("pool", name)], sum(|c| &c.hedges_won));
+    sink.counter(&m::POOL_HEDGES_REFUSED, &[("pool", name)], sum(|c| &c.hedges_refused));
     sink.counter(&m::POOL_FAILED_OVER, &[("pool", name)], sum(|c| &c.failed_over));
     sink.counter(&m::POOL_FAILED_OPEN, &[("pool", name)], sum(|c| &c.failed_open));
     let scope = pool.breaker.as_ref().map(|settings| settings.scope);

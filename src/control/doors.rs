@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::inherited::{Claim, Inherited, Wanted};
 use crate::model::name::ListenerName;
 use crate::proxy::listener::{self, Bound, DoorId, DoorUse, Opening, Options};
 use crate::runtime::listener::Listener;
@@ -27,18 +28,19 @@ pub(super) struct BindError {
 pub(super) struct Doors {
     open: Vec<Door>,
     next: u64,
+    inherited: Arc<Inherited>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Door {
     id: DoorId,
-    address: SocketAddr,
+    claim: Claim,
     place: usize,
 }
 
 /// Sockets that are bound and not yet used: for each address one for each worker.
 #[derive(Debug, Default)]
-pub(super) struct Fresh(Vec<(SocketAddr, Vec<Bound>)>);
+pub(super) struct Fresh(Vec<(Claim, Vec<Bound>)>);
 
 /// What the workers have to do, and in which order: close, then (with the new snapshot) use and open.
 #[derive(Debug, Default)]
@@ -51,27 +53,40 @@ pub(super) struct Moves {
     pub(super) open: Vec<Vec<Opening>>,
 }
 
-/// What is listened on: the listeners of a snapshot but for those that are shut.
-type Wanted<'a> = Vec<(usize, &'a Listener, SocketAddr)>;
-
-fn wanted<'a>(listeners: &'a Listeners, is_shut: &dyn Fn(usize, &Listener) -> bool) -> Wanted<'a> {
-    let open = listeners.places().filter(|(place, listener)| !is_shut(*place, listener));
-    open.flat_map(|(place, listener)| listener.bind.iter().map(move |&address| (place, listener, address)))
-        .collect()
-}
-
-/// Opens everything that a first snapshot listens on; for each worker what it is to accept on.
+/// Opens everything that a first snapshot listens on, on inherited sockets where there are some for it; for each worker
+/// what it is to accept on.
 pub(super) fn open_all(
     listeners: &Listeners,
+    inherited: Arc<Inherited>,
     workers: usize,
 ) -> Result<(Doors, Vec<Vec<Opening>>), BindError> {
-    let (mut doors, mut fresh) = (Doors::default(), Fresh::default());
+    let (mut doors, mut fresh) = (Doors { inherited, ..Doors::default() }, Fresh::default());
     doors.bind(listeners, &|_, _| false, workers, &mut fresh)?;
     let moves = doors.change(listeners, &|_, _| false, workers, fresh)?;
+    let all = listeners.places().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind });
+    doors.inherited.report(&all.collect::<Vec<_>>());
     Ok((doors, moves.open))
 }
 
 impl Doors {
+    /// What is listened on: the listeners of a snapshot but for those that are shut. One that is shut keeps its inherited
+    /// sockets from others.
+    fn wanted<'a>(
+        &self,
+        listeners: &'a Listeners,
+        is_shut: &dyn Fn(usize, &Listener) -> bool,
+    ) -> Vec<(usize, &'a Listener, Claim)> {
+        let all: Vec<_> = listeners.places().collect();
+        let names: Vec<_> =
+            all.iter().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind }).collect();
+        let claims = self.inherited.claims(&names);
+        let open = all.into_iter().zip(claims).filter(|((place, listener), _)| !is_shut(*place, listener));
+        open.flat_map(|((place, listener), claims)| {
+            claims.into_iter().map(move |claim| (place, listener, claim))
+        })
+        .collect()
+    }
+
     /// Binds what is to be listened on and is not; `fresh` has what was bound for it before.
     pub(super) fn bind(
         &self,
@@ -80,17 +95,23 @@ impl Doors {
         workers: usize,
         fresh: &mut Fresh,
     ) -> Result<(), BindError> {
-        for (_, listener, address) in wanted(listeners, is_shut) {
-            if self.find(address).is_some() || fresh.has(address) {
+        for (_, listener, claim) in self.wanted(listeners, is_shut) {
+            if self.find(claim).is_some() || fresh.has(claim) {
                 continue;
             }
+            let address = claim.address;
             let failed = |error| BindError { listener: listener.name.clone(), address, error };
-            // Where we listen already, nobody else does; the question would only find ourselves.
-            if !self.open.iter().any(|door| overlap(door.address, address)) {
-                listener::probe(listener, address).map_err(failed)?;
-            }
-            let sockets: io::Result<_> = (0..workers).map(|_| Bound::bind(listener, address)).collect();
-            fresh.0.push((address, sockets.map_err(failed)?));
+            let sockets: io::Result<_> = match self.inherited.descriptor(claim) {
+                Some(socket) => (0..workers).map(|_| Bound::inherit(socket)).collect(),
+                None => {
+                    // Where we listen already, nobody else does; the question would only find ourselves.
+                    if !self.open.iter().any(|door| overlap(door.claim.address, address)) {
+                        listener::probe(listener, address).map_err(failed)?;
+                    }
+                    (0..workers).map(|_| Bound::bind(listener, address)).collect()
+                }
+            };
+            fresh.0.push((claim, sockets.map_err(failed)?));
         }
         Ok(())
     }
@@ -107,9 +128,9 @@ impl Doors {
         let mut moves = Moves { open: (0..workers).map(|_| Vec::new()).collect(), ..Moves::default() };
         let mut open = Vec::new();
         let mut next = self.next;
-        for (place, listener, address) in wanted(listeners, is_shut) {
+        for (place, listener, claim) in self.wanted(listeners, is_shut) {
             let (live, options) = (&listener.live, Options::of(listener));
-            if let Some(door) = self.find(address) {
+            if let Some(door) = self.find(claim) {
                 open.push(Door { place, ..*door });
                 let live = Arc::clone(live);
                 moves.uses.push(DoorUse { door: door.id, listener: place, live, options });
@@ -117,12 +138,13 @@ impl Doors {
             }
             let id = DoorId(next);
             next += 1;
-            for (own, socket) in moves.open.iter_mut().zip(fresh.take(address)) {
+            for (own, socket) in moves.open.iter_mut().zip(fresh.take(claim)) {
+                let address = claim.address;
                 let failed = |error| BindError { listener: listener.name.clone(), address, error };
                 socket.listen(options).map_err(failed)?;
                 own.push(Opening { door: id, listener: place, live: Arc::clone(live), socket });
             }
-            open.push(Door { id, address, place });
+            open.push(Door { id, claim, place });
         }
         let stays = |door: &Door| open.iter().any(|other| other.id == door.id);
         moves.close = self.open.iter().filter(|door| !stays(door)).map(|door| door.id).collect();
@@ -137,18 +159,18 @@ impl Doors {
         shut.into_iter().map(|door| door.id).collect()
     }
 
-    fn find(&self, address: SocketAddr) -> Option<&Door> {
-        self.open.iter().find(|door| door.address == address)
+    fn find(&self, claim: Claim) -> Option<&Door> {
+        self.open.iter().find(|door| door.claim == claim)
     }
 }
 
 impl Fresh {
-    fn has(&self, address: SocketAddr) -> bool {
-        self.0.iter().any(|(bound, _)| *bound == address)
+    fn has(&self, claim: Claim) -> bool {
+        self.0.iter().any(|(bound, _)| *bound == claim)
     }
 
-    fn take(&mut self, address: SocketAddr) -> Vec<Bound> {
-        let at = self.0.iter().position(|(bound, _)| *bound == address);
+    fn take(&mut self, claim: Claim) -> Vec<Bound> {
+        let at = self.0.iter().position(|(bound, _)| *bound == claim);
         at.map_or_else(Vec::new, |at| self.0.swap_remove(at).1)
     }
 }

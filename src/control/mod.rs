@@ -10,16 +10,20 @@ mod empty;
 pub mod event_json;
 mod guard;
 pub mod health;
+pub mod inherited;
 pub mod journal;
 pub mod notify;
 pub mod overrides;
+pub mod progress;
 mod publish;
+pub mod reaper;
 pub mod reload;
 pub mod running;
 pub mod sessions;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
+pub mod systemd;
 mod threads;
 pub mod tls;
 mod trial;
@@ -38,6 +42,7 @@ use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{Machine, compile};
+use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::{AccessLog, Format};
@@ -46,9 +51,11 @@ use change::{ChangeError, EndpointChange, FailoverTarget};
 use doors::{BindError, Doors};
 use health::board::Board;
 use health::targets::{self, ProbeError};
+use inherited::Inherited;
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
 use overrides::Overrides;
+use progress::{Progress, Reporter};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
 use running::{Fallback, Provenance, Running};
 use sessions::Former;
@@ -136,6 +143,7 @@ struct Inner {
     stuck: AtomicU64,
     reloads: Reloads,
     ended: watch::Receiver<Option<Ended>>,
+    progress: Reporter,
     journal: Arc<Journal>,
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
@@ -183,6 +191,8 @@ pub struct Launch {
     pub loader: Loader,
     /// Why it starts from the last good configuration, where it does.
     pub fallback: Option<Fallback>,
+    /// Sockets that it was given to accept on.
+    pub inherited: Arc<Inherited>,
 }
 
 /// The same, as `launch` has it.
@@ -190,7 +200,7 @@ pub struct Launch {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
-    let Launch { mode, loader, fallback } = launch;
+    let Launch { mode, loader, fallback, inherited } = launch;
     let workers = config
         .process
         .workers
@@ -204,7 +214,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, workers)?,
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, workers)?,
         Mode::Observe => (Doors::default(), (0..workers).map(|_| Vec::new()).collect()),
     };
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
@@ -237,6 +247,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         stuck: AtomicU64::new(0),
         reloads: Reloads::default(),
         ended,
+        progress: Reporter::default(),
         journal,
         board: Arc::default(),
         sinks: Mutex::default(),
@@ -418,6 +429,19 @@ impl Handle {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.0.stuck.load(Ordering::Relaxed) == 0
+    }
+
+    /// Where it stands, and every change of that.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
+    }
+
+    /// How often each worker's loop has turned: a number that stays the same for a second is a worker that is stuck.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let counters = &self.0.fleet.counters;
+        (0..self.0.workers).map(|worker| counters.of(WorkerId(worker)).turns.get()).collect()
     }
 
     /// Opens log files again, as after a rotation.

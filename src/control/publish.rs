@@ -60,6 +60,7 @@ impl Supervisor {
     async fn begin_reloads(&mut self) {
         while let Some(job) = self.queue.next() {
             let Job { source, options, answers } = job;
+            self.inner.progress.reload_begins();
             match source {
                 Source::Config(config) => self.loaded(Ok(config), options, answers).await,
                 source => {
@@ -147,6 +148,7 @@ impl Supervisor {
             }
         }
         reloads.last_failed.store(result.is_err(), Ordering::Relaxed);
+        self.inner.progress.reload_ended(result.as_ref().err().map(ToString::to_string));
         for answer in answers {
             // Whoever asked may have left.
             drop(answer.send(result.clone()));

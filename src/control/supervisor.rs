@@ -239,6 +239,7 @@ impl Supervisor {
                 if matches!(self.phase, Phase::Running) {
                     self.queue.abort();
                     self.inner.draining.store(true, Ordering::Relaxed);
+                    self.inner.progress.stopping(self.drain_delay + self.drain_timeout);
                     let why = format!(
                         "asked to stop; delay {:?}, timeout {:?}",
                         self.drain_delay, self.drain_timeout

@@ -9,12 +9,18 @@ use std::time::Duration;
 /// second attempt that starts when 95 of 100 would have been answered costs one request in twenty and takes the tail
 /// away (Dean and Barroso, "The Tail at Scale", 2013). When wrong: under overload, where all latencies grow; there the
 /// quantile grows with them and the budget ends it.
+///
+/// The quantile is of the attempts that were answered, each from when it was sent. Those that lost and were cancelled say
+/// nothing: a slow endpoint whose requests others answer does not raise what is waited for, and how many hedges that
+/// makes is the budget's to bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     /// The share of answers, between 0 and 1, that came sooner than the second attempt starts.
     pub after: f64,
     /// It never starts sooner than this, however fast the pool is.
-    pub at_least: Duration,
+    pub min_delay: Duration,
+    /// It never waits for longer than this, also while too little is known of the pool; nothing is no such bound.
+    pub max_delay: Option<Duration>,
 }
 
 /// What is known when a request has been sent and waits for its answer.
@@ -34,7 +40,7 @@ pub struct Facts {
     pub other_usable: bool,
     /// Time since the request.
     pub elapsed: Duration,
-    /// What [`super::latency::Latencies::quantile`] says for [`Settings::after`].
+    /// What [`super::latency::quantile`] says for [`Settings::after`].
     pub usual: Option<Duration>,
 }
 
@@ -50,7 +56,8 @@ pub fn hedge_after(settings: &Settings, policy: &super::retry::Policy, facts: &F
         && !facts.hedged
         && facts.other_usable
         && facts.attempts < policy.attempts;
-    let after = facts.usual?.max(settings.at_least);
+    let usual = facts.usual.map(|usual| usual.max(settings.min_delay));
+    let after = usual.into_iter().chain(settings.max_delay).min()?;
     // Later than that the attempt is over anyway and retry decides.
     let in_time = policy.per_try_timeout.is_none_or(|limit| after < limit);
     (allowed && in_time && facts.elapsed + after < policy.within).then_some(after)
@@ -61,7 +68,7 @@ mod tests {
     use super::super::retry::Policy;
     use super::*;
 
-    const SETTINGS: Settings = Settings { after: 0.95, at_least: Duration::from_millis(5) };
+    const SETTINGS: Settings = Settings { after: 0.95, min_delay: Duration::from_millis(5), max_delay: None };
 
     const FACTS: Facts = Facts {
         repeatable: true,
@@ -84,6 +91,16 @@ mod tests {
     fn it_waits_for_the_quantile_and_the_least() {
         assert_eq!(after(|_| ()), Some(Duration::from_millis(40)));
         assert_eq!(after(|f| f.usual = Some(Duration::from_millis(1))), Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn it_never_waits_for_longer_than_it_is_told_to() {
+        let settings = Settings { max_delay: Some(Duration::from_millis(30)), ..SETTINGS };
+        let after = |usual| hedge_after(&settings, &Policy::default(), &Facts { usual, ..FACTS });
+        let ms = Duration::from_millis;
+        assert_eq!(after(Some(ms(40))), Some(ms(30)));
+        assert_eq!(after(Some(ms(1))), Some(ms(5)));
+        assert_eq!(after(None), Some(ms(30)), "also while nothing is known");
     }
 
     #[test]

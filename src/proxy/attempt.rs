@@ -179,6 +179,11 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// A place for an attempt beside the one at `place`.
+    pub fn pick_beside(&self, place: &Place<'a>) -> Option<Place<'a>> {
+        Order::beside(place, &self.tried, self.work, self.draw())
+    }
+
     /// An idle connection to the endpoint of `place`, if there is one that may be used.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
         let idle = self.worker.idle.take(self.worker.id, place.endpoint, Identity::default(), fresh_only);
@@ -205,6 +210,19 @@ impl<'a> Tries<'a> {
             dialed = dial::dial(place.endpoint.socket(), &timeouts, timer).await;
         }
         self.connecting += start.elapsed();
+        self.dialed(place, dialed, timer)
+    }
+
+    /// What came of dialing the endpoint of `place` within `timer`.
+    ///
+    /// # Errors
+    /// As [`Tries::dial`].
+    pub fn dialed(
+        &mut self,
+        place: Place<'a>,
+        dialed: std::io::Result<TcpStream>,
+        timer: &Timer,
+    ) -> Result<Connection<'a>, Error> {
         match dialed {
             Ok(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).connects.one();

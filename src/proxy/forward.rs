@@ -2,6 +2,8 @@
 //!
 //! Which route and pool it takes is decided before, in `request`; the tries themselves are `attempt`'s.
 
+mod hedge;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use super::error::Error;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::request::{Context, Downstream, Failed, Trace};
+use super::timer::Timer;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
@@ -113,6 +116,21 @@ struct Forwarding<'c, 'a, D> {
     trace: &'c mut Trace<'a>,
 }
 
+/// What an attempt came to.
+struct Heard<'a, A> {
+    connection: Connection<'a>,
+    outcome: Result<A, Failed>,
+    /// From when the request was sent.
+    took: Duration,
+    /// It is no evidence against the endpoint, because our own timer ran late.
+    late: bool,
+}
+
+/// Whether an attempt timed out by a timer of ours that ran late, which says nothing of the endpoint.
+fn is_late<A>(outcome: &Result<A, Failed>, timer: &Timer) -> bool {
+    matches!(outcome, Err(failed) if matches!(failed.error, Error::Timeout)) && timer.is_late()
+}
+
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
         let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
@@ -130,14 +148,33 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             };
             self.count(&connection, fresh);
             let timeouts = self.timeouts(&connection, endpoint);
-            let sent = Instant::now();
-            let outcome = self.down.exchange(&connection, self.edits, &timeouts).await;
-            self.trace.response_header = sent.elapsed();
+            let hedge = self.policy.hedge.as_ref();
+            let hedge_after = hedge.and_then(|settings| self.hedge_after(settings, &connection.place));
+            let (outcome, took, late);
+            if let Some(after) = hedge_after {
+                // Boxed: most requests are not hedged, and every one would weigh so much more.
+                let heard = Box::pin(self.hedged(connection, timeouts, after)).await;
+                (connection, outcome) = (heard.connection, heard.outcome);
+                (took, late) = (heard.took, heard.late);
+            } else {
+                let sent = Instant::now();
+                let mut sending = self.down.compose(self.edits);
+                outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
+                took = sent.elapsed();
+                late = is_late(&outcome, self.context.timer);
+            }
+            let endpoint = connection.place.endpoint;
+            self.trace.endpoint = Some(endpoint.name.as_str());
+            self.trace.response_header = took;
             fresh = false;
             let failed = match outcome {
                 Ok(answer) => {
                     let status = D::status(&answer);
-                    self.tries.answered(&mut connection.place, status, self.trace.response_header);
+                    if hedge.is_some() {
+                        let times = connection.place.pool.live.answer_times();
+                        times.observe(self.context.worker.id, took);
+                    }
+                    self.tries.answered(&mut connection.place, status, took);
                     match self.instead_of(endpoint, Failure::Status(status)).await {
                         Some(next) => place = next,
                         // An answer that nobody likes is better than none.
@@ -154,7 +191,6 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 place = connection.place;
                 continue;
             }
-            let late = matches!(failed.error, Error::Timeout) && self.context.timer.is_late();
             self.tries.failed(connection.place, &failed.error, late);
             drop(connection.stream);
             place = self.go_on(endpoint, next, failed.error).await?;

@@ -28,9 +28,13 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// How long accepting pauses after descriptors ran out, unless a connection ends earlier.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket that is bound to an address but does not listen yet.
+/// A socket that is bound to an address but does not listen yet, or one that was inherited.
 #[derive(Debug)]
-pub struct Bound(Socket);
+pub struct Bound {
+    socket: Socket,
+    /// Others have it too: what waits in its backlog is theirs when we stop.
+    inherited: bool,
+}
 
 /// A listening socket on its way to the worker that accepts on it.
 #[derive(Debug)]
@@ -75,6 +79,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Door {
     socket: AsyncFd<OwnedFd>,
+    inherited: bool,
     listener: Cell<usize>,
     // Held so that the listener's place stays its own while this socket is open.
     live: RefCell<Arc<ListenerLive>>,
@@ -119,7 +124,17 @@ impl Bound {
             }
         }
         socket.bind(&address.into())?;
-        Ok(Self(socket))
+        Ok(Self { socket, inherited: false })
+    }
+
+    /// One worker's own descriptor of a listening socket that the process was started with.
+    ///
+    /// # Errors
+    /// As the system, when no descriptor is left.
+    pub fn inherit(socket: &OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket.try_clone()?);
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, inherited: true })
     }
 
     /// Lets clients in, who wait in the kernel until a worker accepts them.
@@ -127,8 +142,9 @@ impl Bound {
     /// # Errors
     /// As the system.
     pub fn listen(&self, options: Options) -> io::Result<()> {
-        options.set(&SockRef::from(&self.0))?;
-        self.0.listen(BACKLOG)
+        options.set(&SockRef::from(&self.socket))?;
+        // The backlog of an inherited one is for whoever opened it to choose.
+        if self.inherited { Ok(()) } else { self.socket.listen(BACKLOG) }
     }
 }
 
@@ -140,13 +156,14 @@ impl Door {
             deprecated,
             reason = "its successor is an unsafe fn for types that may close their descriptor; an OwnedFd does not"
         )]
-        let watched = AsyncFd::with_interest(OwnedFd::from(opening.socket.0), Interest::READABLE);
+        let watched = AsyncFd::with_interest(OwnedFd::from(opening.socket.socket), Interest::READABLE);
         let Ok(socket) = watched else {
             tracing::error!("a listening socket cannot be watched");
             return None;
         };
         Some(Rc::new(Self {
             socket,
+            inherited: opening.socket.inherited,
             listener: Cell::new(opening.listener),
             live: RefCell::new(opening.live),
             closed: RefCell::default(),
@@ -198,8 +215,12 @@ pub async fn serve(worker: Rc<Worker>, door: Rc<Door>) {
     }
 }
 
-/// Closing a listening socket resets what waits in its backlog: taken first.
+/// Closing a listening socket resets what waits in its backlog: taken first. An inherited socket outlives us, and what
+/// waits there waits for the next process.
 fn accept_rest(worker: &Rc<Worker>, door: &Door) {
+    if door.inherited {
+        return;
+    }
     let index = door.listener.get();
     let Some(snapshot) = worker.snapshot_of(index) else { return };
     let Some(listener) = snapshot.listeners.get(index) else { return };

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context as Polled, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -30,6 +31,8 @@ pub trait Downstream {
     type View: RequestView;
     /// An answer whose head has come, and whose body is still on its way.
     type Answer;
+    /// The request on its way to one endpoint.
+    type Sending;
 
     /// The head.
     fn view(&self) -> &Self::View;
@@ -43,13 +46,29 @@ pub trait Downstream {
     fn body_is_replayable(&self) -> bool;
     /// Resolves when the client has left.
     fn gone(&mut self) -> impl Future<Output = ()>;
-    /// Sends the request and waits for the head of the answer.
+    /// The request as it goes to one endpoint, with what is kept of the body sent before.
+    fn compose(&mut self, edits: &RequestEdits<'_>) -> Self::Sending;
+    /// Sends the request and waits for the head of the answer. What an endpoint answers meanwhile (RFC 9110 section 15.2)
+    /// is passed on.
     fn exchange(
         &mut self,
         connection: &Connection<'_>,
-        edits: &RequestEdits<'_>,
+        sending: &mut Self::Sending,
         timeouts: &Timeouts,
     ) -> impl Future<Output = Result<Self::Answer, Failed>>;
+    /// Whether all of the request has gone to its endpoint.
+    fn is_sent(&self, sending: &Self::Sending) -> bool;
+    /// Sends, and is ready when the head of the answer has come, or with nothing when that of an interim answer has:
+    /// then [`Downstream::exchange`] goes on, and no other endpoint may be asked. Two may be polled in turn once the
+    /// request has been sent. `timer` is of this endpoint.
+    fn poll_head(
+        &mut self,
+        cx: &mut Polled<'_>,
+        connection: &Connection<'_>,
+        sending: &mut Self::Sending,
+        timeouts: &Timeouts,
+        timer: &Timer,
+    ) -> Poll<Result<Option<Self::Answer>, Failed>>;
     /// The status of an answer.
     fn status(answer: &Self::Answer) -> u16;
     /// Sends the answer to the client and keeps the endpoint's connection if it can be used again.

@@ -8,6 +8,7 @@
 //! some, [`judge`] writes what live traffic says. [`pick`] reads them, in the order of tiers ([`tier`]) and failover pools;
 //! who finds everybody busy waits in the [`queue`].
 
+pub mod answer_times;
 pub mod clock;
 pub mod compile;
 pub mod condition;

@@ -43,6 +43,22 @@ impl<'a> Place<'a> {
         Self { pool, endpoint, epochs, trials }
     }
 
+    /// Where another attempt could run beside the one here.
+    fn surroundings(&self) -> Option<(&'a Pool, Level, &'a Tier)> {
+        let pool = self.pool;
+        let level = pool.level().filter(|_| !pool.exclusive)?;
+        Some((pool, level, pool.tiers.iter().find(|tier| tier.number == self.endpoint.tier)?))
+    }
+
+    /// Notes for balancing by latency that an answer takes longer than this; of the attempt itself it says nothing.
+    pub fn took_longer(&self, than: Duration) {
+        let (pool, live) = (self.pool, &self.endpoint.live);
+        let now = pool.live.clock.now();
+        if pool.by_latency && than.as_secs_f32() * 1e6 > live.latency().rtt_us(now, DECAY) {
+            live.observe_latency(than, now);
+        }
+    }
+
     /// Tells the policies how the attempt at this place ended; `changes` hears what follows, and whether it is of the
     /// pool as a whole.
     #[inline]
@@ -202,6 +218,27 @@ impl<'a> Order<'a> {
             }
         }
         !usable && self.opening().any(|pool| untried(pool, Level::Open))
+    }
+
+    /// Picks an endpoint for an attempt beside the one at `place`, which nobody waits for: of the same tier, so that no
+    /// backup gets work while that serves, not in `tried`, and only where no other request waits for a place. Never in an
+    /// exclusive pool.
+    #[must_use]
+    pub fn beside(place: &Place<'a>, tried: &Tried, work: Work, draw: Draw<'_>) -> Option<Place<'a>> {
+        let (pool, level, tier) = place.surroundings()?;
+        if !pool.live.queue.is_empty() {
+            return None;
+        }
+        Search { tried, work, draw, gated: false, hidden: false }.tier(pool, tier, level)
+    }
+
+    /// Whether the tier of `place` has another endpoint that is usable and not in `tried`, busy or not.
+    #[must_use]
+    pub fn has_beside(place: &Place<'a>, tried: &Tried) -> bool {
+        let Some((pool, level, tier)) = place.surroundings() else { return false };
+        let endpoints = pool.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
+        let other = |e: &Endpoint| e.live.slot() != place.endpoint.live.slot() && !tried.contains(e);
+        endpoints.iter().any(|e| e.live.condition.allows(level) && other(e))
     }
 
     /// Usable endpoints of the failover chain of this pool, which is not the one that was asked for where work has come to

@@ -1,8 +1,9 @@
 //! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::answer_times::AnswerTimes;
 use super::clock::Clock;
 use super::condition::{Condition, Level};
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
@@ -139,6 +140,8 @@ pub struct PoolLive {
     pub clock: Clock,
     /// For the first places of its chain: the share of arriving work that stops there, of [`tier::OPEN`].
     gates: [AtomicU32; GATES],
+    /// How long answers take; there from the first request on that is to be hedged.
+    answer_times: OnceLock<Box<AnswerTimes>>,
     /// Counters, per worker.
     pub counters: PerWorker<PoolCounters>,
 }
@@ -157,6 +160,7 @@ impl PoolLive {
             budget: Mutex::default(),
             clock,
             gates: std::array::from_fn(|_| AtomicU32::new(tier::OPEN)),
+            answer_times: OnceLock::new(),
             counters: PerWorker::new(workers),
         }
     }
@@ -166,6 +170,20 @@ impl PoolLive {
     #[must_use]
     pub fn admits(&self, place: usize, random: u64) -> bool {
         self.gates.get(place).is_none_or(|gate| tier::passes(gate.load(Ordering::Relaxed), random >> 32))
+    }
+
+    /// How long answers take, counted from the first call on.
+    #[must_use]
+    pub fn answer_times(&self) -> &AnswerTimes {
+        let new = || Box::new(AnswerTimes::new(self.counters.iter().count(), self.clock.now()));
+        self.answer_times.get_or_init(new)
+    }
+
+    /// Brings what workers have counted of the times of answers to those who ask.
+    pub fn tick_answer_times(&self) {
+        if let Some(times) = self.answer_times.get() {
+            times.tick(self.clock.now());
+        }
     }
 
     /// Whether some endpoint has less than its full share.
@@ -208,6 +226,12 @@ pub struct PoolCounters {
     pub retries: Counter,
     /// Attempts that the budget did not allow.
     pub retries_refused: Counter,
+    /// Second attempts beside one that was slow.
+    pub hedges: Counter,
+    /// Those of them whose answer came first.
+    pub hedges_won: Counter,
+    /// Those that the budget did not allow.
+    pub hedges_refused: Counter,
     /// Requests that waited in the queue.
     pub queued: Counter,
     /// Requests that waited for too long.

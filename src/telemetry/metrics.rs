@@ -123,6 +123,11 @@ table! {
     POOL_NOTHING_USABLE = Counter "plimsoll_pool_nothing_usable_total" ["pool"] "Requests that found no usable endpoint.";
     POOL_RETRIES_REFUSED = Counter "plimsoll_pool_retries_refused_total" ["pool"]
         "Attempts after the first one that the retry budget did not allow.";
+    POOL_HEDGES = Counter "plimsoll_pool_hedges_total" ["pool"] "Second attempts beside one that was slow.";
+    POOL_HEDGES_WON = Counter "plimsoll_pool_hedges_won_total" ["pool"]
+        "Second attempts beside a slow one whose answer came first.";
+    POOL_HEDGES_REFUSED = Counter "plimsoll_pool_hedges_refused_total" ["pool"]
+        "Second attempts beside a slow one that the retry budget did not allow.";
     POOL_FAILED_OVER = Counter "plimsoll_pool_failed_over_total" ["pool"]
         "Attempts on an endpoint of another pool, because this one had nothing usable.";
     POOL_FAILED_OPEN = Counter "plimsoll_pool_failed_open_total" ["pool"]

@@ -282,3 +282,41 @@ fn who_waits_in_the_queue_hears_at_once_that_the_breaker_has_opened() {
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(origin.asked(), 1);
 }
+
+#[test]
+fn a_trial_goes_to_who_waits_longest_and_the_others_wait_for_its_end() {
+    let (sick, busy) = (Moody::saying("sick"), Moody::saying("busy"));
+    let endpoints = format!(
+        "{{ address = \"{}\", max_requests = 2 }}, {{ address = \"{}\", max_requests = 1 }}",
+        sick.address(),
+        busy.address()
+    );
+    let proxy = Setup::listed(&endpoints)
+        .pool("balance = \"first\"\nretry = \"off\"\noutlier = \"off\"")
+        .text("[pool.main.limits]\nqueue_timeout = \"1m\"")
+        .text("[pool.main.breaker]\nfailure_threshold = 1\nopen_time = \"2s\"\nsuccess_threshold = 1")
+        .start();
+    sick.answers(500);
+    let opened = Moment::now();
+    assert_eq!(proxy.get("/").status(), 500);
+    sick.hangs();
+    busy.hangs();
+    let mut held = send(&proxy);
+    busy.request(0);
+    let waiting = || proxy.metric("plimsoll_pool_queue_length", "main");
+    let mut first = send(&proxy);
+    until("the first to wait", || (waiting() >= 1.0).then_some(()));
+    let mut second = send(&proxy);
+    until("both to wait", || (waiting() >= 2.0).then_some(()));
+    until("the trial", || (sick.asked() == 2).then_some(()));
+    let begun = Moment::now();
+    assert!(opened.elapsed() >= Duration::from_secs(2), "{:?}", opened.elapsed());
+    // There is room for both, but leave for one trial; one that does not end gives it to the next after open_time.
+    let alone = second.silent_for(Duration::from_millis(300)) && sick.asked() == 2;
+    assert!(alone || begun.elapsed() >= Duration::from_secs(2));
+    sick.answers(200);
+    assert_eq!(first.answer().text(), "sick", "it came first");
+    assert_eq!(second.answer().text(), "sick", "the breaker has closed");
+    busy.answers(200);
+    assert_eq!(held.answer().text(), "busy");
+}

@@ -13,7 +13,7 @@ use plimsoll::control::state_dir::StateDir;
 
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, own_directory};
-use crate::harness::{free_ports, own_ip};
+use crate::harness::{free_ports, own_ip, until};
 
 /// What is done to good files.
 enum Change {
@@ -294,8 +294,9 @@ fn boot(site: &Site, pem: &Pem, change: &Change, explained: &str) {
     assert_eq!(proxy.metric("plimsoll_config_fallback", ""), 1.0, "{explained}");
     let shown = proxy.admin_json("/v1/config");
     assert_eq!(shown["provenance"], "last good", "{explained}");
-    let said = proxy.errors().join("\n");
-    assert!(said.contains(&explained), "\"{explained}\" is not in:\n{said}");
+    until(&format!("{explained} in the log"), || {
+        proxy.errors().join("\n").contains(&explained).then_some(())
+    });
     assert!(
         proxy.events().iter().any(|event| event["to"] == "the last good configuration serves"),
         "{explained}"

@@ -1,7 +1,8 @@
 //! The hashing policies by what clients see: a key keeps its endpoint, and only the keys of a dead one move.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::harness::client::Client;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 
@@ -112,12 +113,45 @@ fn only_the_keys_of_a_dead_endpoint_move() {
     }
 }
 
+/// Which endpoint greets a session from each of so many addresses.
+fn greeters(proxy: &Proxy, sources: u8) -> Vec<String> {
+    let greeter = |source| {
+        let mut client = Client::connect_from(Ipv4Addr::new(127, 9, 9, source), proxy.web);
+        String::from_utf8_lossy(&client.rest().expect("a name")).into_owned()
+    };
+    (1..=sources).map(greeter).collect()
+}
+
+/// Where sources went, and where they go now that this endpoint takes none: its own have moved, and at most so many
+/// others beside them.
+fn only_its_own_moved(before: &[String], after: &[String], gone: &str, others: usize, policy: &str) {
+    let moved = |(before, after): &(&String, &String)| *before != gone && before != after;
+    let strays = before.iter().zip(after).filter(moved).count();
+    assert!(strays <= others, "{policy}: {strays} sources had nothing to do with {gone}");
+    assert!(before.iter().any(|name| name == gone) && after.iter().all(|name| name != gone), "{policy}");
+}
+
 #[test]
 fn tcp_sessions_go_by_their_source() {
-    let origins: Vec<Origin> =
-        NAMES.into_iter().map(|name| Origin::start(move |mut session| session.send(name))).collect();
-    let addresses: Vec<SocketAddr> = origins.iter().map(Origin::address).collect();
-    let proxy = Setup::tcp(&addresses).pool("balance = \"maglev\"").start();
-    let first = proxy.connect().rest().expect("a name");
-    assert!((0..10).all(|_| proxy.connect().rest().expect("a name") == first));
+    for policy in POLICIES {
+        let origins: Vec<Origin> =
+            NAMES.into_iter().map(|name| Origin::start(move |mut session| session.send(name))).collect();
+        let listed: Vec<String> = origins
+            .iter()
+            .zip(NAMES)
+            .map(|(origin, name)| format!("{{ name = \"{name}\", address = \"{}\" }}", origin.address()))
+            .collect();
+        let proxy = Setup::listed_tcp(&listed.join(", ")).pool(&format!("balance = \"{policy}\"")).start();
+        let all = greeters(&proxy, 60);
+        assert_eq!(all, greeters(&proxy, 60), "{policy}");
+        assert!(NAMES.iter().all(|name| all.iter().any(|greeter| greeter == name)), "{policy}: {all:?}");
+        // Taken out of the table: maglev lets go of about as many others.
+        let change = proxy.admin_change("PATCH", "/v1/pools/main/endpoints/s2", "{\"weight\":0}");
+        assert_eq!(change.status(), 200, "{}", change.text());
+        let without = greeters(&proxy, 60);
+        only_its_own_moved(&all, &without, "s2", if policy == "maglev" { 30 } else { 0 }, policy);
+        // Found dead: only its own move, whatever the policy.
+        origins[2].stop();
+        only_its_own_moved(&without, &greeters(&proxy, 60), "s3", 0, policy);
+    }
 }

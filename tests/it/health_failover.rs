@@ -73,20 +73,6 @@ fn a_tier_that_has_returned_is_held_down_unless_nothing_else_serves() {
 }
 
 #[test]
-fn traffic_comes_back_to_a_tier_over_a_ramp() {
-    let ([first, second, backup], proxy) = tiers("failback = { after = \"500ms\", ramp = \"3s\" }");
-    takes_down(&proxy, "main", &first);
-    takes_down(&proxy, "main", &second);
-    serving_tier(&proxy, 1);
-    takes_up(&proxy, "main", &first);
-    until("the first tier", || (proxy.get("/").text() == first.name()).then_some(()));
-    // Its part is still small.
-    until("the backup once more", || (proxy.get("/").text() == backup.name()).then_some(()));
-    until("all of it", || all_by(&proxy, &first).then_some(()));
-    serving_tier(&proxy, 0);
-}
-
-#[test]
 fn a_failover_pool_takes_over_and_gives_back() {
     let (home, dr, proxy) = two_pools("failback = { after = \"300ms\", ramp = \"0s\" }");
     assert!(all_by(&proxy, &home));

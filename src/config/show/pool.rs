@@ -9,7 +9,7 @@ use crate::model::units::format_duration;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
 use crate::policy::failure::Counted;
-use crate::policy::{health, outlier};
+use crate::policy::{health, hedge, outlier};
 
 /// Prints a pool with all its sections.
 pub(super) fn pool(page: &mut Page, pool: &Pool) {
@@ -115,7 +115,7 @@ fn order(page: &mut Page, pool: &Pool) {
 }
 
 /// The keys of retry rules.
-pub(super) fn retry(retry: &Retry) -> [(&'static str, String); 7] {
+pub(super) fn retry(retry: &Retry) -> [(&'static str, String); 8] {
     let non_idempotent = match retry.non_idempotent {
         NonIdempotent::Never => "false".to_owned(),
         NonIdempotent::Always => "true".to_owned(),
@@ -131,8 +131,15 @@ pub(super) fn retry(retry: &Retry) -> [(&'static str, String); 7] {
         ("within", quote(&format_duration(retry.within))),
         ("non_idempotent", non_idempotent),
         ("max_body", quote(&retry.max_body.to_string())),
+        ("hedge", or_off(retry.hedge.map(|hedge| shown_hedge(&hedge)))),
         ("budget", or_off(budget)),
     ]
+}
+
+fn shown_hedge(hedge: &hedge::Settings) -> String {
+    let (min, max) =
+        (quote(&format_duration(hedge.min_delay)), hedge.max_delay.map(|max| quote(&format_duration(max))));
+    format!("{{ after = {}, min_delay = {min}, max_delay = {} }}", hedge.after, or_off(max))
 }
 
 fn or_off(value: Option<String>) -> String {

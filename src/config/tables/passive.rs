@@ -160,12 +160,37 @@ pub(in super::super) static RETRY: Section = Section::new(
             Default(r#""64KiB""#),
             "Request bodies are kept for a repeat up to here.",
         ),
-        Key::later("hedge"),
+        Key::new(
+            "hedge",
+            Kind::Or("off", &Kind::Table(&HEDGE)),
+            Default(r#""off""#),
+            "A second try beside one whose answer is late, inside the budget: the first answer is taken.",
+        ),
         Key::new(
             "budget",
             Kind::Or("off", &Kind::Table(&BUDGET)),
             Default("{}"),
             "How much of the traffic may be retries, or \"off\".",
+        ),
+    ],
+);
+
+static HEDGE: Section = Section::new(
+    "A second try on another endpoint of the tier, beside one whose answer is late: only of what may be sent twice. The \
+     first answer is taken, the other try is cancelled.",
+    &[
+        Key::new(
+            "after",
+            real(0.5, 0.9999),
+            Default("0.95"),
+            "The quantile of the pool's times to the response head after which the second try starts.",
+        ),
+        Key::new("min_delay", TIMEOUT, Default(r#""5ms""#), "It never starts sooner."),
+        Key::new(
+            "max_delay",
+            Kind::Or("off", &TIMEOUT),
+            Default(r#""off""#),
+            "It never waits for longer, also while there are too few answers to tell the quantile.",
         ),
     ],
 );

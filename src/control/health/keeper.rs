@@ -353,6 +353,7 @@ impl Keeper {
         let all = levels(&snapshot);
         for (index, pool) in snapshot.pools.iter().enumerate() {
             pool.tick_budget();
+            pool.live.tick_answer_times();
             let elsewhere = Order::new(&snapshot.pools, &pool.chain).usable_after(pool);
             let mut changes = Vec::new();
             judge::tick(pool, elsewhere, |place, change| changes.push((place, change)));

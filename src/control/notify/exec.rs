@@ -11,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::control::systemd::VARIABLES;
+
 /// The longest that a run may take; a sink has one at a time, so that its events stay in order.
 const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -43,7 +45,11 @@ impl Program {
 
     /// Runs it with `input` on its standard input.
     pub(super) async fn run(&self, input: &str) -> Result<(), RunError> {
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        for variable in VARIABLES {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

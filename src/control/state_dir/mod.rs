@@ -97,7 +97,10 @@ impl StateDir {
     /// asked for, systemd's, what a line of the broken file still says, the usual one.
     #[must_use]
     pub fn candidates(asked: Option<&Path>, broken: &Path) -> Vec<Self> {
-        let systemd = std::env::var_os(SYSTEMD).map(PathBuf::from);
+        // Several are separated by colons (systemd.exec(5)).
+        let systemd = std::env::var_os(SYSTEMD).unwrap_or_default();
+        let systemd: Vec<PathBuf> =
+            std::env::split_paths(&systemd).filter(|path| path.is_absolute()).collect();
         let said = crate::config::state_dir_of(broken);
         let all = asked.map(Path::to_owned).into_iter().chain(systemd).chain(said);
         all.chain([PathBuf::from(DEFAULT)]).map(Self).collect()

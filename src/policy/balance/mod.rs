@@ -15,7 +15,7 @@ mod least_requests;
 mod maglev;
 pub mod peak_ewma;
 mod random;
-mod rendezvous;
+pub mod rendezvous;
 mod ring;
 mod round_robin;
 mod sequence;
@@ -73,8 +73,8 @@ impl Settings {
 pub struct Member<'a> {
     /// Its share; 0 is never picked.
     pub weight: u16,
-    /// What it is known by, to the next balancer and to other proxies: its address as `ip:port` where it has one (for
-    /// nginx's ring), else any text. Two members with one identity count as one on a ring.
+    /// What it is known by, to the next balancer and to other proxies: its address as nginx's `server` line has it
+    /// (`ip:port`, `[v6]:port`, `name:port`, `unix:path`). Two members with one identity count as one on a ring.
     pub id: &'a str,
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::take;
 use std::net::IpAddr;
 use std::task::{Context as TaskContext, Poll};
 
@@ -25,6 +26,7 @@ use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::{self, Moved};
 use crate::proxy::tcp::splice::Splice;
+use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
 use crate::proxy::upstream::idle::Identity;
 use crate::proxy::worker::Worker;
@@ -132,13 +134,17 @@ enum Awaited {
     Answer(u32),
 }
 
-/// What [`Exchange::poll_exchange`] waits for.
-struct Sending {
+/// A request on its way to one endpoint, and what has come back.
+pub struct Sending {
     going: Outgoing,
     answer: Buffer,
     scanner: Scanner,
+    /// The head of an interim answer that has come and was not passed on yet.
+    interim_head: Option<Box<ResponseHead>>,
     interim: u32,
     awaiting_continue: bool,
+    /// What the deadline is set for.
+    awaited: Option<Awaited>,
 }
 
 impl Sending {
@@ -154,6 +160,7 @@ impl Sending {
 impl Downstream for Exchange<'_> {
     type View = Request;
     type Answer = Answer;
+    type Sending = Sending;
 
     fn view(&self) -> &Request {
         &self.request
@@ -188,39 +195,79 @@ impl Downstream for Exchange<'_> {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
+    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
+        let mut out = Buffer::default();
+        encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
+        out.put(self.upload.sent_before());
+        let staged = self.upload.staged(self.input);
+        let joined = if out.len() + staged.len() <= BLOCK { staged.len() } else { 0 };
+        out.put(&staged[..joined]);
+        Sending {
+            going: Outgoing { out, staged: joined, taken: 0, refused: false },
+            answer: Buffer::default(),
+            scanner: Scanner::default(),
+            interim_head: None,
+            interim: 0,
+            awaiting_continue: self.request.head.expects_continue,
+            awaited: None,
+        }
+    }
+
+    fn is_sent(&self, sending: &Sending) -> bool {
+        sending.going.out.is_empty() && self.upload.is_done()
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        connection: &Connection<'_>,
+        sending: &mut Sending,
+        timeouts: &Timeouts,
+        timer: &Timer,
+    ) -> Poll<Result<Option<Answer>, Failed>> {
+        let length = match self.poll_exchange(cx, connection, sending) {
+            Poll::Ready(Ok(length)) => length,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.failed(error))),
+            Poll::Pending => {
+                let now = self.awaits(sending);
+                if sending.awaited != Some(now) {
+                    sending.awaited = Some(now);
+                    timer.set(Instant::now() + self.patience(now, timeouts));
+                }
+                return timer.poll_expired(cx).map(|_| {
+                    Err(sending.failed(match now {
+                        Awaited::Body(_) => Error::ClientTimeout,
+                        Awaited::Taking(_) | Awaited::Answer(_) => Error::Timeout,
+                    }))
+                });
+            }
+        };
+        let head = self.read_head(connection, sending, length)?;
+        if head.status == 101 || head.status >= 200 {
+            let (bytes, rest) = (take(&mut sending.answer), take(&mut sending.going));
+            return Poll::Ready(Ok(Some(Answer { head, bytes, rest })));
+        }
+        sending.interim_head = Some(Box::new(head));
+        Poll::Ready(Ok(None))
+    }
+
     async fn exchange(
         &mut self,
         connection: &Connection<'_>,
-        edits: &RequestEdits<'_>,
+        sending: &mut Sending,
         timeouts: &Timeouts,
     ) -> Result<Answer, Failed> {
-        let mut sending = self.compose(edits);
-        let timer = &self.client.timer;
-        let mut awaited = None;
+        let client = self.client;
         loop {
-            let outcome = poll_fn(|cx| {
-                let polled = self.poll_exchange(cx, connection, &mut sending);
-                if polled.is_ready() {
-                    return polled;
-                }
-                let now = self.awaits(&sending);
-                if awaited != Some(now) {
-                    awaited = Some(now);
-                    timer.set(Instant::now() + self.patience(now, timeouts));
-                }
-                timer.poll_expired(cx).map(|_| match now {
-                    Awaited::Body(_) => Err(Error::ClientTimeout),
-                    Awaited::Taking(_) | Awaited::Answer(_) => Err(Error::Timeout),
-                })
-            })
-            .await;
-            let length = outcome.map_err(|error| sending.failed(error))?;
-            let head = self.read_head(connection, &mut sending, length)?;
-            if head.status == 101 || head.status >= 200 {
-                return Ok(Answer { head, bytes: sending.answer, rest: sending.going });
+            if let Some(head) = sending.interim_head.take() {
+                let passed = self.pass_interim(connection, &head, sending).await;
+                passed.map_err(|error| sending.failed(error))?;
             }
-            let passed = self.pass_interim(connection, &head, &mut sending).await;
-            passed.map_err(|error| sending.failed(error))?;
+            let heard =
+                poll_fn(|cx| self.poll_head(cx, connection, sending, timeouts, &client.timer)).await?;
+            if let Some(answer) = heard {
+                return Ok(answer);
+            }
         }
     }
 
@@ -322,23 +369,6 @@ impl<'c> Exchange<'c> {
             sent: 0,
             tunnelled: Moved::default(),
             splice: None,
-        }
-    }
-
-    /// Head, what was sent of the body before, and what is there of it now.
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
-        let mut out = Buffer::default();
-        encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
-        out.put(self.upload.sent_before());
-        let staged = self.upload.staged(self.input);
-        let joined = if out.len() + staged.len() <= BLOCK { staged.len() } else { 0 };
-        out.put(&staged[..joined]);
-        Sending {
-            going: Outgoing { out, staged: joined, taken: 0, refused: false },
-            answer: Buffer::default(),
-            scanner: Scanner::default(),
-            interim: 0,
-            awaiting_continue: self.request.head.expects_continue,
         }
     }
 

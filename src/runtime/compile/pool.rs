@@ -224,7 +224,7 @@ pub(super) fn compile_retry(retry: &config::retry::Retry) -> (retry::Policy, usi
             NonIdempotent::WithIdempotencyKey => retry::NonIdempotent::WithIdempotencyKey,
             NonIdempotent::Always => retry::NonIdempotent::Always,
         },
-        hedge: None,
+        hedge: retry.hedge,
     };
     (policy, retry.max_body.as_usize())
 }

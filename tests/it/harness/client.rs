@@ -1,7 +1,9 @@
 //! A raw client: bytes out, checked HTTP/1 messages in, every wait with a deadline. A broken answer fails the test.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
+
+use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
 use super::wire::{Message, Wire};
@@ -28,6 +30,14 @@ impl Client {
     /// Connects.
     pub(crate) fn connect(to: SocketAddr) -> Self {
         Self(Wire::new(TcpStream::connect_timeout(&to, DEADLINE).expect("a connection to the proxy")))
+    }
+
+    /// Connects from a loopback address of one's choice.
+    pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("a loopback address");
+        socket.connect_timeout(&to.into(), DEADLINE).expect("a connection to the proxy");
+        Self(Wire::new(socket.into()))
     }
 
     /// Whether a connection ends without a byte: by a FIN or a reset, which may even come before the connect is done.

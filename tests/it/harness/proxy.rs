@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,8 @@ pub(crate) struct Setup {
     pool: String,
     text: String,
     environment: Vec<(&'static str, String)>,
+    /// A listening socket that it is given, and its name.
+    socket: Option<(TcpListener, &'static str)>,
     observe: bool,
     /// The admin API is on a unix socket, and the open health listener where it would be.
     unix_admin: bool,
@@ -61,7 +64,12 @@ impl Setup {
 
     /// A TCP listener in front of these endpoints.
     pub(crate) fn tcp(endpoints: &[SocketAddr]) -> Self {
-        let mut setup = Self { protocol: "tcp", pool: quoted(endpoints), ..Self::default() };
+        Self { pool: quoted(endpoints), ..Self::listed_tcp("") }
+    }
+
+    /// The same with endpoints as they are to be written.
+    pub(crate) fn listed_tcp(endpoints: &str) -> Self {
+        let mut setup = Self { protocol: "tcp", ..Self::listed(endpoints) };
         setup.routes = Some(String::new());
         setup.listener("pool = \"main\"")
     }
@@ -108,6 +116,12 @@ impl Setup {
         self
     }
 
+    /// Gives it a listening socket, as a service manager does.
+    pub(crate) fn inherit(mut self, socket: &TcpListener, name: &'static str) -> Self {
+        self.socket = Some((socket.try_clone().expect("a descriptor"), name));
+        self
+    }
+
     /// Starts it only to observe.
     pub(crate) fn observe(mut self) -> Self {
         self.observe = true;
@@ -149,7 +163,10 @@ impl Setup {
         let directory = own_directory();
         let file = directory.join("plimsoll.toml");
         fs::write(&file, self.render(web, admin, &directory)).expect("a configuration file");
-        let mut command = Command::new(binary());
+        let mut command = match self.socket {
+            Some((socket, name)) => activated(socket.into(), name),
+            None => Command::new(binary()),
+        };
         command.arg("run").arg("--config").arg(&file).current_dir(&directory);
         if self.observe {
             command.arg("--observe");
@@ -159,6 +176,15 @@ impl Setup {
         let there = if self.observe { "/livez" } else { "/readyz" };
         Proxy::spawn(command, web, admin, directory, there)
     }
+}
+
+/// The binary with a socket as its third descriptor: a shell moves it there, and becomes the binary.
+fn activated(socket: OwnedFd, name: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    command.arg("-c").arg(script).arg(binary()).stdin(socket);
+    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name);
+    command
 }
 
 /// Lines that a process writes, gathered by a thread.
@@ -241,12 +267,8 @@ impl Proxy {
         directory: PathBuf,
         there: &str,
     ) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let output = Lines::follow(child.stdout.take().expect("piped"));
         let errors = Lines::follow(child.stderr.take().expect("piped"));
         let mut proxy = Self { child, web, admin, directory, output, errors };

@@ -1,0 +1,238 @@
+//! Listening sockets that a service manager has opened for us (`sd_listen_fds(3)`), and which listener accepts on which.
+//!
+//! An inherited socket is never closed: the manager's next process, or a listener that comes with a reload, finds it
+//! again. Every worker accepts on a descriptor of its own of the same socket.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use listenfd::ListenFd;
+use socket2::SockRef;
+
+/// The sockets that the process was started with.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    sockets: Vec<Socket>,
+    /// What was passed and is no listening TCP socket.
+    faults: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    name: String,
+    address: SocketAddr,
+    /// It takes IPv4 connections too, being bound to `[::]`.
+    both_families: bool,
+    descriptor: OwnedFd,
+}
+
+/// An address of a listener, and the inherited socket that stands for it (and perhaps for further ones of it), if any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) address: SocketAddr,
+    socket: Option<usize>,
+}
+
+/// A listener as sockets are matched to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a str,
+    pub(super) bind: &'a [SocketAddr],
+}
+
+impl Inherited {
+    /// Takes what the environment names, once: call it before other threads run, for it changes the environment.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        // listenfd takes LISTEN_FDS away when it has read it, and does not read the names.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = ListenFd::from_env();
+        let mut inherited = Self::default();
+        for index in 0..passed.len() {
+            let name = names.next().unwrap_or_default();
+            match take(&mut passed, index, name) {
+                Ok(socket) => inherited.sockets.push(socket),
+                Err(fault) => inherited.faults.push(fault),
+            }
+        }
+        inherited
+    }
+
+    /// The inherited socket that stands for an address.
+    pub(super) fn descriptor(&self, claim: Claim) -> Option<&OwnedFd> {
+        self.sockets.get(claim.socket?).map(|socket| &socket.descriptor)
+    }
+
+    /// What each listener accepts on: a socket belongs to the listener with its address, else to the one with its name,
+    /// else to one that listens everywhere on its port. It stands for each address of the listener that it covers; one
+    /// that came by its name alone, for the first address that has none.
+    pub(super) fn claims(&self, listeners: &[Wanted<'_>]) -> Vec<Vec<Claim>> {
+        let mut taken: Vec<Vec<Option<usize>>> =
+            listeners.iter().map(|listener| vec![None; listener.bind.len()]).collect();
+        let has_its_own =
+            |socket: &Socket| listeners.iter().any(|listener| listener.bind.contains(&socket.address));
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.sockets.iter().enumerate().partition(|(_, socket)| has_its_own(socket));
+        for (index, socket) in own.into_iter().chain(others) {
+            let Some(at) = socket.listener(listeners) else { continue };
+            let (Some(listener), Some(places)) = (listeners.get(at), taken.get_mut(at)) else { continue };
+            let free =
+                |places: &[Option<usize>], place: usize| places.get(place).is_some_and(Option::is_none);
+            let covered: Vec<usize> = (0..listener.bind.len())
+                .filter(|&place| free(places, place) && socket.covers(listener.bind[place]))
+                .collect();
+            let first = || (0..listener.bind.len()).find(|&place| free(places, place)).into_iter().collect();
+            let covered = if covered.is_empty() && socket.name == listener.name { first() } else { covered };
+            for place in covered {
+                places[place] = Some(index);
+            }
+        }
+        let claims = |(listener, places): (&Wanted<'_>, Vec<Option<usize>>)| {
+            let mut claims: Vec<Claim> = Vec::new();
+            for (&address, socket) in listener.bind.iter().zip(places) {
+                if socket.is_none() || !claims.iter().any(|claim| claim.socket == socket) {
+                    claims.push(Claim { address, socket });
+                }
+            }
+            claims
+        };
+        listeners.iter().zip(taken).map(claims).collect()
+    }
+
+    /// Says in the log which sockets are accepted on, and warns of those that nobody wants.
+    pub(super) fn report(&self, listeners: &[Wanted<'_>]) {
+        for fault in &self.faults {
+            tracing::warn!("{fault}");
+        }
+        let claims = self.claims(listeners);
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let by = listeners
+                .iter()
+                .zip(&claims)
+                .find(|(_, own)| own.iter().any(|claim| claim.socket == Some(index)));
+            let Socket { name, address, .. } = socket;
+            match by {
+                Some((listener, _)) => {
+                    tracing::info!(listener = listener.name, %address, name, "accepting on an inherited socket");
+                }
+                None => tracing::warn!(
+                    %address,
+                    name,
+                    "an inherited socket belongs to no listener, by name or by address: what connects to it waits in vain"
+                ),
+            }
+        }
+    }
+}
+
+/// A name and an address that a socket has, when it is one to accept TCP connections on.
+fn take(passed: &mut ListenFd, index: usize, name: &str) -> Result<Socket, String> {
+    let wrong = |what: &str| format!("inherited descriptor {} (\"{name}\") {what}", index + 3);
+    let socket: TcpListener = match passed.take_tcp_listener(index) {
+        Ok(Some(socket)) => socket,
+        Ok(None) => return Err(wrong("is there twice")),
+        Err(_) => return Err(wrong("is no TCP socket and is left alone")),
+    };
+    if !SockRef::from(&socket).is_listener().unwrap_or(false) {
+        return Err(wrong("does not listen: its unit says Accept=yes, or another program has opened it"));
+    }
+    let address = socket.local_addr().map_err(|error| wrong(&format!("has no address: {error}")))?;
+    let both_families = address.is_ipv6() && !SockRef::from(&socket).only_v6().unwrap_or(true);
+    Ok(Socket { name: name.to_owned(), address, both_families, descriptor: socket.into() })
+}
+
+impl Socket {
+    fn listener(&self, listeners: &[Wanted<'_>]) -> Option<usize> {
+        let by_address = listeners.iter().position(|listener| listener.bind.contains(&self.address));
+        let by_name = || listeners.iter().position(|listener| listener.name == self.name);
+        let by_port = || {
+            listeners.iter().position(|listener| listener.bind.iter().any(|&address| self.covers(address)))
+        };
+        by_address.or_else(by_name).or_else(by_port)
+    }
+
+    /// Whether a bind to `address` would fail because this socket takes its connections. One that listens everywhere
+    /// stands for another that does, never for a single address: that would let in more than was configured.
+    fn covers(&self, address: SocketAddr) -> bool {
+        let everywhere = |ip: IpAddr| ip.is_unspecified();
+        let same_family = self.address.is_ipv4() == address.is_ipv4();
+        self.address == address
+            || (self.address.port() == address.port()
+                && everywhere(self.address.ip())
+                && everywhere(address.ip())
+                && (same_family || self.both_families))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::AddrParseError;
+
+    use super::*;
+
+    /// Sockets by name, address and whether they take both families; their descriptors are not looked at here.
+    fn inherited(sockets: &[(&str, &str, bool)]) -> std::io::Result<Inherited> {
+        let socket = |&(name, address, both_families): &(&str, &str, bool)| -> std::io::Result<Socket> {
+            let wrong = |error: AddrParseError| std::io::Error::other(error);
+            let descriptor = TcpListener::bind("127.0.0.1:0")?.into();
+            Ok(Socket {
+                name: name.to_owned(),
+                address: address.parse().map_err(wrong)?,
+                both_families,
+                descriptor,
+            })
+        };
+        Ok(Inherited { sockets: sockets.iter().map(socket).collect::<Result<_, _>>()?, faults: Vec::new() })
+    }
+
+    /// What each listener accepts on, in words: `3` is an inherited socket, an address a bind.
+    fn matched(
+        sockets: &[(&str, &str, bool)],
+        listeners: &[(&str, &[&str])],
+    ) -> std::io::Result<Vec<String>> {
+        let binds: Vec<Vec<SocketAddr>> = listeners
+            .iter()
+            .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
+            .collect();
+        let wanted: Vec<_> =
+            listeners.iter().zip(&binds).map(|((name, _), bind)| Wanted { name, bind }).collect();
+        let word = |claim: &Claim| {
+            claim.socket.map_or_else(|| claim.address.to_string(), |index| (index + 3).to_string())
+        };
+        let words = |claims: &Vec<Claim>| claims.iter().map(word).collect::<Vec<_>>().join(" ");
+        Ok(inherited(sockets)?.claims(&wanted).iter().map(words).collect())
+    }
+
+    #[test]
+    fn a_socket_stands_for_the_address_that_it_has_and_the_rest_is_bound() -> std::io::Result<()> {
+        let web: (&str, &[&str]) = ("web", &["10.0.0.1:80", "10.0.0.2:80"]);
+        let got = matched(&[("plimsoll.socket", "10.0.0.2:80", false)], &[web, ("raw", &["10.0.0.1:81"])])?;
+        assert_eq!(got, ["10.0.0.1:80 3", "10.0.0.1:81"]);
+        // The address is stronger than the name: nobody else could bind it.
+        let got = matched(&[("raw", "10.0.0.2:80", false)], &[web, ("raw", &["10.0.0.1:81"])])?;
+        assert_eq!(got, ["10.0.0.1:80 3", "10.0.0.1:81"]);
+        Ok(())
+    }
+
+    #[test]
+    fn by_its_name_a_socket_stands_for_the_next_address_that_has_none() -> std::io::Result<()> {
+        let sockets =
+            [("web", "127.0.0.1:8080", false), ("web", "10.0.0.1:80", false), ("web", "[::1]:8080", false)];
+        let got = matched(&sockets, &[("raw", &["10.0.0.9:81"]), ("web", &["10.0.0.1:80", "10.0.0.2:80"])])?;
+        assert_eq!(got, ["10.0.0.9:81", "4 3"], "the last one finds no address left");
+        Ok(())
+    }
+
+    #[test]
+    fn what_listens_everywhere_on_both_families_stands_for_both_but_never_for_one_address()
+    -> std::io::Result<()> {
+        let both = [("plimsoll.socket", "[::]:443", true)];
+        assert_eq!(matched(&both, &[("web", &["0.0.0.0:443", "[::]:443", "0.0.0.0:80"])])?, ["3 0.0.0.0:80"]);
+        assert_eq!(matched(&both, &[("web", &["0.0.0.0:443"])])?, ["3"]);
+        let six = [("plimsoll.socket", "[::]:443", false)];
+        assert_eq!(matched(&six, &[("web", &["0.0.0.0:443", "[::]:443"])])?, ["0.0.0.0:443 3"]);
+        assert_eq!(matched(&both, &[("web", &["10.0.0.1:443"])])?, ["10.0.0.1:443"], "that would open more");
+        Ok(())
+    }
+}
