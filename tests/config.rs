@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plimsoll::config::{self, Config, Diagnostics};
 
@@ -65,7 +66,7 @@ fn expect(path: &Path, got: &str) {
 
 /// What a configuration means, without the hash of its text.
 fn meaning(config: &Config) -> String {
-    format!("{:?}", Config { hash: 0, ..config.clone() })
+    format!("{:?}", Config { hash: 0, origin: Arc::default(), ..config.clone() })
 }
 
 #[test]

@@ -54,7 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "rustls",
         &["config/tls.rs", "runtime/tls.rs", "proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"],
     ),
-    ("serde", &["admin/", "cli/", "control/upgrade.rs"]),
+    ("serde", &["admin/", "cli/", "control/upgrade.rs", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),
     ("socket2", &["proxy/listener.rs", "proxy/upstream/dial.rs", "control/health/", "control/inherited.rs"]),
     ("thiserror", &[""]),

@@ -10,6 +10,7 @@
 //! | `events.rs` | what has changed: a list or a stream |
 //! | `changes.rs` | bodies of requests that change something |
 //! | `reloads.rs` | reloads |
+//! | `configuration.rs` | what runs, and what another configuration would change |
 //! | `answer.rs` | answers, errors (RFC 9457) too |
 //! | `views.rs` | what the JSON looks like |
 //!
@@ -19,6 +20,7 @@
 mod answer;
 mod bind;
 mod changes;
+mod configuration;
 mod events;
 mod health;
 mod paths;

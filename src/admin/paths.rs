@@ -21,8 +21,18 @@ pub(super) enum Page {
     Status,
     /// `/v1/events`
     Events,
+    /// `/v1/config`
+    Config,
+    /// `/v1/plan`
+    Plan,
+    /// `/v1/sessions`
+    Sessions,
+    /// `/v1/sessions/ID`
+    Session(String),
     /// `/v1/reload`
     Reload,
+    /// `/v1/reload/confirm`
+    Confirm,
     /// `/v1/pools`
     Pools,
     /// `/v1/pools/NAME`
@@ -45,7 +55,12 @@ impl Page {
             ["metrics"] => Self::Metrics,
             ["v1", "status"] => Self::Status,
             ["v1", "events"] => Self::Events,
+            ["v1", "config"] => Self::Config,
+            ["v1", "plan"] => Self::Plan,
+            ["v1", "sessions"] => Self::Sessions,
+            ["v1", "sessions", id] => Self::Session(decode(id)?),
             ["v1", "reload"] => Self::Reload,
+            ["v1", "reload", "confirm"] => Self::Confirm,
             ["v1", "pools"] => Self::Pools,
             ["v1", "pools", pool] => Self::Pool(pool_name(pool)?),
             ["v1", "pools", pool, "failover"] => Self::Failover(pool_name(pool)?),
@@ -65,7 +80,8 @@ impl Page {
     pub(super) const fn methods(&self) -> &'static str {
         match self {
             Self::Endpoint(..) => "PATCH",
-            Self::Failover(_) | Self::Reload => "POST",
+            Self::Session(_) => "DELETE",
+            Self::Failover(_) | Self::Reload | Self::Confirm | Self::Plan => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -81,7 +97,7 @@ fn pool_name(segment: &str) -> Option<PoolName> {
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1); nothing when it is broken or not UTF-8.
-fn decode(segment: &str) -> Option<String> {
+pub(super) fn decode(segment: &str) -> Option<String> {
     let mut bytes = segment.bytes();
     let mut decoded = Vec::with_capacity(segment.len());
     while let Some(byte) = bytes.next() {

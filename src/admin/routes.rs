@@ -13,13 +13,15 @@ use tokio::sync::{Semaphore, watch};
 
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
-use super::paths::{Page, flag, parameter};
-use super::views::{LiveView, PoolView, ProblemView, ReadyView, StatusView};
-use super::{changes, events, reloads};
+use super::paths::{Page, decode, flag, parameter};
+use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
+use super::{changes, configuration, events, reloads};
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
+use crate::control::running::{Plan, Running};
+use crate::control::sessions::Sessions;
 use crate::control::status::{PoolStatus, Readiness, Status};
 use crate::model::host::split_authority;
 use crate::model::name::{EndpointName, PoolName};
@@ -29,8 +31,17 @@ use crate::telemetry::prometheus;
 /// What comes of asking control for a change.
 pub(super) type Changing = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send>>;
 
+/// What comes of asking control about configurations.
+pub(super) type Asking<T> = Pin<Box<dyn Future<Output = Result<T, ReloadError>> + Send>>;
+
 /// What comes of asking control for a reload.
-pub(super) type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
+pub(super) type Reloading = Asking<Reloaded>;
+
+/// What comes of asking for a list of sessions.
+pub(super) type Listing = Pin<Box<dyn Future<Output = Sessions> + Send>>;
+
+/// What comes of ending a session.
+pub(super) type Ending = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// What is asked of control: its handle, or a test's own.
 pub(super) trait Control: Send + Sync + 'static {
@@ -42,6 +53,11 @@ pub(super) trait Control: Send + Sync + 'static {
     fn change_endpoint(&self, change: EndpointChange) -> Changing;
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing;
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading;
+    fn running(&self) -> Running;
+    fn plan(&self, source: Source) -> Asking<Plan>;
+    fn confirm(&self) -> Asking<u64>;
+    fn sessions(&self, endpoint: Option<String>) -> Listing;
+    fn end_session(&self, id: String) -> Ending;
 }
 
 impl Control for Handle {
@@ -71,6 +87,29 @@ impl Control for Handle {
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let handle = self.clone();
         Box::pin(async move { handle.reload_from(source, options).await })
+    }
+    fn running(&self) -> Running {
+        self.running()
+    }
+    fn plan(&self, source: Source) -> Asking<Plan> {
+        let handle = self.clone();
+        // It reads files and compiles: other requests go on meanwhile.
+        let planning = tokio::task::spawn_blocking(move || handle.plan(source));
+        Box::pin(
+            async move { planning.await.unwrap_or_else(|error| Err(ReloadError::Broken(error.to_string()))) },
+        )
+    }
+    fn confirm(&self) -> Asking<u64> {
+        let handle = self.clone();
+        Box::pin(async move { handle.confirm().await })
+    }
+    fn sessions(&self, endpoint: Option<String>) -> Listing {
+        let handle = self.clone();
+        Box::pin(async move { handle.sessions(endpoint.as_deref()).await })
+    }
+    fn end_session(&self, id: String) -> Ending {
+        let handle = self.clone();
+        Box::pin(async move { handle.end_session(&id).await })
     }
 }
 
@@ -150,6 +189,21 @@ impl Site {
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
             Page::Events => self.events(query, fields),
+            Page::Config => Ok(configuration::running(self.control.running())),
+            Page::Plan => {
+                check_origin(fields)?;
+                let source = reloads::source(body, owner).await?;
+                Ok(configuration::plan(self.control.plan(source).await?))
+            }
+            Page::Confirm => {
+                check_origin(fields)?;
+                Ok(configuration::confirmed(self.control.confirm().await?))
+            }
+            Page::Sessions => self.sessions(query).await,
+            Page::Session(id) => {
+                check_origin(fields)?;
+                self.end_session(id).await
+            }
             Page::Reload => {
                 check_origin(fields)?;
                 let source = reloads::source(body, owner).await?;
@@ -211,6 +265,22 @@ impl Site {
             return events::stream(journal, seen, &self.streams, self.stopped.clone());
         }
         Ok(events::list(journal, seen))
+    }
+
+    async fn sessions(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let endpoint = parameter(query, "endpoint").map(|written| {
+            let broken = || Refusal::new(StatusCode::BAD_REQUEST, "endpoint is not percent-encoded UTF-8");
+            decode(written).ok_or_else(broken)
+        });
+        let sessions = self.control.sessions(endpoint.transpose()?).await;
+        Ok(answer::json(StatusCode::OK, &SessionsView::from(&sessions)))
+    }
+
+    async fn end_session(&self, id: String) -> Result<Answer, Refusal> {
+        if self.control.end_session(id).await {
+            return Ok(answer::json(StatusCode::OK, &EndedView { ended: true }));
+        }
+        Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such session"))
     }
 
     fn pool(&self, name: &PoolName) -> Result<Answer, Refusal> {

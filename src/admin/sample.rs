@@ -1,18 +1,24 @@
 //! A node for the tests of this floor: one that can be told how its pool is, and that notes what it is asked to change.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::routes::{Changing, Control, Reloading};
+use super::routes::{Asking, Changing, Control, Ending, Listing, Reloading};
+use crate::config;
 use crate::control::change::{AdminState, ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
+use crate::control::overrides::Overrides;
 use crate::control::reload::{ReloadError, ReloadOptions, Source};
+use crate::control::running::{Fallback, Plan, Provenance, Running};
+use crate::control::sessions::Sessions;
 use crate::control::status::{
-    EjectionStatus, EndpointStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+    EjectionStatus, EndpointStatus, HeldStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
 };
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, NameError, PoolName};
+use crate::runtime::diff::Diff;
 use crate::telemetry::metrics::{PANICS, Sink};
 
 /// An endpoint that is well.
@@ -63,6 +69,10 @@ pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
         config_hash: u64::MAX,
         started: SystemTime::UNIX_EPOCH,
         draining: false,
+        provenance: Provenance::File,
+        confirm_until: None,
+        held: HeldStatus::default(),
+        leaving: Vec::new(),
         workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
         listeners: Vec::new(),
         pools,
@@ -129,6 +139,12 @@ impl Control for Node {
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))
     }
+    fn sessions(&self, _endpoint: Option<String>) -> Listing {
+        Box::pin(std::future::ready(Sessions::default()))
+    }
+    fn end_session(&self, id: String) -> Ending {
+        Box::pin(std::future::ready(id == "0-1"))
+    }
     fn reload(&self, source: Source, options: ReloadOptions) -> Reloading {
         let ReloadOptions { force, confirm, .. } = options;
         self.asked
@@ -136,5 +152,31 @@ impl Control for Node {
             .unwrap_or_else(PoisonError::into_inner)
             .push(format!("{source:?} {force} {confirm:?}"));
         Box::pin(std::future::ready(Err(ReloadError::NoFile)))
+    }
+    fn running(&self) -> Running {
+        let text = "[listener.web]\nbind = [\"127.0.0.1:80\"]\n";
+        let config =
+            config::load_text(text, Path::new("sample.toml"), &|_| None).expect("a valid configuration");
+        Running {
+            config: Arc::new(config),
+            provenance: Provenance::LastGood,
+            loaded: SystemTime::UNIX_EPOCH,
+            generation: 4,
+            fallback: Some(Fallback {
+                why: "broken".to_owned(),
+                diagnostics: None,
+                kept: SystemTime::UNIX_EPOCH,
+            }),
+            confirm_until: Some(SystemTime::UNIX_EPOCH),
+            overrides: Overrides::default(),
+        }
+    }
+    fn plan(&self, source: Source) -> Asking<Plan> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("plan {source:?}"));
+        let plan = Plan { diff: Diff::default(), refused: vec!["too little".to_owned()], hash: 1 };
+        Box::pin(std::future::ready(Ok(plan)))
+    }
+    fn confirm(&self) -> Asking<u64> {
+        Box::pin(std::future::ready(Err(ReloadError::NothingToConfirm)))
     }
 }

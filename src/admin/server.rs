@@ -430,6 +430,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_runs_is_shown_with_where_it_came_from() -> Result<(), Failure> {
+        let site = start()?;
+        let reply = ask(site.address, "GET", "/v1/config", "localhost").await?;
+        let shown: serde_json::Value = serde_json::from_str(&reply.body)?;
+        assert_eq!((&shown["provenance"], &shown["generation"]), (&"last good".into(), &4.into()));
+        assert_eq!(shown["fallback"]["why"], "broken");
+        assert_eq!(shown["confirm_until"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(shown["files"][0], "sample.toml");
+        assert!(
+            shown["effective"].as_str().is_some_and(|text| text.contains("\n[listener.web]\n")),
+            "{shown}"
+        );
+        assert_eq!(ask(site.address, "GET", "/v1/config", "evil.example").await?.status, 421);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_asked_like_a_reload_and_nothing_to_confirm_is_a_conflict() -> Result<(), Failure> {
+        let site = start()?;
+        let reply = send(site.address, "POST /v1/plan", "").await?;
+        let plan: serde_json::Value = serde_json::from_str(&reply.body)?;
+        assert_eq!(
+            (&plan["summary"], &plan["refused"][0]),
+            (&"nothing changes".into(), &"too little".into())
+        );
+        assert_eq!(send(site.address, "POST /v1/plan", "[listener.web]").await?.status, 403, "no owner");
+        assert_eq!(send(site.address, "POST /v1/reload/confirm", "").await?.status, 409);
+        assert_eq!(send(site.address, "PATCH /v1/plan", "").await?.status, 405);
+        let asked = site.node.asked.lock().map_err(|error| error.to_string())?.clone();
+        assert_eq!(asked, ["plan File"]);
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn events_are_a_list_from_a_number_on() -> Result<(), Failure> {
         let site = start()?;
         assert_eq!(ask(site.address, "GET", "/v1/events", "localhost").await?.body, "[]");

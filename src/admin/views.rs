@@ -6,8 +6,10 @@ use serde::Serialize;
 use crate::config::Diagnostic;
 use crate::control::event_json::{milliseconds, time};
 use crate::control::reload::Reloaded;
+use crate::control::sessions::{Session, Sessions};
 use crate::control::status::{
-    BreakerStatus, EndpointStatus, ListenerStatus, PoolStatus, ProbeStatus, Status, WorkerStatus,
+    BreakerStatus, EndpointStatus, LeavingStatus, ListenerStatus, PoolStatus, ProbeStatus, Status,
+    WorkerStatus,
 };
 
 /// A view as JSON.
@@ -121,6 +123,10 @@ pub(super) struct StatusView<'a> {
     config_hash: String,
     started: String,
     draining: bool,
+    provenance: &'static str,
+    confirm_until: Option<String>,
+    held: HeldView,
+    leaving: Vec<LeavingView<'a>>,
     workers: Vec<WorkerView>,
     listeners: Vec<ListenerView<'a>>,
     pools: Vec<PoolView<'a>>,
@@ -134,10 +140,84 @@ impl<'a> From<&'a Status> for StatusView<'a> {
             config_hash: format!("{:016x}", status.config_hash),
             started: time(status.started),
             draining: status.draining,
+            provenance: status.provenance.word(),
+            confirm_until: status.confirm_until.map(time),
+            held: HeldView {
+                generations: status.held.generations,
+                oldest: status.held.oldest,
+                sessions: status.held.sessions,
+            },
+            leaving: status.leaving.iter().map(LeavingView::from).collect(),
             workers: status.workers.iter().map(WorkerView::from).collect(),
             listeners: status.listeners.iter().map(ListenerView::from).collect(),
             pools: status.pools.iter().map(PoolView::from).collect(),
         }
+    }
+}
+
+/// Tunnels and tcp sessions that began with a snapshot which does not run any more.
+#[derive(Debug, Serialize)]
+struct HeldView {
+    generations: u64,
+    oldest: Option<u64>,
+    sessions: u64,
+}
+
+/// An endpoint that is gone and still has work in flight.
+#[derive(Debug, Serialize)]
+struct LeavingView<'a> {
+    pool: &'a str,
+    endpoint: &'a str,
+    in_flight: u64,
+}
+
+impl<'a> From<&'a LeavingStatus> for LeavingView<'a> {
+    fn from(leaving: &'a LeavingStatus) -> Self {
+        Self {
+            pool: leaving.pool.as_str(),
+            endpoint: leaving.endpoint.as_str(),
+            in_flight: leaving.in_flight,
+        }
+    }
+}
+
+/// `DELETE /v1/sessions/ID`.
+#[derive(Debug, Serialize)]
+pub(super) struct EndedView {
+    pub(super) ended: bool,
+}
+
+/// `GET /v1/sessions`.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionsView<'a> {
+    sessions: Vec<SessionView<'a>>,
+    /// How many more there are.
+    left_out: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SessionView<'a> {
+    id: &'a str,
+    client: &'a str,
+    listener: &'a str,
+    pool: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    generation: u64,
+    age_ms: f64,
+}
+
+impl<'a> From<&'a Sessions> for SessionsView<'a> {
+    fn from(listed: &'a Sessions) -> Self {
+        let view = |session: &'a Session| SessionView {
+            id: &session.id,
+            client: &session.client,
+            listener: &session.listener,
+            pool: session.endpoint.as_ref().map(|(pool, _)| pool.as_str()),
+            endpoint: session.endpoint.as_ref().map(|(_, endpoint)| endpoint.as_str()),
+            generation: session.generation,
+            age_ms: milliseconds(session.age),
+        };
+        Self { sessions: listed.sessions.iter().map(view).collect(), left_out: listed.left_out }
     }
 }
 

@@ -123,6 +123,16 @@ impl Client {
         self.ask(method, path, Some(body.to_string()), TIMEOUT).await
     }
 
+    /// Sends a text, and waits so long for what is said to it.
+    pub(super) async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: String,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        self.ask(Method::POST, path, Some(text), patience).await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -205,9 +215,10 @@ impl Client {
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let detail = serde_json::from_slice::<Problem>(body).map_or_else(|_| status.to_string(), |p| p.detail);
     match status {
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
-            Failure::Input(detail)
-        }
+        StatusCode::BAD_REQUEST
+        | StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::UNPROCESSABLE_ENTITY => Failure::Input(detail),
         _ => Failure::Running(detail),
     }
 }

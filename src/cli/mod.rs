@@ -2,7 +2,7 @@
 //! alone: signals, the log, the panic hook.
 //!
 //! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live` (commands of a running
-//! process, with `client`, `reload` and `status`), `demo` (with `origin`).
+//! process, with `client`, `reload`, `preview` and `status`), `demo` (with `origin`).
 
 mod check;
 mod client;
@@ -11,6 +11,7 @@ mod explain;
 mod live;
 mod origin;
 mod plan;
+mod preview;
 mod reload;
 mod request;
 mod run;
@@ -27,7 +28,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::Mode;
-use crate::control::reload::Loader;
 use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
@@ -47,6 +47,10 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigFile,
+        /// Where the last good configuration is looked for when the file is broken [default: what the file still says, systemd's
+        /// StateDirectory or /var/lib/plimsoll]
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
         /// Probe, tell events and answer the admin API, but bind no listener
         #[arg(long)]
         observe: bool,
@@ -55,6 +59,10 @@ enum Command {
     Check(CheckArgs),
     /// Say which route, pool and endpoints a request would get, and why
     Explain(ExplainArgs),
+    /// Say what a reload of a file would change in the live process (status 1: it would be refused)
+    Plan(preview::PlanArgs),
+    /// Keep the configuration that `reload --confirm` has put on trial
+    Confirm(preview::ConfirmArgs),
     #[command(flatten)]
     Live(live::Live),
     /// Run the proxy in front of three embedded origins, to try it out
@@ -145,11 +153,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     let text = match command {
-        Command::Run { config, observe } => {
+        Command::Run { config, state_dir, observe } => {
             let mode = if observe { Mode::Observe } else { Mode::Serve };
-            return run::run(&config.load()?, mode, Loader::file(config.path));
+            return run::run(&config.path, mode, state_dir.as_deref());
         }
         Command::Demo(places) => return demo::demo(places, out),
+        Command::Plan(arguments) => return preview::plan(&arguments, out),
+        Command::Confirm(arguments) => return preview::confirm(&arguments, out),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Live(command) => live::execute(&command)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
@@ -209,6 +219,9 @@ mod tests {
             "",
             "nonsense",
             "run --nonsense",
+            "plan",
+            "plan /nonexistent.toml",
+            "confirm now",
             "drain",
             "drain pool",
             "drain pool/",

@@ -3,8 +3,11 @@
 use std::backtrace::Backtrace;
 use std::future::Future;
 use std::io;
+use std::io::Write as _;
 use std::panic::PanicHookInfo;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,11 +19,13 @@ use tracing::level_filters::LevelFilter;
 
 use super::Failure;
 use crate::admin::{self, Bound};
-use crate::config::Config;
 use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
+use crate::config::{self, Config};
 use crate::control::inherited::Inherited;
 use crate::control::reaper::reap_orphans;
 use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
+use crate::control::running::Fallback;
+use crate::control::state_dir::{LastGood, StateDir};
 use crate::control::systemd::Manager;
 use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
@@ -29,11 +34,61 @@ use crate::telemetry::logging;
 /// What the log gets for its last lines.
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the proxy until a signal ends it.
-pub(super) fn run(config: &Config, mode: Mode, loader: Loader) -> Result<(), Failure> {
+/// Runs the proxy with the file at `path` until a signal ends it. Where the file cannot be used, the last good configuration
+/// serves, if a state directory has one.
+pub(super) fn run(path: &Path, mode: Mode, state_dir: Option<&Path>) -> Result<(), Failure> {
     // Before any thread: this takes what it has read out of the environment.
-    let inherited = Inherited::from_environment();
-    with_log(&config.log, || proxy(config, Launch { mode, loader, inherited }, || Ok(())))
+    let inherited = Arc::new(Inherited::from_environment());
+    let loader = Loader::file(path.to_owned());
+    let launch =
+        |fallback| Launch { mode, loader: loader.clone(), fallback, inherited: Arc::clone(&inherited) };
+    match config::load(path) {
+        Ok(config) => with_log(&config.log, || {
+            let refused = match begin(&config, launch(None)) {
+                Ok(begun) => return begun.end(),
+                Err(refused) => refused,
+            };
+            let asked = config.process.state_dir.as_deref().or(state_dir);
+            let Some(last) = last_good(asked, path).filter(|last| last.config.hash != config.hash) else {
+                return Err(refused);
+            };
+            tracing::error!(
+                "{} cannot be started with, so the last good configuration serves: {refused}",
+                path.display()
+            );
+            let why = format!("starting with {} failed: {refused}", path.display());
+            let fallback = Fallback { why, diagnostics: None, kept: last.at };
+            // What is in the way may be in the way of both, and then the file's own error is the one to read.
+            begin(&last.config, launch(Some(fallback))).map_err(|_| refused)?.end()
+        }),
+        Err(diagnostics) => {
+            let Some(last) = last_good(state_dir, path) else {
+                return Err(Failure::Input(diagnostics.to_string()));
+            };
+            with_log(&last.config.log, || {
+                tracing::error!(
+                    "{} is broken, so the last good configuration serves:\n{diagnostics}",
+                    path.display()
+                );
+                let why = format!("{} has {} errors", path.display(), diagnostics.count());
+                let fallback = Fallback { why, diagnostics: Some(diagnostics), kept: last.at };
+                begin(&last.config, launch(Some(fallback)))?.end()
+            })
+        }
+    }
+}
+
+/// The last good configuration of a file, from the first directory that has it. What is there and cannot be used is told on
+/// standard error, since there is no log yet or it says so too.
+fn last_good(state_dir: Option<&Path>, path: &Path) -> Option<LastGood> {
+    StateDir::candidates(state_dir, path).into_iter().find_map(|directory| match directory.last_good(path) {
+        Ok(found) => found,
+        Err(error) => {
+            // With nowhere to write there is nothing to do.
+            let _written = writeln!(io::stderr(), "{error}");
+            None
+        }
+    })
 }
 
 /// Runs `work` with the process's log and panic hook in place.
@@ -52,30 +107,54 @@ pub(super) fn proxy(
     launch: Launch,
     started: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    let begun = begin(config, launch)?;
+    started()?;
+    begun.end()
+}
+
+/// The proxy and its admin API, running.
+struct Begun {
+    runtime: Runtime,
+    signals: Signals,
+    handle: Handle,
+    admin: AdminThread,
+    warm_timeout: Duration,
+}
+
+/// Starts the proxy and its admin API; nothing is left running when that fails.
+fn begin(config: &Config, launch: Launch) -> Result<Begun, Failure> {
     let runtime = runtime()?;
-    let mut signals = {
+    let signals = {
         let _context = runtime.enter();
         Signals::new().map_err(running("signals"))?
     };
     let site = AdminSite::bind(&config.admin, &config.health)?;
     let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
-    started()?;
-    let manager = Manager::from_environment().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
-        None
-    });
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = signals.obey(&handle) => ended,
-            () = attend(manager.as_ref(), &handle, config.process.warm_timeout) => handle.ended().await,
+    let warm_timeout = config.process.warm_timeout;
+    Ok(Begun { runtime, signals, handle, admin, warm_timeout })
+}
+
+impl Begun {
+    /// Does what signals ask, and tells the service manager, until the proxy has ended.
+    fn end(self) -> Result<(), Failure> {
+        let Self { runtime, mut signals, handle, admin, warm_timeout } = self;
+        let manager = Manager::from_environment().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
+            None
+        });
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = signals.obey(&handle) => ended,
+                () = attend(manager.as_ref(), &handle, warm_timeout) => handle.ended().await,
+            }
+        });
+        admin.stop();
+        match ended {
+            Ended::Stopped { .. } => Ok(()),
+            // Whoever supervises the process starts it again.
+            Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
         }
-    });
-    admin.stop();
-    match ended {
-        Ended::Stopped { .. } => Ok(()),
-        // Whoever supervises the process starts it again.
-        Ended::WorkerDied => Err(Failure::Running("a worker died".to_owned())),
     }
 }
 

@@ -12,6 +12,8 @@ struct Process {
     generation: u64,
     started: String,
     draining: bool,
+    provenance: String,
+    confirm_until: Option<String>,
     listeners: Vec<Listener>,
     pools: Vec<Pool>,
 }
@@ -79,6 +81,12 @@ fn page(process: &Process) -> String {
         process.started,
         if process.draining { ", draining" } else { "" }
     );
+    if process.provenance == "last good" {
+        page.push_str("the file is broken, and the last good configuration serves: see /v1/config\n\n");
+    }
+    if let Some(until) = &process.confirm_until {
+        page.push_str(&format!("on trial: it goes back at {until} unless plimsoll confirm is called\n\n"));
+    }
     let head = ["LISTENER", "PROTOCOL", "CONNECTIONS", "ADDRESSES"].map(str::to_owned);
     let rows = process.listeners.iter().map(|listener| {
         let bound =
@@ -167,7 +175,7 @@ mod tests {
             })
         };
         let process = serde_json::from_value(serde_json::json!({
-            "version": "1", "generation": 3, "started": "2026-11-21T08:00:00Z", "draining": false,
+            "version": "1", "generation": 3, "started": "2026-11-21T08:00:00Z", "draining": false, "provenance": "file", "confirm_until": null,
             "listeners": [
                 { "name": "web", "protocol": "http", "addresses": [], "connections": 7 },
             ],

@@ -1,7 +1,10 @@
 //! From typed fields to a whole [`Config`]: layers, names, and what holds between sections.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Config;
 use super::diagnostic::{Diagnostics, Report};
@@ -10,12 +13,13 @@ use super::layers::{self, Named, define};
 use super::listener::{Listener, Protocol};
 use super::names::Names;
 use super::notify::Notify;
+use super::origin::Origin;
 use super::pool::{self, Pool};
 use super::process::{Admin, AdminBind, CheckRules, HealthApi, Log, Process};
 use super::route::{Action, Route, Surroundings};
 use super::source::{Sources, Span};
 use super::tables::ROOT;
-use super::tls::Files;
+use super::tls::{Files, Look};
 use super::tree::{Environment, Table};
 use super::value::{Fields, Value};
 use super::walk::read_root;
@@ -24,11 +28,34 @@ use super::walk::read_root;
 pub(super) fn load(
     read: &dyn Fn(&mut Loader<'_>) -> Table,
     environment: Environment<'_>,
-    look: bool,
+    look: Look<'_>,
+) -> Result<Config, Diagnostics> {
+    load_from(None, read, environment, look)
+}
+
+/// Makes a configuration again from what it was made from.
+pub(super) fn recall(kept: &Origin, copies: &BTreeMap<PathBuf, PathBuf>) -> Result<Config, Diagnostics> {
+    let path = kept.path();
+    let text = kept.text(path).unwrap_or_default();
+    let environment = |name: &str| kept.environment.get(name).cloned();
+    load_from(Some(kept), &|loader| loader.text(path, text.to_owned()), &environment, Look::OrCopies(copies))
+}
+
+fn load_from(
+    kept: Option<&Origin>,
+    read: &dyn Fn(&mut Loader<'_>) -> Table,
+    environment: Environment<'_>,
+    look: Look<'_>,
 ) -> Result<Config, Diagnostics> {
     let mut sources = Sources::default();
     let mut report = Report::default();
-    let table = read(&mut Loader::new(&mut sources, &mut report, environment));
+    let used = RefCell::<BTreeMap<String, String>>::default();
+    let noting = |name: &str| {
+        let value = environment(name)?;
+        used.borrow_mut().insert(name.to_owned(), value.clone());
+        Some(value)
+    };
+    let table = read(&mut Loader::new(&mut sources, &mut report, &noting, kept));
     // What is missing may be in the part that could not be read: saying more would mislead.
     let config = if report.incomplete {
         None
@@ -36,7 +63,10 @@ pub(super) fn load(
         assemble(&table, Files { sources: &sources, look }, &mut report)
     };
     match config {
-        Some(config) if report.is_empty() => Ok(config),
+        Some(config) if report.is_empty() => {
+            let (texts, named) = sources.into_parts();
+            Ok(Config { origin: Arc::new(Origin { texts, environment: used.take(), named }), ..config })
+        }
         _ => {
             if report.is_empty() {
                 let help = "please report this with the file: it is a mistake of the program";
@@ -56,7 +86,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
 
     let pool_names = define("pool", &pools, report);
     let listener_names = define("listener", &listeners, report);
-    let process = Process::read(&root.table("process")?);
+    let process = Process::read(&root.table("process")?, files.sources);
     let admin = Admin::read(&root.table("admin")?);
     let log = Log::read(&root.table("log")?, files.sources);
     let health = HealthApi::read(root.table("health").as_ref(), report);
@@ -93,6 +123,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
         routes: routes?,
         pools: read_pools.into_iter().collect::<Option<_>>()?,
         hash: files.sources.hash(),
+        origin: Arc::default(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic::Report;
+use super::origin::Origin;
 use super::source::{Sources, Span};
 use super::tree::{self, Environment, Table, Tree, quoted};
 
@@ -18,6 +19,8 @@ pub(super) struct Loader<'a> {
     pub(super) sources: &'a mut Sources,
     pub(super) report: &'a mut Report,
     pub(super) environment: Environment<'a>,
+    /// Where files come from: the disk, or what was read from it once.
+    kept: Option<&'a Origin>,
     /// Files that were read, by their real path: each is read once, so that cycles end.
     seen: Vec<PathBuf>,
 }
@@ -27,8 +30,9 @@ impl<'a> Loader<'a> {
         sources: &'a mut Sources,
         report: &'a mut Report,
         environment: Environment<'a>,
+        kept: Option<&'a Origin>,
     ) -> Self {
-        Self { sources, report, environment, seen: Vec::new() }
+        Self { sources, report, environment, kept, seen: Vec::new() }
     }
 
     /// Reads the main file.
@@ -69,9 +73,7 @@ impl<'a> Loader<'a> {
 
     /// Reads a text as if it were in the file `path`.
     pub(super) fn text(&mut self, path: &Path, text: String) -> Table {
-        if let Ok(real) = path.canonicalize() {
-            self.seen.push(real);
-        }
+        self.seen.extend(self.real(path));
         let file = self.sources.add(path, text);
         let Some(mut table) = tree::parse(file, self.sources.text(file), self.environment, self.report)
         else {
@@ -84,6 +86,11 @@ impl<'a> Loader<'a> {
             }
         }
         table
+    }
+
+    /// The path under which a file is known to have been read.
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        if self.kept.is_some() { Some(path.to_owned()) } else { path.canonicalize().ok() }
     }
 
     /// Takes `include` out of a file's tree.
@@ -117,7 +124,11 @@ impl<'a> Loader<'a> {
         if !is_glob(pattern) {
             return vec![base.join(pattern)];
         }
-        match glob(base, pattern) {
+        let found = match self.kept {
+            Some(kept) => Ok(glob_kept(kept, base, pattern)),
+            None => glob(base, pattern),
+        };
+        match found {
             Ok(found) => found,
             Err(error) => {
                 self.report.incomplete = true;
@@ -133,8 +144,13 @@ impl<'a> Loader<'a> {
     }
 
     fn included(&mut self, path: &Path, span: Span) -> Option<Table> {
-        if path.canonicalize().is_ok_and(|real| self.seen.contains(&real)) {
+        if self.real(path).is_some_and(|real| self.seen.contains(&real)) {
             return None;
+        }
+        if let Some(kept) = self.kept {
+            // What is not there was the same file by another path: everything else was read.
+            let text = kept.text(path)?.to_owned();
+            return Some(self.text(path, text));
         }
         let problem = if self.seen.len() >= FILES_MAX {
             format!("a configuration has at most {FILES_MAX} files")
@@ -180,7 +196,7 @@ impl<'a> Loader<'a> {
 }
 
 /// Reads a file, but no more than [`FILE_MAX`].
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {
@@ -239,6 +255,28 @@ fn entries(directory: &Path, name: &str) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(matching)
+}
+
+/// The kept files that match `pattern` under `base`, in the order in which they were read, which is the sorted one.
+fn glob_kept(kept: &Origin, base: &Path, pattern: &str) -> Vec<PathBuf> {
+    let pattern = base.join(pattern);
+    let matches = |path: &Path| {
+        let (mut names, mut patterns) = (path.components(), pattern.components());
+        loop {
+            match (names.next(), patterns.next()) {
+                (None, None) => return true,
+                (Some(name), Some(pattern)) => {
+                    let (name, pattern) =
+                        (name.as_os_str().to_string_lossy(), pattern.as_os_str().to_string_lossy());
+                    if !matches_name(pattern.as_bytes(), name.as_bytes()) {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+        }
+    };
+    kept.texts.iter().skip(1).map(|(path, _)| path).filter(|path| matches(path)).cloned().collect()
 }
 
 /// Whether a name fits a pattern of `*` and `?`; linear in practice, since only the last star is tried again.

@@ -6,7 +6,7 @@
 //! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against
 //! the `tables` of keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s,
 //! and `assemble` joins these to a [`Config`], each section by its own file, once `layers` has put what is written over
-//! its `preset`, the one it is like and the defaults. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
+//! its `preset`, the one it is like and the defaults. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
 //! `show` prints a [`Config`] as a file that says the same.
 
 mod assemble;
@@ -19,6 +19,7 @@ mod layers;
 pub mod listener;
 mod names;
 pub mod notify;
+mod origin;
 mod passive;
 pub mod pool;
 mod preset;
@@ -37,16 +38,21 @@ mod value;
 mod walk;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
+use include::Loader;
 use listener::Listener;
 use notify::Notify;
+pub use origin::{Origin, state_dir_of};
 use pool::Pool;
 use process::{Admin, CheckRules, HealthApi, Log, Process};
 pub use reference::reference;
 use route::Route;
 pub use schema::schema;
-pub use show::show;
+pub use show::{Setting, Subject, settings, show};
+use tls::Look;
+use tree::Table;
 
 /// Reads the configuration file at `path`, with all that it includes and the environment of this process, and looks into
 /// the certificates and keys that it names.
@@ -54,7 +60,7 @@ pub use show::show;
 /// # Errors
 /// Every error of it, with its place and a remedy.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
-    assemble::load(&|loader| loader.file(path), &|name| std::env::var(name).ok(), true)
+    assemble::load(&|loader| loader.file(path), &|name| std::env::var(name).ok(), Look::AtNamed)
 }
 
 /// Reads a configuration from `text` as if it stood in the file `name`, which need not exist.
@@ -69,7 +75,16 @@ pub fn load_text(
     name: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Diagnostics> {
-    assemble::load(&|loader| loader.text(name, text.to_owned()), environment, false)
+    assemble::load(&|loader| loader.text(name, text.to_owned()), environment, Look::Nowhere)
+}
+
+/// As [`load`], with `text` in the place of the main file: what is asked for in the body of a request.
+///
+/// # Errors
+/// Every error of it, with its place and a remedy.
+pub fn load_as(text: &str, path: &Path) -> Result<Config, Diagnostics> {
+    let read: &dyn Fn(&mut Loader<'_>) -> Table = &|loader| loader.text(path, text.to_owned());
+    assemble::load(read, &|name| std::env::var(name).ok(), Look::AtNamed)
 }
 
 /// A whole valid configuration: what is meant, with every default filled in.
@@ -95,4 +110,6 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// A hash of all text that was read, for `status` and metrics.
     pub hash: u64,
+    /// What it was made from.
+    pub origin: Arc<Origin>,
 }

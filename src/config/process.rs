@@ -21,6 +21,10 @@ pub struct Process {
     pub warm_timeout: Duration,
     /// Where this node stands; empty is nowhere.
     pub zone: String,
+    /// A reload that leaves a pool under this share of its usable endpoints is refused; 0 is off.
+    pub reload_guard: f64,
+    /// Where the last good configuration, overrides and generated keys are kept; nothing keeps none.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `[health]`: the open health listener.
@@ -108,8 +112,10 @@ pub struct Log {
 }
 
 impl Process {
-    /// Reads the section `[process]`.
-    pub(super) fn read(fields: &Fields) -> Option<Self> {
+    /// Reads the section `[process]`, whose paths are relative to the file that they stand in.
+    pub(super) fn read(fields: &Fields, sources: &Sources) -> Option<Self> {
+        let state_dir = fields.get::<String>("state_dir")?;
+        let beside = sources.directory(fields.span_of("state_dir").file);
         let workers = if fields.is_word("workers", "auto") { None } else { Some(fields.get("workers")?) };
         Some(Self {
             workers,
@@ -117,6 +123,8 @@ impl Process {
             drain_timeout: fields.get("drain_timeout")?,
             warm_timeout: fields.get("warm_timeout")?,
             zone: fields.get("zone")?,
+            reload_guard: fields.get("reload_guard")?,
+            state_dir: (!state_dir.is_empty()).then(|| beside.join(state_dir)),
         })
     }
 }

@@ -18,6 +18,10 @@ use crate::route::{PathPattern, Rule, ValuePattern};
 /// Prints what a configuration means, as a configuration that says so in full.
 #[must_use]
 pub fn show(config: &Config) -> String {
+    page(config).text
+}
+
+fn page(config: &Config) -> Page {
     let mut page = Page::default();
     process(&mut page, config);
     for listener in &config.listeners {
@@ -29,13 +33,58 @@ pub fn show(config: &Config) -> String {
     for pool in &config.pools {
         pool::pool(&mut page, pool);
     }
-    page.text
+    page
 }
 
-/// TOML being written.
-#[derive(Default)]
+/// One key of a whole configuration with its value, as [`show`] prints them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Setting {
+    /// What it belongs to.
+    pub subject: Subject,
+    /// The name of that; empty for the process.
+    pub name: String,
+    /// The key, with the sections before it: `timeouts.connect`; of the process also `log.level`.
+    pub key: String,
+    /// Its value as TOML.
+    pub value: String,
+}
+
+/// What a setting belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// The process as a whole.
+    Process,
+    /// A listener.
+    Listener,
+    /// A route.
+    Route,
+    /// A pool; its endpoints are not among its settings.
+    Pool,
+}
+
+/// Every key of a whole configuration, but the endpoints of pools.
+#[must_use]
+pub fn settings(config: &Config) -> Vec<Setting> {
+    page(config).settings
+}
+
+/// TOML being written, and the same as single settings.
 struct Page {
     text: String,
+    settings: Vec<Setting>,
+    subject: Subject,
+    name: String,
+    /// The header of what is being shown, as far as it belongs to no key.
+    base: String,
+    /// What keys begin with.
+    prefix: String,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        let (text, name, base, prefix) = Default::default();
+        Self { text, settings: Vec::new(), subject: Subject::Process, name, base, prefix }
+    }
 }
 
 impl Page {
@@ -44,15 +93,29 @@ impl Page {
         writeln!(self.text, "{text}").ok();
     }
 
+    /// What follows belongs to this; `base` is its first header.
+    fn begin(&mut self, subject: Subject, name: &str, base: &str) {
+        self.subject = subject;
+        name.clone_into(&mut self.name);
+        base.clone_into(&mut self.base);
+    }
+
     fn section(&mut self, header: impl Display) {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
+        let header = header.to_string();
+        let path = header.trim_matches(['[', ']']);
+        let path = path.strip_prefix(&self.base).unwrap_or(path).trim_start_matches('.');
+        self.prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
         self.line(header);
     }
 
     fn key(&mut self, key: &str, value: impl Display) {
+        let value = value.to_string();
         self.line(format_args!("{key} = {value}"));
+        let (name, key) = (self.name.clone(), format!("{}{key}", self.prefix));
+        self.settings.push(Setting { subject: self.subject, name, key, value });
     }
 
     fn text(&mut self, key: &str, value: impl Display) {
@@ -133,6 +196,11 @@ fn process(page: &mut Page, config: &Config) {
     page.time("drain_timeout", config.process.drain_timeout);
     page.time("warm_timeout", config.process.warm_timeout);
     page.text("zone", &config.process.zone);
+    page.key("reload_guard", config.process.reload_guard);
+    page.text(
+        "state_dir",
+        config.process.state_dir.as_deref().map_or(String::new(), |path| path.display().to_string()),
+    );
     page.section("[admin]");
     match &config.admin.bind {
         AdminBind::Tcp(address) => page.text("bind", address),
@@ -168,6 +236,7 @@ fn process(page: &mut Page, config: &Config) {
 
 fn show_listener(page: &mut Page, listener: &Listener) {
     let name = quote_key(listener.name.as_str());
+    page.begin(Subject::Listener, listener.name.as_str(), &format!("listener.{name}"));
     page.section(format_args!("[listener.{name}]"));
     page.list("bind", &listener.bind);
     match &listener.protocol {
@@ -207,6 +276,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
 }
 
 fn show_route(page: &mut Page, route: &Route) {
+    page.begin(Subject::Route, route.rule.name.as_str(), "route");
     page.section("[[route]]");
     show_rule(page, &route.rule);
     match &route.action {

@@ -1,5 +1,6 @@
 //! The texts that were read and places in them. Leaves what is wrong at a place to `diagnostic`.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// A stretch of one source text, in bytes.
@@ -17,6 +18,8 @@ pub(super) struct Span {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     files: Vec<(PathBuf, String)>,
+    /// Other files that they name.
+    named: RefCell<Vec<PathBuf>>,
 }
 
 /// A line and the part of it that a span covers, all counted in characters from 0.
@@ -34,6 +37,19 @@ impl Sources {
     pub(super) fn add(&mut self, name: &Path, text: String) -> usize {
         self.files.push((name.to_owned(), text));
         self.files.len() - 1
+    }
+
+    /// Notes another file that the texts name.
+    pub(super) fn note(&self, named: &Path) {
+        let mut all = self.named.borrow_mut();
+        if all.iter().all(|known| known != named) {
+            all.push(named.to_owned());
+        }
+    }
+
+    /// The texts with the names of their files, and the other files that they name.
+    pub(super) fn into_parts(self) -> (Vec<(PathBuf, String)>, Vec<PathBuf>) {
+        (self.files, self.named.into_inner())
     }
 
     /// The name of a file; empty when there is none of this index.

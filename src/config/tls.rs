@@ -1,9 +1,12 @@
 //! TLS of connections that we make: whom we trust, as whom we appear, and which files say so.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::diagnostic::Report;
 use super::source::{Sources, Span};
@@ -37,7 +40,18 @@ pub(super) struct Files<'a> {
     /// Whose directories relative paths are relative to.
     pub(super) sources: &'a Sources,
     /// Files are looked into only where the configuration itself was a file.
-    pub(super) look: bool,
+    pub(super) look: Look<'a>,
+}
+
+/// What is looked into.
+#[derive(Clone, Copy)]
+pub(super) enum Look<'a> {
+    /// Nothing: there may be no such files here.
+    Nowhere,
+    /// The files that are named.
+    AtNamed,
+    /// These, and where one cannot be used the copy of it at this path.
+    OrCopies(&'a BTreeMap<PathBuf, PathBuf>),
 }
 
 impl ClientTls {
@@ -55,7 +69,7 @@ impl ClientTls {
             }
         }
         let identity = match (cert, key) {
-            (Some(cert), Some(key)) => Some(Identity { cert, key }),
+            (Some(cert), Some(key)) => Some(files.pair(fields, Identity { cert, key }, report)),
             (None, None) => None,
             (cert, _) => {
                 let (there, missing) = if cert.is_some() { ("cert", "key") } else { ("key", "cert") };
@@ -82,14 +96,53 @@ impl Files<'_> {
         let written: String = fields.get(name)?;
         let span: Span = fields.span_of(name);
         let path = self.sources.directory(span.file).join(written);
-        if self.look
+        self.sources.note(&path);
+        let copy = self.copy(&path).filter(|copy| check(copy).is_ok());
+        if !matches!(self.look, Look::Nowhere)
             && let Err(what) = check(&path)
         {
+            if let Some(copy) = copy {
+                return Some(copy.clone());
+            }
             let message = format!("`{name}` cannot be {}: {what}", path.display());
             report.error(span, message, "write the path of a PEM file that this user can read");
         }
         Some(path)
     }
+}
+
+impl<'a> Files<'a> {
+    fn copy(&self, path: &Path) -> Option<&'a PathBuf> {
+        match self.look {
+            Look::OrCopies(copies) => copies.get(path),
+            Look::Nowhere | Look::AtNamed => None,
+        }
+    }
+
+    /// Holds a key against its certificate.
+    fn pair(&self, fields: &Fields, written: Identity, report: &mut Report) -> Identity {
+        let Identity { cert, key } = &written;
+        // What cannot be read at all has been reported.
+        let readable = certificates(cert).is_ok() && private_key(key).is_ok();
+        if matches!(self.look, Look::Nowhere) || !readable || is_pair(cert, key) {
+            return written;
+        }
+        if let (Some(cert), Some(key)) = (self.copy(cert), self.copy(key))
+            && is_pair(cert, key)
+        {
+            return Identity { cert: cert.clone(), key: key.clone() };
+        }
+        let message = format!("{} is not the key of {}", key.display(), cert.display());
+        report.error(fields.span_of("key"), message, "write the key that the certificate was made for");
+        written
+    }
+}
+
+/// Whether a key is that of a certificate.
+fn is_pair(cert: &Path, key: &Path) -> bool {
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_file(key)) else { return false };
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).is_ok()
 }
 
 fn certificates(path: &Path) -> Result<(), String> {

@@ -21,6 +21,7 @@ use crate::runtime::judge::Judged;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
+use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
@@ -35,12 +36,20 @@ impl Handle {
         let inner = &self.0;
         let snapshot = inner.store.load();
         let fleet = &inner.fleet;
+        let (provenance, confirm_until) = {
+            let running = inner.shared.running();
+            (running.provenance, running.confirm_until)
+        };
         Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             config_hash: snapshot.hash,
             started: inner.started,
             draining: inner.draining.load(Ordering::Relaxed),
+            provenance,
+            confirm_until,
+            held: inner.former.held(),
+            leaving: inner.former.leaving(),
             workers: (0..fleet.workers())
                 .map(|worker| WorkerStatus {
                     connections: fleet.connections(WorkerId(worker)) as u64,
@@ -58,6 +67,9 @@ impl Handle {
         let mut reasons = Vec::new();
         if !local_only {
             let snapshot = self.0.store.load();
+            if !self.is_warm(&snapshot) {
+                reasons.push("the first probes are not in yet".to_owned());
+            }
             let required = snapshot.pools.iter().filter(|pool| pool.required);
             reasons.extend(
                 required.map(|pool| pool_status(&self.0.board, pool)).filter_map(|pool| missing(&pool)),
@@ -76,6 +88,20 @@ impl Handle {
             reasons.push("stopped".to_owned());
         }
         Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    /// Whether every endpoint that the process was started with has been asked, or the time for that is over: before, it
+    /// cannot be known who is usable.
+    fn is_warm(&self, snapshot: &Snapshot) -> bool {
+        let inner = &self.0;
+        if inner.warm.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut checked = snapshot.pools.iter().filter(|pool| pool.checked).flat_map(|pool| &pool.endpoints);
+        let asked = |slot: u32| inner.board.endpoint(slot).probe.last.is_some();
+        let warm = snapshot.clock.now() >= inner.warm_timeout || checked.all(|e| asked(e.live.slot()));
+        inner.warm.store(warm, Ordering::Relaxed);
+        warm
     }
 
     /// Tells `sink` every metric.
@@ -129,6 +155,12 @@ impl Handle {
     fn collect_reloads(&self, sink: &mut dyn Sink) {
         let reloads = &self.0.reloads;
         let failed = reloads.last_failed.load(Ordering::Relaxed);
+        let (fallback, trial) = {
+            let running = self.0.shared.running();
+            (running.fallback.is_some(), running.confirm_until.is_some())
+        };
+        sink.gauge(&m::CONFIG_FALLBACK, &[], f64::from(u8::from(fallback)));
+        sink.gauge(&m::CONFIG_ON_TRIAL, &[], f64::from(u8::from(trial)));
         sink.gauge(&m::CONFIG_SUCCESSFUL, &[], f64::from(u8::from(!failed)));
         let published = Duration::from_millis(reloads.published_ms.load(Ordering::Relaxed));
         sink.gauge(&m::CONFIG_SUCCESS_TIME, &[], published.as_secs_f64());

@@ -1,5 +1,6 @@
 //! Which addresses the workers listen on, and what a snapshot changes of that. An address that stays keeps its sockets,
-//! also where it belongs to another listener of the same protocol from now on.
+//! also where it belongs to another listener from now on, and be it of another protocol: closing a socket resets who
+//! connects at that moment.
 //!
 //! All or nothing: sockets are bound before anything else is changed, let clients in only just before they are used, and
 //! are dropped when anything fails in between.
@@ -34,13 +35,12 @@ pub(super) struct Doors {
 struct Door {
     id: DoorId,
     claim: Claim,
-    http: bool,
     place: usize,
 }
 
 /// Sockets that are bound and not yet used: for each address one for each worker.
 #[derive(Debug, Default)]
-pub(super) struct Fresh(Vec<(Claim, bool, Vec<Bound>)>);
+pub(super) struct Fresh(Vec<(Claim, Vec<Bound>)>);
 
 /// What the workers have to do, and in which order: close, then (with the new snapshot) use and open.
 #[derive(Debug, Default)]
@@ -57,11 +57,10 @@ pub(super) struct Moves {
 /// what it is to accept on.
 pub(super) fn open_all(
     listeners: &Listeners,
-    inherited: Inherited,
+    inherited: Arc<Inherited>,
     workers: usize,
 ) -> Result<(Doors, Vec<Vec<Opening>>), BindError> {
-    let (mut doors, mut fresh) =
-        (Doors { inherited: Arc::new(inherited), ..Doors::default() }, Fresh::default());
+    let (mut doors, mut fresh) = (Doors { inherited, ..Doors::default() }, Fresh::default());
     doors.bind(listeners, &|_, _| false, workers, &mut fresh)?;
     let moves = doors.change(listeners, &|_, _| false, workers, fresh)?;
     let all = listeners.places().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind });
@@ -97,7 +96,7 @@ impl Doors {
         fresh: &mut Fresh,
     ) -> Result<(), BindError> {
         for (_, listener, claim) in self.wanted(listeners, is_shut) {
-            if self.find(listener, claim).is_some() || fresh.has(listener, claim) {
+            if self.find(claim).is_some() || fresh.has(claim) {
                 continue;
             }
             let address = claim.address;
@@ -112,7 +111,7 @@ impl Doors {
                     (0..workers).map(|_| Bound::bind(listener, address)).collect()
                 }
             };
-            fresh.0.push((claim, listener.is_http(), sockets.map_err(failed)?));
+            fresh.0.push((claim, sockets.map_err(failed)?));
         }
         Ok(())
     }
@@ -131,7 +130,7 @@ impl Doors {
         let mut next = self.next;
         for (place, listener, claim) in self.wanted(listeners, is_shut) {
             let (live, options) = (&listener.live, Options::of(listener));
-            if let Some(door) = self.find(listener, claim) {
+            if let Some(door) = self.find(claim) {
                 open.push(Door { place, ..*door });
                 let live = Arc::clone(live);
                 moves.uses.push(DoorUse { door: door.id, listener: place, live, options });
@@ -139,13 +138,13 @@ impl Doors {
             }
             let id = DoorId(next);
             next += 1;
-            for (own, socket) in moves.open.iter_mut().zip(fresh.take(listener, claim)) {
+            for (own, socket) in moves.open.iter_mut().zip(fresh.take(claim)) {
                 let address = claim.address;
                 let failed = |error| BindError { listener: listener.name.clone(), address, error };
                 socket.listen(options).map_err(failed)?;
                 own.push(Opening { door: id, listener: place, live: Arc::clone(live), socket });
             }
-            open.push(Door { id, claim, http: listener.is_http(), place });
+            open.push(Door { id, claim, place });
         }
         let stays = |door: &Door| open.iter().any(|other| other.id == door.id);
         moves.close = self.open.iter().filter(|door| !stays(door)).map(|door| door.id).collect();
@@ -160,19 +159,19 @@ impl Doors {
         shut.into_iter().map(|door| door.id).collect()
     }
 
-    fn find(&self, listener: &Listener, claim: Claim) -> Option<&Door> {
-        self.open.iter().find(|door| door.claim == claim && door.http == listener.is_http())
+    fn find(&self, claim: Claim) -> Option<&Door> {
+        self.open.iter().find(|door| door.claim == claim)
     }
 }
 
 impl Fresh {
-    fn has(&self, listener: &Listener, claim: Claim) -> bool {
-        self.0.iter().any(|(bound, http, _)| *bound == claim && *http == listener.is_http())
+    fn has(&self, claim: Claim) -> bool {
+        self.0.iter().any(|(bound, _)| *bound == claim)
     }
 
-    fn take(&mut self, listener: &Listener, claim: Claim) -> Vec<Bound> {
-        let at = self.0.iter().position(|(bound, http, _)| *bound == claim && *http == listener.is_http());
-        at.map_or_else(Vec::new, |at| self.0.swap_remove(at).2)
+    fn take(&mut self, claim: Claim) -> Vec<Bound> {
+        let at = self.0.iter().position(|(bound, _)| *bound == claim);
+        at.map_or_else(Vec::new, |at| self.0.swap_remove(at).1)
     }
 }
 

@@ -8,19 +8,25 @@ mod descriptors;
 mod doors;
 mod empty;
 pub mod event_json;
+mod guard;
 pub mod health;
 pub mod inherited;
 pub mod journal;
 pub mod notify;
+pub mod overrides;
 pub mod progress;
 mod publish;
 pub mod reaper;
 pub mod reload;
+pub mod running;
+pub mod sessions;
+pub mod state_dir;
 pub mod status;
 mod supervisor;
 pub mod systemd;
 mod threads;
 pub mod tls;
+mod trial;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +41,7 @@ use crate::config::notify::Notify;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, Weights, compile};
+use crate::runtime::compile::{Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
@@ -48,8 +54,13 @@ use health::targets::{self, ProbeError};
 use inherited::Inherited;
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
+use overrides::Overrides;
 use progress::{Progress, Reporter};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
+use running::{Fallback, Provenance, Running};
+use sessions::Former;
+use state_dir::StateDir;
+use state_dir::recorder::Recorder;
 use supervisor::Command;
 
 /// Requests to control that may wait.
@@ -137,6 +148,12 @@ struct Inner {
     board: Arc<Board>,
     sinks: Mutex<Sinks>,
     loader: Loader,
+    shared: running::Shared,
+    former: Former,
+    /// The first probes are in, or have had their time.
+    warm: AtomicBool,
+    /// What they get.
+    warm_timeout: Duration,
 }
 
 /// Who is told of events.
@@ -172,8 +189,10 @@ pub struct Launch {
     pub mode: Mode,
     /// Where its configuration is read again.
     pub loader: Loader,
+    /// Why it starts from the last good configuration, where it does.
+    pub fallback: Option<Fallback>,
     /// Sockets that it was given to accept on.
-    pub inherited: Inherited,
+    pub inherited: Arc<Inherited>,
 }
 
 /// The same, as `launch` has it.
@@ -181,14 +200,16 @@ pub struct Launch {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
-    let Launch { mode, loader, inherited } = launch;
+    let Launch { mode, loader, fallback, inherited } = launch;
     let workers = config
         .process
         .workers
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let machine =
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
-    let snapshot = compile(config, None, &machine, &Weights::default());
+    let journal = Arc::<Journal>::default();
+    let (overrides, recorder) = recall(config, &journal);
+    let snapshot = compile(config, None, &machine, &overrides.weights());
     snapshot.settle();
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
@@ -198,9 +219,20 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     };
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
+    let generation = snapshot.generation;
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (ended_sender, ended) = watch::channel(None);
+    let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
+    let running = Running {
+        config: Arc::new(config.clone()),
+        provenance,
+        loaded: SystemTime::now(),
+        generation,
+        fallback,
+        confirm_until: None,
+        overrides,
+    };
     let inner = Arc::new(Inner {
         store,
         fleet,
@@ -216,10 +248,14 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         reloads: Reloads::default(),
         ended,
         progress: Reporter::default(),
-        journal: Arc::default(),
+        journal,
         board: Arc::default(),
         sinks: Mutex::default(),
         loader,
+        shared: running::Shared::new(running, recorder),
+        former: Former::default(),
+        warm: AtomicBool::new(false),
+        warm_timeout: config.process.warm_timeout,
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
@@ -240,7 +276,31 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         Mode::Observe => ("observing", "started without its listeners"),
     };
     handle.0.journal.append(Change::new(Kind::Process, to, why));
+    handle.0.tell_fallback();
+    handle.0.shared.keep_config();
     Ok(handle)
+}
+
+/// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
+/// nothing: that is said, and does not keep the proxy from serving.
+fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Option<Recorder>) {
+    let Some(path) = &config.process.state_dir else { return Default::default() };
+    let directory = StateDir::at(path);
+    let alarm = |to: &'static str, why: String| journal.append(Change::new(Kind::Alarm, to, why));
+    if let Err(error) = directory.prepare() {
+        alarm("state is not kept", format!("state_dir {} cannot be used: {error}", path.display()));
+    }
+    let overrides = directory.overrides().unwrap_or_else(|error| {
+        alarm("overrides are lost", error.to_string());
+        Overrides::default()
+    });
+    match Recorder::start(directory, Arc::clone(journal)) {
+        Ok(recorder) => (overrides, Some(recorder)),
+        Err(error) => {
+            alarm("state is not kept", format!("its thread cannot be started: {error}"));
+            (overrides, None)
+        }
+    }
 }
 
 impl Inner {
@@ -256,6 +316,14 @@ impl Inner {
             if sinks.is_empty() { None } else { Some(Notifier::start(&self.journal, after, &settings)?) };
         *at_work = Sinks { written: sinks.to_vec(), notifier };
         Ok(())
+    }
+
+    /// Says that the last good configuration serves.
+    fn tell_fallback(&self) {
+        let Some(fallback) = self.shared.running().fallback.clone() else { return };
+        let listed = fallback.diagnostics.iter().flat_map(|diagnostics| diagnostics.list());
+        let change = Change::new(Kind::Alarm, "the last good configuration serves", fallback.why.clone());
+        self.journal.append(change.evidence(listed.take(journal::EVIDENCE_MAX).map(reload::evidence)));
     }
 
     /// Lets the sinks tell what has happened, for `limit` at most; whether they have.
@@ -298,6 +366,16 @@ impl Handle {
         let (answer, result) = oneshot::channel();
         let command = Command::Reload { source, options, answer };
         self.0.commands.send(command).await.map_err(|_| ReloadError::Stopping)?;
+        result.await.unwrap_or(Err(ReloadError::Stopping))
+    }
+
+    /// Confirms what is on trial: the generation that stays.
+    ///
+    /// # Errors
+    /// [`ReloadError::NothingToConfirm`], also when the process has gone back already.
+    pub async fn confirm(&self) -> Result<u64, ReloadError> {
+        let (answer, result) = oneshot::channel();
+        self.0.commands.send(Command::Confirm { answer }).await.map_err(|_| ReloadError::Stopping)?;
         result.await.unwrap_or(Err(ReloadError::Stopping))
     }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::level_filters::LevelFilter;
 
 use super::doors::{Doors, Fresh, Moves};
 use super::health::targets::{self, Watch};
@@ -16,13 +17,18 @@ use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
 use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, Source, Stage, Step, Work};
 use super::supervisor::{Phase, Supervisor};
-use super::{Inner, Mode};
+use super::{Inner, Mode, guard, trial};
 use crate::config::Config;
+use crate::config::process::LogLevel;
+use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::listener::DoorId;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::compile;
+use crate::runtime::diff::{Side, diff};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
+use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
+use crate::telemetry::logging;
 
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -159,9 +165,6 @@ impl Supervisor {
         if config.process.workers.is_some_and(|workers| workers != self.inner.workers) {
             return Err(ReloadError::Workers);
         }
-        if options.confirm.is_some() {
-            return Err(ReloadError::Confirm);
-        }
         let previous = self.inner.store.load();
         let next = self.compile(&config, &previous);
         let watches = targets::watches(&config.pools, &next)?;
@@ -195,6 +198,7 @@ impl Supervisor {
             next = self.compile(&config, &previous);
             watches = targets::watches(&config.pools, &next)?;
         }
+        guarded(&config, options, &previous, &next, warmth)?;
         let mut doors = Doors::default();
         let mut moves = Moves::default();
         if self.inner.mode == Mode::Serve {
@@ -211,22 +215,37 @@ impl Supervisor {
         let vacated: Arc<[usize]> =
             vacated.into_iter().filter(|&place| next.listeners.get(place).is_none()).collect();
         self.close(std::mem::take(&mut moves.close), &vacated).await;
-        let warnings = needs_restart(&self.config, &config).into_iter().chain(warmth.cold()).collect();
+        let warnings = set_process(&self.config, &config).into_iter().chain(warmth.cold()).collect();
         let proven = proven(&next, warmth);
         let reloaded = Reloaded { generation: next.generation, hash: next.hash, warnings };
         self.emptiness.keep(&previous.listeners, &next.listeners);
+        let last = trial::sample(&previous);
         self.swap(&previous, next);
         self.open(moves);
         if !vacated.is_empty() {
+            let now = Instant::now();
+            self.endings.extend(vacated.iter().map(|&place| (now + patience(&previous, place), place)));
             self.tell(|| WorkerCommand::Vacated(Arc::clone(&vacated)));
         }
         self.drain_delay = config.process.drain_delay;
         self.drain_timeout = config.process.drain_timeout;
-        self.config = config;
+        let former = std::mem::replace(&mut self.config, config);
         self.adopted(watches, proven).await;
-        let why = format!("generation {} is published, by {}", reloaded.generation, options.cause.word());
+        let cause = options.cause;
+        let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
+        self.inner.note_running(&self.config, reloaded.generation, is_new);
+        let summary = self.summary(&former, &previous);
+        self.note_trial(cause, options.confirm, former, &last);
+        let why = format!("generation {} is published, by {}: {summary}", reloaded.generation, cause.word());
         self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(reloaded)
+    }
+
+    /// What differs from what ran before, in a line.
+    fn summary(&self, former: &Config, previous: &Snapshot) -> String {
+        let next = self.inner.store.load();
+        let before = Side { config: former, snapshot: previous };
+        diff(before, Side { config: &self.config, snapshot: &next }).summary()
     }
 
     /// Closes doors, and waits until they are: whoever had connected by then is in.
@@ -260,10 +279,23 @@ impl Supervisor {
         }
     }
 
+    /// Ends what still goes on by listeners that were removed, once the time for that is over.
+    pub(super) fn end_removed(&mut self, now: Instant) {
+        let snapshot = self.inner.store.load();
+        // A listener that is there again keeps its sessions.
+        self.endings.retain(|(_, place)| snapshot.listeners.get(*place).is_none());
+        let (due, later) = self.endings.drain(..).partition(|(at, _)| *at <= now);
+        self.endings = later;
+        for (_, place) in due {
+            self.tell(|| WorkerCommand::CutListener(place));
+        }
+    }
+
     /// Puts the next snapshot in the place of the previous one, and retires the endpoints that it does not have.
     fn swap(&mut self, previous: &Snapshot, next: Snapshot) {
         let gone = gone_slots(previous, &next);
         self.inner.store.publish(next);
+        self.inner.former.note(previous, |slot| gone.contains(&slot));
         self.inner.published_at(SystemTime::now());
         self.inner.store.load().settle();
         for endpoint in previous.pools.iter().flat_map(|p| &p.endpoints) {
@@ -311,6 +343,29 @@ impl Inner {
     }
 }
 
+/// Whether enough is left. What follows from names, from an endpoint or from a trial has guards of its own.
+fn guarded(
+    config: &Config,
+    options: ReloadOptions,
+    previous: &Snapshot,
+    next: &Snapshot,
+    warmth: &Warmth,
+) -> Result<(), ReloadError> {
+    if options.force || !options.cause.warms() {
+        return Ok(());
+    }
+    // Who was not asked, since the warm-up is off, has the benefit of the doubt.
+    let is_warm = |pool: &Pool, name: &PoolName, endpoint: &EndpointName| {
+        warmth.of(name, endpoint).is_none_or(|warm| if pool.exclusive { warm.proven } else { warm.good })
+    };
+    let refusals = guard::refusals(config.process.reload_guard, previous, next, &is_warm);
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    Err(ReloadError::Guarded(texts.join("\n")))
+}
+
 /// Slots of new endpoints whose probes have said already that they are well.
 fn proven(next: &Snapshot, warmth: &Warmth) -> Vec<u32> {
     let all = next.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
@@ -327,14 +382,39 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
     &slots(previous) - &slots(next)
 }
 
-/// Settings that differ and that a process takes only when it starts.
-fn needs_restart(runs: &Config, next: &Config) -> Vec<String> {
+/// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
+fn patience(previous: &Snapshot, place: usize) -> Duration {
+    let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
+        Some(Protocol::Tcp { pool, .. }) => {
+            previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
+        }
+        Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),
+        None => Vec::new(),
+    };
+    let pools = pools.into_iter().filter_map(|pool| previous.pools.get(pool));
+    pools.map(|pool| pool.drain_timeout).max().unwrap_or_default()
+}
+
+/// A level of the configuration as the log knows it.
+const fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Sets what the process as a whole can change while it runs; names the other settings that differ.
+fn set_process(runs: &Config, next: &Config) -> Vec<String> {
     let (admin, log) = (&runs.admin, &runs.log);
     let differ = [
         ("admin.bind", admin.bind != next.admin.bind),
         ("admin.allowed_hosts", admin.allowed_hosts != next.admin.allowed_hosts),
         ("health.bind", runs.health != next.health),
-        ("log.level", log.level != next.log.level),
+        ("process.state_dir", runs.process.state_dir != next.process.state_dir),
+        ("log.level", log.level != next.log.level && !logging::set_level(level(next.log.level))),
         ("log.format", log.format != next.log.format),
         ("log.access", log.access != next.log.access),
     ];

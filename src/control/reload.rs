@@ -133,9 +133,12 @@ pub enum ReloadError {
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
     Workers,
-    /// It is to go back unless confirmed, which cannot be done here.
-    #[error("this process cannot go back by itself: confirm is not supported")]
-    Confirm,
+    /// The guard speaks against it: too little would be left.
+    #[error("{0}")]
+    Guarded(String),
+    /// Nothing is on trial.
+    #[error("nothing waits to be confirmed")]
+    NothingToConfirm,
     /// Too many reloads wait.
     #[error("{QUEUE_MAX} reloads are waiting already")]
     Busy,
@@ -160,20 +163,12 @@ impl ReloadError {
             Self::Invalid(diagnostics) => format!("{}: {} errors", cause.word(), diagnostics.count()),
             other => format!("{}: {other}", cause.word()),
         };
-        let evidence = match self {
+        let listed = match self {
             Self::Invalid(diagnostics) => diagnostics.list(),
             _ => &[],
         };
-        let line = |diagnostic: &config::Diagnostic| Evidence {
-            at: SystemTime::now(),
-            result: format!("{}:{}:{}", diagnostic.file.display(), diagnostic.line, diagnostic.column).into(),
-            text: format!("{}; {}", diagnostic.message, diagnostic.help),
-            took: Duration::ZERO,
-            phases: Vec::new(),
-            answer: Vec::new(),
-        };
         Change::new(Kind::Reload, "refused", because)
-            .evidence(evidence.iter().take(super::journal::EVIDENCE_MAX).map(line))
+            .evidence(listed.iter().take(super::journal::EVIDENCE_MAX).map(evidence))
     }
 }
 
@@ -193,6 +188,18 @@ impl From<BindError> for ReloadError {
     fn from(error: BindError) -> Self {
         let BindError { listener, address, error } = error;
         Self::Bind { listener: listener.to_string(), address, error: Arc::new(error) }
+    }
+}
+
+/// An error of a configuration as evidence of an event.
+pub(super) fn evidence(diagnostic: &config::Diagnostic) -> Evidence {
+    Evidence {
+        at: SystemTime::now(),
+        result: format!("{}:{}:{}", diagnostic.file.display(), diagnostic.line, diagnostic.column).into(),
+        text: format!("{}; {}", diagnostic.message, diagnostic.help),
+        took: Duration::ZERO,
+        phases: Vec::new(),
+        answer: Vec::new(),
     }
 }
 

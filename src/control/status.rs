@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
+use super::running::Provenance;
 use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
@@ -22,12 +23,42 @@ pub struct Status {
     pub started: SystemTime,
     /// No new work is taken; what is in flight finishes.
     pub draining: bool,
+    /// Where the configuration came from.
+    pub provenance: Provenance,
+    /// The process goes back to the configuration before unless this one is confirmed by then.
+    pub confirm_until: Option<SystemTime>,
+    /// Tunnels and tcp sessions that began with a snapshot which does not run any more.
+    pub held: HeldStatus,
+    /// Endpoints that are gone and still have work in flight.
+    pub leaving: Vec<LeavingStatus>,
     /// Data-plane threads, in the order of their numbers.
     pub workers: Vec<WorkerStatus>,
     /// Listeners in the order of the file.
     pub listeners: Vec<ListenerStatus>,
     /// Pools in the order of the file.
     pub pools: Vec<PoolStatus>,
+}
+
+/// What holds an old snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldStatus {
+    /// Old snapshots that are held.
+    pub generations: u64,
+    /// The oldest of them.
+    pub oldest: Option<u64>,
+    /// Tunnels and tcp sessions that hold them.
+    pub sessions: u64,
+}
+
+/// An endpoint that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeavingStatus {
+    /// The pool that it was in.
+    pub pool: PoolName,
+    /// Its name.
+    pub endpoint: EndpointName,
+    /// Attempts and sessions under way.
+    pub in_flight: u64,
 }
 
 /// One worker.

@@ -15,11 +15,14 @@ use super::empty::{Emptiness, Step};
 use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
-use super::reload::{Answer, Cause, Queue, ReloadOptions, Source};
+use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
+use super::sessions::LISTED_MAX;
 use super::threads::Member;
+use super::trial::Trials;
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
+use crate::proxy::sessions::Listed;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::Weights;
 use crate::runtime::counters::WorkerId;
@@ -40,6 +43,9 @@ const WORKER_STOP: Duration = Duration::from_secs(3);
 /// How long the access log may take to write its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
 
+/// How long the disk may take what is to be kept.
+const STATE_CLOSE: Duration = Duration::from_secs(2);
+
 /// How long sinks may take to tell their last events.
 const NOTIFY_CLOSE: Duration = Duration::from_secs(2);
 
@@ -52,6 +58,12 @@ pub(super) enum Command {
     ChangeEndpoint { change: Box<EndpointChange>, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// Send a pool's traffic elsewhere, or home.
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Keep what is on trial.
+    Confirm { answer: oneshot::Sender<Result<u64, ReloadError>> },
+    /// List tunnels and tcp sessions: those of the endpoints at these slots, or all.
+    ListSessions { slots: Option<Arc<[u32]>>, answers: Vec<oneshot::Sender<(Vec<Listed>, usize)>> },
+    /// End a tunnel or tcp session.
+    EndSession { worker: usize, number: u32, answer: oneshot::Sender<bool> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -84,8 +96,11 @@ pub(super) struct Supervisor {
     pub(super) emptiness: Emptiness,
     /// What is listened on.
     pub(super) doors: Doors,
+    /// When sessions of removed listeners are to end, by the places that they had.
+    pub(super) endings: Vec<(Instant, usize)>,
     /// Reloads at work and to come.
     pub(super) queue: Queue,
+    pub(super) trials: Trials,
 }
 
 /// What the supervisor hears, and the keeper to whom it speaks.
@@ -108,6 +123,7 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (drain_delay, drain_timeout) = (config.process.drain_delay, config.process.drain_timeout);
     let config = Box::new(config.clone());
+    let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let now = Instant::now();
@@ -122,17 +138,23 @@ pub(super) fn start(
                 logged: HashMap::new(),
                 keeper: queues.keeper,
                 config,
-                weights: Weights::default(),
+                weights,
                 emptiness: Emptiness::default(),
                 doors: queues.doors,
+                endings: Vec::new(),
                 queue: Queue::default(),
+                trials: Trials::default(),
             };
             supervisor.adopted(watches, Vec::new()).await;
+            supervisor.restore_overrides().await;
             let end = supervisor.run(&mut queues.commands, &mut queues.events).await;
             supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
                 tracing::warn!("the access log did not take its last lines in time");
+            }
+            if !supervisor.inner.shared.close(STATE_CLOSE) {
+                tracing::warn!("not everything could be kept in state_dir in time");
             }
             if !supervisor.inner.close_notifier(NOTIFY_CLOSE) {
                 tracing::warn!("not every event could be told to its webhooks and programs in time");
@@ -188,8 +210,28 @@ impl Supervisor {
                 None
             }
             Command::Failover { pool, to, answer } => {
-                // Without a keeper the process is stopping, and the answer tells by its absence.
-                drop(self.keeper.send(KeeperCommand::Failover { pool, to, answer }).await);
+                let result = self.fail_over(pool, to).await;
+                // Whoever asked may have left.
+                drop(answer.send(result));
+                None
+            }
+            Command::Confirm { answer } => {
+                drop(answer.send(self.confirm()));
+                None
+            }
+            Command::ListSessions { slots, answers } => {
+                for (member, answer) in self.crew.iter().zip(answers) {
+                    let slots = slots.clone();
+                    let command = WorkerCommand::ListSessions { slots, most: LISTED_MAX, answer };
+                    // One that is stuck does not answer, which whoever asked notices.
+                    drop(member.commands.try_send(command));
+                }
+                None
+            }
+            Command::EndSession { worker, number, answer } => {
+                if let Some(member) = self.crew.get(worker) {
+                    drop(member.commands.try_send(WorkerCommand::EndSession { number, answer }));
+                }
                 None
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
@@ -231,7 +273,45 @@ impl Supervisor {
                 return;
             }
         }
+        let result = self.set_state(change.clone()).await;
+        if result.is_ok() {
+            self.inner.shared.change_overrides(|overrides| overrides.note(&change));
+        }
+        drop(answer.send(result));
+    }
+
+    /// Lets the keeper change an endpoint's state. Without a keeper the process is stopping.
+    async fn set_state(&self, change: EndpointChange) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
         drop(self.keeper.send(KeeperCommand::Change { change, answer }).await);
+        result.await.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Lets the keeper send a pool's traffic elsewhere.
+    async fn fail_over(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
+        drop(self.keeper.send(command).await);
+        let result = result.await.unwrap_or(Err(ChangeError::Stopping));
+        if result.is_ok() {
+            self.inner.shared.change_overrides(|overrides| overrides.note_failover(&pool, &to));
+        }
+        result
+    }
+
+    /// Brings about what the operator had changed before the process was started again. What is not there any more is kept
+    /// for when it comes back.
+    async fn restore_overrides(&self) {
+        let overrides = self.inner.shared.running().overrides.clone();
+        for change in overrides.states() {
+            drop(self.set_state(change).await);
+        }
+        for (pool, to) in overrides.failovers.clone() {
+            drop(self.fail_over(pool, FailoverTarget::Pool(to)).await);
+        }
+        if !overrides.is_empty() {
+            tracing::info!(overrides = overrides.len(), "what the operator had changed holds again");
+        }
     }
 
     /// Tells every worker. One whose channel is full is stuck, and one that is gone needs no telling; `look` notices.
@@ -290,7 +370,11 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
+        self.end_removed(now);
         self.look_at_listeners(now).await;
+        if matches!(self.phase, Phase::Running) {
+            self.look_at_trial().await;
+        }
         None
     }
 

@@ -4,7 +4,8 @@
 //! The map: `balance` (which endpoint is next), `retry` (what follows a failed attempt), `budget` (how many retries there
 //! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
-//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader).
+//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
+//! (whether a reload leaves enough) and `trial` (whether one does worse than what was before it).
 
 pub mod balance;
 pub mod breaker;
@@ -17,5 +18,7 @@ pub mod hedge;
 pub mod latency;
 pub mod max_fails;
 pub mod outlier;
+pub mod reload_guard;
 pub mod retry;
+pub mod trial;
 pub mod window;

@@ -63,16 +63,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// The snapshot for work that starts now; none where its listener has been gone for a while.
+    /// The snapshot for work that starts now: where its listener has just been removed, the last one that had it.
     #[must_use]
     pub fn snapshot(&self) -> Option<Current> {
         self.worker.snapshot_of(self.listener as usize)
     }
 
-    /// Whether no new work is to start on it once it has become idle.
+    /// Whether it is to close once it is idle: the process drains, or its listener has been removed.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.worker.is_leaving(self.listener as usize)
+    }
+
+    /// The place of its listener.
+    #[must_use]
+    pub const fn listener_place(&self) -> u32 {
+        self.listener
     }
 
     /// Its listener as a snapshot has it.

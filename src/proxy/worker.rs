@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
 use super::listener::{self, Door, DoorId, DoorUse, Opening};
-use super::sessions::{Cut, Sessions};
+use super::sessions::{Cut, Listed, Sessions};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
 use super::upstream::idle::IdleConnections;
@@ -72,6 +72,24 @@ pub enum Command {
         /// The reason.
         why: Cut,
     },
+    /// List tunnels and tcp sessions.
+    ListSessions {
+        /// Those of the endpoints at these slots; of all, where none are given.
+        slots: Option<Arc<[u32]>>,
+        /// So many at most.
+        most: usize,
+        /// Those listed, and how many there are.
+        answer: oneshot::Sender<(Vec<Listed>, usize)>,
+    },
+    /// Cut the tunnel or tcp session of this number.
+    EndSession {
+        /// Which.
+        number: u32,
+        /// Whether there is one.
+        answer: oneshot::Sender<bool>,
+    },
+    /// Cut the tunnels and tcp sessions that came by the listener at this place.
+    CutListener(usize),
     /// Stop now; what is in flight is cut.
     Stop,
 }
@@ -317,6 +335,12 @@ impl Worker {
                 }
                 Command::Purge(slots) => self.idle.purge(self.id, &slots),
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
+                // Whoever asked may have left.
+                Command::ListSessions { slots, most, answer } => {
+                    drop(answer.send(self.sessions.list(slots.as_deref(), most)));
+                }
+                Command::EndSession { number, answer } => drop(answer.send(self.sessions.end(number))),
+                Command::CutListener(place) => self.sessions.cut_listener(place, Cut::ListenerRemoved),
                 Command::Stop => return,
             }
         }
@@ -379,7 +403,7 @@ pub async fn run(start: Start) {
         timers: Timers::new(),
         idle: IdleConnections::default(),
         pipes: Pipes::default(),
-        sessions: Sessions::default(),
+        sessions: Sessions::new(start.id),
         access_log: RefCell::new(start.access_log),
         events: start.events,
         fleet: start.fleet,

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod compile;
 pub mod condition;
 pub mod counters;
+pub mod diff;
 pub mod endpoint;
 pub mod events;
 pub mod judge;

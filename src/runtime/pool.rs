@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::judge::{AnswersThen, Judged};
 use super::limits::EndpointLimits;
 use super::queue::Queue;
-use super::snapshot::Overrides;
+use super::snapshot::{Edition, Overrides};
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use crate::model::field::FieldName;
@@ -24,6 +24,8 @@ use crate::policy::{breaker, budget, failover, outlier, retry};
 pub struct Pool {
     /// Its name.
     pub name: PoolName,
+    /// The snapshot that it is part of.
+    pub edition: Arc<Edition>,
     /// Endpoints, those of one tier side by side, tiers in order.
     pub endpoints: Vec<Endpoint>,
     /// Where each tier lies in `endpoints`, and its balancers.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::condition::Impediment;
+use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
@@ -17,6 +18,8 @@ use crate::policy::retry;
 pub struct Snapshot {
     /// Counts publications, from 1.
     pub generation: u64,
+    /// The same, for what goes on with it.
+    pub edition: Arc<Edition>,
     /// Hash of the configuration's text.
     pub hash: u64,
     /// Listeners; the place of a listener stays its own for as long as a socket or a connection knows it.
@@ -31,6 +34,23 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
+}
+
+/// One snapshot as work that holds it knows it, also when it does not run any more.
+#[derive(Debug)]
+pub struct Edition {
+    /// Its number.
+    pub generation: u64,
+    /// Tunnels and tcp sessions that began with it, per worker.
+    pub sessions: PerWorker<Counter>,
+}
+
+impl Edition {
+    /// The edition of a generation.
+    #[must_use]
+    pub fn new(generation: u64, workers: usize) -> Self {
+        Self { generation, sessions: PerWorker::new(workers) }
+    }
 }
 
 impl Snapshot {

@@ -141,6 +141,10 @@ terminations! {
     EndpointUnreachable = "endpoint_unreachable",
     /// A tunnel or tcp session cut because its endpoint was drained or removed, and the time for that was over.
     EndpointDrained = "endpoint_drained",
+    /// A tunnel or tcp session cut because its listener was removed, and the time for that was over.
+    ListenerRemoved = "listener_removed",
+    /// A tunnel or tcp session that the operator ended.
+    Ended = "ended",
     /// A tunnel or tcp session ended at `max_connection_age`.
     Aged = "aged",
     /// A tcp session ended to make room for an endpoint that has come back.

@@ -7,13 +7,21 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
 
 use super::access_log::Format;
 use super::backlog::{Backlog, Target};
 
 /// Set once by [`install`]; the log is the process's, so this is too.
-static INSTALLED: OnceLock<Backlog> = OnceLock::new();
+static INSTALLED: OnceLock<Installed> = OnceLock::new();
+
+/// The log of the process.
+struct Installed {
+    backlog: Backlog,
+    level: reload::Handle<LevelFilter, Registry>,
+}
 
 /// Why no log could be installed.
 #[derive(Debug, thiserror::Error)]
@@ -32,27 +40,37 @@ pub enum LogError {
 /// The writer cannot be started, or the process has a subscriber already.
 pub fn install(level: LevelFilter, format: Format) -> Result<(), LogError> {
     let backlog = Backlog::start("plimsoll-log", Target::Stderr)?;
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(Lines(backlog.clone()));
+    let (filter, level) = reload::Layer::new(level);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(Lines(backlog.clone()));
     let installed = match format {
-        Format::Text => tracing::subscriber::set_global_default(
-            builder.with_ansi(io::stderr().is_terminal()).with_target(false).finish(),
-        ),
-        Format::Json => tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish()),
+        Format::Text => {
+            let lines = lines.with_ansi(io::stderr().is_terminal()).with_target(false);
+            tracing::subscriber::set_global_default(registry.with(lines))
+        }
+        Format::Json => {
+            tracing::subscriber::set_global_default(registry.with(lines.json().flatten_event(true)))
+        }
     };
     installed.map_err(|_| LogError::Twice)?;
-    INSTALLED.set(backlog).map_err(|_| LogError::Twice)
+    INSTALLED.set(Installed { backlog, level }).map_err(|_| LogError::Twice)
+}
+
+/// Writes events from another level up from now on; whether this process has a log of ours.
+pub fn set_level(level: LevelFilter) -> bool {
+    INSTALLED.get().is_some_and(|log| log.level.modify(|filter| *filter = level).is_ok())
 }
 
 /// Writes what is on its way, up to `timeout`; events after this are lost. Says whether all was written.
 #[must_use]
 pub fn close(timeout: Duration) -> bool {
-    INSTALLED.get().is_none_or(|backlog| backlog.close(timeout))
+    INSTALLED.get().is_none_or(|log| log.backlog.close(timeout))
 }
 
 /// Log lines lost so far.
 #[must_use]
 pub fn dropped() -> u64 {
-    INSTALLED.get().map_or(0, Backlog::dropped)
+    INSTALLED.get().map_or(0, |log| log.backlog.dropped())
 }
 
 /// Makes a writer for each event.

@@ -92,6 +92,9 @@ table! {
     CONFIG_SUCCESS_TIME = Gauge "plimsoll_config_last_reload_success_timestamp_seconds" []
         "When what runs was published, since 1970.";
     CONFIG_AGE = Gauge "plimsoll_config_age_seconds" [] "How long ago what runs was published.";
+    CONFIG_FALLBACK = Gauge "plimsoll_config_fallback" []
+        "1 while the last good configuration serves because the file could not be used at the start.";
+    CONFIG_ON_TRIAL = Gauge "plimsoll_config_on_trial" [] "1 while a reload waits to be confirmed.";
     RELOADS = Counter "plimsoll_reloads_total" ["result"] "Reloads by result: ok or failed.";
     DRAINING = Gauge "plimsoll_draining" [] "1 while the process drains before it stops.";
 

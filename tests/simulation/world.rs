@@ -14,7 +14,6 @@ use plimsoll::control::health::board::Board;
 use plimsoll::control::health::keeper::Keeper;
 use plimsoll::policy::health::Verdict;
 use plimsoll::policy::health::guard::is_void;
-use plimsoll::runtime::clock::Clock;
 use plimsoll::runtime::compile::{Machine, Weights, compile};
 use plimsoll::runtime::counters::WorkerId;
 use plimsoll::runtime::endpoint::{Endpoint, EndpointLive};
@@ -111,7 +110,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> Rc<Self> {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::draw(&mut rng);
-        let machine = Machine { workers: 1, connections_max: 1000, clock: Clock::start() };
+        let machine = Machine { workers: 1, connections_max: 1000, time: Duration::ZERO };
         let start = Instant::now();
         let snapshot = compile(&scenario.config, None, &machine, &Weights::default());
         snapshot.settle();
@@ -280,7 +279,7 @@ impl World {
 
     fn reload(&self) {
         let previous = self.snapshot();
-        let machine = Machine { workers: 1, connections_max: 1000, clock: Clock::start() };
+        let machine = Machine { workers: 1, connections_max: 1000, time: Duration::ZERO };
         let next = compile(&self.scenario.config, Some(&previous), &machine, &self.weights.borrow());
         *self.snapshot.borrow_mut() = Arc::new(next);
         self.snapshot().settle();

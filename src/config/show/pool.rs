@@ -1,6 +1,6 @@
 //! A pool of a [`Config`](super::super::Config) as TOML, every default written out.
 
-use super::{Page, braces, join, quote, quote_key};
+use super::{Page, Subject, braces, join, quote, quote_key};
 use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
 use crate::config::pool::{Endpoint, Pool};
 use crate::config::retry::{NonIdempotent, Retry};
@@ -14,6 +14,7 @@ use crate::policy::{health, hedge, outlier};
 /// Prints a pool with all its sections.
 pub(super) fn pool(page: &mut Page, pool: &Pool) {
     let name = quote_key(pool.name.as_str());
+    page.begin(Subject::Pool, pool.name.as_str(), &format!("pool.{name}"));
     page.section(format_args!("[pool.{name}]"));
     page.text("balance", pool.balance.word());
     if pool.balance.hashes() {

@@ -126,8 +126,18 @@ pub(super) static PROCESS: Section = Section::new(
         ),
         Key::later("upgrade_drain_timeout"),
         Key::later("watch"),
-        Key::later("reload_guard"),
-        Key::later("state_dir"),
+        Key::new(
+            "reload_guard",
+            real(0.0, 1.0),
+            Default("0.5"),
+            "Refuse a reload that leaves a pool under this share of its usable endpoints; 0 is off.",
+        ),
+        Key::new(
+            "state_dir",
+            Kind::Text(Form::Any),
+            Default(r#""""#),
+            "Where the last good configuration, overrides and generated keys are kept, as in \"/var/lib/plimsoll\"; \"\" keeps none.",
+        ),
         Key::later("resolvers"),
     ],
 );

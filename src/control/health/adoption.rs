@@ -1,7 +1,7 @@
 //! A new snapshot at the keeper: what is known of whoever stays goes on, what is new is probed, what is gone gets its
 //! time to end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -76,12 +76,12 @@ impl Keeper {
 
     /// Brings the targets into line: who asks the same goes on, whatever else of its pool changed.
     fn retarget(&mut self, before: &Snapshot, watches: Vec<Watch>) {
-        let proven = std::mem::take(&mut self.proven);
-        let mut known: HashMap<u32, State> = proven.into_iter().map(|slot| (slot, State::Up)).collect();
-        for target in self.targets.values_mut() {
+        let proven: HashSet<u32> = std::mem::take(&mut self.proven).into_iter().collect();
+        let mut known: HashMap<u32, TargetId> = HashMap::new();
+        for (id, target) in &mut self.targets {
             for (pool, endpoint) in target.members.drain(..) {
                 if let Some(endpoint) = before.pools.get(pool).and_then(|p| p.endpoints.get(endpoint)) {
-                    known.insert(endpoint.live.slot(), target.health.state());
+                    known.insert(endpoint.live.slot(), *id);
                 }
             }
             target.ports.clear();
@@ -101,7 +101,7 @@ impl Keeper {
             let found =
                 same.copied().find(|id| self.targets.get(id).is_some_and(|t| t.settings == watch.settings));
             let id = found.unwrap_or_else(|| {
-                let id = self.start_target(&watch, &known);
+                let id = self.start_target(&watch, &known, &proven);
                 index.entry(Arc::clone(&watch.probe)).or_default().push(id);
                 id
             });
@@ -122,21 +122,45 @@ impl Keeper {
         }
     }
 
-    fn start_target(&mut self, watch: &Watch, known: &HashMap<u32, State>) -> TargetId {
+    /// Starts a target. Of an endpoint that was probed before, the state goes on; where the same is asked under other
+    /// settings, also what its results have added up to.
+    fn start_target(
+        &mut self,
+        watch: &Watch,
+        known: &HashMap<u32, TargetId>,
+        proven: &HashSet<u32>,
+    ) -> TargetId {
         let id = self.next_target;
         self.next_target += 1;
         let slot = self.endpoint(watch.pool, watch.endpoint).map(|e| e.live.slot());
-        let state = slot.and_then(|slot| known.get(&slot)).copied().unwrap_or(State::Unknown);
-        let target = Target {
+        let before = slot.and_then(|slot| known.get(&slot)).and_then(|id| self.targets.get(id));
+        let warm = slot.is_some_and(|slot| proven.contains(&slot));
+        let unasked = if warm { State::Up } else { State::Unknown };
+        let pool = self.snapshot.pools.get(watch.pool);
+        let recalled = pool.and_then(|pool| {
+            self.recalled_state(pool, &pool.endpoints.get(watch.endpoint)?.name)
+        });
+        let state = before.map_or(recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
+        let since = recalled.map_or_else(SystemTime::now, |(_, since)| since);
+        let mut target = Target {
             probe: Arc::clone(&watch.probe),
             settings: watch.settings.clone(),
             health: Health::resumed(watch.settings.clone(), state),
             members: Vec::new(),
             ports: Vec::new(),
             history: VecDeque::with_capacity(EVIDENCE_MAX),
-            since: SystemTime::now(),
+            since: before.map_or(since, |before| before.since),
             failing: false,
         };
+        let asks_the_same = |before: &&Target| {
+            before.probe.check == watch.probe.check && before.probe.address == watch.probe.address
+        };
+        if let Some(before) = before.filter(asks_the_same) {
+            target.health = before.health.clone();
+            target.health.reconfigure(watch.settings.clone());
+            target.history.clone_from(&before.history);
+            target.failing = before.failing;
+        }
         self.targets.insert(id, target);
         self.effects.push(Effect::Watch(id));
         id

@@ -16,6 +16,8 @@ pub mod probe;
 mod report;
 mod results;
 mod standing;
+#[cfg(test)]
+mod survival;
 pub mod targets;
 pub(super) mod warm;
 pub(super) mod watch;

@@ -293,7 +293,7 @@ impl Downstream for Exchange<'_> {
         };
         // An answer before the end of the request: what is left of it may never be read.
         let early = !rest.out.is_empty() || !self.upload.is_done();
-        self.close |= early || framing == Framing::UntilClose || self.is_leaving();
+        self.close |= early || framing == Framing::UntilClose || self.client.is_leaving();
         let mut out = Buffer::default();
         let response =
             ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
@@ -572,12 +572,7 @@ impl<'c> Exchange<'c> {
                 break;
             }
         }
-        self.close |= !self.upload.is_done() || self.is_leaving();
-    }
-
-    /// Whether the connection is to close after this request.
-    fn is_leaving(&self) -> bool {
-        self.client.is_leaving()
+        self.close |= !self.upload.is_done() || self.client.is_leaving();
     }
 }
 

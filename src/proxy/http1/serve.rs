@@ -67,9 +67,12 @@ struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     fn begin(client: &'a Client) -> Self {
-        let keep_alive = client.snapshot().and_then(|s| client.listener(&s).map(|l| l.timeouts.keep_alive));
-        // Without a listener there is nothing to wait for.
-        client.timer.set_after(keep_alive.unwrap_or_default());
+        let snapshot = client.snapshot();
+        match snapshot.as_ref().and_then(|snapshot| client.listener(snapshot)) {
+            Some(listener) => client.timer.set_after(listener.timeouts.keep_alive),
+            // It has gone: so does what is idle.
+            None => client.timer.set_after(Duration::ZERO),
+        }
         Self { client }
     }
 }
@@ -105,9 +108,8 @@ fn count(
     client: &Client,
     counter: impl Fn(&crate::runtime::listener::ListenerCounters) -> &crate::runtime::counters::Counter,
 ) {
-    if let Some(snapshot) = client.snapshot()
-        && let Some(listener) = client.listener(&snapshot)
-    {
+    let snapshot = client.snapshot();
+    if let Some(listener) = snapshot.as_ref().and_then(|snapshot| client.listener(snapshot)) {
         counter(listener.live.counters.of(client.worker.id)).one();
     }
 }
@@ -417,7 +419,9 @@ fn accepts_json(bytes: &[u8]) -> bool {
 /// Ends our direction and reads what the client still sends, for a while.
 async fn drain_input(client: &Client) {
     relay::end_sending(&client.stream);
-    let Some(limits) = client.snapshot().and_then(|s| client.listener(&s).map(|l| l.limits)) else { return };
+    let Some(snapshot) = client.snapshot() else { return };
+    let Some(limits) = client.listener(&snapshot).map(|l| l.limits) else { return };
+    drop(snapshot);
     client.timer.set_after(limits.linger);
     let mut left = limits.linger_bytes;
     let mut scratch = Buffer::default();

@@ -48,7 +48,9 @@ impl Exchange<'_> {
         write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;
         let first = std::mem::take(self.input);
         let pool = connection.place.pool;
-        let _session = self.worker.sessions.enter(connection.place.endpoint.live.slot(), &self.client.timer);
+        let (slot, client) = (connection.place.endpoint.live.slot(), self.client);
+        let (edition, listener) = (&pool.edition, client.listener_place());
+        let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
         dial::keep_alive_probes(&connection.stream);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
         let sides = (&self.client.stream, &connection.stream);

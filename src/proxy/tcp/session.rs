@@ -35,7 +35,9 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
                 let pool = connection.place.pool;
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
                 dial::keep_alive_probes(theirs);
-                let _entered = worker.sessions.enter(connection.place.endpoint.live.slot(), &client.timer);
+                let slot = connection.place.endpoint.live.slot();
+                let (edition, listener) = (&pool.edition, client.listener_place());
+                let _entered = worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
                 match Relay::new((ours, theirs), life, &client.timer, &worker.pipes, &session.moved).await {
                     Ended::Closed => Termination::Done,
                     Ended::FirstBroke => Termination::ClientAborted,

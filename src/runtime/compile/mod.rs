@@ -4,12 +4,13 @@ mod pool;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::places::Listeners;
-use super::snapshot::{Action, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
 use crate::route::{PathPattern, Table};
@@ -23,8 +24,9 @@ pub struct Machine {
     pub workers: usize,
     /// Client connections that the descriptor limit has room for.
     pub connections_max: usize,
-    /// The time line of a first snapshot.
-    pub clock: Clock,
+    /// Where the time line of the policies stands for a first snapshot; only one that goes on with what another process
+    /// knows begins later than at zero.
+    pub time: Duration,
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -39,13 +41,16 @@ pub fn compile(
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let clock = previous.map_or(machine.clock, |p| p.clock);
-    let pools = Pools { config, previous, slots: &slots, clock, machine, weights }.compile(&index);
+    let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
+    let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
+    let pools =
+        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index);
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
     Snapshot {
-        generation: previous.map_or(0, |p| p.generation) + 1,
+        generation: edition.generation,
+        edition,
         hash: config.hash,
         listeners,
         routes,

@@ -14,7 +14,7 @@ use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
 use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
-use crate::runtime::snapshot::Snapshot;
+use crate::runtime::snapshot::{Edition, Snapshot};
 use crate::runtime::tier::{Group, Tier};
 
 /// Weights that were changed at run time, which a reload keeps.
@@ -28,6 +28,7 @@ pub(super) struct Pools<'a> {
     pub(super) clock: Clock,
     pub(super) machine: &'a Machine,
     pub(super) weights: &'a Weights,
+    pub(super) edition: &'a Arc<Edition>,
 }
 
 impl Pools<'_> {
@@ -61,6 +62,7 @@ impl Pools<'_> {
         let times = &pool.timeouts;
         Pool {
             name: pool.name.clone(),
+            edition: Arc::clone(self.edition),
             endpoints,
             tiers,
             chain: Box::default(),

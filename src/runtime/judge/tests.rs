@@ -5,7 +5,6 @@ use std::path::Path;
 use super::*;
 use crate::config;
 use crate::policy::balance::Draw;
-use crate::runtime::clock::Clock;
 use crate::runtime::compile::{Machine, Weights, compile};
 use crate::runtime::endpoint::Work;
 use crate::runtime::pick::Picked;
@@ -18,7 +17,7 @@ fn snapshot(pools: &str) -> Snapshot {
          outlier = {{ consecutive_failures = 1 }}\n{pools}"
     );
     let config = config::load_text(&text, Path::new("test.toml"), &|_| None).expect("a valid configuration");
-    compile(&config, None, &Machine { workers: 1, connections_max: 100, clock: Clock::start() }, &Weights::default())
+    compile(&config, None, &Machine { workers: 1, connections_max: 100, time: Duration::ZERO }, &Weights::default())
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,3 +108,12 @@ pub(crate) fn ask(to: SocketAddr, request: impl AsRef<[u8]>) -> Message {
         }
     }
 }
+
+/// One exchange over a unix socket, as text.
+pub(crate) fn exchange_unix(mut socket: std::os::unix::net::UnixStream, request: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    socket.write_all(request.as_bytes()).expect("it takes a request");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
+}

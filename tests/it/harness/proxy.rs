@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -248,6 +248,18 @@ impl Proxy {
         Self::spawn(command, web, admin, own_directory(), "/readyz")
     }
 
+    /// Starts it with a file that stands somewhere already and is not its own to remove, and waits until it is ready.
+    pub(crate) fn start_file(
+        file: &Path,
+        web: SocketAddr,
+        admin: SocketAddr,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(file).envs(environment.iter().copied());
+        Self::spawn(command, web, admin, own_directory(), "/readyz")
+    }
+
     fn spawn(
         mut command: Command,
         web: SocketAddr,
@@ -270,8 +282,13 @@ impl Proxy {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 panic!("the proxy ended with {status}: {}", self.errors.all().join("\n"));
             }
-            std::net::TcpStream::connect(self.admin).ok()?;
-            (self.admin_get(path).status() == 200).then_some(())
+            // One that starts a second time, with its last good configuration, may drop a connection in between.
+            let mut stream = std::net::TcpStream::connect(self.admin).ok()?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.starts_with("HTTP/1.1 200 ").then_some(())
         });
     }
 

@@ -98,6 +98,11 @@ impl Wire {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// This end's address.
+    pub(crate) fn local_address(&self) -> std::net::SocketAddr {
+        self.stream.local_addr().expect("its address")
+    }
+
     /// Sends no more; the other direction stays open.
     pub(crate) fn finish(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)

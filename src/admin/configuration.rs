@@ -1,0 +1,132 @@
+//! `/v1/config` and `/v1/plan`: the configuration that runs and where it came from, and what another one would change.
+
+use std::collections::BTreeMap;
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::answer::{self, Answer};
+use super::views::DiagnosticView;
+use crate::config;
+use crate::control::event_json::time;
+use crate::control::running::{Plan, Running};
+use crate::runtime::diff::Item;
+
+/// `GET /v1/config`.
+#[derive(Debug, Serialize)]
+struct ConfigView {
+    provenance: &'static str,
+    /// The files that it was read from, the main one first.
+    files: Vec<String>,
+    config_hash: String,
+    generation: u64,
+    loaded: String,
+    /// The process goes back to what ran before unless `POST /v1/reload/confirm` comes by then.
+    confirm_until: Option<String>,
+    fallback: Option<FallbackView>,
+    overrides: OverridesView,
+    /// The whole configuration with every default, as `plimsoll check --show` prints it.
+    effective: String,
+}
+
+/// Why the last good configuration serves.
+#[derive(Debug, Serialize)]
+struct FallbackView {
+    why: String,
+    /// When it was kept.
+    kept: String,
+    /// Each error of the file.
+    diagnostics: Vec<DiagnosticView>,
+}
+
+#[derive(Debug, Serialize)]
+struct OverridesView {
+    endpoints: Vec<EndpointOverrideView>,
+    failovers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointOverrideView {
+    pool: String,
+    endpoint: String,
+    admin_state: Option<&'static str>,
+    weight: Option<u16>,
+}
+
+/// `POST /v1/plan`.
+#[derive(Debug, Serialize)]
+struct PlanView {
+    config_hash: String,
+    summary: String,
+    /// Why a reload would be refused.
+    refused: Vec<String>,
+    changes: Vec<ChangeView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeView {
+    what: &'static str,
+    name: String,
+    change: &'static str,
+    in_flight: u64,
+    details: Vec<String>,
+}
+
+/// `POST /v1/reload/confirm`.
+#[derive(Debug, Serialize)]
+struct ConfirmedView {
+    generation: u64,
+}
+
+/// What runs.
+pub(super) fn running(running: Running) -> Answer {
+    let Running { config, provenance, loaded, generation, fallback, confirm_until, overrides } = running;
+    let endpoints = overrides.endpoints.iter().map(|((pool, endpoint), set)| EndpointOverrideView {
+        pool: pool.to_string(),
+        endpoint: endpoint.to_string(),
+        admin_state: set.state.map(|state| state.word()),
+        weight: set.weight,
+    });
+    let failovers = overrides.failovers.iter().map(|(pool, to)| (pool.to_string(), to.to_string()));
+    let view = ConfigView {
+        provenance: provenance.word(),
+        files: config.origin.texts.iter().map(|(path, _)| path.display().to_string()).collect(),
+        config_hash: format!("{:016x}", config.hash),
+        generation,
+        loaded: time(loaded),
+        confirm_until: confirm_until.map(time),
+        fallback: fallback.map(|fallback| FallbackView {
+            kept: time(fallback.kept),
+            diagnostics: fallback
+                .diagnostics
+                .iter()
+                .flat_map(|all| all.list())
+                .map(DiagnosticView::from)
+                .collect(),
+            why: fallback.why,
+        }),
+        overrides: OverridesView { endpoints: endpoints.collect(), failovers: failovers.collect() },
+        effective: config::show(&config),
+    };
+    answer::json(StatusCode::OK, &view)
+}
+
+/// What another configuration would change.
+pub(super) fn plan(plan: Plan) -> Answer {
+    let Plan { diff, refused, hash } = plan;
+    let summary = diff.summary();
+    let change = |item: Item| ChangeView {
+        what: item.what.word(),
+        name: item.name,
+        change: item.fate.word(),
+        in_flight: item.in_flight,
+        details: item.details,
+    };
+    let changes = diff.items.into_iter().map(change).collect();
+    answer::json(StatusCode::OK, &PlanView { config_hash: format!("{hash:016x}"), summary, refused, changes })
+}
+
+/// What was on trial stays.
+pub(super) fn confirmed(generation: u64) -> Answer {
+    answer::json(StatusCode::OK, &ConfirmedView { generation })
+}
