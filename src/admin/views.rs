@@ -11,6 +11,7 @@ use crate::control::status::{
     BreakerStatus, EndpointStatus, LeavingStatus, ListenerStatus, PoolStatus, ProbeStatus, Status,
     WorkerStatus,
 };
+use crate::control::upgrade::OldProcess;
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -118,6 +119,7 @@ impl ProblemView {
 #[derive(Debug, Serialize)]
 pub(super) struct StatusView<'a> {
     version: &'a str,
+    pid: u32,
     generation: u64,
     /// Hexadecimal: a JSON number would lose its low bits in most readers.
     config_hash: String,
@@ -127,6 +129,7 @@ pub(super) struct StatusView<'a> {
     confirm_until: Option<String>,
     held: HeldView,
     leaving: Vec<LeavingView<'a>>,
+    old_processes: Vec<OldProcessView>,
     workers: Vec<WorkerView>,
     listeners: Vec<ListenerView<'a>>,
     pools: Vec<PoolView<'a>>,
@@ -136,6 +139,7 @@ impl<'a> From<&'a Status> for StatusView<'a> {
     fn from(status: &'a Status) -> Self {
         Self {
             version: status.version,
+            pid: status.pid,
             generation: status.generation,
             config_hash: format!("{:016x}", status.config_hash),
             started: time(status.started),
@@ -148,10 +152,25 @@ impl<'a> From<&'a Status> for StatusView<'a> {
                 sessions: status.held.sessions,
             },
             leaving: status.leaving.iter().map(LeavingView::from).collect(),
+            old_processes: status.old_processes.iter().map(OldProcessView::from).collect(),
             workers: status.workers.iter().map(WorkerView::from).collect(),
             listeners: status.listeners.iter().map(ListenerView::from).collect(),
             pools: status.pools.iter().map(PoolView::from).collect(),
         }
+    }
+}
+
+/// A process that an upgrade has left behind.
+#[derive(Debug, Serialize)]
+struct OldProcessView {
+    pid: u32,
+    connections: usize,
+    since: String,
+}
+
+impl From<&OldProcess> for OldProcessView {
+    fn from(process: &OldProcess) -> Self {
+        Self { pid: process.pid, connections: process.connections, since: time(process.since) }
     }
 }
 

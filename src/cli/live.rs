@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Address, Client, segment};
 use super::reload::{self, ReloadArgs};
+use super::upgrade::{self, UpgradeArgs};
 use super::{Failure, run, status};
 use crate::control::change::AdminState;
 use crate::model::name::{EndpointName, NameError, PoolName};
@@ -33,6 +34,8 @@ pub(super) enum Live {
     },
     /// Have the live process read its configuration again
     Reload(ReloadArgs),
+    /// Replace the live process by the program that stands now where it was started from
+    Upgrade(UpgradeArgs),
     /// Send an endpoint no new work and let what is in flight finish
     Drain(DrainArgs),
     /// Let an endpoint take work again
@@ -144,6 +147,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
         match command {
             Live::Status { admin } => status::status(&admin.client()?).await,
             Live::Reload(arguments) => reload::reload(arguments).await,
+            Live::Upgrade(arguments) => upgrade::upgrade(arguments).await,
             Live::Drain(arguments) => drain(arguments).await,
             Live::Ready { endpoint, admin } => {
                 change(&admin.client()?, endpoint, AdminState::Ready, false).await

@@ -27,6 +27,7 @@ pub mod systemd;
 mod threads;
 pub mod tls;
 mod trial;
+pub mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -62,6 +63,8 @@ use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
+use upgrade::arrival::Given;
+use upgrade::elders::Elders;
 
 /// Requests to control that may wait.
 const COMMANDS_MAX: usize = 16;
@@ -154,6 +157,10 @@ struct Inner {
     warm: AtomicBool,
     /// What they get.
     warm_timeout: Duration,
+    /// Processes that upgrades have left behind.
+    elders: Arc<Elders>,
+    /// A successor has taken over and does not know yet that this process leaves: it does not end before.
+    parting: AtomicBool,
 }
 
 /// Who is told of events.
@@ -193,6 +200,8 @@ pub struct Launch {
     pub fallback: Option<Fallback>,
     /// Sockets that it was given to accept on.
     pub inherited: Arc<Inherited>,
+    /// What another process hands over; then it accepts only once [`Handle::accept`] says so.
+    pub given: Option<Given>,
 }
 
 /// The same, as `launch` has it.
@@ -200,23 +209,28 @@ pub struct Launch {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
-    let Launch { mode, loader, fallback, inherited } = launch;
+    let Launch { mode, loader, fallback, inherited, given } = launch;
     let workers = config
         .process
         .workers
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
-    let machine =
-        Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
+    let is_successor = given.is_some();
+    let Given { mut handed, untaken, state, overrides: handed_overrides } = given.unwrap_or_default();
+    let connections_max = descriptors::connections_max(workers, config.listeners.len());
+    let machine = Machine { workers, connections_max, time: state.now() };
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
+    let overrides = handed_overrides.unwrap_or(overrides);
     let snapshot = compile(config, None, &machine, &overrides.weights());
     snapshot.settle();
+    let recalled = state.apply(&snapshot);
     let watches = targets::watches(&config.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, workers)?,
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut handed, workers)?,
         Mode::Observe => (Doors::default(), (0..workers).map(|_| Vec::new()).collect()),
     };
+    drop(untaken.set(handed.drain().map(|(address, _)| address).collect()));
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let generation = snapshot.generation;
@@ -256,18 +270,23 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         former: Former::default(),
         warm: AtomicBool::new(false),
         warm_timeout: config.process.warm_timeout,
+        elders: Arc::default(),
+        parting: AtomicBool::new(false),
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
+    let nothing: Vec<_> = openings.iter().map(|_| Vec::new()).collect();
+    let (openings, withheld) = if is_successor { (nothing, Some(openings)) } else { (openings, None) };
     let crew = threads::start_workers(&inner, handovers, openings)?;
     let keeper = health::watch::start(health::watch::Start {
         snapshot: inner.store.load(),
         board: Arc::clone(&inner.board),
         journal: Arc::clone(&inner.journal),
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
+        recalled,
     })
     .map_err(StartError::Thread)?;
-    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors };
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, withheld };
     supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
         .map_err(StartError::Thread)?;
     let handle = Handle(inner);
@@ -277,7 +296,9 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     };
     handle.0.journal.append(Change::new(Kind::Process, to, why));
     handle.0.tell_fallback();
-    handle.0.shared.keep_config();
+    if !is_successor {
+        handle.0.shared.keep_config();
+    }
     Ok(handle)
 }
 
@@ -416,6 +437,15 @@ impl Handle {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.0.journal
+    }
+
+    /// Lets a process that takes over from another one accept; nothing is refused any more.
+    pub async fn accept(&self) {
+        let (answer, accepting) = oneshot::channel();
+        // A supervisor that is gone has ended, which `ended` tells.
+        drop(self.0.commands.send(Command::Accept { answer }).await);
+        accepting.await.ok();
+        self.0.shared.keep_config();
     }
 
     /// Resolves when the proxy has ended.

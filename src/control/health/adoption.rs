@@ -137,10 +137,10 @@ impl Keeper {
         let warm = slot.is_some_and(|slot| proven.contains(&slot));
         let unasked = if warm { State::Up } else { State::Unknown };
         let pool = self.snapshot.pools.get(watch.pool);
-        let recalled = pool.and_then(|pool| {
-            self.recalled_state(pool, &pool.endpoints.get(watch.endpoint)?.name)
-        });
-        let state = before.map_or(recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
+        let recalled =
+            pool.and_then(|pool| self.recalled_state(pool, &pool.endpoints.get(watch.endpoint)?.name));
+        let state =
+            before.map_or(recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
         let since = recalled.map_or_else(SystemTime::now, |(_, since)| since);
         let mut target = Target {
             probe: Arc::clone(&watch.probe),

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -268,7 +268,8 @@ mod tests {
         let one = TcpListener::bind("127.0.0.1:0")?;
         let address = one.local_addr()?;
         let sockets = vec![Socket::Listener { address }; count];
-        let descriptors = (0..count).map(|_| one.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>()?;
+        let descriptors =
+            (0..count).map(|_| one.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>()?;
         let state = LiveState::default();
         let overrides = Value::Null;
         Ok((Handover { pid: 7, generation: 3, sockets, state, overrides }, descriptors))
@@ -306,7 +307,9 @@ mod tests {
 
     #[test]
     fn another_version_a_monster_and_half_of_it_are_refused() {
-        assert!(matches!(read(&framed(VERSION + 1, 2, b"{}")), Err(HandoverError::Version { theirs }) if theirs == VERSION + 1));
+        assert!(
+            matches!(read(&framed(VERSION + 1, 2, b"{}")), Err(HandoverError::Version { theirs }) if theirs == VERSION + 1)
+        );
         assert!(matches!(read(&framed(VERSION, u32::MAX, b"{}")), Err(HandoverError::Length(u32::MAX))));
         assert!(matches!(read(&framed(VERSION, 2, b"{}")), Err(HandoverError::Text(_))));
         for cut in [&framed(VERSION, 20, b"{}")[..], &VERSION.to_be_bytes(), b"\0", b""] {

@@ -26,12 +26,13 @@ pub mod handover;
 pub mod state;
 mod successor;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-pub(super) use departure::{Belongings, Departure};
+pub(super) use departure::Belongings;
 
 /// The variable of the environment by which a process knows that it is to take over; its value is the handover's version.
 pub const MARKER: &str = "PLIMSOLL_UPGRADE";
@@ -71,6 +72,17 @@ pub struct Lent {
     pub descriptor: OwnedFd,
     /// Set when the new process has it: what belongs to it, such as its file, is that one's from then on.
     pub taken: Arc<AtomicBool>,
+}
+
+impl Lent {
+    /// The same with a descriptor of its own.
+    ///
+    /// # Errors
+    /// As the system, when no descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let (address, taken) = (self.address.clone(), Arc::clone(&self.taken));
+        Ok(Self { address, descriptor: self.descriptor.try_clone()?, taken })
+    }
 }
 
 /// A process that an upgrade has left behind.

@@ -171,7 +171,9 @@ impl LiveState {
                 EndpointState {
                     name: endpoint.name.to_string(),
                     address: endpoint.address.to_string(),
-                    probe: known.probe.map(|(state, since)| ProbeState { says: says(state), since: seconds(since) }),
+                    probe: known
+                        .probe
+                        .map(|(state, since)| ProbeState { says: says(state), since: seconds(since) }),
                     grows_since: known.grows_since.map(micros),
                     ejection: judged.ejected.as_ref().map(EjectionState::of),
                     ejections: judged.ejections,
@@ -180,7 +182,11 @@ impl LiveState {
                     claim: claim.map(|(_, member, leads)| ClaimState::of(member, *leads)),
                 }
             });
-            let tier = |&(level, phase, losses): &(u8, Phase, u32)| LevelState { level, phase: PhaseState::of(phase), losses };
+            let tier = |&(level, phase, losses): &(u8, Phase, u32)| LevelState {
+                level,
+                phase: PhaseState::of(phase),
+                losses,
+            };
             let link = |(name, phase, losses): &(PoolName, Phase, u32)| LevelState {
                 level: name.to_string(),
                 phase: PhaseState::of(*phase),
@@ -224,9 +230,10 @@ impl LiveState {
                 members.extend(known.claim.map(|claim| claim.back(&endpoint.name)));
             }
             let tiers = own.tiers.iter().map(|tier| (tier.level, tier.phase.back(), tier.losses));
-            let chain = own.chain.iter().filter_map(|link| {
-                Some((PoolName::new(&link.level).ok()?, link.phase.back(), link.losses))
-            });
+            let chain = own
+                .chain
+                .iter()
+                .filter_map(|link| Some((PoolName::new(&link.level).ok()?, link.phase.back(), link.losses)));
             let own = PoolMemory { tiers: tiers.collect(), chain: chain.collect(), members };
             memory.pools.insert(pool.name.clone(), own);
         }
@@ -377,7 +384,15 @@ impl ClaimState {
         let Self { asked, has_claimed, rank, promoted, nos, bad, unreachable, .. } = self;
         let answered_at = Duration::from_micros(self.answered_at);
         let member = exclusive::Member {
-            asked, last, has_claimed, rank, promoted, nos, bad, unreachable, answered_at,
+            asked,
+            last,
+            has_claimed,
+            rank,
+            promoted,
+            nos,
+            bad,
+            unreachable,
+            answered_at,
         };
         (name.clone(), member, self.leads)
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::handover::{FromNew, FromOld, Handover, HandoverError, VERSION, hear, send, tell};
 use super::{MARKER, STEP_TIMEOUT};
@@ -81,11 +81,12 @@ impl Successor {
         let failed = |error: io::Error| format!("{} cannot be started: {error}", program.path.display());
         let (stream, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(&program.path);
-        command.args(&program.arguments).stdin(OwnedFd::from(theirs)).env(MARKER, VERSION.to_string());
+        command.args(&program.arguments).stdin(OwnedFd::from(theirs));
         // Its sockets come by the handover, and the pings of its watchdog are its own.
         for variable in VARIABLES.iter().filter(|name| !["NOTIFY_SOCKET", "WATCHDOG_USEC"].contains(name)) {
             command.env_remove(variable);
         }
+        command.env(MARKER, VERSION.to_string());
         let child = command.spawn().map_err(failed)?;
         Ok(Self { child, stream, ready: false })
     }
@@ -100,7 +101,7 @@ impl Successor {
     ///
     /// # Errors
     /// In words; it is killed when it is dropped.
-    pub(super) fn take_over(
+    pub(super) async fn take_over(
         &mut self,
         handover: &Handover,
         descriptors: &[OwnedFd],
@@ -113,11 +114,13 @@ impl Successor {
             .map_err(HandoverError::from)
             .and_then(|()| send(&self.stream, handover, descriptors));
         if let Err(error) = given {
-            return Err(self.why(error, limit));
+            return Err(self.why(error, limit).await);
         }
-        self.expect_until(deadline, limit, &FromNew::Warm)?;
-        tell(&self.stream, &FromOld::Accept).map_err(|error| self.why(error, limit))?;
-        match self.hear(Instant::now() + STEP_TIMEOUT, STEP_TIMEOUT)? {
+        self.expect_until(deadline, limit, &FromNew::Warm).await?;
+        if let Err(error) = tell(&self.stream, &FromOld::Accept) {
+            return Err(self.why(error, limit).await);
+        }
+        match self.hear(Instant::now() + STEP_TIMEOUT, STEP_TIMEOUT).await? {
             FromNew::Ready { taken } => {
                 self.ready = true;
                 Ok(taken)
@@ -127,44 +130,49 @@ impl Successor {
         }
     }
 
-    fn expect_until(&mut self, deadline: Instant, limit: Duration, word: &FromNew) -> Result<(), String> {
-        match self.hear(deadline, limit)? {
+    async fn expect_until(
+        &mut self,
+        deadline: Instant,
+        limit: Duration,
+        word: &FromNew,
+    ) -> Result<(), String> {
+        match self.hear(deadline, limit).await? {
             FromNew::Failed { why } => Err(why),
             said if said == *word => Ok(()),
             said => Err(format!("the new process says {said:?} where {word:?} was to come")),
         }
     }
 
-    fn hear(&mut self, deadline: Instant, limit: Duration) -> Result<FromNew, String> {
+    async fn hear(&mut self, deadline: Instant, limit: Duration) -> Result<FromNew, String> {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let heard = self.stream.set_read_timeout(Some(left)).map_err(HandoverError::from);
         match heard.and_then(|()| hear(&self.stream)) {
             Ok(Some(word)) => Ok(word),
-            Ok(None) => Err(self.ended()),
-            Err(error) => Err(self.why(error, limit)),
+            Ok(None) => Err(self.ended().await),
+            Err(error) => Err(self.why(error, limit).await),
         }
     }
 
     /// An error of the socket in the words of what it means.
-    fn why(&mut self, error: HandoverError, limit: Duration) -> String {
+    async fn why(&mut self, error: HandoverError, limit: Duration) -> String {
         match error {
             HandoverError::Io(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     format!("the new process was not ready within {limit:?} and was killed")
                 }
-                _ => self.ended(),
+                _ => self.ended().await,
             },
             other => other.to_string(),
         }
     }
 
     /// How it has ended, now that its end of the socket is closed.
-    fn ended(&mut self) -> String {
+    async fn ended(&mut self) -> String {
         let deadline = Instant::now() + EXIT_TIMEOUT;
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => return format!("the new process ended before it was ready: {status}"),
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
                 Ok(None) | Err(_) => return "the new process does not want the handover".to_owned(),
             }
         }
@@ -195,7 +203,8 @@ mod tests {
 
     #[test]
     fn the_program_is_looked_for_where_it_was_started_from() {
-        let there = |paths: &'static [&'static str]| move |path: &Path| paths.iter().any(|p| Path::new(p) == path);
+        let there =
+            |paths: &'static [&'static str]| move |path: &Path| paths.iter().any(|p| Path::new(p) == path);
         let found = |name: &str, running: &str, exists: &dyn Fn(&Path) -> bool| {
             find(OsStr::new(name), OsStr::new("/a:/b"), Some(Path::new(running)), exists)
         };
