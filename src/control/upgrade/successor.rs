@@ -178,11 +178,13 @@ impl Successor {
         }
     }
 
-    /// Tells it how many connections are left; false when it is gone.
+    /// Tells it how many connections are left, or whoever has taken over from it meanwhile; false when nobody listens.
     pub(super) fn report(&mut self, connections: usize) -> bool {
         // Should it end before us, nobody else would wait for it.
-        let gone = matches!(self.child.try_wait(), Ok(Some(_)));
-        !gone && tell(&self.stream, &FromOld::Left(connections)).is_ok()
+        if let Err(error) = self.child.try_wait() {
+            tracing::debug!(%error, "the new process cannot be waited for");
+        }
+        tell(&self.stream, &FromOld::Left(connections)).is_ok()
     }
 }
 

@@ -477,7 +477,7 @@ impl Drop for Proxy {
         for &successor in &self.successors {
             let id = i32::try_from(successor).ok().and_then(rustix::process::Pid::from_raw);
             // It may have ended already.
-            drop(id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL)));
+            id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL).ok());
         }
         // Both fail only where the process has ended already.
         drop(self.child.kill());
