@@ -202,9 +202,9 @@ mod tests {
     use super::*;
 
     /// Sockets by name, address and whether they take both families; their descriptors are not looked at here.
-    fn inherited(sockets: &[(&str, &str, bool)]) -> std::io::Result<Inherited> {
-        let socket = |&(name, address, both_families): &(&str, &str, bool)| -> std::io::Result<Socket> {
-            let wrong = |error: AddrParseError| std::io::Error::other(error);
+    fn inherited(sockets: &[(&str, &str, bool)]) -> io::Result<Inherited> {
+        let socket = |&(name, address, both_families): &(&str, &str, bool)| -> io::Result<Socket> {
+            let wrong = |error: AddrParseError| io::Error::other(error);
             let descriptor = TcpListener::bind("127.0.0.1:0")?.into();
             Ok(Socket {
                 name: name.to_owned(),
@@ -217,10 +217,7 @@ mod tests {
     }
 
     /// What each listener accepts on, in words: `3` is an inherited socket, an address a bind.
-    fn matched(
-        sockets: &[(&str, &str, bool)],
-        listeners: &[(&str, &[&str])],
-    ) -> std::io::Result<Vec<String>> {
+    fn matched(sockets: &[(&str, &str, bool)], listeners: &[(&str, &[&str])]) -> io::Result<Vec<String>> {
         let binds: Vec<Vec<SocketAddr>> = listeners
             .iter()
             .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
@@ -235,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_stands_for_the_address_that_it_has_and_the_rest_is_bound() -> std::io::Result<()> {
+    fn a_socket_stands_for_the_address_that_it_has_and_the_rest_is_bound() -> io::Result<()> {
         let web: (&str, &[&str]) = ("web", &["10.0.0.1:80", "10.0.0.2:80"]);
         let got = matched(&[("plimsoll.socket", "10.0.0.2:80", false)], &[web, ("raw", &["10.0.0.1:81"])])?;
         assert_eq!(got, ["10.0.0.1:80 3", "10.0.0.1:81"]);
@@ -246,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn by_its_name_a_socket_stands_for_the_next_address_that_has_none() -> std::io::Result<()> {
+    fn by_its_name_a_socket_stands_for_the_next_address_that_has_none() -> io::Result<()> {
         let sockets =
             [("web", "127.0.0.1:8080", false), ("web", "10.0.0.1:80", false), ("web", "[::1]:8080", false)];
         let got = matched(&sockets, &[("raw", &["10.0.0.9:81"]), ("web", &["10.0.0.1:80", "10.0.0.2:80"])])?;
@@ -255,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_everywhere_on_both_families_stands_for_both_but_never_for_one_address()
-    -> std::io::Result<()> {
+    fn what_listens_everywhere_on_both_families_stands_for_both_but_never_for_one_address() -> io::Result<()>
+    {
         let both = [("plimsoll.socket", "[::]:443", true)];
         assert_eq!(matched(&both, &[("web", &["0.0.0.0:443", "[::]:443", "0.0.0.0:80"])])?, ["3 0.0.0.0:80"]);
         assert_eq!(matched(&both, &[("web", &["0.0.0.0:443"])])?, ["3"]);

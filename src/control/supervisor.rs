@@ -272,22 +272,28 @@ impl Supervisor {
             }
             Command::Shutdown { immediate: true } => Some(self.cut()),
             Command::Shutdown { immediate: false } => {
-                if let Phase::Draining(until) = self.phase {
-                    // Left behind by an upgrade, it has had long; asked to stop, it gets what a stop gets.
-                    self.phase = Phase::Draining(until.min(Instant::now() + self.drain_timeout));
-                }
-                if matches!(self.phase, Phase::Running) {
-                    self.queue.abort();
-                    self.inner.draining.store(true, Ordering::Relaxed);
-                    self.inner.progress.stopping(self.drain_delay + self.drain_timeout);
-                    let why = format!(
-                        "asked to stop; delay {:?}, timeout {:?}",
-                        self.drain_delay, self.drain_timeout
-                    );
-                    self.inner.journal.append(Change::new(Kind::Process, "draining", why).from("running"));
-                    self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
-                }
+                self.shut_down();
                 None
+            }
+        }
+    }
+
+    /// No new work; what is in flight has its time.
+    fn shut_down(&mut self) {
+        match self.phase {
+            Phase::Running => {
+                self.queue.abort();
+                self.inner.draining.store(true, Ordering::Relaxed);
+                self.inner.progress.stopping(self.drain_delay + self.drain_timeout);
+                let why =
+                    format!("asked to stop; delay {:?}, timeout {:?}", self.drain_delay, self.drain_timeout);
+                self.inner.journal.append(Change::new(Kind::Process, "draining", why).from("running"));
+                self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
+            }
+            Phase::Delaying(_) => {}
+            // Left behind by an upgrade, it has had long; asked to stop, it gets what a stop gets.
+            Phase::Draining(until) => {
+                self.phase = Phase::Draining(until.min(Instant::now() + self.drain_timeout));
             }
         }
     }

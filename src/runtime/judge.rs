@@ -117,18 +117,6 @@ impl Judged {
         (state.ejections, state.openings)
     }
 
-    /// What is known, for another process.
-    #[must_use]
-    pub fn memory(&self) -> Memory {
-        let state = lock(&self.state);
-        let (outlier, breaker) = (state.outlier.as_ref(), state.breaker.as_ref());
-        Memory {
-            ejected: outlier.and_then(Outlier::ejected).copied(),
-            ejections: outlier.map_or(0, Outlier::ejections),
-            breaker: breaker.map(|breaker| (breaker.gate(), breaker.times())),
-        }
-    }
-
     /// For how long its breaker surely lets nothing pass.
     fn refused_for(&self, now: Duration) -> Option<Duration> {
         lock(&self.state).breaker.as_ref().map(|breaker| breaker.retry_after(now))

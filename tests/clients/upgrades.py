@@ -44,7 +44,7 @@ async def echo(reader, writer):
             first = await reader.read(4096)
             if not first:
                 return
-    except OSError:
+    except (OSError, asyncio.CancelledError):
         pass
     finally:
         writer.close()

@@ -139,8 +139,8 @@ impl Keeper {
         let pool = self.snapshot.pools.get(watch.pool);
         let recalled =
             pool.and_then(|pool| self.recalled_state(pool, &pool.endpoints.get(watch.endpoint)?.name));
-        let state =
-            before.map_or(recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
+        let state = before
+            .map_or_else(|| recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
         let since = recalled.map_or_else(SystemTime::now, |(_, since)| since);
         let mut target = Target {
             probe: Arc::clone(&watch.probe),

@@ -1,6 +1,6 @@
 //! What live traffic has said, as one process hands it to the next: verdicts that stand, without the counts behind them.
 
-use super::{Kind, Scope, publish_pool};
+use super::{Judged, Kind, Scope, publish_pool};
 use crate::policy::breaker::{Breaker, Gate};
 use crate::policy::outlier::{Ejection, Outlier};
 use crate::runtime::condition::Impediment;
@@ -17,6 +17,20 @@ pub struct Memory {
     pub ejections: u32,
     /// How its breaker stands, and how often it has opened in a row.
     pub breaker: Option<(Gate, u32)>,
+}
+
+impl Judged {
+    /// What is known, for another process.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let state = lock(&self.state);
+        let (outlier, breaker) = (state.outlier.as_ref(), state.breaker.as_ref());
+        Memory {
+            ejected: outlier.and_then(Outlier::ejected).copied(),
+            ejections: outlier.map_or(0, Outlier::ejections),
+            breaker: breaker.map(|breaker| (breaker.gate(), breaker.times())),
+        }
+    }
 }
 
 /// Goes on with the verdicts on an endpoint, or without one on the pool as a whole. Where the pool has no such policy any
