@@ -92,7 +92,7 @@ impl Call {
             "tls" => Check::Tls(tls.ok_or("tls needs a client")?),
             "grpc" => Check::Grpc { service: self.service.clone(), host: self.host.clone(), tls },
             "postgres" => Check::Postgres { user: user.unwrap_or_else(|| "plimsoll".to_owned()), tls },
-            "mysql" => Check::Mysql { user },
+            "mysql" => Check::Mysql { user, tls },
             "redis" => Check::Redis { primary: self.primary, tls },
             "agent" => Check::Agent { port: self.address.port(), send },
             "exec" => Check::Exec(Exec {
@@ -116,7 +116,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     let timeout = Duration::from_millis(call.timeout_ms);
-    let outcome = run(&Probe { check, address: call.address, timeout }).await;
+    let outcome = run(&Probe { check, address: call.address, source: None, timeout }).await;
     let verdict = match outcome.verdict {
         Verdict::Good => "good",
         Verdict::SaysNo => "says no",

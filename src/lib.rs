@@ -56,7 +56,7 @@
 //!
 //! # Embedding
 //! [`Proxy::start`] runs the proxy on threads of its own inside any program; see `examples/embed.rs`. The library
-//! installs no signal handler, logger, metrics recorder or crypto default of the process, and no allocator: the feature
+//! speaks to no service manager and takes no inherited socket unless it is given them, installs no signal handler, logger, metrics recorder or crypto default of the process, and no allocator: the feature
 //! `jemalloc`, on by default, is the binary's alone, so that embedders depend on the crate with `default-features = false`.
 
 pub mod model;

@@ -1,13 +1,17 @@
 //! A deterministic simulation: virtual time with a seed drives every policy, the pools and the keeper of health through
-//! failures, flaps, slow machines, partitions, changed weights and our own standing still, and after each step the rules
-//! hold. `PLIMSOLL_SEED=123 cargo test --test simulation` runs one seed alone; `PLIMSOLL_SEEDS=20000` runs more of them.
+//! failures, flaps, slow machines, partitions, changed weights, endpoints that are removed and added again, and our own
+//! standing still, and after each step the rules hold. `PLIMSOLL_SEED=123 cargo test --test simulation` runs one seed alone; `PLIMSOLL_SEEDS=20000` runs more of them.
 
 #[path = "simulation/books.rs"]
 mod books;
+#[path = "simulation/closings.rs"]
+mod closings;
 #[path = "simulation/control.rs"]
 mod control;
 #[path = "simulation/node.rs"]
 mod node;
+#[path = "simulation/reload.rs"]
+mod reload;
 #[path = "simulation/scenario.rs"]
 mod scenario;
 #[path = "simulation/traffic.rs"]

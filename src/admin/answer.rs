@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
@@ -41,12 +41,13 @@ pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
     allow: Option<&'static str>,
+    challenge: Option<&'static str>,
     diagnostics: Vec<DiagnosticView>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None, diagnostics: Vec::new() }
+        Self { status, detail: detail.into(), allow: None, challenge: None, diagnostics: Vec::new() }
     }
 
     /// What is wrong in a configuration, one by one.
@@ -59,14 +60,27 @@ impl Refusal {
         let detail = format!("this path answers {}", allow.replace(", ", " and "));
         Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
+
+    /// A token could help, or another one (RFC 6750 section 3).
+    pub(super) fn unauthorized(status: StatusCode, detail: &str, challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..Self::new(status, detail) }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
 }
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { status, detail, allow, diagnostics } = refusal;
+        let Refusal { status, detail, allow, challenge, diagnostics } = refusal;
         let mut answer = problem(&ProblemView::new(status, detail).with_diagnostics(diagnostics));
         if let Some(allow) = allow {
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(challenge) = challenge {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         answer
     }

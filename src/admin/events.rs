@@ -17,9 +17,6 @@ use super::answer::{self, Answer, Frames, Refusal};
 use crate::control::event_json;
 use crate::control::journal::{Journal, News, Subscription};
 
-/// Streams at once.
-pub(super) const STREAMS_MAX: usize = 16;
-
 /// Frames that wait for the connection; more wait in the journal.
 const FRAMES_MAX: usize = 8;
 
@@ -66,7 +63,7 @@ pub(super) fn stream(
     stopped: watch::Receiver<()>,
 ) -> Result<Answer, Refusal> {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-        let detail = format!("there are {STREAMS_MAX} streams of events already");
+        let detail = "there are as many streams of events already as admin.limits allows";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
     let (frames, body) = mpsc::channel(FRAMES_MAX);

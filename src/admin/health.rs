@@ -67,7 +67,7 @@ impl ComponentView {
         let counts = |endpoint: &&EndpointStatus| !pool.exclusive || endpoint.leader;
         let unusable = pool.endpoints.iter().filter(counts).find(|endpoint| !endpoint.usable);
         let status = match unusable {
-            _ if pool.fails_open || !pool.has_usable() => State::Unhealthy,
+            _ if !pool.is_usable => State::Unhealthy,
             Some(_) => State::Degraded,
             None => State::Healthy,
         };
@@ -90,9 +90,6 @@ fn message(pool: &PoolStatus, unusable: Option<&EndpointStatus>) -> String {
     if let Some(endpoint) = unusable {
         let reason = endpoint.reason.as_deref().unwrap_or("not usable");
         text.push_str(&format!("; {}: {reason}", endpoint.name));
-    }
-    if pool.usable() > 0 && !pool.has_usable() {
-        text.push_str("; the breaker is open");
     }
     if let Some(other) = &pool.failover {
         text.push_str(&format!("; pool {other} serves"));
@@ -133,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::admin::sample::{self, Node};
-    use crate::control::status::{BreakerState, BreakerStatus, LastProbe, ProbeState, ProbeStatus};
+    use crate::control::status::{LastProbe, ProbeState, ProbeStatus};
     use crate::model::name::{NameError, PoolName};
 
     fn judge(change: impl FnOnce(&mut PoolStatus)) -> Result<(State, String), NameError> {
@@ -156,7 +153,10 @@ mod tests {
             judge(|p| down(&mut p.endpoints[1])),
             said(State::Degraded, "2 of 3 endpoints usable; b:1: down")
         );
-        let none = |p: &mut PoolStatus| p.endpoints.iter_mut().for_each(down);
+        let none = |p: &mut PoolStatus| {
+            p.endpoints.iter_mut().for_each(down);
+            p.is_usable = false;
+        };
         assert_eq!(judge(none), said(State::Unhealthy, "0 of 3 endpoints usable; a:1: down"));
         let dr = PoolName::new("dr")?;
         let elsewhere = judge(|p| {
@@ -169,9 +169,6 @@ mod tests {
             p.fails_open = true;
         });
         assert_eq!(open, said(State::Unhealthy, "0 of 3 endpoints usable; a:1: down; it fails open"));
-        let broken = Some(BreakerStatus { state: BreakerState::Open, until: None });
-        let shut = judge(|p| p.breaker = broken);
-        assert_eq!(shut, said(State::Unhealthy, "3 of 3 endpoints usable; the breaker is open"));
         Ok(())
     }
 
@@ -184,6 +181,7 @@ mod tests {
                     endpoint.leader = Some(index) == leader;
                     endpoint.usable = endpoint.leader;
                 }
+                pool.is_usable = leader.is_some();
             })
         };
         assert_eq!(exclusive(Some(1))?, (State::Healthy, "b:1 leads".to_owned()));

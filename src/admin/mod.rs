@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `bind.rs` | the socket |
 //! | `server.rs` | connections: how many, how long |
+//! | `limits.rs` | how often its limits were reached |
 //! | `paths.rs` | what a path names and which methods it takes |
+//! | `access.rs` | who may do what: tokens |
 //! | `routes.rs` | from a request to its answer; the checks of Host and Origin |
 //! | `health.rs` | how well the pools are, cached |
 //! | `events.rs` | what has changed: a list or a stream |
@@ -17,12 +19,14 @@
 //! It asks `control` and decides nothing itself. It runs on a thread of its own, never on a worker. The open health listener
 //! is the same server with less to ask for.
 
+mod access;
 mod answer;
 mod bind;
 mod changes;
 mod configuration;
 mod events;
 mod health;
+mod limits;
 mod paths;
 mod reloads;
 mod routes;
@@ -31,5 +35,7 @@ mod sample;
 mod server;
 mod views;
 
+pub use access::Tokens;
 pub use bind::Bound;
+pub use limits::Hits;
 pub use server::{serve, serve_health};

@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use hyper::body::{Body, Bytes};
 
+use super::access::{Access, allow};
 use super::answer::{self, Answer, Refusal};
 use super::changes::read_up_to;
 use super::paths::{flag, parameter};
@@ -15,8 +16,8 @@ use crate::model::units::parse_duration;
 const BODY_MAX: usize = 16 * 1024 * 1024;
 
 /// What is to be loaded: the body, or without one the file on disk. A configuration can make the process run programs, so
-/// only who reaches the unix socket may bring one.
-pub(super) async fn source<B>(body: B, owner: bool) -> Result<Source, Refusal>
+/// only who may do everything may bring one.
+pub(super) async fn source<B>(body: B, access: Option<Access>) -> Result<Source, Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -24,10 +25,7 @@ where
     if body.is_end_stream() {
         return Ok(Source::File);
     }
-    if !owner {
-        let detail = "a configuration in a body is taken over the unix socket only; without a body the file is read again";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, detail));
-    }
+    allow(access, Access::Full)?;
     let body = read_up_to(body, BODY_MAX).await?;
     if body.is_empty() {
         return Ok(Source::File);

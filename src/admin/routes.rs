@@ -11,11 +11,14 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Request, StatusCode, Uri};
 use tokio::sync::{Semaphore, watch};
 
+use super::access::{Access, Door};
 use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
+use super::limits::Hits;
 use super::paths::{Page, decode, flag, parameter};
 use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
 use super::{changes, configuration, events, reloads};
+use crate::config::process::ApiLimits;
 use crate::control::Handle;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
@@ -126,30 +129,58 @@ pub(super) enum Scope {
 pub(super) struct Site {
     control: Arc<dyn Control>,
     scope: Scope,
+    door: Door,
+    /// What a connection may take.
+    pub(super) limits: ApiLimits,
+    hits: Arc<Hits>,
     health: Cache,
     streams: Arc<Semaphore>,
     stopped: watch::Receiver<()>,
 }
 
 impl Site {
-    /// `stopped` closes when the listener stops.
-    pub(super) fn new(control: Arc<dyn Control>, scope: Scope, stopped: watch::Receiver<()>) -> Self {
-        let streams = Arc::new(Semaphore::new(events::STREAMS_MAX));
-        Self { control, scope, health: Cache::default(), streams, stopped }
+    /// A site that is already stopped: see [`Site::stopping`].
+    pub(super) fn new(
+        control: Arc<dyn Control>,
+        scope: Scope,
+        door: Door,
+        limits: ApiLimits,
+        hits: Arc<Hits>,
+    ) -> Self {
+        let streams = Arc::new(Semaphore::new(limits.streams));
+        let (_, stopped) = watch::channel(());
+        Self { control, scope, door, limits, hits, health: Cache::default(), streams, stopped }
+    }
+
+    /// The same; `stopped` closes when the listener stops.
+    pub(super) fn stopping(self, stopped: watch::Receiver<()>) -> Self {
+        Self { stopped, ..self }
+    }
+
+    /// Counts that all connections are taken.
+    pub(super) fn count_full(&self) {
+        let hits = &self.hits;
+        if self.is_open() { &hits.health_connections } else { &hits.admin_connections }.one();
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.scope == Scope::Health
     }
 
-    /// Answers one request; `owner` where it came over the unix socket, which only the owner of the process can reach.
-    pub(super) async fn answer<B>(&self, request: Request<B>, owner: bool) -> Answer
+    /// Answers one request.
+    pub(super) async fn answer<B>(&self, mut request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        match self.page(&request) {
-            Ok(page) => self.answer_page(page, request, owner).await.unwrap_or_else(Answer::from),
+        let admitted = self.page(&request).and_then(|page| {
+            let access = self.door.admit(&page, request.method(), request.headers())?;
+            // Whoever needs more than the path says asks for it: see `access::allow`.
+            request.extensions_mut().insert(access);
+            Ok(page)
+        });
+        match admitted {
+            Ok(page) => self.answer_page(page, request).await.unwrap_or_else(Answer::from),
             Err(refusal) => refusal.into(),
         }
     }
@@ -171,7 +202,7 @@ impl Site {
         Ok(page)
     }
 
-    async fn answer_page<B>(&self, page: Page, request: Request<B>, owner: bool) -> Result<Answer, Refusal>
+    async fn answer_page<B>(&self, page: Page, request: Request<B>) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -192,7 +223,8 @@ impl Site {
             Page::Config => Ok(configuration::running(self.control.running())),
             Page::Plan => {
                 check_origin(fields)?;
-                let source = reloads::source(body, owner).await?;
+                let access = parts.extensions.get::<Option<Access>>().copied().flatten();
+                let source = reloads::source(body, access).await?;
                 Ok(configuration::plan(self.control.plan(source).await?))
             }
             Page::Confirm => {
@@ -206,7 +238,8 @@ impl Site {
             }
             Page::Reload => {
                 check_origin(fields)?;
-                let source = reloads::source(body, owner).await?;
+                let access = parts.extensions.get::<Option<Access>>().copied().flatten();
+                let source = reloads::source(body, access).await?;
                 reloads::reload(&*self.control, source, query).await
             }
             Page::Pools => {
@@ -255,6 +288,7 @@ impl Site {
     fn metrics(&self) -> Answer {
         let mut page = prometheus::Page::default();
         self.control.collect(&mut page);
+        self.hits.collect(&mut page);
         answer::whole(StatusCode::OK, prometheus::CONTENT_TYPE, page.finish().into())
     }
 
@@ -262,7 +296,8 @@ impl Site {
         let seen = events::seen(fields, parameter(query, "after"))?;
         let journal = self.control.journal();
         if events::wants_stream(fields) {
-            return events::stream(journal, seen, &self.streams, self.stopped.clone());
+            let stream = events::stream(journal, seen, &self.streams, self.stopped.clone());
+            return stream.inspect_err(|_| self.hits.admin_streams.one());
         }
         Ok(events::list(journal, seen))
     }

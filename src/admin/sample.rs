@@ -52,6 +52,7 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         requests: 8,
         retries: 9,
         required: false,
+        is_usable: true,
         exclusive: false,
         serving_tier: Some(1),
         fails_open: false,
@@ -97,7 +98,9 @@ impl Node {
     }
 
     pub(super) fn set_usable(&self, usable: bool) {
-        for endpoint in &mut self.pool.lock().unwrap_or_else(PoisonError::into_inner).endpoints {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.is_usable = usable;
+        for endpoint in &mut pool.endpoints {
             endpoint.usable = usable;
         }
     }

@@ -15,54 +15,53 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::access::{Door, Tokens};
 use super::answer;
 use super::bind::{Accepted, Bound};
-use super::routes::{Control, Scope, Site};
+use super::limits::Hits;
+use super::routes::{Scope, Site};
+use crate::config::process::ApiLimits;
 use crate::control::Handle;
 
-/// Connections at once; further ones wait in the kernel until one ends.
-const CONNECTIONS_MAX: usize = 64;
-/// The same for an open listener, which strangers can reach.
-const OPEN_CONNECTIONS_MAX: usize = 512;
-/// A request head, from when it can be sent; also how long an idle connection stays.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for an open listener, whose connections take one request each.
-const OPEN_HEAD_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest that one connection without a stream may take a place; Prometheus keeps its connections but opens a new
 /// one without complaint.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// What requests in flight get at the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of a head, and of what hyper buffers.
+/// Bytes of a head, and of what hyper buffers. No setting: our own requests have a tenth of it.
 const HEAD_MAX: usize = 16 * 1024;
 /// Pause after a failed accept, which is nearly always a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the admin API until `stop` is there; requests in flight then finish.
+/// Serves the admin API, to those whom `tokens` and the address allow it, until `stop` is there; requests in flight then finish.
 pub async fn serve(
     listener: Bound,
     handle: Handle,
     allowed_hosts: Vec<String>,
+    tokens: Tokens,
+    (limits, hits): (ApiLimits, Arc<Hits>),
     stop: impl Future<Output = ()>,
 ) {
-    serve_control(listener, Arc::new(handle), Scope::Admin { allowed_hosts }, stop).await;
+    let door = Door::new(listener.address(), tokens);
+    let scope = Scope::Admin { allowed_hosts };
+    serve_control(listener, Site::new(Arc::new(handle), scope, door, limits, hits), stop).await;
 }
 
 /// Serves the open health listener, which tells anybody how well this node is and nothing else, until `stop` is there.
-pub async fn serve_health(listener: Bound, handle: Handle, stop: impl Future<Output = ()>) {
-    serve_control(listener, Arc::new(handle), Scope::Health, stop).await;
-}
-
-async fn serve_control(
+pub async fn serve_health(
     listener: Bound,
-    control: Arc<dyn Control>,
-    scope: Scope,
+    handle: Handle,
+    (limits, hits): (ApiLimits, Arc<Hits>),
     stop: impl Future<Output = ()>,
 ) {
+    let door = Door::new(listener.address(), Tokens::default());
+    serve_control(listener, Site::new(Arc::new(handle), Scope::Health, door, limits, hits), stop).await;
+}
+
+async fn serve_control(listener: Bound, site: Site, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(());
-    let site = Arc::new(Site::new(control, scope, stopped.clone()));
-    let most = if site.is_open() { OPEN_CONNECTIONS_MAX } else { CONNECTIONS_MAX };
-    let places = Arc::new(Semaphore::new(most));
+    let site = Arc::new(site.stopping(stopped.clone()));
+    let places = Arc::new(Semaphore::new(site.limits.connections));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -75,6 +74,9 @@ async fn serve_control(
             Some(_ended) = connections.join_next() => {}
             (place, accepted) = next => match accepted {
                 Ok(stream) => {
+                    if places.available_permits() == 0 {
+                        site.count_full();
+                    }
                     let (site, stopped) = (Arc::clone(&site), stopped.clone());
                     connections.spawn(async move {
                         connection(stream, site, stopped).await;
@@ -98,30 +100,28 @@ async fn serve_control(
 
 async fn connection(stream: Accepted, site: Arc<Site>, stopped: watch::Receiver<()>) {
     match stream {
-        Accepted::Tcp(stream) => http(stream, site, stopped, false).await,
-        Accepted::Unix(stream) => http(stream, site, stopped, true).await,
+        Accepted::Tcp(stream) => http(stream, site, stopped).await,
+        Accepted::Unix(stream) => http(stream, site, stopped).await,
     }
 }
 
-/// `stopped` closes when the server stops; `owner` where only the owner of the process can have connected.
+/// `stopped` closes when the server stops.
 async fn http<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     site: Arc<Site>,
     mut stopped: watch::Receiver<()>,
-    owner: bool,
 ) {
     let streaming = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         let (site, streaming) = (Arc::clone(&site), Arc::clone(&streaming));
         async move {
-            let answer = site.answer(request, owner).await;
+            let answer = site.answer(request).await;
             streaming.fetch_or(answer::is_stream(&answer), Ordering::Relaxed);
             Ok::<_, Infallible>(answer)
         }
     });
-    let head_timeout = if site.is_open() { OPEN_HEAD_TIMEOUT } else { HEAD_TIMEOUT };
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(site.limits.request_header).max_buf_size(HEAD_MAX);
     builder.keep_alive(!site.is_open());
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let whole = async {
@@ -158,12 +158,21 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::admin::events::STREAMS_MAX;
+    use crate::admin::routes::Control;
     use crate::admin::sample::Node;
     use crate::config::process::AdminBind;
     use crate::control::journal::{Change, EVENTS_KEPT, Kind};
 
     type Failure = Box<dyn std::error::Error>;
+
+    const LIMITS: ApiLimits =
+        ApiLimits { connections: 8, streams: 3, request_header: Duration::from_secs(10) };
+
+    /// What is served, to everybody on loopback.
+    fn served(control: Arc<dyn Control>, scope: Scope, bound: &Bound) -> super::Site {
+        let door = Door::new(bound.address(), Tokens::default());
+        super::Site::new(control, scope, door, LIMITS, Arc::default())
+    }
 
     struct Site {
         node: Arc<Node>,
@@ -182,7 +191,8 @@ mod tests {
         let address = bound.address().ok_or("no address")?;
         let (stop, stopped) = oneshot::channel::<()>();
         let control: Arc<dyn Control> = Arc::clone(&node) as _;
-        let server = tokio::spawn(serve_control(bound, control, scope, async {
+        let site = served(control, scope, &bound);
+        let server = tokio::spawn(serve_control(bound, site, async {
             let _closed = stopped.await;
         }));
         Ok(Site { node, address, stop, server })
@@ -296,12 +306,8 @@ mod tests {
         let path = folder.path().join("admin.sock");
         let bound = Bound::bind(&AdminBind::Unix(path.clone()))?;
         let control: Arc<dyn Control> = Arc::new(Node::new()?);
-        let _server = tokio::spawn(serve_control(
-            bound,
-            control,
-            Scope::Admin { allowed_hosts: Vec::new() },
-            std::future::pending(),
-        ));
+        let site = served(control, Scope::Admin { allowed_hosts: Vec::new() }, &bound);
+        let _server = tokio::spawn(serve_control(bound, site, std::future::pending()));
         let request = "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         assert_eq!(exchange(UnixStream::connect(&path).await?, request).await?.status, 200);
         Ok(())
@@ -311,7 +317,7 @@ mod tests {
     async fn connections_beyond_the_ceiling_wait_for_a_place() -> Result<(), Failure> {
         let site = start()?;
         let mut open = Vec::new();
-        for _ in 0..CONNECTIONS_MAX {
+        for _ in 0..LIMITS.connections {
             let mut stream = TcpStream::connect(site.address).await?;
             stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await?;
             // The answer shows that the connection has its place.
@@ -531,7 +537,7 @@ mod tests {
     async fn streams_have_their_ceiling_and_end_with_the_server() -> Result<(), Failure> {
         let site = start()?;
         let mut open = Vec::new();
-        for _ in 0..STREAMS_MAX {
+        for _ in 0..LIMITS.streams {
             open.push(stream(site.address, "", "retry: 1000\n\n").await?.0);
         }
         let (_refused, text) = stream(site.address, "", "}").await?;

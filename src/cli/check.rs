@@ -2,15 +2,14 @@
 //! Finding errors is `config`'s.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
+use super::findings::{ANSWER, Finding, findings, seconds};
 use crate::config::Config;
 use crate::config::health::Health;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::route::{Action, Route};
 use crate::model::units::format_duration;
-use crate::policy::balance::rendezvous::ADVISED_MAX;
 use crate::policy::health::bounds::Bounds;
 use crate::route::{PathPattern, Rule};
 
@@ -28,69 +27,10 @@ pub(super) fn summary(config: &Config) -> String {
             let _infallible = writeln!(text, "  {line}");
         }
     }
-    let late = config.check.objective.iter().flat_map(|objective| too_late(config, *objective));
-    let slow = config.check.client_timeout.iter().flat_map(|limit| too_slow(config, *limit));
-    for finding in late.chain(slow).chain(too_many(config)) {
-        let _infallible = writeln!(text, "finding: {finding}");
+    for Finding { code, what } in findings(config) {
+        let _infallible = writeln!(text, "finding {code}: {what}");
     }
     text
-}
-
-/// What an answer or a refusal is taken to need; one that needs longer is noticed so much later.
-const ANSWER: Duration = Duration::from_millis(100);
-
-/// The pools that at worst need longer than `limit` until a dead endpoint is noticed, one a line.
-pub(super) fn too_late(config: &Config, limit: Duration) -> Vec<String> {
-    let late = |pool: &Pool| {
-        let name = &pool.name;
-        let Some(health) = &pool.health else {
-            return Some(format!(
-                "pool {name} has no probes: nothing bounds how long a dead endpoint goes unnoticed"
-            ));
-        };
-        let bounds = Bounds::new(&health.settings, ANSWER);
-        let worst = bounds.refused.max(bounds.silent);
-        let (worst, limit) = ((worst > limit).then(|| seconds(worst))?, format_duration(limit));
-        Some(format!("pool {name} needs up to {worst} to notice a dead endpoint, more than {limit}"))
-    };
-    config.pools.iter().filter_map(late).collect()
-}
-
-/// The pools of requests that may still wait for an answer when clients, who wait for `limit`, have left, one a line.
-fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
-    let is_tcp = |pool: &Pool| {
-        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: own } if *own == pool.name);
-        config.listeners.iter().any(of)
-    };
-    let slow = |pool: &Pool| {
-        let times = &pool.timeouts;
-        let worst = pool.limits.queue_timeout + times.connect + times.response_header;
-        (worst > limit).then(|| {
-            format!(
-                "pool {}: one attempt may take up to {} (queue_timeout, connect and response_header), longer than clients \
-                 wait, which is {}",
-                pool.name,
-                seconds(worst),
-                format_duration(limit)
-            )
-        })
-    };
-    config.pools.iter().filter(|pool| !is_tcp(pool)).filter_map(slow).collect()
-}
-
-/// The pools with more endpoints than their policy should ask for every pick, one a line.
-fn too_many(config: &Config) -> Vec<String> {
-    let many = |pool: &Pool| {
-        let count = pool.endpoints.len();
-        (pool.balance == Balance::Rendezvous && count > ADVISED_MAX).then(|| {
-            format!(
-                "pool {}: rendezvous asks all of its {count} endpoints for every request; above {ADVISED_MAX} take maglev or \
-                 ring_hash, which cost the same however many there are",
-                pool.name
-            )
-        })
-    };
-    config.pools.iter().filter_map(many).collect()
 }
 
 /// How soon probes notice what happens, at worst.
@@ -113,12 +53,6 @@ fn probes(pool: &Pool) -> String {
         let _infallible = write!(text, "; a new leader in {}", seconds(bounds.promotion));
     }
     text
-}
-
-/// Seconds with one digit behind the point, rounded up.
-fn seconds(time: Duration) -> String {
-    let tenths = time.as_millis().div_ceil(100);
-    format!("{}.{} s", tenths / 10, tenths % 10)
 }
 
 fn listener(listener: &Listener) -> String {
@@ -241,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn how_soon_a_dead_endpoint_is_noticed_is_printed_and_held_to_a_limit() {
+    fn how_soon_a_dead_endpoint_is_noticed_is_printed_and_held_to_the_objective() {
         // 2.2 s and two fast intervals of 550 ms, three probes after the last good one: answered in 100 ms, or silent
         // for 2.5 s each.
         let config = of_pool("health = {}").expect("it loads");
@@ -250,60 +184,9 @@ mod tests {
                       and taken back in 5.5 s\n";
         assert!(text.contains(probes), "{text}");
         assert!(
-            text.contains("finding: pool p needs up to 10.9 s to notice a dead endpoint, more than 10s"),
+            text.contains("finding L001: pool p needs up to 10.9 s to notice a dead endpoint, more than 10s"),
             "{text}"
         );
-        assert!(too_late(&config, Duration::from_secs(11)).is_empty());
-        assert_eq!(too_late(&config, Duration::from_millis(10_850)).len(), 1);
-    }
-
-    #[test]
-    fn the_examples_keep_the_objectives_that_they_name() {
-        for text in [include_str!("../../conf/kube-apiserver.toml"), include_str!("../../conf/patroni.toml")]
-        {
-            let config = crate::config::load_text(text, Path::new("a.toml"), &|_| Some("a".to_owned()));
-            let config = config.unwrap_or_else(|errors| panic!("{errors}"));
-            assert!(config.check.objective.is_some());
-            assert!(!summary(&config).contains("finding"), "{}", summary(&config));
-        }
-    }
-
-    #[test]
-    fn a_pool_whose_answers_outlast_its_clients_is_a_finding() {
-        let findings = |keys: &str| {
-            let mut config = of_pool(keys).expect("it loads");
-            config.check.client_timeout = Some(Duration::from_secs(30));
-            summary(&config).lines().filter(|line| line.contains("longer than clients")).count()
-        };
-        assert_eq!(findings(""), 1, "the defaults are 5 s, 2 s and 60 s");
-        assert_eq!(findings("timeouts = { response_header = \"23s\" }"), 0);
-        assert_eq!(findings("timeouts = { response_header = \"23001ms\" }"), 1);
-        assert_eq!(findings("[listener.t]\nbind = [\"127.0.0.1:2\"]\nprotocol = \"tcp\"\npool = \"p\""), 0);
-    }
-
-    #[test]
-    fn rendezvous_over_too_many_endpoints_is_a_finding() {
-        let findings = |balance: &str, count: usize| {
-            let endpoints: Vec<String> =
-                (0..count).map(|i| format!("\"10.0.{}.{}:80\"", i / 256, i % 256)).collect();
-            let text = format!(
-                "[listener.l]\nbind = [\"127.0.0.1:1\"]\n[pool.p]\nbalance = \"{balance}\"\nendpoints = [{}]\n",
-                endpoints.join(", ")
-            );
-            let config = crate::config::load_text(&text, Path::new("test.toml"), &|_| None);
-            let summary = config.map(|config| summary(&config)).unwrap_or_else(|errors| errors.to_string());
-            summary.lines().filter(|line| line.starts_with("finding: pool p: rendezvous")).count()
-        };
-        assert_eq!(findings("rendezvous", 256), 0);
-        assert_eq!(findings("rendezvous", 257), 1);
-        assert_eq!(findings("maglev", 257), 0);
-    }
-
-    #[test]
-    fn without_probes_no_limit_is_kept() {
-        let config = of_pool("").expect("it loads");
-        let late = too_late(&config, Duration::from_secs(3600));
-        assert!(late.first().is_some_and(|line| line.contains("has no probes")), "{late:?}");
     }
 
     #[test]

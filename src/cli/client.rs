@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -17,12 +17,16 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Failure;
+use crate::config::tokens;
 
 /// Where the admin API is when nobody says.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9900";
 
 /// The variable of the environment that says where the admin API is.
 const VARIABLE: &str = "PLIMSOLL_ADMIN";
+
+/// The variable of the environment that names a file with a token for it.
+const TOKEN_VARIABLE: &str = "PLIMSOLL_TOKEN_FILE";
 
 /// One request with its connection and its whole answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,11 +95,27 @@ struct Problem {
 #[derive(Debug)]
 pub(super) struct Client {
     address: Address,
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
     pub(super) const fn new(address: Address) -> Self {
-        Self { address }
+        Self { address, authorization: None }
+    }
+
+    /// The same with the first token of `file`, or of the one that the environment names, if any does.
+    pub(super) fn with_token(self, file: Option<&Path>) -> Result<Self, Failure> {
+        let from_environment = || std::env::var_os(TOKEN_VARIABLE).filter(|value| !value.is_empty());
+        let Some(file) = file.map(Path::to_owned).or_else(|| from_environment().map(PathBuf::from)) else {
+            return Ok(self);
+        };
+        let wrong = |what: String| Failure::Input(format!("the token of {}: {what}", file.display()));
+        let tokens = tokens::read(&file).map_err(wrong)?;
+        let first = tokens.first().map_or("", String::as_str);
+        let mut field =
+            HeaderValue::from_str(&format!("Bearer {first}")).map_err(|error| wrong(error.to_string()))?;
+        field.set_sensitive(true);
+        Ok(Self { authorization: Some(field), ..self })
     }
 
     /// What is at `path`.
@@ -159,6 +179,10 @@ impl Client {
         body: Option<String>,
     ) -> Result<Request<Full<Bytes>>, Failure> {
         let request = Request::builder().method(method).uri(path).header(HOST, self.address.host());
+        let request = match &self.authorization {
+            Some(field) => request.header(AUTHORIZATION, field),
+            None => request,
+        };
         let request = if body.is_some() { request.header(CONTENT_TYPE, "application/json") } else { request };
         let body = Full::new(Bytes::from(body.unwrap_or_default()));
         request.body(body).map_err(|error| Failure::Input(format!("{path} cannot be asked for: {error}")))

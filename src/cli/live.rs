@@ -2,14 +2,15 @@
 //! is `status`'s.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Address, Client, segment};
 use super::reload::{self, ReloadArgs};
@@ -25,10 +26,17 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long a drain is waited for when nobody says.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// A process that takes longer to say that it is well is not: whoever asks has a limit of its own above this one.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(1500);
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Live {
     /// Show the pools and endpoints of the live process
     Status {
+        /// Only ask whether it is well, and fail (status 1) when not: live (it runs), local (it can proxy) or ready (its
+        /// required pools are usable too)
+        #[arg(long, value_name = "WHAT")]
+        check: Option<Check>,
         #[command(flatten)]
         admin: AdminAddress,
     },
@@ -70,11 +78,22 @@ pub(super) enum Live {
     },
 }
 
+/// What a health command of a container, or of a floating address, asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Check {
+    Live,
+    Local,
+    Ready,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct AdminAddress {
     /// The admin API of the process, ip:port or unix:/path [default: $PLIMSOLL_ADMIN or 127.0.0.1:9900]
     #[arg(long = "admin", value_name = "ADDRESS")]
     address: Option<String>,
+    /// A file whose first line is the token for it [default: $PLIMSOLL_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -145,7 +164,8 @@ struct PoolSeen {
 pub(super) fn execute(command: &Live) -> Result<String, Failure> {
     run::runtime()?.block_on(async {
         match command {
-            Live::Status { admin } => status::status(&admin.client()?).await,
+            Live::Status { check: Some(check), admin } => well(&admin.client()?, *check).await,
+            Live::Status { check: None, admin } => status::status(&admin.client()?).await,
             Live::Reload(arguments) => reload::reload(arguments).await,
             Live::Upgrade(arguments) => upgrade::upgrade(arguments).await,
             Live::Drain(arguments) => drain(arguments).await,
@@ -162,8 +182,24 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
 
 impl AdminAddress {
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(Address::find(self.address.as_deref())?))
+        Client::new(Address::find(self.address.as_deref())?).with_token(self.token_file.as_deref())
     }
+}
+
+/// Whether the process is well; why not is the failure's text.
+async fn well(client: &Client, check: Check) -> Result<String, Failure> {
+    let path = match check {
+        Check::Live => "/livez",
+        Check::Local => "/readyz?local",
+        Check::Ready => "/readyz",
+    };
+    let late = |_elapsed| Failure::Running(format!("no answer within {CHECK_TIMEOUT:?}"));
+    timeout(CHECK_TIMEOUT, client.get::<serde_json::Value>(path)).await.map_err(late)??;
+    Ok(match check {
+        Check::Live => "live\n",
+        Check::Local | Check::Ready => "ready\n",
+    }
+    .to_owned())
 }
 
 async fn change(

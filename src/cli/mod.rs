@@ -1,13 +1,14 @@
 //! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
 //! alone: signals, the log, the panic hook.
 //!
-//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live` (commands of a running
-//! process, with `client`, `reload`, `preview` and `status`), `demo` (with `origin`).
+//! The map: `run` (the proxy as a process), `check` (with `findings`), `explain` (with `request` and `plan`), `live`
+//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `demo` (with `origin`).
 
 mod check;
 mod client;
 mod demo;
 mod explain;
+mod findings;
 mod live;
 mod origin;
 mod plan;
@@ -178,7 +179,7 @@ fn check_text(arguments: &CheckArgs) -> Result<String, Failure> {
         return Ok(format!("{:#}\n", config::schema()));
     }
     let config = arguments.config.load()?;
-    let late = arguments.rto.map(|rto| check::too_late(&config, rto)).unwrap_or_default();
+    let late = arguments.rto.map(|rto| findings::too_late(&config, rto)).unwrap_or_default();
     if !late.is_empty() {
         return Err(Failure::Running(late.join("\n")));
     }

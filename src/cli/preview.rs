@@ -75,7 +75,9 @@ pub(super) fn plan(arguments: &PlanArgs, out: &mut impl Write) -> Result<(), Fai
         if running.files.first().is_some_and(|file| is_same(file, &path)) {
             return client.order(Method::POST, "/v1/plan", PATIENCE).await;
         }
-        client.post_text("/v1/plan", config::show(&config), PATIENCE).await
+        let plan = client.post_text("/v1/plan", config::show(&config), PATIENCE).await;
+        // Status 1 says that a reload would be refused; that one may not ask is a wrong call.
+        plan.map_err(|failure| Failure::Input(failure.to_string()))
     })?;
     let text = if arguments.json { json(&plan) } else { text(&plan) };
     print(out, &text)?;

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
 use super::Failure;
-use crate::admin::{self, Bound};
-use crate::config::process::{Admin, AdminBind, HealthApi, Log, LogFormat, LogLevel};
+use crate::admin::{self, Bound, Hits, Tokens};
+use crate::config::process::{Admin, AdminBind, ApiLimits, HealthApi, Log, LogFormat, LogLevel};
 use crate::config::{self, Config};
 use crate::control::inherited::Inherited;
 use crate::control::reaper::reap_orphans;
@@ -239,6 +239,9 @@ struct AdminSite {
     health: Vec<Bound>,
     allowed_hosts: Vec<String>,
     lent: Vec<Lent>,
+    tokens: Tokens,
+    /// Of the admin API and of the open health listener.
+    limits: [ApiLimits; 2],
 }
 
 /// The thread of the admin API.
@@ -261,16 +264,21 @@ impl AdminSite {
             lent.push(bound.lend(address).map_err(running("a socket of the admin API"))?);
             Ok(bound)
         };
+        let tokens = Tokens::read(admin.token_file.as_deref(), admin.read_token_file.as_deref());
+        let tokens = tokens.map_err(Failure::Running)?;
         let bound = bind(&admin.bind, "the admin API", "admin.bind")?;
+        let limits = [admin.limits, health.limits];
         let health = health.bind.iter();
         let health = health.map(|address| bind(&AdminBind::Tcp(*address), "the health API", "health.bind"));
         let health = health.collect::<Result<_, Failure>>()?;
         drop(context);
-        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone(), lent })
+        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone(), lent, tokens, limits })
     }
 
     fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
-        let Self { runtime, bound, health, allowed_hosts, lent } = self;
+        let Self { runtime, bound, health, allowed_hosts, lent, tokens, limits: [limits, health_limits] } =
+            self;
+        let hits = Arc::<Hits>::default();
         let (stop, stopped) = watch::channel(false);
         // It is also closed when the process ends, whichever way.
         let closed = move || {
@@ -281,9 +289,14 @@ impl AdminSite {
             runtime.block_on(async {
                 let mut open = JoinSet::new();
                 for listener in health {
-                    open.spawn(admin::serve_health(listener, handle.clone(), closed()));
+                    open.spawn(admin::serve_health(
+                        listener,
+                        handle.clone(),
+                        (health_limits, Arc::clone(&hits)),
+                        closed(),
+                    ));
                 }
-                admin::serve(bound, handle, allowed_hosts, closed()).await;
+                admin::serve(bound, handle, allowed_hosts, tokens, (limits, hits), closed()).await;
                 while open.join_next().await.is_some() {}
             });
         };

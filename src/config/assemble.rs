@@ -87,7 +87,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let pool_names = define("pool", &pools, report);
     let listener_names = define("listener", &listeners, report);
     let process = Process::read(&root.table("process")?, files.sources);
-    let admin = Admin::read(&root.table("admin")?);
+    let admin = Admin::read(&root.table("admin")?, files, report);
     let log = Log::read(&root.table("log")?, files.sources);
     let health = HealthApi::read(root.table("health").as_ref(), report);
     let notify = read_notify(&root, report);

@@ -71,6 +71,8 @@ pub enum Check {
     Mysql {
         /// The user that is named; nothing reads the greeting only.
         user: Option<String>,
+        /// TLS after an SSLRequest, or none.
+        tls: Option<ClientTls>,
     },
     /// A Redis that answers.
     Redis {
@@ -149,7 +151,7 @@ const OF_CHECKS: [(&str, &[&str]); 13] = [
     ("expect_status", &["http"]),
     ("expect_body", &["http"]),
     ("port", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
-    ("tls", &["http", "tcp", "tls", "grpc", "postgres", "redis"]),
+    ("tls", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis"]),
     ("send", &["tcp", "agent"]),
     ("expect", &["tcp"]),
     ("service", &["grpc"]),
@@ -327,7 +329,10 @@ impl Check {
                     tls,
                 })
             }
-            "mysql" => Some(Self::Mysql { user: fields.get("user") }),
+            "mysql" => {
+                let tls = tls().flatten();
+                Some(Self::Mysql { user: fields.get("user"), tls })
+            }
             _ => {
                 if !fields.has("command") {
                     let message = format!("check = \"exec\" of pool `{pool}` has no `command`");

@@ -92,6 +92,12 @@ pub struct ListenerLimits {
     pub fields: usize,
     /// Bytes of a request target (414).
     pub target: ByteSize,
+    /// Bytes of chunk extensions in one request body (400).
+    pub chunk_extensions: ByteSize,
+    /// Bytes that are still read of a client after its last answer.
+    pub linger: ByteSize,
+    /// Connections that wait to be accepted, for each worker.
+    pub backlog: u16,
 }
 
 /// `timeouts` of a listener; none is infinite.
@@ -107,6 +113,8 @@ pub struct ListenerTimeouts {
     pub tcp_keepalive: Duration,
     /// Unacknowledged data to a client.
     pub tcp_user_timeout: Duration,
+    /// How long is read of a client after its last answer.
+    pub linger: Duration,
 }
 
 impl Listener {
@@ -202,8 +210,14 @@ impl ClientAddress {
 
 impl ListenerLimits {
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
-        let limits =
-            Self { head: fields.get("head")?, fields: fields.get("fields")?, target: fields.get("target")? };
+        let limits = Self {
+            head: fields.get("head")?,
+            fields: fields.get("fields")?,
+            target: fields.get("target")?,
+            chunk_extensions: fields.get("chunk_extensions")?,
+            linger: fields.get("linger")?,
+            backlog: fields.get("backlog")?,
+        };
         if limits.target > limits.head {
             let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
             let message = format!(
@@ -229,6 +243,7 @@ impl ListenerTimeouts {
             client_idle: fields.get("client_idle")?,
             tcp_keepalive: fields.get("tcp_keepalive")?,
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
+            linger: fields.get("linger")?,
         })
     }
 }

@@ -33,6 +33,7 @@ mod source;
 mod suggest;
 mod tables;
 pub mod tls;
+pub mod tokens;
 mod tree;
 mod value;
 mod walk;

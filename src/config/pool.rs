@@ -2,6 +2,7 @@
 //! it learns what it can send where.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::diagnostic::Report;
@@ -15,7 +16,7 @@ use super::{passive, preset};
 use crate::model::address::EndpointAddress;
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, PoolName};
-use crate::model::units::Weight;
+use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
 /// A named set of endpoints with one balancing policy.
@@ -47,6 +48,8 @@ pub struct Pool {
     pub failover: failover::Settings,
     /// Whether probe state and ejections are ignored when nothing at all is usable.
     pub fail_open: bool,
+    /// What connections to endpoints come from; of the family of every endpoint.
+    pub source_address: Option<IpAddr>,
     /// In which a returned endpoint grows to its full share; zero is off.
     pub slow_start: Duration,
     /// What long-lived work on a drained or removed endpoint gets.
@@ -127,6 +130,16 @@ pub struct PoolLimits {
     pub queue: u32,
     /// How long one waits.
     pub queue_timeout: Duration,
+    /// Bytes of a response head (502).
+    pub answer_head: ByteSize,
+    /// Fields of a response head or trailer section (502).
+    pub answer_fields: usize,
+    /// Interim answers to one request (502).
+    pub interim_answers: u32,
+    /// Bytes of chunk extensions in one answer.
+    pub answer_chunk_extensions: ByteSize,
+    /// Idle connections kept per endpoint and worker.
+    pub idle_connections: usize,
 }
 
 /// `timeouts` of a pool; none is infinite.
@@ -144,6 +157,8 @@ pub struct PoolTimeouts {
     pub tunnel: Duration,
     /// Unacknowledged data to an endpoint.
     pub tcp_user_timeout: Duration,
+    /// First keepalive probe of a tcp session or tunnel without a byte.
+    pub tcp_keepalive: Duration,
 }
 
 impl Pool {
@@ -164,6 +179,7 @@ impl Pool {
         let health = Health::read(name, fields, alone, around.files, report);
         needs_health(name, fields, alone, report);
         contradictions(fields, alone, report);
+        check_source(fields, &endpoints, report);
         let balance = Balance::ALL.into_iter().find(|balance| fields.is_word("balance", balance.word()));
         let hash_key = read_hash_key(fields, balance?, around.tcp_only, report);
         let failover_pools = read_failover(name, fields, around.pools, report);
@@ -185,6 +201,7 @@ impl Pool {
             failover_pools,
             failover: failover?,
             fail_open: fields.get("fail_open")? && !alone,
+            source_address: fields.get("source_address"),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
             max_connection_age: Some(age).filter(|age| !age.is_zero()),
@@ -231,11 +248,32 @@ fn contradictions(fields: &Fields, exclusive: bool, report: &mut Report) {
         let message = "an exclusive pool never fails open: two could serve then";
         report.error(field.key_span, message, "remove it");
     }
+    if let Some(retry) = fields.table("retry").filter(|retry| exclusive && retry.table("hedge").is_some())
+        && let Some(field) = retry.own("hedge")
+    {
+        let message = "an exclusive pool is never hedged: there is nobody to ask beside the leader";
+        report.error(field.key_span, message, "remove it");
+    }
     if let Some(field) = fields.own("load_factor").filter(|_| fields.get::<f64>("load_factor").is_some())
         && !Balance::ALL.into_iter().any(|b| b.hashes() && fields.is_word("balance", b.word()))
     {
         report.error(field.key_span, "`load_factor` has no use: the pool does not hash", HASHING);
     }
+}
+
+/// Reports an address to connect from that an endpoint cannot be reached from: the other family's.
+fn check_source(fields: &Fields, endpoints: &[Endpoint], report: &mut Report) {
+    let Some(source) = fields.get::<IpAddr>("source_address") else { return };
+    let foreign = |endpoint: &&Endpoint| match endpoint.address {
+        EndpointAddress::Ip(address) => address.is_ipv4() != source.is_ipv4(),
+    };
+    let Some(endpoint) = endpoints.iter().find(foreign) else { return };
+    let (own, other) = if source.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+    let message = format!(
+        "`source_address` is {own} and endpoint {} is {other}: it cannot be connected to from there",
+        endpoint.name
+    );
+    report.error(fields.span_of("source_address"), message, "give each family a pool of its own");
 }
 
 const HASHING: &str = "remove it, or write balance = \"ring_hash\", \"maglev\" or \"rendezvous\"";
@@ -332,6 +370,11 @@ impl PoolLimits {
             max_connections: fields.get("max_connections")?,
             queue: if tcp_only && !fields.has("queue") { 0 } else { fields.get("queue")? },
             queue_timeout: fields.get("queue_timeout")?,
+            answer_head: fields.get("answer_head")?,
+            answer_fields: fields.get("answer_fields")?,
+            interim_answers: fields.get("interim_answers")?,
+            answer_chunk_extensions: fields.get("answer_chunk_extensions")?,
+            idle_connections: fields.get("idle_connections")?,
         })
     }
 }
@@ -391,6 +434,7 @@ impl PoolTimeouts {
             keep_alive: fields.get("keep_alive")?,
             tunnel: fields.get("tunnel")?,
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
+            tcp_keepalive: fields.get("tcp_keepalive")?,
         })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostic::Report;
 use super::source::Sources;
+use super::tls::Files;
 use super::value::Fields;
 
 /// `[process]`.
@@ -37,6 +38,19 @@ pub struct Process {
 pub struct HealthApi {
     /// Its addresses; none where the section is absent.
     pub bind: Vec<SocketAddr>,
+    /// What each of them takes.
+    pub limits: ApiLimits,
+}
+
+/// Limits of the admin API or of the open health listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Streams of events at once; the open health listener has none.
+    pub streams: usize,
+    /// A whole request head, from when it can be sent.
+    pub request_header: Duration,
 }
 
 /// `[check]`.
@@ -75,6 +89,12 @@ pub struct Admin {
     pub bind: AdminBind,
     /// Host values accepted beside the loopback names, lower case; others get 421.
     pub allowed_hosts: Vec<String>,
+    /// What it takes.
+    pub limits: ApiLimits,
+    /// A file of tokens that allow everything; there is one where the address is not loopback.
+    pub token_file: Option<PathBuf>,
+    /// A file of tokens that allow to look.
+    pub read_token_file: Option<PathBuf>,
 }
 
 /// How much is logged.
@@ -150,7 +170,17 @@ impl HealthApi {
     pub(super) fn read(fields: Option<&Fields>, report: &mut Report) -> Self {
         let Some(fields) = fields else { return Self::default() };
         fields.require("[health]", report);
-        Self { bind: fields.plain_list("bind") }
+        Self { bind: fields.plain_list("bind"), limits: ApiLimits::read(fields).unwrap_or_default() }
+    }
+}
+
+impl ApiLimits {
+    /// Reads the keys `limits` and `timeouts` of either section, of which only one knows streams.
+    fn read(fields: &Fields) -> Option<Self> {
+        let limits = fields.table("limits")?;
+        let streams = if limits.section.key("streams").is_some() { limits.get("streams")? } else { 0 };
+        let request_header = fields.table("timeouts")?.get("request_header")?;
+        Some(Self { connections: limits.get("connections")?, streams, request_header })
     }
 }
 
@@ -160,16 +190,42 @@ impl CheckRules {
         Self {
             objective: fields.get("objective"),
             client_timeout: fields.get("client_timeout"),
-            allow_codes: fields.plain_list("allow_codes"),
+            allow_codes: fields
+                .plain_list::<&'static str>("allow_codes")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         }
     }
 }
 
 impl Admin {
-    /// Reads the section `[admin]`.
-    pub(super) fn read(fields: &Fields) -> Option<Self> {
-        Some(Self { bind: fields.get("bind")?, allowed_hosts: fields.plain_list("allowed_hosts") })
+    /// Reads the section `[admin]`, whose paths are relative to the file that they stand in.
+    pub(super) fn read(fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
+        let mut file = |name| files.named(fields, name, "a file of tokens", tokens, report);
+        let (token_file, read_token_file) = (file("token_file"), file("read_token_file"));
+        let bind: AdminBind = fields.get("bind")?;
+        let has_token = fields.has("token_file");
+        if let AdminBind::Tcp(address) = bind
+            && !address.ip().to_canonical().is_loopback()
+            && !has_token
+        {
+            let message = "any but a loopback address needs `token_file`";
+            let help = format!("add token_file = \"admin.token\", or write \"127.0.0.1:{}\"", address.port());
+            report.error(fields.span_of("bind"), message, help);
+        }
+        if let Some(field) = fields.written("read_token_file").filter(|_| !has_token) {
+            let message = "`read_token_file` has no use without `token_file`: nobody needs a token then";
+            report.error(field.key_span, message, "add token_file = \"admin.token\", or remove it");
+        }
+        let allowed_hosts = fields.plain_list("allowed_hosts");
+        let limits = ApiLimits::read(fields)?;
+        Some(Self { bind, allowed_hosts, limits, token_file, read_token_file })
     }
+}
+
+fn tokens(path: &Path) -> Result<(), String> {
+    super::tokens::read(path).map(drop)
 }
 
 impl Log {

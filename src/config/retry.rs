@@ -70,6 +70,9 @@ impl Retry {
         let off = fields.is_word("retry", "off");
         let fields = if off { Fields::empty(&RETRY, fields.span) } else { fields.table("retry")? };
         let mut on = counted(&fields.plain_list("on"));
+        // Who gives a try a limit of its own wants another to follow.
+        let limited = fields.get::<Duration>("per_try_timeout").is_some();
+        on.timeout |= limited && !fields.has("on");
         if exclusive {
             on = Counted { connect: on.connect, ..Counted::default() };
         }

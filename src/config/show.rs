@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Config;
 use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
-use super::process::{AccessLog, AdminBind};
+use super::process::{AccessLog, AdminBind, ApiLimits};
 use super::route::{Action, Rewrite, Route, SplitBy};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
@@ -209,9 +209,22 @@ fn process(page: &mut Page, config: &Config) {
         AdminBind::Unix(path) => page.text("bind", format_args!("unix:{}", path.display())),
     }
     page.list("allowed_hosts", &config.admin.allowed_hosts);
+    page.optional("token_file", config.admin.token_file.as_ref().map(|path| path.display()).as_ref());
+    page.optional(
+        "read_token_file",
+        config.admin.read_token_file.as_ref().map(|path| path.display()).as_ref(),
+    );
+    let limits = config.admin.limits;
+    page.key(
+        "limits",
+        format_args!("{{ connections = {}, streams = {} }}", limits.connections, limits.streams),
+    );
+    show_api_timeouts(page, limits);
     if !config.health.bind.is_empty() {
         page.section("[health]");
         page.list("bind", &config.health.bind);
+        page.key("limits", format_args!("{{ connections = {} }}", config.health.limits.connections));
+        show_api_timeouts(page, config.health.limits);
     }
     page.section("[log]");
     page.text("level", config.log.level.word());
@@ -234,6 +247,11 @@ fn process(page: &mut Page, config: &Config) {
         }
         page.list("events", &notify.events.iter().map(|topic| topic.word()).collect::<Vec<_>>());
     }
+}
+
+fn show_api_timeouts(page: &mut Page, limits: ApiLimits) {
+    let time = quote(&format_duration(limits.request_header));
+    page.key("timeouts", format_args!("{{ request_header = {time} }}"));
 }
 
 fn show_listener(page: &mut Page, listener: &Listener) {
@@ -268,6 +286,9 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.text("head", listener.limits.head);
     page.key("fields", listener.limits.fields);
     page.text("target", listener.limits.target);
+    page.text("chunk_extensions", listener.limits.chunk_extensions);
+    page.text("linger", listener.limits.linger);
+    page.key("backlog", listener.limits.backlog);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
     page.time("request_header", timeouts.request_header);
@@ -275,6 +296,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.time("client_idle", timeouts.client_idle);
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
+    page.time("linger", timeouts.linger);
 }
 
 fn show_route(page: &mut Page, route: &Route) {

@@ -57,9 +57,9 @@ pub(super) enum Look<'a> {
 impl ClientTls {
     /// Reads a table of the keys `server_name`, `ca`, `cert`, `key` and `verify`.
     pub(super) fn read(fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
-        let ca = files.named(fields, "ca", certificates, report);
-        let cert = files.named(fields, "cert", certificates, report);
-        let key = files.named(fields, "key", private_key, report);
+        let ca = files.named(fields, "ca", PEM, certificates, report);
+        let cert = files.named(fields, "cert", PEM, certificates, report);
+        let key = files.named(fields, "key", PEM, private_key, report);
         let verify = fields.table("verify");
         if let Some(verify) = &verify {
             verify.require("`verify`", report);
@@ -84,12 +84,15 @@ impl ClientTls {
     }
 }
 
+const PEM: &str = "a PEM file";
+
 impl Files<'_> {
-    /// The file that a key names, looked into by `check`.
-    fn named(
+    /// The file that a key names, looked into by `check`; a remedy calls it `kind`.
+    pub(super) fn named(
         &self,
         fields: &Fields,
         name: &str,
+        kind: &str,
         check: fn(&Path) -> Result<(), String>,
         report: &mut Report,
     ) -> Option<PathBuf> {
@@ -105,7 +108,7 @@ impl Files<'_> {
                 return Some(copy.clone());
             }
             let message = format!("`{name}` cannot be {}: {what}", path.display());
-            report.error(span, message, "write the path of a PEM file that this user can read");
+            report.error(span, message, format!("write the path of {kind} that this user can read"));
         }
         Some(path)
     }

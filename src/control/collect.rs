@@ -211,6 +211,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         requests,
         retries: counters.sum(|c| &c.retries),
         required: pool.required,
+        is_usable: pool.is_usable(),
         exclusive: pool.exclusive,
         serving_tier: seen.serving_tier,
         fails_open: seen.fails_open,
@@ -254,6 +255,7 @@ fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointS
             .live
             .condition
             .reason()
+            .or_else(|| pool.live.condition.reason())
             .filter(|_| !usable)
             .map(|reason| Cow::Borrowed(reason.word())),
         admin_state: seen.admin_state,
@@ -390,11 +392,12 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 11] = [
+    let by_listener: [Named<ListenerCounters>; 12] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
+        ("fields", |c| &c.fields_exceeded),
         ("target", |c| &c.target_too_long),
         ("bad_request", |c| &c.bad_requests),
         ("request_header", |c| &c.head_timeouts),
@@ -407,12 +410,13 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 8] = [
+    let by_pool: [Named<PoolCounters>; 9] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
         ("max_body", |c| &c.retry_body_exceeded),
         ("answer_head", |c| &c.answer_head_exceeded),
+        ("answer_fields", |c| &c.answer_fields_exceeded),
         ("interim_answers", |c| &c.interim_exceeded),
         ("answer_chunk_extensions", |c| &c.extensions_exceeded),
         ("idle_connections", |c| &c.idle_exceeded),

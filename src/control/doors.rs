@@ -1,6 +1,6 @@
 //! Which addresses the workers listen on, and what a snapshot changes of that. An address that stays keeps its sockets,
 //! also where it belongs to another listener from now on, and be it of another protocol: closing a socket resets who
-//! connects at that moment.
+//! connects at that moment. Where an inherited socket stands for an address, nothing is bound.
 //!
 //! All or nothing: sockets are bound before anything else is changed, let clients in only just before they are used, and
 //! are dropped when anything fails in between.

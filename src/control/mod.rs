@@ -51,18 +51,21 @@ use crate::telemetry::backlog::Target;
 use change::{ChangeError, EndpointChange, FailoverTarget};
 use doors::{BindError, Doors};
 use health::board::Board;
+use health::memory::Memory;
 use health::targets::{self, ProbeError};
+use health::watch::Command as KeeperCommand;
 use inherited::Inherited;
 use journal::{Change, Journal, Kind};
 use notify::{Notifier, NotifyError};
 use overrides::Overrides;
 use progress::{Progress, Reporter};
 use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
-use running::{Fallback, Provenance, Running};
+use running::{Fallback, Running};
 use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
+use threads::Member;
 use upgrade::arrival::Given;
 use upgrade::elders::Elders;
 
@@ -210,14 +213,10 @@ pub struct Launch {
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
-    let workers = config
-        .process
-        .workers
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let is_successor = given.is_some();
     let Given { mut handed, untaken, state, overrides: handed_overrides } = given.unwrap_or_default();
-    let connections_max = descriptors::connections_max(workers, config.listeners.len());
-    let machine = Machine { workers, connections_max, time: state.now() };
+    let machine = machine(config, state.now());
+    let workers = machine.workers;
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
     let overrides = handed_overrides.unwrap_or(overrides);
@@ -237,16 +236,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (ended_sender, ended) = watch::channel(None);
-    let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
-    let running = Running {
-        config: Arc::new(config.clone()),
-        provenance,
-        loaded: SystemTime::now(),
-        generation,
-        fallback,
-        confirm_until: None,
-        overrides,
-    };
+    let running = Running::at_start(config, &loader, generation, fallback, overrides);
     let inner = Arc::new(Inner {
         store,
         fleet,
@@ -275,31 +265,41 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
-    let nothing: Vec<_> = openings.iter().map(|_| Vec::new()).collect();
-    let (openings, withheld) = if is_successor { (nothing, Some(openings)) } else { (openings, None) };
+    let none = || (0..workers).map(|_| Vec::new()).collect();
+    let (openings, withheld) = if is_successor { (none(), Some(openings)) } else { (openings, None) };
     let crew = threads::start_workers(&inner, handovers, openings)?;
-    let keeper = health::watch::start(health::watch::Start {
+    let keeper = start_keeper(&inner, &crew, recalled)?;
+    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, withheld };
+    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
+        .map_err(StartError::Thread)?;
+    inner.tell_start();
+    if !is_successor {
+        inner.shared.keep_config();
+    }
+    Ok(Handle(inner))
+}
+
+/// Starts the thread of health, which goes on with what another process knew.
+fn start_keeper(
+    inner: &Inner,
+    crew: &[Member],
+    recalled: Memory,
+) -> Result<mpsc::Sender<KeeperCommand>, StartError> {
+    let start = health::watch::Start {
         snapshot: inner.store.load(),
         board: Arc::clone(&inner.board),
         journal: Arc::clone(&inner.journal),
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
         recalled,
-    })
-    .map_err(StartError::Thread)?;
-    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, withheld };
-    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, config, watches)
-        .map_err(StartError::Thread)?;
-    let handle = Handle(inner);
-    let (to, why) = match mode {
-        Mode::Serve => ("running", "started"),
-        Mode::Observe => ("observing", "started without its listeners"),
     };
-    handle.0.journal.append(Change::new(Kind::Process, to, why));
-    handle.0.tell_fallback();
-    if !is_successor {
-        handle.0.shared.keep_config();
-    }
-    Ok(handle)
+    health::watch::start(start).map_err(StartError::Thread)
+}
+
+/// What there is to run on; `time` is where the time line of the policies stands.
+fn machine(config: &Config, time: Duration) -> Machine {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let workers = config.process.workers.unwrap_or_else(processors);
+    Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()), time }
 }
 
 /// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
@@ -339,8 +339,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Says that the last good configuration serves.
-    fn tell_fallback(&self) {
+    /// Says that the process has started, and whether it is the last good configuration that serves.
+    fn tell_start(&self) {
+        let (to, why) = match self.mode {
+            Mode::Serve => ("running", "started"),
+            Mode::Observe => ("observing", "started without its listeners"),
+        };
+        self.journal.append(Change::new(Kind::Process, to, why));
         let Some(fallback) = self.shared.running().fallback.clone() else { return };
         let listed = fallback.diagnostics.iter().flat_map(|diagnostics| diagnostics.list());
         let change = Change::new(Kind::Alarm, "the last good configuration serves", fallback.why.clone());

@@ -69,6 +69,21 @@ pub struct Running {
     pub overrides: Overrides,
 }
 
+impl Running {
+    /// What a process starts with.
+    pub(super) fn at_start(
+        config: &Config,
+        loader: &Loader,
+        generation: u64,
+        fallback: Option<Fallback>,
+        overrides: Overrides,
+    ) -> Self {
+        let provenance = if fallback.is_some() { Provenance::LastGood } else { loader.provenance(config) };
+        let (config, loaded) = (Arc::new(config.clone()), SystemTime::now());
+        Self { config, provenance, loaded, generation, fallback, confirm_until: None, overrides }
+    }
+}
+
 /// What another configuration would change.
 #[derive(Debug, Clone)]
 pub struct Plan {

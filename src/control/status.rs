@@ -105,6 +105,8 @@ pub struct PoolStatus {
     pub retries: u64,
     /// Readiness of this node depends on it.
     pub required: bool,
+    /// An endpoint of its own may be picked: [`crate::runtime::pool::Pool::is_usable`].
+    pub is_usable: bool,
     /// At most one endpoint serves, the leader.
     pub exclusive: bool,
     /// The tier that takes new work; none when nothing of the pool does.
@@ -126,16 +128,10 @@ impl PoolStatus {
         self.endpoints.iter().filter(|endpoint| endpoint.usable).count()
     }
 
-    /// Whether it has one, and no breaker of its own stands before it.
-    #[must_use]
-    pub fn has_usable(&self) -> bool {
-        self.usable() > 0 && self.breaker.is_none_or(|breaker| breaker.state != BreakerState::Open)
-    }
-
     /// Whether its requests reach an endpoint that is usable: one of its own, or of a failover pool.
     #[must_use]
     pub fn serves(&self) -> bool {
-        !self.fails_open && (self.has_usable() || self.failover.is_some())
+        !self.fails_open && (self.is_usable || self.failover.is_some())
     }
 }
 

@@ -26,7 +26,8 @@ pub struct Settings {
     pub ejection_time: Duration,
     /// No ejection lasts longer.
     pub max_ejection_time: Duration,
-    /// Of the pool's endpoints, so many may be ejected by judgement (ratio, status, latency) at once.
+    /// Of the pool's endpoints, so many may be ejected by judgement (ratio, status, latency) at once. A share of more than
+    /// nothing is at least one where a failover pool is usable.
     pub max_ejected: Amount,
     /// Ejection of endpoints that answer much later than the others.
     pub latency: Option<Latency>,
@@ -67,7 +68,7 @@ pub struct Facts {
     pub usable_others: u32,
     /// Usable endpoints of its failover chain.
     pub usable_failover: u32,
-    /// How many of the pool must stay usable where a judgement would take one out.
+    /// How many of the pool must stay usable where a judgement would take one out; one may be a failover pool's.
     pub min_available: u32,
 }
 
@@ -253,14 +254,14 @@ impl Outlier {
         true
     }
 
-    /// An attempt failed; `totals` counts it already. Failures that are not in `count` are no failures, a status among
+    /// An attempt failed; `totals` counts it already, and `facts` are asked for only where an ejection is due. Failures that are not in `count` are no failures, a status among
     /// them is a success; failures while ejected are of attempts that began before, and say nothing new.
     pub fn failed(
         &mut self,
         settings: &Settings,
         failure: Failure,
         totals: Totals,
-        facts: &Facts,
+        facts: impl FnOnce() -> Facts,
         now: Duration,
     ) -> Option<Decision> {
         match settings.count.evidence(failure) {
@@ -279,7 +280,7 @@ impl Outlier {
             self.connects = if failure == Failure::Connect { self.connects.saturating_add(1) } else { 0 };
         }
         let because = self.due(settings, failure, recent)?;
-        self.decide(settings, because, facts, now)
+        self.decide(settings, because, &facts(), now)
     }
 
     /// The endpoint's answers were found slow, by [`slow`] over its pool.
@@ -366,7 +367,7 @@ impl Outlier {
         &mut self,
         settings: &Settings,
         rule: MaxFails,
-        facts: &Facts,
+        facts: impl FnOnce() -> Facts,
         now: Duration,
     ) -> Option<Decision> {
         self.fails.failed(now);
@@ -378,7 +379,7 @@ impl Outlier {
         if !self.fails.used_up(rule) {
             return None;
         }
-        self.decide(settings, Because::MaxFails(self.fails.count()), facts, now)
+        self.decide(settings, Because::MaxFails(self.fails.count()), &facts(), now)
     }
 
     fn decide(
@@ -460,10 +461,16 @@ impl Facts {
         if !judgement {
             return None;
         }
-        if self.ejected_by_judgement >= settings.max_ejected.at_most(self.endpoints) {
+        let (mut most, mut least) = (settings.max_ejected.at_most(self.endpoints), self.min_available);
+        if self.usable_failover > 0 {
+            // Half of one is none, but where other pools stand in, one may go: unless no one may.
+            most = most.max(settings.max_ejected.at_most(100).min(1));
+            least = if least == 1 { 0 } else { least };
+        }
+        if self.ejected_by_judgement >= most {
             return Some(Cap::MaxEjected);
         }
-        (self.usable_others < self.min_available).then_some(Cap::MinAvailable)
+        (self.usable_others < least).then_some(Cap::MinAvailable)
     }
 }
 

@@ -148,12 +148,17 @@ impl<'a> Tries<'a> {
             self.queued = start.elapsed();
             match outcome {
                 Ok(Ok(grant)) => {
+                    let slot = grant.endpoint().slot();
                     if let Some(place) = pool.granted(grant, level) {
                         return Ok(self.note(place, level));
                     }
                     // It has waited for long enough to see a reload, and nothing has been done with it yet.
                     if self.tried.is_empty() && !self.order.is_of(&self.worker.snapshot()) {
                         return Err(Error::Outdated);
+                    }
+                    // Else two that wait would hand it to each other for ever.
+                    if !pool.is_member(slot) {
+                        self.tried.add_stranger(slot);
                     }
                 }
                 Ok(Err(Dismissed)) => {}
@@ -186,7 +191,8 @@ impl<'a> Tries<'a> {
 
     /// An idle connection to the endpoint of `place`, if there is one that may be used.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
-        let idle = self.worker.idle.take(self.worker.id, place.endpoint, Identity::default(), fresh_only);
+        let idle =
+            self.worker.idle.take(self.worker.id, place.endpoint, Identity::of(place.pool), fresh_only);
         match idle {
             Some(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).reused.one();
@@ -202,12 +208,12 @@ impl<'a> Tries<'a> {
     /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let timeouts = self.timeouts(place.pool);
-        let mut dialed = dial::dial(place.endpoint.socket(), &timeouts, timer).await;
+        let (timeouts, source) = (self.timeouts(place.pool), place.pool.source_address);
+        let mut dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
         if dialed.as_ref().is_err_and(dial::is_ours) {
             // What lies idle is worth less than a request that waits.
             self.worker.idle.clear(self.worker.id);
-            dialed = dial::dial(place.endpoint.socket(), &timeouts, timer).await;
+            dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
         }
         self.connecting += start.elapsed();
         self.dialed(place, dialed, timer)

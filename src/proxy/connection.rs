@@ -2,13 +2,18 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::buffer::Buffer;
+use super::error::Error;
 use super::http1;
 use super::tcp;
 use super::timer::Timer;
@@ -133,6 +138,24 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
     }
+}
+
+/// Writes all of `out`, as long as the client takes something in time.
+pub async fn write_all(client: &Client, out: &mut Buffer, idle: Duration) -> Result<(), Error> {
+    while !out.is_empty() {
+        match out.write_to(&client.stream) {
+            Ok(_) => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Error::ClientGone),
+        }
+        client.timer.set(Instant::now() + idle);
+        match client.timer.within(client.stream.writable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Error::ClientGone),
+            Err(_) => return Err(Error::ClientTimeout),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The head or a trailer section is over a limit.
     #[error("the header section is larger than this listener allows")]
     HeadTooLarge,
+    /// The head or a trailer section has too many fields.
+    #[error("the header section has more fields than this listener allows")]
+    TooManyFields,
     /// The chunk extensions of a body, or one size line, are over their limit.
     #[error("the chunk extensions are larger than they may be")]
     ExtensionsTooLarge,
@@ -153,9 +156,12 @@ impl Error {
     #[must_use]
     pub const fn termination(&self) -> Termination {
         match self {
-            Self::Refused(Refusal::TargetTooLong | Refusal::HeadTooLarge | Refusal::ExtensionsTooLarge) => {
-                Termination::Limit
-            }
+            Self::Refused(
+                Refusal::TargetTooLong
+                | Refusal::HeadTooLarge
+                | Refusal::TooManyFields
+                | Refusal::ExtensionsTooLarge,
+            ) => Termination::Limit,
             Self::Refused(_) => Termination::Refused,
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,

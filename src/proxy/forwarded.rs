@@ -104,7 +104,8 @@ mod tests {
             head_max: 0,
             fields_max: 0,
             target_max: 0,
-            limits: ClientLimits::default(),
+            limits: ClientLimits { chunk_extensions: 0, linger: second, linger_bytes: 0 },
+            backlog: 1,
             timeouts: Timeouts {
                 request_header: second,
                 keep_alive: second,

@@ -19,13 +19,11 @@ use super::connection::Arrival;
 use super::worker::Worker;
 use crate::runtime::listener::{Listener, ListenerLive};
 
-/// Connections that may wait for accept; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
 /// Flags of accepted sockets.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// How long accepting pauses after descriptors ran out, unless a connection ends earlier.
+/// How long accepting pauses after descriptors ran out, unless a connection ends earlier. No setting: what was hit is the
+/// machine's limit, counted as `max_connections` or an error of accept.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that is bound to an address but does not listen yet, or one that was inherited.
@@ -73,6 +71,8 @@ pub struct Options {
     pub keepalive: Duration,
     /// Unacknowledged data.
     pub user_timeout: Duration,
+    /// Connections that wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+    pub backlog: u16,
 }
 
 /// A socket of this worker on which it accepts.
@@ -93,7 +93,11 @@ impl Options {
     #[must_use]
     pub const fn of(listener: &Listener) -> Self {
         let timeouts = &listener.timeouts;
-        Self { keepalive: timeouts.tcp_keepalive, user_timeout: timeouts.tcp_user_timeout }
+        Self {
+            keepalive: timeouts.tcp_keepalive,
+            user_timeout: timeouts.tcp_user_timeout,
+            backlog: listener.backlog,
+        }
     }
 
     fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
@@ -162,7 +166,7 @@ impl Bound {
     pub fn listen(&self, options: Options) -> io::Result<()> {
         options.set(&SockRef::from(&self.socket))?;
         // The backlog of an inherited one is for whoever opened it to choose.
-        if self.inherited { Ok(()) } else { self.socket.listen(BACKLOG) }
+        if self.inherited { Ok(()) } else { self.socket.listen(options.backlog.into()) }
     }
 }
 
@@ -193,7 +197,10 @@ impl Door {
     pub fn change(&self, to: &DoorUse) {
         self.listener.set(to.listener);
         *self.live.borrow_mut() = Arc::clone(&to.live);
-        if let Err(error) = to.options.set(&SockRef::from(self.socket.get_ref())) {
+        let socket = SockRef::from(self.socket.get_ref());
+        let again = || if self.inherited.get() { Ok(()) } else { socket.listen(to.options.backlog.into()) };
+        // Listening again only changes the length of the backlog.
+        if let Err(error) = to.options.set(&socket).and_then(|()| again()) {
             tracing::warn!(%error, "a listening socket keeps its old options");
         }
     }

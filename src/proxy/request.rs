@@ -210,6 +210,7 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
         Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
+        Error::Refused(Refusal::TooManyFields) => counters.fields_exceeded.one(),
         Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
         Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
@@ -251,7 +252,7 @@ async fn serve<'a, D: Downstream>(
             return respond(context, down, trace, &own).await;
         }
         Action::Health(pool) => {
-            let usable = context.snapshot.pools.get(*pool).is_some_and(|pool| pool.level().is_some());
+            let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
             let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
             return respond(context, down, trace, &Own::fixed(status, body, &route.response_edits)).await;
         }

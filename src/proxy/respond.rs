@@ -106,7 +106,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
                 Refusal::Malformed(_) | Refusal::ExtensionsTooLarge => 400,
                 Refusal::Version => 505,
                 Refusal::TargetTooLong => 414,
-                Refusal::HeadTooLarge => 431,
+                Refusal::HeadTooLarge | Refusal::TooManyFields => 431,
                 Refusal::Coding | Refusal::Connect => 501,
                 Refusal::Method => 405,
                 Refusal::Expectation => 417,

@@ -30,10 +30,11 @@ use crate::runtime::pool::Pool;
 use crate::runtime::store::{Current, Reader, Store};
 use crate::telemetry::access_log::{AccessLogWriter, Termination};
 
-/// Connections that may lie between two workers.
+/// Connections that may lie between two workers. No setting: one that finds it full is served where it was accepted.
 pub const HANDOVERS_MAX: usize = 256;
 
-/// Commands that may lie between control and a worker.
+/// Commands that may lie between control and a worker. No setting: nothing that users do fills it, but a stuck worker, which
+/// the supervisor notices.
 pub const COMMANDS_MAX: usize = 64;
 
 /// How often a worker sweeps idle connections and hands its log lines over.

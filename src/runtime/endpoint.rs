@@ -1,11 +1,12 @@
 //! One endpoint: what the snapshot says of it, and its live state that every snapshot shares.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::condition::Condition;
+use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
@@ -27,7 +28,7 @@ pub struct Endpoint {
     pub tier: u8,
     /// Where it stands; empty is nowhere.
     pub zone: Box<str>,
-    /// Ceilings on work in flight; `u32::MAX` is none.
+    /// Written ceilings on work in flight; `u32::MAX` is none. [`Endpoint::ceiling`] is what holds.
     pub limits: Ceilings,
     /// What happens to it.
     pub live: Arc<EndpointLive>,
@@ -63,6 +64,16 @@ impl Ceilings {
 }
 
 impl Endpoint {
+    /// How much work of a kind may be in flight on it: what its agent says of either, or else what is written.
+    #[inline]
+    #[must_use]
+    pub fn ceiling(&self, work: Work) -> u32 {
+        match self.live.agent_ceiling.load(Ordering::Relaxed) {
+            0 => self.limits.of(work),
+            ceiling => ceiling,
+        }
+    }
+
     /// The address to connect to.
     #[must_use]
     pub const fn socket(&self) -> SocketAddr {
@@ -115,7 +126,8 @@ pub struct EndpointCounters {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct EndpointLive {
-    in_flight: InFlightCount,
+    requests: InFlightCount,
+    connections: InFlightCount,
     /// What stands against picking it.
     pub condition: Condition,
     slot: u32,
@@ -123,6 +135,8 @@ pub struct EndpointLive {
     retired: AtomicBool,
     /// How much of its weight is in force, of [`FULL_SHARE`].
     share: AtomicU32,
+    /// The ceiling that its agent asks for, in the place of the written ones; 0 is none.
+    agent_ceiling: AtomicU32,
     /// How long it takes to answer, as a word of [`PeakEwma`].
     latency: AtomicU64,
     /// What live traffic says of it.
@@ -136,12 +150,14 @@ impl EndpointLive {
     #[must_use]
     pub fn new(slots: &Arc<Slots>, workers: usize) -> Self {
         Self {
-            in_flight: InFlightCount::default(),
+            requests: InFlightCount::default(),
+            connections: InFlightCount::default(),
             condition: Condition::default(),
             slot: slots.take(),
             slots: Arc::clone(slots),
             retired: AtomicBool::new(false),
             share: AtomicU32::new(FULL_SHARE),
+            agent_ceiling: AtomicU32::new(0),
             latency: AtomicU64::new(0),
             judged: Box::default(),
             counters: PerWorker::new(workers),
@@ -155,11 +171,27 @@ impl EndpointLive {
         self.slot
     }
 
-    /// Work in flight on it, over all workers.
+    /// Work of all kinds in flight on it, over all workers.
     #[inline]
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.get()
+        self.requests.get() + self.connections.get()
+    }
+
+    /// Work of one kind in flight on it. Kinds are counted apart: a session that lasts for hours takes no request's
+    /// place, and says nothing of how many requests there are.
+    #[inline]
+    #[must_use]
+    pub fn in_flight_of(&self, work: Work) -> u32 {
+        self.count(work).get()
+    }
+
+    #[inline]
+    const fn count(&self, work: Work) -> &InFlightCount {
+        match work {
+            Work::Request => &self.requests,
+            Work::Connection => &self.connections,
+        }
     }
 
     /// Notes that no published snapshot has this endpoint any more: what is in flight finishes, nothing new begins,
@@ -175,6 +207,13 @@ impl EndpointLive {
         self.retired.load(Ordering::Relaxed)
     }
 
+    /// Whether it can take the place of another that goes: work that began with an older snapshot also sees those that
+    /// have been removed since.
+    #[must_use]
+    pub(super) fn stays_usable(&self, level: Level) -> bool {
+        self.condition.allows(level) && !self.is_retired()
+    }
+
     /// How much of its weight is in force, of [`FULL_SHARE`]; less while it starts slowly.
     #[must_use]
     pub fn share(&self) -> u32 {
@@ -184,6 +223,11 @@ impl EndpointLive {
     /// Sets how much of its weight is in force.
     pub fn set_share(&self, share: u32) {
         self.share.store(share, Ordering::Relaxed);
+    }
+
+    /// Sets the ceiling that its agent asks for, which takes the place of the written ones; nothing gives those back.
+    pub fn set_agent_ceiling(&self, ceiling: Option<NonZero<u32>>) {
+        self.agent_ceiling.store(ceiling.map_or(0, NonZero::get), Ordering::Relaxed);
     }
 
     /// How long it takes to answer.
@@ -211,14 +255,14 @@ impl EndpointLive {
 
     /// Takes one place under `limit`, or nothing when all are taken.
     #[inline]
-    pub(super) fn try_acquire(&self, limit: u32) -> bool {
-        self.in_flight.try_acquire(limit)
+    pub(super) fn try_acquire(&self, work: Work, limit: u32) -> bool {
+        self.count(work).try_acquire(limit)
     }
 
     /// Gives one place back.
     #[inline]
-    pub(super) fn release(&self) {
-        self.in_flight.release();
+    pub(super) fn release(&self, work: Work) {
+        self.count(work).release();
     }
 }
 
@@ -291,11 +335,21 @@ mod tests {
     #[test]
     fn a_place_is_taken_only_under_the_limit() {
         let live = EndpointLive::new(&Arc::default(), 1);
-        assert!(live.try_acquire(2));
-        assert!(live.try_acquire(2));
-        assert!(!live.try_acquire(2));
-        live.release();
-        assert!(live.try_acquire(2));
+        assert!(live.try_acquire(Work::Request, 2));
+        assert!(live.try_acquire(Work::Request, 2));
+        assert!(!live.try_acquire(Work::Request, 2));
+        live.release(Work::Request);
+        assert!(live.try_acquire(Work::Request, 2));
+    }
+
+    #[test]
+    fn requests_and_tcp_connections_take_no_place_of_each_other() {
+        let live = EndpointLive::new(&Arc::default(), 1);
+        assert!(live.try_acquire(Work::Connection, 1) && !live.try_acquire(Work::Connection, 1));
+        assert!(live.try_acquire(Work::Request, 1) && !live.try_acquire(Work::Request, 1));
+        live.release(Work::Connection);
+        assert_eq!((live.in_flight_of(Work::Connection), live.in_flight_of(Work::Request)), (0, 1));
+        assert_eq!(live.in_flight(), 1);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::judge::Change;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::retry::Failure;
 
-/// Events that fit between a worker and control.
+/// Events that fit between a worker and control. No setting: it is full only when control stands still, and then what is
+/// lost is counted (`plimsoll_events_dropped_total`).
 pub const EVENTS_MAX: usize = 1024;
 
 /// Something that a worker saw and control should know.

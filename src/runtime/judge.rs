@@ -227,7 +227,7 @@ impl Attempt<'_, '_> {
             Some(settings) if settings.scope == Scope::Endpoint => {
                 let facts = breaker::Facts {
                     totals: endpoint.live.totals(Kind::Breaker),
-                    last_usable: self.usable_others() + self.usable_elsewhere() == 0,
+                    last_usable: !self.has_other_usable(),
                     random,
                 };
                 let breaker = breaker_of(&mut state, settings, &facts, now);
@@ -272,7 +272,7 @@ impl Attempt<'_, '_> {
                 matches!(returned, Return::Usable { .. }).then_some(Change::Returned)
             }
             crate::policy::failure::Evidence::Bad => {
-                match outlier.failed(settings, failure, totals, &self.facts(), now)? {
+                match outlier.failed(settings, failure, totals, || self.facts(), now)? {
                     Decision::Eject(ejection) => {
                         live.condition.set(Impediment::Ejected, true);
                         Some(Change::Ejected(ejection))
@@ -287,8 +287,8 @@ impl Attempt<'_, '_> {
         facts(self.pool, self.endpoint, self.usable_elsewhere())
     }
 
-    fn usable_others(&self) -> u32 {
-        usable_others(self.pool, self.endpoint)
+    fn has_other_usable(&self) -> bool {
+        others_usable(self.pool, self.endpoint).next().is_some() || self.usable_elsewhere() > 0
     }
 
     fn usable_elsewhere(&self) -> u32 {
@@ -298,23 +298,23 @@ impl Attempt<'_, '_> {
 
 fn facts(pool: &Pool, endpoint: &Endpoint, usable_failover: u32) -> outlier::Facts {
     let count = |test: &dyn Fn(&Endpoint) -> bool| {
-        u32::try_from(pool.endpoints.iter().filter(|e| test(e)).count()).unwrap_or(u32::MAX)
+        let staying = pool.endpoints.iter().filter(|e| !e.live.is_retired());
+        u32::try_from(staying.filter(|e| test(e)).count()).unwrap_or(u32::MAX)
     };
     let endpoints = count(&|_| true);
     outlier::Facts {
         endpoints,
         ejected_by_judgement: count(&|e| e.live.condition.is_judged()),
-        usable_others: usable_others(pool, endpoint),
+        usable_others: u32::try_from(others_usable(pool, endpoint).count()).unwrap_or(u32::MAX),
         usable_failover,
         min_available: pool.failover.min_available.at_least(endpoints),
     }
 }
 
 /// Usable endpoints of the pool besides this one. In an exclusive pool nothing stands in for the leader.
-fn usable_others(pool: &Pool, endpoint: &Endpoint) -> u32 {
-    let level = pool.level().unwrap_or(Level::Proven);
-    let usable = |e: &&Endpoint| e.live.slot() != endpoint.live.slot() && e.live.condition.allows(level);
-    u32::try_from(pool.endpoints.iter().filter(usable).count()).unwrap_or(u32::MAX)
+fn others_usable<'a>(pool: &'a Pool, endpoint: &Endpoint) -> impl Iterator<Item = &'a Endpoint> {
+    let (level, own) = (pool.level().unwrap_or(Level::Proven), endpoint.live.slot());
+    pool.endpoints.iter().filter(move |e| e.live.slot() != own && e.live.stays_usable(level))
 }
 
 fn breaker_of<'s>(

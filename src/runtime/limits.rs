@@ -1,9 +1,9 @@
-//! Limits that no configuration key sets yet, as listeners and pools of a snapshot carry them. The metric
-//! `plimsoll_limit_hits_total` counts each by its name.
+//! Limits of the HTTP engine, as listeners and pools of a snapshot carry them. The metric `plimsoll_limit_hits_total` counts
+//! each by the name of its key.
 
 use std::time::Duration;
 
-/// What a client may do beside the limits that a listener's own keys set.
+/// What a client may do beside the size of its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Bytes of chunk extensions in one request body: padding each byte with an extension is an attack, not a use (RFC 9112
@@ -16,27 +16,17 @@ pub struct ClientLimits {
     pub linger_bytes: usize,
 }
 
-impl Default for ClientLimits {
-    fn default() -> Self {
-        Self { chunk_extensions: 16 << 10, linger: Duration::from_secs(2), linger_bytes: 1 << 20 }
-    }
-}
-
 /// What an endpoint may do, and what is kept for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointLimits {
     /// Bytes of a response head; the default is beyond what any server sends by its own default.
     pub answer_head: usize,
+    /// Fields of a response head or trailer section.
+    pub answer_fields: usize,
     /// Interim answers of one request that are passed on before they are held to be a flood.
     pub interim_answers: u32,
     /// Bytes of chunk extensions in one answer.
     pub chunk_extensions: usize,
     /// Idle connections kept per endpoint and worker; the oldest closes when one more comes.
     pub idle_connections: usize,
-}
-
-impl Default for EndpointLimits {
-    fn default() -> Self {
-        Self { answer_head: 64 << 10, interim_answers: 32, chunk_extensions: 16 << 10, idle_connections: 256 }
-    }
 }

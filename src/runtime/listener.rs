@@ -44,6 +44,8 @@ pub struct Listener {
     pub target_max: usize,
     /// What else a client may do.
     pub limits: ClientLimits,
+    /// Connections that wait to be accepted, for each worker.
+    pub backlog: u16,
     /// Times.
     pub timeouts: Timeouts,
     /// What happens to it.
@@ -154,8 +156,10 @@ pub struct ListenerCounters {
     pub paused: Counter,
     /// Errors of accept itself.
     pub accept_errors: Counter,
-    /// Requests refused for a head or a trailer section over its limits (431).
+    /// Requests refused for a head or a trailer section over its size (431).
     pub head_too_large: Counter,
+    /// Requests refused for too many fields in a head or a trailer section (431).
+    pub fields_exceeded: Counter,
     /// Requests refused for a target over its limit (414).
     pub target_too_long: Counter,
     /// Requests refused because they were no valid HTTP (400 and its kin).

@@ -33,14 +33,15 @@ pub struct Place<'a> {
     pub endpoint: &'a Endpoint,
     /// Of the breakers of endpoint and pool, when it was picked.
     epochs: (u32, u32),
+    work: Work,
     /// Where it is a trial; nothing once its end was told.
     trials: Option<Box<Trials>>,
 }
 
 impl<'a> Place<'a> {
-    fn new(pool: &'a Pool, endpoint: &'a Endpoint, trials: Option<Box<Trials>>) -> Self {
+    fn new(pool: &'a Pool, endpoint: &'a Endpoint, work: Work, trials: Option<Box<Trials>>) -> Self {
         let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
-        Self { pool, endpoint, epochs, trials }
+        Self { pool, endpoint, epochs, work, trials }
     }
 
     /// Where another attempt could run beside the one here.
@@ -93,8 +94,17 @@ impl Drop for Place<'_> {
         if let Some(trials) = self.trials.take() {
             judge::cancel(self.pool, self.endpoint, &trials);
         }
-        // Only requests wait, so it is under their ceiling that a place is handed on.
-        Queue::release(&self.pool.live.queue, &self.endpoint.live, self.endpoint.limits.requests);
+        match self.work {
+            Work::Request => {
+                Queue::release(
+                    &self.pool.live.queue,
+                    &self.endpoint.live,
+                    self.endpoint.ceiling(Work::Request),
+                );
+            }
+            // Nobody waits for the place of a connection.
+            Work::Connection => self.endpoint.live.release(Work::Connection),
+        }
     }
 }
 
@@ -126,14 +136,14 @@ impl Candidates for View<'_> {
     fn pickable(&self, index: usize) -> bool {
         self.endpoints.get(index).is_some_and(|e| {
             e.live.condition.allows(self.level)
-                && e.live.in_flight() < e.limits.of(self.work)
+                && e.live.in_flight_of(self.work) < e.ceiling(self.work)
                 && !self.tried.contains(e)
         })
     }
 
     #[inline]
     fn in_flight(&self, index: usize) -> u32 {
-        self.endpoints.get(index).map_or(u32::MAX, |e| e.live.in_flight())
+        self.endpoints.get(index).map_or(u32::MAX, |e| e.live.in_flight_of(self.work))
     }
 
     fn share(&self, index: usize) -> u32 {
@@ -248,7 +258,7 @@ impl<'a> Order<'a> {
         let chain = pool.chain.iter().filter_map(|&index| self.pools.get(index));
         let usable = chain.filter(|other| !std::ptr::eq(*other, pool)).filter_map(|other| {
             let level = other.level()?;
-            Some(other.endpoints.iter().filter(|e| e.live.condition.allows(level)).count())
+            Some(other.endpoints.iter().filter(|e| e.live.stays_usable(level)).count())
         });
         u32::try_from(usable.sum::<usize>()).unwrap_or(u32::MAX)
     }
@@ -356,12 +366,12 @@ impl Search<'_> {
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
             let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
-            if !endpoint.live.try_acquire(endpoint.limits.of(self.work)) {
+            if !endpoint.live.try_acquire(self.work, endpoint.ceiling(self.work)) {
                 continue;
             }
             match pool.trials(endpoint, level) {
-                Ok(trials) => return Some(Place::new(pool, endpoint, trials)),
-                Err(()) => endpoint.live.release(),
+                Ok(trials) => return Some(Place::new(pool, endpoint, self.work, trials)),
+                Err(()) => endpoint.live.release(self.work),
             }
         }
         None
@@ -393,7 +403,13 @@ impl Pool {
         }
         let trials = self.trials(endpoint, level).ok()?;
         grant.into_place();
-        Some(Place::new(self, endpoint, trials))
+        Some(Place::new(self, endpoint, Work::Request, trials))
+    }
+
+    /// Whether the endpoint at this slot is one of this snapshot's pool.
+    #[must_use]
+    pub fn is_member(&self, slot: u32) -> bool {
+        self.endpoints.iter().any(|e| e.live.slot() == slot)
     }
 
     /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the
@@ -422,7 +438,7 @@ impl Pool {
         for tier in &self.tiers {
             let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
             for endpoint in endpoints {
-                Queue::serve(queue, &endpoint.live, endpoint.limits.requests);
+                Queue::serve(queue, &endpoint.live, endpoint.ceiling(Work::Request));
             }
             // Busy is not unusable: those who wait for this tier do not go on to the next.
             if endpoints.iter().any(|e| e.live.condition.allows(level)) {

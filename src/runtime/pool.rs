@@ -1,5 +1,6 @@
 //! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Pool {
     pub retry_body: usize,
     /// What endpoints may do.
     pub limits: EndpointLimits,
+    /// What connections to endpoints come from; nothing leaves it to the system.
+    pub source_address: Option<IpAddr>,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -105,6 +108,8 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// Unacknowledged data to an endpoint.
     pub tcp_user_timeout: Duration,
+    /// First keepalive probe of a tcp session or tunnel without a byte.
+    pub tcp_keepalive: Duration,
 }
 
 impl Timeouts {
@@ -248,6 +253,8 @@ pub struct PoolCounters {
     pub retry_body_exceeded: Counter,
     /// Response heads over their limit.
     pub answer_head_exceeded: Counter,
+    /// Response heads with too many fields.
+    pub answer_fields_exceeded: Counter,
     /// Requests whose endpoint sent too many interim answers.
     pub interim_exceeded: Counter,
     /// Answers with too many bytes of chunk extensions.
@@ -266,6 +273,11 @@ impl Tried {
     /// Notes an endpoint.
     pub fn add(&mut self, endpoint: &Endpoint) {
         self.0.push(endpoint.live.slot());
+    }
+
+    /// Notes an endpoint that is none of the request's snapshot.
+    pub fn add_stranger(&mut self, slot: u32) {
+        self.0.push(slot);
     }
 
     /// Forgets that an endpoint was tried.
@@ -327,6 +339,14 @@ impl Pool {
             *held = Some((settings, Budget::new(&settings, now, requests)));
         }
         held.as_mut().map(|(_, budget)| work(budget, now, requests))
+    }
+
+    /// Whether the pool is well enough to be used: an endpoint of its own is usable, and no breaker of its own stands before
+    /// it. The one rule of `/health` and of the route action `health`; that it fails open or has a failover pool
+    /// makes it no better.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.level().is_some()
     }
 
     /// How much must be overlooked for anything in the pool to be usable, busy or not; nothing when only failing

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::condition::Level;
-use super::endpoint::EndpointLive;
+use super::endpoint::{EndpointLive, Work};
 use super::sync::{AtomicU32, Mutex, Ordering, fence, lock};
 
 /// Waiting requests of one pool.
@@ -163,7 +163,7 @@ impl Queue {
     /// Gives a place on `endpoint` to the first waiter that can use it, or back to the endpoint.
     #[inline]
     pub fn release(queue: &Arc<Self>, endpoint: &Arc<EndpointLive>, limit: u32) {
-        endpoint.release();
+        endpoint.release(Work::Request);
         // Pairs with the fence in `join`.
         fence(Ordering::SeqCst);
         if !queue.is_empty() {
@@ -196,7 +196,7 @@ impl Queue {
         let mut waiters = lock(&queue.waiters);
         while let Some(index) = waiters.line.iter().position(|w| w.takes(endpoint)) {
             // Taken before the waiter is known to be alive; given to the next one if it is not.
-            if !endpoint.try_acquire(limit) {
+            if !endpoint.try_acquire(Work::Request, limit) {
                 return false;
             }
             let Some(waiter) = waiters.line.remove(index) else { return false };
@@ -209,7 +209,7 @@ impl Queue {
                     waiters.gone = waiters.gone.saturating_sub(1);
                     // Not through `drop`: the lock is held.
                     unused.armed = false;
-                    endpoint.release();
+                    endpoint.release(Work::Request);
                 }
             }
         }
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_freed_place_goes_to_the_first_waiter() {
         let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(1));
+        assert!(endpoint.try_acquire(Work::Request, 1));
         let (mut first, mut second) = (wait(&queue), wait(&queue));
         Queue::release(&queue, &endpoint, 1);
         let grant = has(&mut first).expect("the first has the place").expect("and is not sent away");
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_waiter_that_gave_up_strands_nobody() {
         let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(1));
+        assert!(endpoint.try_acquire(Work::Request, 1));
         let first = wait(&queue);
         let mut second = wait(&queue);
         drop(first);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_full_queue_makes_room_by_sweeping_those_who_gave_up() {
         let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(1));
+        assert!(endpoint.try_acquire(Work::Request, 1));
         let Joined::Waiting(first) = join(&queue, 1, &[]) else { panic!("there is room") };
         assert!(matches!(join(&queue, 1, &[]), Joined::Full));
         assert_eq!(queue.len(), 1);
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn an_endpoint_already_tried_is_left_to_the_next_waiter() {
         let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(1));
+        assert!(endpoint.try_acquire(Work::Request, 1));
         let Joined::Waiting(mut first) = join(&queue, 9, &[endpoint.slot()]) else { panic!("it waits") };
         let mut second = wait(&queue);
         Queue::release(&queue, &endpoint, 1);
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_place_on_an_endpoint_that_may_not_be_used_goes_to_nobody_until_it_may() {
         let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(1));
+        assert!(endpoint.try_acquire(Work::Request, 1));
         let mut first = wait(&queue);
         endpoint.condition.set(Impediment::Ejected, true);
         Queue::release(&queue, &endpoint, 1);
@@ -379,12 +379,12 @@ mod loom_tests {
         loom::model(|| {
             let queue = Arc::<Queue>::default();
             let endpoint = Arc::new(EndpointLive::new(&Arc::<Slots>::default(), 1));
-            assert!(endpoint.try_acquire(1));
+            assert!(endpoint.try_acquire(Work::Request, 1));
             let releaser = {
                 let (queue, endpoint) = (Arc::clone(&queue), Arc::clone(&endpoint));
                 loom::thread::spawn(move || Queue::release(&queue, &endpoint, 1))
             };
-            let look = || (endpoint.in_flight() < 1 && endpoint.try_acquire(1)).then_some(());
+            let look = || (endpoint.in_flight() < 1 && endpoint.try_acquire(Work::Request, 1)).then_some(());
             let joined = Queue::join(&queue, 1, Level::Proven, &[], look);
             releaser.join().expect("the releaser does not panic");
             match joined {

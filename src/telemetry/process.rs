@@ -5,8 +5,8 @@ use std::fs;
 
 use super::logging;
 use super::metrics::{
-    BUILD_INFO, LOG_DROPPED, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START,
-    Sink,
+    BUILD_INFO, LIMIT_HITS, LOG_DROPPED, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT,
+    PROCESS_START, Sink,
 };
 
 /// Ticks a second in `/proc`'s times: `USER_HZ`, which Linux keeps at 100 for x86-64 and arm64 whatever its timer (time(7)).
@@ -25,6 +25,9 @@ pub fn collect(sink: &mut dyn Sink) {
     if let Some(most) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(descriptor_limit) {
         sink.gauge(&PROCESS_MAX_FDS, &[], most);
     }
+    if let Some(hits) = fs::read_to_string("/proc/self/net/netstat").ok().as_deref().and_then(overflows) {
+        sink.counter(&LIMIT_HITS, &[("limit", "backlog")], hits);
+    }
     let Some(times) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Times::parse) else {
         return;
     };
@@ -39,6 +42,15 @@ fn resident_bytes(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024.0)
+}
+
+/// `ListenOverflows` of `/proc/PID/net/netstat`: connections that found a backlog full. The kernel counts them for all
+/// sockets of the network namespace together (SNMP counters in its networking documentation).
+fn overflows(netstat: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = names.split_whitespace().position(|name| name == "ListenOverflows")?;
+    values.split_whitespace().nth(place)?.parse().ok()
 }
 
 /// The soft limit in `Max open files    20000    20000    files` of `/proc/PID/limits`.
@@ -88,6 +100,15 @@ impl Times {
 mod tests {
     use super::*;
     use crate::telemetry::prometheus::Page;
+
+    #[test]
+    fn full_backlogs_are_read_by_name() {
+        let text =
+            "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 23 24\nIpExt: A\nIpExt: 9\n";
+        assert_eq!(overflows(text), Some(23));
+        assert_eq!(overflows("TcpExt: SyncookiesSent\nTcpExt: 1\n"), None);
+        assert_eq!(overflows(""), None);
+    }
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {

@@ -120,30 +120,43 @@ def postgres(authority):
     comes_to("postgres that is stopped", probe("postgres", port), "cannot be asked: connection refused")
 
 
-def mariadb():
+def mariadb(authority):
+    chain, key = authority.issue("db.test")
     files, port = stand.directory(), stand.free_port()
     if IS_ROOT:
         shutil.chown(files, "mysql")
+    for file in (chain, key):
+        shutil.copy(file, files)
+        (files / file.name).chmod(0o644)
     options = ["--no-defaults", f"--datadir={files}/data"]
     must(as_user("mysql", ["mariadb-install-db", *options, "--auth-root-authentication-method=normal", "--skip-test-db"]))
     users = files / "users.sql"
     users.write_text("CREATE USER probe@'127.0.0.1';\nCREATE USER guarded@'127.0.0.1' IDENTIFIED BY 'secret';\n"
-                     "CREATE USER modern@'127.0.0.1' IDENTIFIED VIA ed25519 USING PASSWORD('secret');\n")
+                     "CREATE USER modern@'127.0.0.1' IDENTIFIED VIA ed25519 USING PASSWORD('secret');\n"
+                     "CREATE USER tls_only@'127.0.0.1' REQUIRE SSL;\n")
     users.chmod(0o644)
     server = stand.Process(as_user("mysql", [
         "/usr/sbin/mariadbd", *options, f"--socket={files}/socket", f"--port={port}", "--bind-address=127.0.0.1",
-        f"--init-file={users}", "--skip-name-resolve", f"--pid-file={files}/pid", "--plugin-load-add=auth_ed25519"]))
+        f"--init-file={users}", "--skip-name-resolve", f"--pid-file={files}/pid", "--plugin-load-add=auth_ed25519",
+        f"--ssl-cert={files / chain.name}", f"--ssl-key={files / key.name}"]))
 
     def ask(sql):
         command = ["mariadb", "--no-defaults", f"--socket={files}/socket", "-u", "root", "-N", "-B", "-e", sql]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         return done.stdout.strip()
 
-    stand.until("MariaDB", lambda: ask("select count(*) from mysql.global_priv where user in ('probe','guarded','modern')") == "3")
+    stand.until("MariaDB", lambda: ask("select count(*) from mysql.global_priv where user in ('probe','guarded','modern','tls_only')") == "4")
     aborted = "show global status like 'Aborted_c%'"
     before = ask(aborted)
     comes_to("mysql logs in", probe("mysql", port, "--user", "probe"), "good: logged in")
+    secure = ["--ca", authority.ca, "--server-name", "db.test"]
+    comes_to("mysql over TLS", probe("mysql", port, "--user", "tls_only", *secure), "good: logged in...tls ")
     REPORT.equal("mysql counts no aborted connection", ask(aborted), before)
+    comes_to("mysql over TLS, of another name", probe("mysql", port, "--ca", authority.ca, "--server-name", "x.test"),
+             "cannot be asked: ...not valid for name")
+    comes_to("mysql that wants TLS", probe("mysql", port, "--user", "tls_only"), "says no: error 1045")
+    comes_to("mysql that only greets, over TLS", probe("mysql", port, *secure), "good: the server greets...tls ")
+    before = ask(aborted)
     comes_to("mysql that only greets", probe("mysql", port), "good: the server greets")
     stand.until("an aborted connection to be counted", lambda: ask(aborted) != before)
     comes_to("mysql that wants a password", probe("mysql", port, "--user", "guarded"), "says no: error 1045")
@@ -272,7 +285,7 @@ def main():
     authority = Authority()
     for part in (postgres, redis, nginx, grpc_health):
         part(authority)
-    mariadb()
+    mariadb(authority)
     our_own_want()
     REPORT.end()
 

@@ -82,3 +82,19 @@ fn a_foreign_host_is_refused_except_for_health() {
     assert_eq!(ask(&proxy, "GET /livez HTTP/1.1\r\nHost: evil.example\r\n").status(), 200);
     assert_eq!(ask(&proxy, "GET /readyz HTTP/1.1\r\nHost: 10.1.2.3\r\n").status(), 200);
 }
+
+#[test]
+fn the_admin_api_and_the_health_listener_have_limits_that_are_counted() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).admin("limits = { connections = 2, streams = 0 }").start();
+    let hits = |limit: &str| proxy.metric("plimsoll_limit_hits_total", &format!("limit=\"{limit}\""));
+    let stream = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
+    assert_eq!(ask(&proxy, stream).status(), 503);
+    assert!((hits("admin_streams") - 1.0).abs() < 0.5);
+    let before = hits("admin_connections");
+    let mut open = client::Client::connect(proxy.admin);
+    assert_eq!(open.get("/livez").status(), 200);
+    // The second one has the last place.
+    assert!(hits("admin_connections") > before + 0.5);
+    assert!(hits("health_connections") < 0.5);
+}

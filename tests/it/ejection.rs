@@ -287,7 +287,7 @@ fn an_endpoint_much_slower_than_the_others_is_ejected_where_that_is_wanted() {
 /// A pool of one place, with another pool behind it.
 fn with_failover(sick: &Moody, other: &Origin, more: &str) -> Proxy {
     Setup::http(&[sick.address()])
-        .pool("failover = [\"dr\"]\nmin_available = 0")
+        .pool("failover = [\"dr\"]")
         .text("[pool.main.limits]\nmax_requests = 1\nqueue_timeout = \"1m\"")
         .text(more)
         .text(&format!("[pool.dr]\nendpoints = [\"{}\"]", other.address()))
@@ -306,7 +306,7 @@ fn who_waits_for_an_endpoint_that_is_ejected_goes_on_to_the_failover_pool() {
     let proxy = with_failover(
         &sick,
         &other,
-        "[pool.main.outlier]\nconsecutive_failures = 1\nmax_ejected = 1\nejection_time = \"1h\"\nmax_ejection_time = \"1h\"",
+        "[pool.main.outlier]\nconsecutive_failures = 1\nejection_time = \"1h\"\nmax_ejection_time = \"1h\"",
     );
     sick.hangs();
     let mut first = send(&proxy, "POST");

@@ -1,9 +1,10 @@
 //! How well the node is, as a balancer above or a kubelet asks it.
 
 use crate::harness::client;
+use crate::harness::moody::Moody;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::Setup;
-use crate::harness::{free_port, own_ip};
+use crate::harness::{free_port, own_ip, until};
 
 #[test]
 fn health_names_every_pool_and_its_status_first() {
@@ -70,4 +71,22 @@ fn the_open_listener_tells_health_to_anybody_and_nothing_else() {
     assert_eq!(client::get(open, "/v1/status").status(), 404);
     assert_eq!(client::get(open, "/metrics").status(), 404);
     drop(proxy);
+}
+
+#[test]
+fn the_route_action_and_the_health_api_judge_a_pool_alike() {
+    let origin = Moody::saying("ok");
+    let proxy = Setup::http(&[origin.address()])
+        .routes(
+            "[[route]]\nname = \"well\"\npath = \"/well\"\nhealth = \"main\"\n[[route]]\nname = \"all\"\npool = \"main\"\n",
+        )
+        .text("[pool.main.breaker]\nscope = \"pool\"\nfailure_threshold = 1\nopen_time = \"1h\"")
+        .start();
+    let both = || (proxy.get("/well").status(), proxy.admin_get("/health/pools/main").status());
+    assert_eq!(both(), (200, 200));
+    origin.answers(500);
+    assert_eq!(proxy.get("/").status(), 500);
+    until("both to see the breaker", || (both() == (503, 503)).then_some(()));
+    let message = proxy.admin_json("/health/pools/main")["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.ends_with("breaker open"), "{message}");
 }

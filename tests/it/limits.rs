@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::harness::client::Client;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
-use crate::harness::until;
 use crate::harness::wire::Wire;
+use crate::harness::{free_port, own_ip, until};
 
 fn limited(limits: &str) -> (Origin, Proxy) {
     let origin = Origin::saying("ok");
@@ -188,4 +188,95 @@ fn idle_connections_to_an_endpoint_have_a_ceiling() {
     let closed = u32::try_from(AT_ONCE - KEPT).expect("few");
     assert!((hits(&proxy, "idle_connections") - f64::from(closed)).abs() < 0.5);
     until("the oldest to close", || (origin.open() == KEPT).then_some(()));
+}
+
+#[test]
+fn tcp_sessions_take_no_place_of_requests_in_the_same_pool() {
+    let origin = Origin::saying("ok");
+    let port = free_port(own_ip());
+    let proxy = Setup::http(&[origin.address()])
+        .text(&format!("[listener.raw]\nbind = [\"{port}\"]\nprotocol = \"tcp\"\npool = \"main\""))
+        .text("[pool.main.limits]\nmax_requests = 1\nmax_connections = 2\nqueue = 0")
+        .start();
+    let mut sessions: Vec<Client> = (0..2).map(|_| Client::connect(port)).collect();
+    for session in &mut sessions {
+        assert_eq!(session.get("/").text(), "ok");
+    }
+    assert!(Client::is_turned_away(port), "two sessions are all there may be");
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").status(), 200, "and none of them is a request");
+    }
+    assert_eq!(sessions[0].get("/").text(), "ok");
+}
+
+#[test]
+fn more_fields_may_be_allowed_than_any_parser_has_at_hand() {
+    let origin = Origin::start(|mut session| {
+        while session.request()?.is_some() {
+            session
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", "Y: z\r\n".repeat(400)))?;
+        }
+        Ok(())
+    });
+    let text = "[listener.web.limits]\nfields = 500\n[pool.main.limits]\nanswer_fields = 401\n\
+                [pool.main.retry]\nattempts = 1";
+    let proxy = Setup::http(&[origin.address()]).text(text).start();
+    let ask = |count: usize| {
+        let fields = "X: y\r\n".repeat(count);
+        proxy.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n"))
+    };
+    let answer = ask(498);
+    assert_eq!((answer.status(), answer.fields("y").len()), (200, 400));
+    assert_eq!(origin.request(0).fields("x").len(), 498);
+    assert_eq!(ask(499).status(), 431);
+    assert!((hits(&proxy, "fields") - 1.0).abs() < 0.5);
+}
+
+#[test]
+fn an_answer_with_more_fields_than_its_pool_allows_gets_502() {
+    let origin = Origin::replying(b"HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\nContent-Length: 0\r\n\r\n");
+    let start = |fields: u8| {
+        let text = format!("[pool.main.limits]\nanswer_fields = {fields}\n[pool.main.retry]\nattempts = 1");
+        Setup::http(&[origin.address()]).text(&text).start()
+    };
+    assert_eq!(start(3).get("/").status(), 200);
+    let proxy = start(2);
+    assert_eq!(proxy.get("/").status(), 502);
+    assert!((hits(&proxy, "answer_fields") - 1.0).abs() < 0.5);
+}
+
+#[test]
+fn every_limit_of_the_engine_is_where_its_key_puts_it() {
+    let origin = Origin::start(|mut session| {
+        while let Some(request) = session.request()? {
+            match request.path().as_str() {
+                "/head" => session.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(3000)))?,
+                "/interim" => session.send("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(2))?,
+                "/body" => session.send(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;aaaaaaaa\r\nx\r\n0\r\n\r\n",
+                )?,
+                _ => session.ok("ok")?,
+            }
+        }
+        Ok(())
+    });
+    let text = "[listener.web.limits]\nchunk_extensions = \"4B\"\n\
+                [pool.main.limits]\nanswer_head = \"2KiB\"\ninterim_answers = 1\nanswer_chunk_extensions = \"4B\"\n\
+                idle_connections = 0\n[pool.main.retry]\nattempts = 1";
+    let proxy = Setup::http(&[origin.address()]).text(text).start();
+    for (path, limit) in
+        [("/head", "answer_head"), ("/interim", "interim_answers"), ("/body", "answer_chunk_extensions")]
+    {
+        assert_eq!(proxy.get(path).status(), 502, "{path}");
+        assert!((hits(&proxy, limit) - 1.0).abs() < 0.5, "{limit}");
+    }
+    let padded =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;aaaaaaaa\r\nx\r\n0\r\n\r\n";
+    assert_eq!(proxy.ask(padded).status(), 400);
+    // No connection is kept: each request has one of its own.
+    let before = origin.accepted();
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").text(), "ok");
+    }
+    assert_eq!(origin.accepted(), before + 3);
 }

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod admin;
+mod admin_tokens;
 mod allow_deny;
 mod balance;
 mod breaker;
@@ -24,6 +25,7 @@ mod harness;
 mod hashing;
 mod head_edits;
 mod health;
+mod health_agent;
 mod health_api;
 mod health_closing;
 mod health_exclusive;
@@ -53,6 +55,7 @@ mod routing;
 mod service;
 mod sessions;
 mod shares;
+mod source_address;
 mod splicing;
 mod stale_connections;
 mod state_dir;

@@ -57,9 +57,14 @@ fn what_does_not_get_warm_is_published_as_it_is_and_named() {
 #[test]
 fn the_next_one_waits_and_a_shutdown_does_not() {
     let web = free_port(own_ip());
-    let (old, dead) = (Origin::saying("old"), free_port(own_ip()));
+    let (old, cold) = (Origin::saying("old"), Member::http());
+    cold.says(503);
+    let health = format!(
+        "health = {{ check = \"http\", port = {HEALTH_PORT}, interval = \"100ms\", timeout = \"1s\" }}"
+    );
     let proxy = Embedded::start(&with(web, "4m", old.address(), ""));
-    let warming = proxy.reloading(&with(web, "4m", dead, ""));
+    let warming = proxy.reloading(&with(web, "4m", cold.address(), &health));
+    until("the new one to be asked", || (cold.asked() >= 1).then_some(()));
     let waiting = proxy.reloading(&with(web, "4m", old.address(), "slow_start = \"1s\""));
     assert_eq!(client::get(web, "/").text(), "old");
     assert!(!warming.is_finished() && !waiting.is_finished());

@@ -1,7 +1,7 @@
 //! What a service manager sees and gives: notifications by the protocol of `sd_notify(3)`, and sockets by that of
 //! `sd_listen_fds(3)`. `tests/clients/systemd_guest.py` tries the same with a real systemd.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::harness::client::{self, Client};
 use crate::harness::clock::Moment;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup, own_directory};
-use crate::harness::{DEADLINE, own_ip, until};
+use crate::harness::{DEADLINE, free_port, own_ip, until};
 
 /// A manager's end.
 struct Manager(UnixDatagram);
@@ -131,4 +131,26 @@ fn a_socket_that_belongs_to_no_listener_is_told_of() {
     let proxy = Setup::http(&[origin.address()]).inherit(&socket, "nobody").start();
     assert!(line(&proxy, "belongs to no listener").contains("nobody"));
     assert_eq!(proxy.get("/").status(), 200, "what is configured is bound");
+}
+
+#[test]
+fn a_listener_that_comes_back_finds_its_inherited_socket_again() {
+    let origin = Origin::saying("ok");
+    let socket = TcpListener::bind((own_ip(), 0)).expect("a socket");
+    let address = socket.local_addr().expect("its address");
+    let proxy = Setup::http(&[origin.address()]).inherit(&socket, "web").start();
+    let file = proxy.directory.join("plimsoll.toml");
+    let text = std::fs::read_to_string(&file).expect("its configuration");
+    let spare = free_port(own_ip());
+    let without = text
+        .replace("[listener.web]", "[listener.spare]")
+        .replace(&proxy.web.to_string(), &spare.to_string());
+    std::fs::write(&file, without).expect("a configuration without the listener");
+    proxy.signal(Signal::HUP);
+    until("the other listener", || TcpStream::connect(spare).ok());
+    let mut waiting = Client::connect(address);
+    waiting.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    std::fs::write(&file, text).expect("the configuration of before");
+    proxy.signal(Signal::HUP);
+    assert_eq!(waiting.answer().status(), 200);
 }

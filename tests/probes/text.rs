@@ -91,7 +91,7 @@ async fn postgres_answers_a_start_up_and_is_left_politely() {
 
 #[tokio::test]
 async fn mysql_greets_lets_in_or_says_why_not() {
-    let mysql = |user: Option<&str>| Check::Mysql { user: user.map(ToOwned::to_owned) };
+    let mysql = |user: Option<&str>| Check::Mysql { user: user.map(ToOwned::to_owned), tls: None };
     let mut greeting =
         b"\x2a\0\0\0\x0a10.11.6\0\x05\0\0\0scramble\0\xfe\xf7\x21\x02\x00\xff\x81\x15".to_vec();
     greeting.resize(46, 0);

@@ -1,7 +1,7 @@
 //! The rules that hold after every step, kept apart from the code that has to hold them: what a pick may be, which caps
 //! bind a judgement, what a budget pays for, and how soon probes must have noticed what a machine has become.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use plimsoll::config::Config;
@@ -74,7 +74,8 @@ fn usable<'a>(pools: &'a [Pool], chain: &'a [usize]) -> impl Iterator<Item = (&'
 /// What a request sees just before it picks.
 pub(crate) struct Sight<'a> {
     pools: &'a [Pool],
-    home: &'a Pool,
+    /// The pools that take the request, in their order.
+    chain: &'a [usize],
     tried: Vec<u32>,
     /// Slots of the endpoints that are usable, in the order of the chain.
     usable: Vec<u32>,
@@ -82,13 +83,13 @@ pub(crate) struct Sight<'a> {
 
 impl<'a> Sight<'a> {
     /// Looks.
-    pub(crate) fn of(pools: &'a [Pool], home: &'a Pool, tried: &Tried) -> Self {
-        let all = || home.chain.iter().filter_map(|&at| pools.get(at)).flat_map(|p| &p.endpoints);
+    pub(crate) fn of(pools: &'a [Pool], chain: &'a [usize], tried: &Tried) -> Self {
+        let all = || chain.iter().filter_map(|&at| pools.get(at)).flat_map(|p| &p.endpoints);
         Self {
             pools,
-            home,
+            chain,
             tried: all().filter(|e| tried.contains(e)).map(|e| e.live.slot()).collect(),
-            usable: usable(pools, &home.chain).map(|(_, e)| e.live.slot()).collect(),
+            usable: usable(pools, chain).map(|(_, e)| e.live.slot()).collect(),
         }
     }
 
@@ -107,10 +108,13 @@ impl<'a> Sight<'a> {
         }
     }
 
+    fn home(&self) -> Option<&'a Pool> {
+        self.pools.get(*self.chain.first()?)
+    }
+
     /// Endpoints that are usable now and have not been tried.
     fn untried(&self) -> impl Iterator<Item = (&'a Pool, &'a Endpoint)> {
-        usable(self.pools, &self.home.chain)
-            .filter(|(_, e)| e.weight > 0 && !self.tried.contains(&e.live.slot()))
+        usable(self.pools, self.chain).filter(|(_, e)| e.weight > 0 && !self.tried.contains(&e.live.slot()))
     }
 
     fn allows_place(&self, pool: &Pool, endpoint: &Endpoint) -> Rule {
@@ -127,15 +131,14 @@ impl<'a> Sight<'a> {
             return Ok(());
         }
         // A breaker that has no trial left says so only when it is asked: who is usable before and after counts.
-        let mut still =
-            usable(self.pools, &self.home.chain).filter(|(_, e)| self.usable.contains(&e.live.slot()));
+        let mut still = usable(self.pools, self.chain).filter(|(_, e)| self.usable.contains(&e.live.slot()));
         if let Some((_, other)) = still.next() {
             return Err(format!(
                 "{} was picked, which is not usable, while {} is",
                 endpoint.name, other.name
             ));
         }
-        if may_open && self.home.fail_open {
+        if may_open && self.home().is_some_and(|home| home.fail_open) {
             return Ok(());
         }
         Err(format!("{} was picked, which nothing allows", endpoint.name))
@@ -143,18 +146,16 @@ impl<'a> Sight<'a> {
 
     /// No pool or tier is passed over that has something left to try and whose gate is open.
     fn in_order(&self, pool: &Pool, endpoint: &Endpoint) -> Rule {
-        let place =
-            self.home.chain.iter().position(|&at| self.pools.get(at).is_some_and(|p| p.name == pool.name));
+        let place = self.chain.iter().position(|&at| self.pools.get(at).is_some_and(|p| p.name == pool.name));
         let tier_of = |pool: &Pool, e: &Endpoint| pool.tiers.iter().position(|t| t.number == e.tier);
         let picked = (place, tier_of(pool, endpoint));
         for (other_pool, other) in self.untried() {
             let at = self
-                .home
                 .chain
                 .iter()
                 .position(|&at| self.pools.get(at).is_some_and(|p| p.name == other_pool.name));
             let tier = tier_of(other_pool, other);
-            let open = at.is_some_and(|at| self.home.live.gate(at) == OPEN)
+            let open = at.is_some_and(|at| self.home().is_some_and(|home| home.live.gate(at) == OPEN))
                 && tier.and_then(|t| other_pool.tiers.get(t)).is_some_and(|t| t.live.gate() == OPEN);
             if open && (at, tier) < picked {
                 return Err(format!("{} was picked before {}, whose turn it was", endpoint.name, other.name));
@@ -193,10 +194,13 @@ impl Leading {
 /// What is remembered to hold the world to its rules.
 #[derive(Debug)]
 pub(crate) struct Books {
-    /// Places that clients hold, by node.
-    held: Vec<u32>,
-    /// Whether the ejection that a node is under, if any, is a judgement.
-    judgement: Vec<bool>,
+    /// Places that clients hold, by slot.
+    held: BTreeMap<u32, u32>,
+    /// Slots whose ejection, if they are under one, is a judgement.
+    judgement: BTreeSet<u32>,
+    /// When a node was last taken in, and when any was left out.
+    joined: Vec<Duration>,
+    left: Duration,
     /// When requests came and retries were drawn, by pool.
     requests: Vec<VecDeque<Duration>>,
     retries: Vec<VecDeque<Duration>>,
@@ -228,8 +232,10 @@ impl Books {
         }
         let none = || snapshot.pools.iter().map(|_| VecDeque::new()).collect();
         Self {
-            held: vec![0; nodes],
-            judgement: vec![false; nodes],
+            held: BTreeMap::new(),
+            judgement: BTreeSet::new(),
+            joined: vec![Duration::ZERO; nodes],
+            left: Duration::ZERO,
             requests: none(),
             retries: none(),
             watched,
@@ -243,18 +249,39 @@ impl Books {
     }
 
     /// A client has a place.
-    pub(crate) fn hold(&mut self, node: usize) {
-        self.held[node] += 1;
+    pub(crate) fn hold(&mut self, slot: u32) {
+        *self.held.entry(slot).or_default() += 1;
     }
 
     /// A client is about to give its place back.
-    pub(crate) fn let_go(&mut self, node: usize) {
-        self.held[node] -= 1;
+    pub(crate) fn let_go(&mut self, slot: u32) {
+        *self.held.entry(slot).or_default() -= 1;
+    }
+
+    /// A reload has taken a node in again: nothing is known of it.
+    pub(crate) fn joined(&mut self, node: usize, now: Duration) {
+        self.joined[node] = now;
+        self.down[node] = false;
+    }
+
+    /// A reload has left a node out: who led may lead no more.
+    pub(crate) fn left(&mut self, now: Duration) {
+        self.left = now;
+    }
+
+    /// When a node was last taken in.
+    pub(crate) fn joined_at(&self, node: usize) -> Duration {
+        self.joined[node]
+    }
+
+    /// When results were last not believed because of ourselves.
+    pub(crate) fn suspended(&self) -> Duration {
+        self.suspended
     }
 
     /// Whether no client has a place.
     pub(crate) fn nothing_held(&self) -> bool {
-        self.held.iter().all(|held| *held == 0)
+        self.held.values().all(|held| *held == 0)
     }
 
     /// A request came to a pool.
@@ -286,10 +313,11 @@ impl Books {
         world: &World,
         pools: &[Pool],
         pool: &Pool,
-        node: Option<usize>,
+        endpoint: Option<&Endpoint>,
         change: &Change,
     ) -> Rule {
-        let Some(node) = node else { return Ok(()) };
+        let Some(endpoint) = endpoint else { return Ok(()) };
+        let (node, slot) = (number(endpoint), endpoint.live.slot());
         // The breaker of the pool opens again by itself.
         let beside = |e: &&Endpoint| number(e) != node && would_be_usable(pool, e);
         let is_last = !pool.endpoints.iter().any(|e| beside(&e))
@@ -301,7 +329,11 @@ impl Books {
         };
         match change {
             Change::Ejected(ejection) => {
-                self.judgement[node] = ejection.judgement;
+                if ejection.judgement {
+                    self.judgement.insert(slot);
+                } else {
+                    self.judgement.remove(&slot);
+                }
                 if is_last {
                     return Err(format!("n{node} was ejected, and nothing else is usable"));
                 }
@@ -323,14 +355,20 @@ impl Books {
     fn within_caps(&self, pool: &Pool, node: usize) -> Rule {
         let Some(settings) = &pool.outlier else { return Ok(()) };
         let all = u32::try_from(pool.endpoints.len()).unwrap_or(u32::MAX);
-        let out =
-            pool.endpoints.iter().filter(|e| self.judgement[number(e)] && e.live.judged.ejection().is_some());
-        let (out, most) = (out.count(), settings.max_ejected.at_most(all) as usize);
+        let out = pool
+            .endpoints
+            .iter()
+            .filter(|e| self.judgement.contains(&e.live.slot()) && e.live.judged.ejection().is_some());
+        // A failover pool stands in for the only one; that it was usable is `is_last`'s to hold.
+        let stands_in = pool.chain.len() > 1;
+        let most = settings.max_ejected.at_most(all).max(u32::from(stands_in)) as usize;
+        let out = out.count();
         if out > most {
             return Err(format!("{out} endpoints are ejected by judgement, and {most} may be"));
         }
         let left = pool.endpoints.iter().filter(|e| number(e) != node && would_be_usable(pool, e)).count();
         let least = pool.failover.min_available.at_least(all) as usize;
+        let least = if stands_in && least == 1 { 0 } else { least };
         if left < least {
             return Err(format!("{left} endpoints are left by a judgement, and {least} must be"));
         }
@@ -376,7 +414,8 @@ impl Books {
         let Some(newest) = pool.endpoints.iter().max_by_key(|e| node(e).claims()) else { return Ok(()) };
         let only =
             pool.endpoints.iter().all(|e| (node(e).verdict() == Verdict::Good) == std::ptr::eq(e, newest));
-        let changed = pool.endpoints.iter().map(|e| node(e).verdict_since()).max().unwrap_or_default();
+        let changed = |e: &Endpoint| node(e).verdict_since().max(self.joined[number(e)]);
+        let changed = pool.endpoints.iter().map(changed).max().unwrap_or_default().max(self.left);
         let void_until = world.void_until().max(self.suspended);
         // The first election waits for everybody, and probes that end at their time limit make a result later.
         let late = settings.timeout * 2;
@@ -397,7 +436,8 @@ impl Books {
     }
 
     fn counts(&self, endpoint: &Endpoint, pool: &Pool) -> Rule {
-        let (count, held) = (endpoint.live.in_flight(), self.held[number(endpoint)]);
+        let (count, held) =
+            (endpoint.live.in_flight(), self.held.get(&endpoint.live.slot()).copied().unwrap_or(0));
         // What was granted and not yet taken over is the queue's.
         if count < held {
             return Err(format!("{} counts {count} in flight, and clients hold {held}", endpoint.name));
@@ -427,7 +467,7 @@ impl Books {
         let at = number(endpoint);
         let Some(Watched { settings, bounds }) = &self.watched[at] else { return Ok(()) };
         let node = &world.nodes[at];
-        let changed = node.verdict_since();
+        let changed = node.verdict_since().max(self.joined[at]);
         let good = node.verdict() == Verdict::Good;
         let down = endpoint.live.condition.has(Impediment::Down);
         let fell = down && !std::mem::replace(&mut self.down[at], down);

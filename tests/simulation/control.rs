@@ -1,7 +1,6 @@
 //! Control, with machines of this world in the place of sockets: the keeper and its tasks as `control::health::watch` runs
 //! them, the operator, and our own standing still.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,49 +16,23 @@ use plimsoll::policy::health::guard::is_void;
 use plimsoll::runtime::endpoint::Endpoint;
 use plimsoll::runtime::judge::Change;
 use plimsoll::runtime::pool::Pool;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::books::is_usable;
 use crate::node::Node;
-use crate::scenario::{DB, DR, WEB};
+use crate::scenario::{DR, WEB};
 use crate::world::{Event, World, number};
+use crate::{closings, reload};
 
 /// How often the keeper is told the time.
-const TICK: Duration = Duration::from_millis(100);
-
-/// A tcp session that leads to an endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct Session {
-    told: Cell<bool>,
-    close: Notify,
-}
-
-impl Session {
-    /// Ends when the session is told to close.
-    pub(crate) async fn closed(&self) {
-        if !self.told.get() {
-            self.close.notified().await;
-        }
-    }
-
-    /// Whether it was told.
-    pub(crate) fn is_told(&self) -> bool {
-        self.told.get()
-    }
-
-    fn tell(&self) {
-        self.told.set(true);
-        self.close.notify_one();
-    }
-}
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Takes over what runs, as after a reload.
 pub(crate) fn adopt(world: &Rc<World>) {
     let snapshot = world.snapshot();
-    let watches = plimsoll::control::health::targets::watches(&world.scenario.config.pools, &snapshot);
+    let watches = plimsoll::control::health::targets::watches(&world.config.borrow().pools, &snapshot);
     let watches = watches.expect("the checks of the scenarios can be made");
-    world.keeper.borrow_mut().adopt(&snapshot, &world.scenario.config, watches, world.now());
+    world.keeper.borrow_mut().adopt(&snapshot, &world.config.borrow(), watches, world.now());
     perform(world);
 }
 
@@ -80,19 +53,7 @@ pub(crate) async fn tick(world: Rc<World>) {
         world.keeper.borrow_mut().tick(world.now());
         perform(&world);
         world.step(Event::Tick);
-        world.check(superseded_are_told(&world));
-    }
-}
-
-/// Sessions of whoever does not lead have been told to close once somebody else does.
-fn superseded_are_told(world: &World) -> Result<(), String> {
-    let snapshot = world.snapshot();
-    let Some(pool) = snapshot.pools.get(DB) else { return Ok(()) };
-    let Some(leader) = pool.endpoints.iter().find(|e| is_usable(pool, e)) else { return Ok(()) };
-    let sessions = world.sessions.borrow();
-    match sessions.iter().find(|(slot, session)| *slot != leader.live.slot() && !session.is_told()) {
-        Some((slot, _)) => Err(format!("{} leads, and a session of slot {slot} was not told", leader.name)),
-        None => Ok(()),
+        world.check(closings::step(&world));
     }
 }
 
@@ -101,11 +62,7 @@ fn perform(world: &Rc<World>) {
     let effects = world.keeper.borrow_mut().effects();
     for effect in effects {
         match effect {
-            Effect::Cut(order) => {
-                let sessions = world.sessions.borrow();
-                let untold = sessions.iter().filter(|(slot, s)| *slot == order.slot && !s.is_told());
-                untold.take(order.at_most).for_each(|(_, session)| session.tell());
-            }
+            Effect::Cut(order) => closings::cut(world, &order),
             Effect::Watch(id) => world.spawn(watch(Rc::clone(world), id)),
             Effect::Tell(change) => {
                 world.remember(Event::Told(change.to.into_owned(), change.because.clone()))
@@ -123,10 +80,11 @@ async fn watch(world: Rc<World>, id: TargetId) {
         let Some(question) = world.keeper.borrow().question(id) else { return };
         let node = world.node_at(question.probe.address);
         let began = world.now();
+        // An answer's rank is of the moment of its claim.
+        let rank = node.claims().and_then(|rank| u64::try_from(rank).ok());
         let (verdict, ports) = ask(&world, &question, &node).await;
         let lateness = world.lateness(began);
         let verdict = if is_void(lateness) { Verdict::Void } else { verdict };
-        let rank = node.claims().and_then(|rank| u64::try_from(rank).ok());
         let outcome = Outcome { verdict, rank, agent: None, evidence: evidence(lateness) };
         let random = world.random();
         let next = world.keeper.borrow_mut().observe(id, &outcome, &ports, random, world.now());
@@ -192,7 +150,7 @@ async fn ask_ports(world: &World, ports: &[SocketAddr], limit: Duration) -> Port
     asked
 }
 
-/// An operator who changes weights, drains, and fails over, until the world is healed; then takes all of it back.
+/// An operator who changes weights, drains, leaves endpoints out and takes them in again, and fails over, until the world is healed; then takes all of it back.
 pub(crate) async fn operator(world: Rc<World>) {
     loop {
         sleep(Duration::from_millis(1000 + world.random() % 6000)).await;
@@ -200,13 +158,22 @@ pub(crate) async fn operator(world: Rc<World>) {
             return restore(&world);
         }
         let snapshot = world.snapshot();
-        let pool = &snapshot.pools[usize::try_from(world.random() % 3).unwrap_or(0)];
+        let pool = &snapshot.pools[usize::try_from(world.random() % 4).unwrap_or(0)];
         let at = usize::try_from(world.random()).unwrap_or(usize::MAX) % pool.endpoints.len();
         let endpoint = &pool.endpoints[at];
-        match world.random() % 8 {
+        match world.random() % 12 {
             0..3 => {
                 let weight = u16::try_from(world.random() % 5).unwrap_or(1);
-                world.reweigh(pool, endpoint, weight);
+                reload::reweigh(&world, pool, endpoint, weight);
+                adopt(&world);
+            }
+            8..10 => {
+                reload::remove(&world, &pool.name, &endpoint.name);
+                adopt(&world);
+            }
+            10..12 => {
+                let random = world.random();
+                reload::take_in(&world, random);
                 adopt(&world);
             }
             3..6 => change_state(&world, pool, endpoint, AdminState::Ready),
@@ -250,7 +217,7 @@ fn change_state(world: &Rc<World>, pool: &Pool, endpoint: &Endpoint, state: Admi
 }
 
 fn restore(world: &Rc<World>) {
-    world.restore_weights();
+    reload::restore(world);
     adopt(world);
     let snapshot = world.snapshot();
     for pool in &snapshot.pools {

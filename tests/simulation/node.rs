@@ -91,6 +91,8 @@ pub(crate) struct Node {
     claims: Cell<Option<i64>>,
     /// When what probes see of it last turned to good or to bad.
     verdict_since: Cell<Duration>,
+    /// Since when it says no and nothing else, having been good before.
+    says_no: Cell<Option<Duration>>,
     /// When it last began to be otherwise than swallowing probes.
     swallowed: Cell<Option<Duration>>,
     /// When it last began to be otherwise than failing requests.
@@ -107,6 +109,7 @@ impl Node {
             nature: Cell::new(Nature::WELL),
             claims: Cell::new((!exclusive).then_some(0)),
             verdict_since: Cell::new(Duration::ZERO),
+            says_no: Cell::new(None),
             swallowed: Cell::new(None),
             failed: Cell::new(None),
             start,
@@ -152,6 +155,16 @@ impl Node {
         if good != (self.verdict() == Verdict::Good) {
             self.verdict_since.set(now);
         }
+        if self.verdict() != Verdict::SaysNo {
+            self.says_no.set(None);
+        } else if good {
+            self.says_no.set(Some(now));
+        }
+    }
+
+    /// Since when it says no and nothing else, having been good before.
+    pub(crate) fn says_no_since(&self) -> Option<Duration> {
+        self.says_no.get()
     }
 
     /// When what probes see of it last turned to good or to bad.

@@ -8,12 +8,25 @@ use std::time::Duration;
 use fastrand::Rng;
 use plimsoll::config::{self, Config};
 
-/// Pool 0 takes requests, pool 1 is where it fails over to, pool 2 has one leader and takes tcp sessions.
+/// Pool 0 takes requests, pool 1 is where it fails over to, pool 2 has one leader and takes tcp sessions, pool 3 takes tcp
+/// sessions too, which are moved and ended by rates.
 pub(crate) const WEB: usize = 0;
 /// The failover pool.
 pub(crate) const DR: usize = 1;
 /// The exclusive pool.
 pub(crate) const DB: usize = 2;
+
+/// The pool of many tcp sessions.
+pub(crate) const LB: usize = 3;
+
+/// Connections of each endpoint of that pool.
+pub(crate) const LB_CONNECTIONS: u32 = 8;
+
+/// What leads to a removed endpoint gets in all pools.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+
+/// The route whose requests are split between pools 0 and 1.
+pub(crate) const SPLIT: usize = 2;
 
 /// Longest time to an answer of a node that answers its probes.
 pub(crate) const PROBE_ANSWER_MS: u64 = 150;
@@ -44,12 +57,15 @@ impl Scenario {
         let mut text = String::from(
             "[listener.web]\nbind = [\"127.0.0.1:8080\"]\n\
              [listener.db]\nbind = [\"127.0.0.1:5432\"]\nprotocol = \"tcp\"\npool = \"p2\"\n\
-             [[route]]\npath_prefix = \"/a\"\npool = \"p0\"\n[[route]]\npath_prefix = \"/b\"\npool = \"p1\"\n",
+             [listener.lb]\nbind = [\"127.0.0.1:6443\"]\nprotocol = \"tcp\"\npool = \"p3\"\n\
+             [[route]]\npath_prefix = \"/a\"\npool = \"p0\"\n[[route]]\npath_prefix = \"/b\"\npool = \"p1\"\n\
+             [[route]]\npath_prefix = \"/c\"\n\
+             split = [{ pool = \"p0\", weight = 3 }, { pool = \"p1\", weight = 1 }]\n",
         );
         if rng.u8(..3) == 0 {
             text.push_str("[process]\nzone = \"a\"\n");
         }
-        let counts = [rng.usize(1..6), rng.usize(1..4), rng.usize(1..4)];
+        let counts = [rng.usize(1..6), rng.usize(1..4), rng.usize(1..4), rng.usize(1..4)];
         let mut first = 0;
         for (pool, count) in counts.into_iter().enumerate() {
             section(&mut text, rng, pool, first..first + count);
@@ -88,6 +104,12 @@ fn section(text: &mut String, rng: &mut Rng, pool: usize, nodes: std::ops::Range
         }
         key("limits", "{ max_connections = 6 }");
         key("timeouts", "{ connect = \"500ms\" }");
+    } else if pool == LB {
+        key("balance", pick(rng, &["\"least_requests\"", "\"round_robin\"", "\"random\""]));
+        key("limits", &format!("{{ max_connections = {LB_CONNECTIONS} }}"));
+        key("timeouts", "{ connect = \"500ms\" }");
+        key("fail_open", "false");
+        outlier(text, rng, pool);
     } else {
         key("balance", &format!("\"{}\"", balance(rng)));
         if pool == WEB && one_in(rng, 2) {
@@ -184,7 +206,7 @@ fn breaker(text: &mut String, rng: &mut Rng, pool: usize) {
 }
 
 fn health(text: &mut String, rng: &mut Rng, pool: usize) {
-    if pool != DB && one_in(rng, 4) {
+    if pool < DB && one_in(rng, 4) {
         return;
     }
     writeln!(text, "[pool.p{pool}.health]\ncheck = \"http\"").expect("text grows");
@@ -193,6 +215,13 @@ fn health(text: &mut String, rng: &mut Rng, pool: usize) {
     writeln!(text, "timeout = \"{}ms\"", rng.u32(4..12) * 100).expect("text grows");
     writeln!(text, "rise = {}\nfall = {}", rng.u32(1..4), rng.u32(1..4)).expect("text grows");
     let damping = ["\"off\"", "\"off\"", "{ half_life = \"2s\", max_time = \"6s\" }"];
+    if pool == LB {
+        let on_demotion =
+            ["\"off\"", "{ close_after = \"0s\", rate = \"4/s\" }", "{ close_after = \"500ms\" }"];
+        writeln!(text, "on_demotion = {}", pick(rng, &on_demotion)).expect("text grows");
+        writeln!(text, "shed = {}", pick(rng, &["\"off\"", "{ rate = \"3/s\" }", "{ rate = \"1/s\" }"]))
+            .expect("text grows");
+    }
     writeln!(text, "damping = {}", if pool == DB { "\"off\"" } else { pick(rng, &damping) })
         .expect("text grows");
 }

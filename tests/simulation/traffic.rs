@@ -1,6 +1,7 @@
 //! Clients, and the way of the proxy with a request and with a tcp session: pick, wait, connect, ask, judge, try again.
 //! Each step is that of `proxy::request` and `proxy::attempt`, with machines of this world in the place of sockets.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use plimsoll::runtime::judge::{Change, Outcome};
 use plimsoll::runtime::pick::{Order, Picked, Place};
 use plimsoll::runtime::pool::{Pool, Tried};
 use plimsoll::runtime::queue::{Dismissed, Joined};
+use plimsoll::runtime::snapshot::{Action, Snapshot};
 use tokio::time::{sleep, timeout};
 
 use crate::books::Sight;
-use crate::control::{self, Session};
-use crate::scenario::{CONNECT, DB, RESPONSE_HEADER};
+use crate::closings::Session;
+use crate::control;
+use crate::scenario::{CONNECT, DR, RESPONSE_HEADER, SPLIT, WEB};
 use crate::world::{Event, WORKER, World, number};
 
 /// What a client asks for.
@@ -25,8 +28,8 @@ use crate::world::{Event, WORKER, World, number};
 pub(crate) struct Asked {
     /// Its number.
     pub(crate) request: u32,
-    /// The pool that its route names.
-    pub(crate) pool: usize,
+    /// The route that it takes, by its place in the configuration; those to one pool have the pool's number.
+    pub(crate) route: usize,
     /// Whether its method may be done twice.
     pub(crate) idempotent: bool,
     /// Whether it has an `Idempotency-Key`.
@@ -47,7 +50,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let endpoint = place.endpoint;
-            self.world.books.borrow_mut().let_go(number(endpoint));
+            self.world.books.borrow_mut().let_go(endpoint.live.slot());
             drop(place);
         }
     }
@@ -55,7 +58,7 @@ impl Drop for Held<'_> {
 
 impl<'a> Held<'a> {
     fn new(world: &'a Rc<World>, place: Place<'a>) -> Self {
-        world.books.borrow_mut().hold(number(place.endpoint));
+        world.books.borrow_mut().hold(place.endpoint.live.slot());
         Self { place: Some(place), world }
     }
 
@@ -85,7 +88,7 @@ pub(crate) fn judged(
     change: Change,
 ) {
     let node = endpoint.map(number);
-    let rule = world.books.borrow_mut().judged(world, pools, pool, node, &change);
+    let rule = world.books.borrow_mut().judged(world, pools, pool, endpoint, &change);
     control::hear(world, pool, endpoint, &change);
     let pool = pool.name.as_str().trim_start_matches('p').parse().unwrap_or_default();
     world.step(Event::Judged { pool, node, change });
@@ -94,33 +97,55 @@ pub(crate) fn judged(
 
 /// Serves one request to its end, unless its client goes before.
 pub(crate) async fn request(world: Rc<World>, asked: Asked) {
-    let (request, pool) = (asked.request, asked.pool);
+    let request = asked.request;
+    world.step(Event::Request { request, route: asked.route });
+    let status = timeout(asked.patience, async {
+        loop {
+            match forward(&world, &asked).await {
+                Err(Outdated) => {}
+                Ok(status) => return status,
+            }
+        }
+    });
+    let status = status.await.ok().flatten();
+    world.step(Event::Over { request, status });
+}
+
+/// A place was granted on an endpoint that only a newer snapshot has: the request begins again with that one.
+struct Outdated;
+
+async fn forward(world: &Rc<World>, asked: &Asked) -> Result<Option<u16>, Outdated> {
     let snapshot = world.snapshot();
-    let Some(home) = snapshot.pools.get(pool) else { return };
+    let chain = chain(world, &snapshot, asked.route);
+    let pool = chain[0];
+    let home = &snapshot.pools[pool];
     world.books.borrow_mut().came(pool, world.now());
     home.live.counters.of(WORKER).started.one();
-    world.step(Event::Request { request, pool });
+    let outdated = Cell::new(false);
     let forwarding = Forwarding {
-        world: &world,
+        world,
         pools: &snapshot.pools,
         home,
-        order: Order::new(&snapshot.pools, &home.chain),
+        chain,
+        order: Order::new(&snapshot.pools, chain),
         policy: &home.retry,
         tried: Tried::default(),
         attempts: 0,
         unrepeated: 0,
         waits: 0,
         began: world.now(),
-        asked: &asked,
+        asked,
+        outdated: &outdated,
     };
-    let status = timeout(asked.patience, forwarding.run()).await.ok().flatten();
-    world.step(Event::Over { request, status });
+    let status = forwarding.run().await;
+    if outdated.get() { Err(Outdated) } else { Ok(status) }
 }
 
 struct Forwarding<'a> {
     world: &'a Rc<World>,
     pools: &'a [Pool],
     home: &'a Pool,
+    chain: &'a [usize],
     order: Order<'a>,
     policy: &'a retry::Policy,
     tried: Tried,
@@ -130,6 +155,8 @@ struct Forwarding<'a> {
     waits: u32,
     began: Duration,
     asked: &'a Asked,
+    /// Set where it is to begin again.
+    outdated: &'a Cell<bool>,
 }
 
 impl<'a> Forwarding<'a> {
@@ -213,7 +240,7 @@ impl<'a> Forwarding<'a> {
 
     /// Picks, and holds the pick to the rules.
     fn look(&self) -> Picked<'a> {
-        let sight = Sight::of(self.pools, self.home, &self.tried);
+        let sight = Sight::of(self.pools, self.chain, &self.tried);
         let picked = self.order.pick(&self.tried, Work::Request, self.draw());
         self.world.check(sight.allows(&picked));
         picked
@@ -246,8 +273,16 @@ impl<'a> Forwarding<'a> {
             self.world.step(Event::Waits { request: self.asked.request, pool: name });
             match timeout(left, waiting).await {
                 Ok(Ok(grant)) => {
+                    let slot = grant.endpoint().slot();
                     if let Some(place) = pool.granted(grant, level) {
                         return Some(self.note(place));
+                    }
+                    if self.tried.is_empty() && !self.order.is_of(&self.world.snapshot()) {
+                        self.outdated.set(true);
+                        return None;
+                    }
+                    if !pool.is_member(slot) {
+                        self.tried.add_stranger(slot);
                     }
                 }
                 Ok(Err(Dismissed)) => {}
@@ -330,7 +365,7 @@ impl<'a> Forwarding<'a> {
     fn may_retry(&self) -> bool {
         let allowed = self.home.may_retry();
         if allowed {
-            let rule = self.world.books.borrow_mut().retried(self.home, self.asked.pool, self.world.now());
+            let rule = self.world.books.borrow_mut().retried(self.home, self.chain[0], self.world.now());
             self.world.check(rule);
         }
         allowed
@@ -355,16 +390,40 @@ impl<'a> Forwarding<'a> {
     }
 }
 
-/// Serves one tcp session of the exclusive pool until it ends by itself, its endpoint cuts it, or we are told to close it.
-pub(crate) async fn session(world: Rc<World>, length: Duration) {
+/// The pools that take a request of this route, in their order, as `proxy::request` finds them.
+fn chain<'a>(world: &World, snapshot: &'a Snapshot, route: usize) -> &'a [usize] {
+    let chain = match snapshot.routes.get(route).map(|route| &route.action) {
+        Some(Action::Pool(pool)) => &snapshot.pools[*pool].chain,
+        Some(Action::Split(split)) => split.choose(world.random()),
+        _ => panic!("the routes of the scenarios lead to pools"),
+    };
+    world.check(is_whole(world, route, chain));
+    chain
+}
+
+/// Where nothing of a part is usable its failover pools come first, then its siblings: by the words of the configuration.
+fn is_whole(world: &World, route: usize, chain: &[usize]) -> Result<(), String> {
+    let fails_over = !world.scenario.config.pools[WEB].failover_pools.is_empty();
+    let wanted: &[usize] = match (route, chain.first()) {
+        (SPLIT, Some(&DR)) => &[DR, WEB],
+        (SPLIT, _) => &[WEB, DR],
+        (WEB, _) if fails_over => &[WEB, DR],
+        (WEB, _) => &[WEB],
+        _ => &[DR],
+    };
+    if chain == wanted { Ok(()) } else { Err(format!("route {route} asks {chain:?}, not {wanted:?}")) }
+}
+
+/// Serves one tcp session of a pool until it ends by itself, its endpoint cuts it, or we are told to close it.
+pub(crate) async fn session(world: Rc<World>, of: usize, length: Duration) {
     let snapshot = world.snapshot();
-    let Some(pool) = snapshot.pools.get(DB) else { return };
+    let Some(pool) = snapshot.pools.get(of) else { return };
     let order = Order::new(&snapshot.pools, &pool.chain);
     let mut tried = Tried::default();
     pool.live.counters.of(WORKER).started.one();
     loop {
         let draw = Draw { random: world.random(), key: None };
-        let sight = Sight::of(&snapshot.pools, pool, &tried);
+        let sight = Sight::of(&snapshot.pools, &pool.chain, &tried);
         let picked = order.pick(&tried, Work::Connection, draw);
         world.check(sight.allows(&picked));
         let Picked::Place(place, _) = picked else { return };
@@ -382,7 +441,7 @@ pub(crate) async fn session(world: Rc<World>, length: Duration) {
             Ok(()) => {
                 let after = world.now() - began;
                 held.ended(&snapshot.pools, &order, Outcome::Answered { status: 0, after });
-                let entered = Entered::new(&world, endpoint);
+                let entered = Entered::new(&world, of, endpoint);
                 world.step(Event::Session { node: node.number, open: true });
                 let _ended = timeout(length, entered.session.closed()).await;
                 drop(entered);
@@ -400,15 +459,15 @@ struct Entered<'a> {
 }
 
 impl<'a> Entered<'a> {
-    fn new(world: &'a World, endpoint: &Endpoint) -> Self {
-        let session = Rc::new(Session::default());
-        world.sessions.borrow_mut().push((endpoint.live.slot(), Rc::clone(&session)));
+    fn new(world: &'a World, pool: usize, endpoint: &Endpoint) -> Self {
+        let session = Rc::new(Session::new(pool, endpoint.live.slot()));
+        world.sessions.borrow_mut().push(Rc::clone(&session));
         Self { world, session }
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.world.sessions.borrow_mut().retain(|(_, session)| !Rc::ptr_eq(session, &self.session));
+        self.world.sessions.borrow_mut().retain(|session| !Rc::ptr_eq(session, &self.session));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::node::{Nature, Node};
-use crate::scenario::{DB, DR, WEB};
+use crate::scenario::{DB, DR, LB, SPLIT, WEB};
 use crate::traffic::{Asked, request, session};
 use crate::world::{Event, World, number};
 
@@ -121,12 +121,22 @@ pub(crate) async fn clients(world: Rc<World>, ended: Rc<std::cell::Cell<bool>>) 
         number += 1;
         let draw = world.random();
         if draw.is_multiple_of(7) {
-            world.spawn(session(Rc::clone(&world), Duration::from_millis(draw % 15_000)));
+            world.spawn(session(Rc::clone(&world), DB, Duration::from_millis(draw % 15_000)));
+            continue;
+        }
+        if draw.is_multiple_of(6) {
+            world.spawn(session(Rc::clone(&world), LB, Duration::from_millis(draw % 20_000)));
             continue;
         }
         let asked = Asked {
             request: number,
-            pool: if draw.is_multiple_of(5) { DR } else { WEB },
+            route: if draw.is_multiple_of(5) {
+                DR
+            } else if draw.is_multiple_of(11) {
+                SPLIT
+            } else {
+                WEB
+            },
             idempotent: !draw.is_multiple_of(4),
             idempotency_key: draw.is_multiple_of(3),
             key: (draw % 11).to_le_bytes().to_vec(),
@@ -141,7 +151,7 @@ pub(crate) fn remains(world: &World) -> Result<(), String> {
     if !world.books.borrow().nothing_held() {
         return Err("a client still holds a place".to_owned());
     }
-    for (node, live) in world.lives.iter().enumerate() {
+    for (node, live) in world.lives.borrow().iter() {
         if live.in_flight() > 0 {
             return Err(format!("n{node} counts {} in flight, and everybody has gone", live.in_flight()));
         }

@@ -10,22 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use plimsoll::config::Config;
 use plimsoll::control::health::board::Board;
 use plimsoll::control::health::keeper::Keeper;
 use plimsoll::policy::health::Verdict;
 use plimsoll::policy::health::guard::is_void;
-use plimsoll::runtime::compile::{Machine, Weights, compile};
+use plimsoll::runtime::compile::{Weights, compile};
 use plimsoll::runtime::counters::WorkerId;
 use plimsoll::runtime::endpoint::{Endpoint, EndpointLive};
 use plimsoll::runtime::judge::{Change, Outcome};
-use plimsoll::runtime::pool::Pool;
 use plimsoll::runtime::snapshot::Snapshot;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::books::Books;
-use crate::control::Session;
+use crate::closings::{Closings, Session};
 use crate::node::Node;
+use crate::reload::machine;
 use crate::scenario::{DB, Scenario};
 
 /// The worker in whose name everything is counted.
@@ -47,7 +48,7 @@ pub(crate) enum Event {
     /// The keeper told the journal: what, and why.
     Told(String, String),
     /// A request came.
-    Request { request: u32, pool: usize },
+    Request { request: u32, route: usize },
     /// It got a place.
     Place { request: u32, node: usize },
     /// Its attempt ended.
@@ -60,6 +61,8 @@ pub(crate) enum Event {
     Judged { pool: usize, node: Option<usize>, change: Change },
     /// The operator changed weights.
     Weights { node: usize, weight: u16 },
+    /// A reload left an endpoint out, or took it in again.
+    Reload { node: usize, member: bool },
     /// The operator did this.
     Operator { node: Option<usize>, word: &'static str },
     /// We stood still.
@@ -82,18 +85,22 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     /// The machines, by number.
     pub(crate) nodes: Vec<Rc<Node>>,
+    /// The configuration as it is just now.
+    pub(crate) config: RefCell<Config>,
     /// What runs.
-    snapshot: RefCell<Arc<Snapshot>>,
-    /// Live states of all endpoints that ever were.
-    pub(crate) lives: Vec<Arc<EndpointLive>>,
+    pub(crate) snapshot: RefCell<Arc<Snapshot>>,
+    /// Live states of all endpoints that ever were, with their machines.
+    pub(crate) lives: RefCell<Vec<(usize, Arc<EndpointLive>)>>,
     /// Weights that were changed.
-    weights: RefCell<Weights>,
+    pub(crate) weights: RefCell<Weights>,
     /// The keeper of health.
     pub(crate) keeper: RefCell<Keeper>,
-    /// Tcp sessions by the slot of their endpoint.
-    pub(crate) sessions: RefCell<Vec<(u32, Rc<Session>)>>,
+    /// Tcp sessions.
+    pub(crate) sessions: RefCell<Vec<Rc<Session>>>,
     /// What must hold.
     pub(crate) books: RefCell<Books>,
+    /// What must hold of sessions that are told to end.
+    pub(crate) closings: RefCell<Closings>,
     /// When we stood still, from and to.
     stalls: RefCell<Vec<(Duration, Duration)>>,
     /// Whether the world does no more harm.
@@ -110,35 +117,32 @@ impl World {
     pub(crate) fn new(seed: u64) -> Rc<Self> {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::draw(&mut rng);
-        let machine = Machine { workers: 1, connections_max: 1000, time: Duration::ZERO };
         let start = Instant::now();
-        let snapshot = compile(&scenario.config, None, &machine, &Weights::default());
+        let snapshot = compile(&scenario.config, None, &machine(), &Weights::default());
         snapshot.settle();
         let exclusive: Vec<usize> = snapshot.pools[DB].endpoints.iter().map(number).collect();
         let nodes: Vec<Rc<Node>> = (0..scenario.nodes)
             .map(|node| Node::new(node, exclusive.contains(&node), start, &mut rng))
             .collect();
-        let mut lives: Vec<(usize, Arc<EndpointLive>)> = snapshot
-            .pools
-            .iter()
-            .flat_map(|p| &p.endpoints)
-            .map(|e| (number(e), Arc::clone(&e.live)))
-            .collect();
-        lives.sort_unstable_by_key(|(node, _)| *node);
+        let lives =
+            snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| (number(e), Arc::clone(&e.live)));
+        let lives = RefCell::new(lives.collect());
         let snapshot = Arc::new(snapshot);
         let keeper = Keeper::new(Arc::clone(&snapshot), Arc::new(Board::default()));
         let books = Books::new(&scenario.config, &snapshot, nodes.len());
         Rc::new(Self {
             start,
             rng: RefCell::new(rng),
+            config: RefCell::new(scenario.config.clone()),
             scenario,
             nodes,
             snapshot: RefCell::new(snapshot),
-            lives: lives.into_iter().map(|(_, live)| live).collect(),
+            lives,
             weights: RefCell::default(),
             keeper: RefCell::new(keeper),
             sessions: RefCell::default(),
             books: RefCell::new(books),
+            closings: RefCell::default(),
             stalls: RefCell::default(),
             healed: Cell::new(false),
             trace: RefCell::default(),
@@ -262,27 +266,6 @@ impl World {
         let stalls = self.stalls.borrow();
         let last = stalls.iter().rev().find(|(from, to)| is_void(*to - *from));
         last.map_or(Duration::ZERO, |(_, to)| *to)
-    }
-
-    /// Takes over another weight, as a reload does.
-    pub(crate) fn reweigh(&self, pool: &Pool, endpoint: &Endpoint, weight: u16) {
-        self.weights.borrow_mut().insert((pool.name.clone(), endpoint.name.clone()), weight);
-        self.reload();
-        self.step(Event::Weights { node: number(endpoint), weight });
-    }
-
-    /// Forgets all weights that were changed.
-    pub(crate) fn restore_weights(&self) {
-        self.weights.borrow_mut().clear();
-        self.reload();
-    }
-
-    fn reload(&self) {
-        let previous = self.snapshot();
-        let machine = Machine { workers: 1, connections_max: 1000, time: Duration::ZERO };
-        let next = compile(&self.scenario.config, Some(&previous), &machine, &self.weights.borrow());
-        *self.snapshot.borrow_mut() = Arc::new(next);
-        self.snapshot().settle();
     }
 
     /// Runs something beside everything else.

@@ -11,14 +11,14 @@ use plimsoll::proxy::buffer::Buffer;
 use plimsoll::proxy::http1::encode::{RequestEdits, put_request};
 use plimsoll::proxy::http1::fields::{Field, Kind, Span, list_elements};
 use plimsoll::proxy::http1::head::{
-    FIELDS_MAX, Framing, Limits, RequestHead, Scan, Scanner, check_request_line, leading_empty_lines,
-    may_become_request, parse_request,
+    FIELDS_AT_HAND, Framing, Limits, RequestHead, check_request_line, parse_request,
 };
+use plimsoll::proxy::http1::scan::{Scan, Scanner, leading_empty_lines, may_become_request};
 
 const LIMITS: Limits = Limits { head: 64 * 1024, fields: 128, target: 8 * 1024 };
 
 /// For what was put out: our own fields and a filled-in path come on top.
-const OUTPUT: Limits = Limits { head: 128 * 1024, fields: FIELDS_MAX, target: 8 * 1024 + 1 };
+const OUTPUT: Limits = Limits { head: 128 * 1024, fields: FIELDS_AT_HAND, target: 8 * 1024 + 1 };
 
 /// Fields that the proxy writes itself, so that `Connection` cannot take them away.
 const OWN: [&[u8]; 8] = [

@@ -9,12 +9,11 @@ use plimsoll::model::field::FieldEdits;
 use plimsoll::proxy::buffer::Buffer;
 use plimsoll::proxy::http1::encode::{ResponseEdits, put_response};
 use plimsoll::proxy::http1::fields::{Field, Kind, list_elements};
-use plimsoll::proxy::http1::head::{
-    FIELDS_MAX, Framing, Limits, ResponseHead, Scan, Scanner, Version, parse_response,
-};
+use plimsoll::proxy::http1::head::{FIELDS_AT_HAND, Framing, Limits, ResponseHead, Version, parse_response};
+use plimsoll::proxy::http1::scan::{Scan, Scanner};
 
 const LIMITS: Limits = Limits { head: 64 * 1024, fields: 128, target: 0 };
-const OUTPUT: Limits = Limits { head: 128 * 1024, fields: FIELDS_MAX, target: 0 };
+const OUTPUT: Limits = Limits { head: 128 * 1024, fields: FIELDS_AT_HAND, target: 0 };
 
 struct Asked {
     to_head: bool,

@@ -32,6 +32,11 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.key("max_connections", pool.limits.max_connections);
     page.key("queue", pool.limits.queue);
     page.time("queue_timeout", pool.limits.queue_timeout);
+    page.text("answer_head", pool.limits.answer_head);
+    page.key("answer_fields", pool.limits.answer_fields);
+    page.key("interim_answers", pool.limits.interim_answers);
+    page.text("answer_chunk_extensions", pool.limits.answer_chunk_extensions);
+    page.key("idle_connections", pool.limits.idle_connections);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -40,6 +45,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.time("keep_alive", timeouts.keep_alive);
     page.time("tunnel", timeouts.tunnel);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
+    page.time("tcp_keepalive", timeouts.tcp_keepalive);
     page.section(format_args!("[pool.{name}.retry]"));
     for (key, value) in retry(&pool.retry) {
         page.key(key, value);
@@ -100,6 +106,7 @@ fn order(page: &mut Page, pool: &Pool) {
     page.key("fail_open", pool.fail_open);
     page.key("panic_threshold", pool.failover.panic_threshold);
     page.amount("min_available", pool.failover.min_available);
+    page.text("source_address", pool.source_address.map(|source| source.to_string()).unwrap_or_default());
     page.time("slow_start", pool.slow_start);
     page.time("drain_timeout", pool.drain_timeout);
     page.time("max_connection_age", pool.max_connection_age.unwrap_or_default());
@@ -195,7 +202,10 @@ fn show_check(page: &mut Page, check: &Check) {
             page.text("user", user);
             show_tls(page, tls.as_ref());
         }
-        Check::Mysql { user } => page.optional("user", user.as_ref()),
+        Check::Mysql { user, tls } => {
+            page.optional("user", user.as_ref());
+            show_tls(page, tls.as_ref());
+        }
         Check::Redis { primary, tls } => {
             page.text("role", if *primary { "primary" } else { "any" });
             show_tls(page, tls.as_ref());

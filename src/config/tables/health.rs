@@ -70,7 +70,7 @@ pub(in super::super) static HEALTH: Section = Section::new(
             "tls",
             Kind::Or("off", &Kind::Table(&PROBE_TLS)),
             Optional(r#"{ server_name = "kubernetes", ca = "ca.crt" }"#),
-            "http, tcp, tls, grpc, postgres, redis: TLS, verified; the check tls always has it.",
+            "http, tcp, tls, grpc, postgres, mysql, redis: TLS, verified; the check tls always has it.",
         ),
         Key::new(
             "send",

@@ -113,6 +113,24 @@ static LISTENER_LIMITS: Section = Section::new(
             Default(r#""8KiB""#),
             "A request target (414); no more than head.",
         ),
+        Key::new(
+            "chunk_extensions",
+            size(0, 1 << 20),
+            Default(r#""16KiB""#),
+            "Chunk extensions of one request body (400): padding bytes with them is an attack.",
+        ),
+        Key::new(
+            "linger",
+            size(0, 1 << 30),
+            Default(r#""1MiB""#),
+            "What is still read of a client after its last answer, so that no reset overtakes that.",
+        ),
+        Key::new(
+            "backlog",
+            number(1, 65_535),
+            Default("4096"),
+            "Connections that wait to be accepted, for each worker; the kernel cuts it to net.core.somaxconn.",
+        ),
     ],
 );
 
@@ -134,6 +152,12 @@ static LISTENER_TIMEOUTS: Section = Section::new(
             "First keepalive probe of an idle connection.",
         ),
         Key::new("tcp_user_timeout", TIMEOUT, Default(r#""60s""#), "Unacknowledged data to a client."),
+        Key::new(
+            "linger",
+            TIMEOUT,
+            Default(r#""2s""#),
+            "How long is read of a client after its last answer; see limits.",
+        ),
         Key::later("tls_handshake"),
         Key::later("udp_idle"),
     ],

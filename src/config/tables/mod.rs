@@ -160,7 +160,7 @@ pub(super) static ADMIN: Section = Section::new(
             "bind",
             Kind::Text(Form::AdminBind),
             Default(r#""127.0.0.1:9900""#),
-            "A loopback address, or \"unix:/path\" (mode 0600).",
+            "A loopback address, \"unix:/path\" (mode 0600), or with token_file any other address.",
         ),
         Key::new(
             "allowed_hosts",
@@ -168,9 +168,65 @@ pub(super) static ADMIN: Section = Section::new(
             Default("[]"),
             "Host values accepted beside the loopback names, as in [\"lb1.internal\"]; others are refused (421).",
         ),
-        Key::later("token_file"),
-        Key::later("read_token_file"),
+        Key::new(
+            "limits",
+            Kind::Table(&ADMIN_LIMITS),
+            Default("{}"),
+            "Ceilings; each is counted when it is reached.",
+        ),
+        Key::new("timeouts", Kind::Table(&ADMIN_TIMEOUTS), Default("{}"), "Times of connections."),
+        Key::new(
+            "token_file",
+            Kind::Text(Form::Some),
+            Optional(r#""admin.token""#),
+            "A file of bearer tokens, one a line, that allow everything; read again when it changes. Without one, loopback may \
+             look, change admin states and weights, fail over and reload, and the unix socket everything.",
+        ),
+        Key::new(
+            "read_token_file",
+            Kind::Text(Form::Some),
+            Optional(r#""read.token""#),
+            "A file of bearer tokens that allow GET only.",
+        ),
     ],
+);
+
+static ADMIN_LIMITS: Section = Section::new(
+    "Ceilings of the admin API.",
+    &[
+        Key::new(
+            "connections",
+            number(1, 10_000),
+            Default("64"),
+            "Connections at once; others wait to be accepted.",
+        ),
+        Key::new("streams", number(0, 10_000), Default("16"), "Streams of events at once (503)."),
+    ],
+);
+
+static ADMIN_TIMEOUTS: Section = Section::new(
+    "Times of connections to the admin API.",
+    &[Key::new(
+        "request_header",
+        TIMEOUT,
+        Default(r#""10s""#),
+        "A whole request head, from when it can be sent: how long an idle connection stays.",
+    )],
+);
+
+static HEALTH_LIMITS: Section = Section::new(
+    "Ceilings of the open health listener.",
+    &[Key::new(
+        "connections",
+        number(1, 10_000),
+        Default("512"),
+        "Connections at once; others wait to be accepted.",
+    )],
+);
+
+static HEALTH_TIMEOUTS: Section = Section::new(
+    "Times of connections to the open health listener.",
+    &[Key::new("request_header", TIMEOUT, Default(r#""4s""#), "A whole request head.")],
 );
 
 pub(super) static LOG: Section = Section::new(
@@ -205,12 +261,21 @@ pub(super) static LOG: Section = Section::new(
 
 static HEALTH_API: Section = Section::new(
     "The open health listener; absent: none. It answers GET on /livez, /readyz and /health*, and nothing else.",
-    &[Key::new(
-        "bind",
-        Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
-        Required(r#"["0.0.0.0:9901"]"#),
-        "Its addresses.",
-    )],
+    &[
+        Key::new(
+            "bind",
+            Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
+            Required(r#"["0.0.0.0:9901"]"#),
+            "Its addresses.",
+        ),
+        Key::new(
+            "limits",
+            Kind::Table(&HEALTH_LIMITS),
+            Default("{}"),
+            "Ceilings; each is counted when it is reached.",
+        ),
+        Key::new("timeouts", Kind::Table(&HEALTH_TIMEOUTS), Default("{}"), "Times of connections."),
+    ],
 );
 
 static CHECK: Section = Section::new(
@@ -225,12 +290,26 @@ static CHECK: Section = Section::new(
         Key::new("client_timeout", TIMEOUT, Optional(r#""60s""#), "How long clients wait for an answer."),
         Key::new(
             "allow_codes",
-            Kind::List { of: &Kind::Text(Form::Some), min: 0 },
+            Kind::List { of: &Kind::Choice(&FINDINGS), min: 0 },
             Default("[]"),
-            "Findings that are not to be reported, as in [\"L012\"].",
+            "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
+             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: probes do not verify \
+             TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: \
+             retry rules without effect.",
         ),
     ],
 );
+
+/// The codes of what `plimsoll check` finds.
+static FINDINGS: [Word; 7] = [
+    Word::new("L001"),
+    Word::new("L002"),
+    Word::new("L003"),
+    Word::new("L004"),
+    Word::new("L005"),
+    Word::new("L006"),
+    Word::new("L007"),
+];
 
 static NOTIFY: Section = Section::new(
     "Where events are sent, beside the log: a webhook or a program.",

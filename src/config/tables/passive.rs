@@ -43,7 +43,8 @@ pub(super) static OUTLIER: Section = Section::new(
             "max_ejected",
             Kind::Amount { min: 0 },
             Default(r#""50%""#),
-            "So many may be out at once by ratio, status or latency.",
+            "So many may be out at once by ratio, status or latency; a share is one at least where a failover pool is \
+             usable.",
         ),
         Key::new(
             "latency",
@@ -144,7 +145,8 @@ pub(in super::super) static RETRY: Section = Section::new(
             "per_try_timeout",
             Kind::Or("off", &TIMEOUT),
             Default(r#""off""#),
-            "Limit of a try to its response head where another would follow it: needs \"timeout\" in on. The last has response_header.",
+            "Limit of a try to its response head where another would follow it; the last has response_header. It adds \"timeout\" \
+             to on where that is not written, and does nothing where on is written without it.",
         ),
         Key::new("within", TIMEOUT, Default(r#""10s""#), "No new attempt starts later than this."),
         Key::new(

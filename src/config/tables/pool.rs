@@ -4,7 +4,7 @@ use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
-use super::{DELAY, TIMEOUT, number, real};
+use super::{DELAY, TIMEOUT, number, real, size};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static POOL: Section = Section::new(
@@ -124,7 +124,15 @@ pub(in super::super) static POOL: Section = Section::new(
             "min_available",
             Kind::Amount { min: 0 },
             Default("1"),
-            "No drain, maintenance or ejection by judgement goes below it: a count or a share such as \"50%\".",
+            "No drain, maintenance or ejection by judgement goes below it: a count or a share such as \"50%\". For \
+             ejections a usable failover pool stands in for one.",
+        ),
+        Key::new(
+            "source_address",
+            Kind::Or("", &Kind::Text(Form::Ip)),
+            Default(r#""""#),
+            "The address of this node that connections to endpoints, and probes, come from, as in \"10.0.0.5\"; \"\" leaves it \
+             to the system.",
         ),
         Key::new("slow_start", DELAY, Default(r#""0s""#), "A returned endpoint grows to its full share in so long."),
         Key::new("drain_timeout", DELAY, Default(r#""10m""#), "Long-lived work on a drained or removed endpoint."),
@@ -155,7 +163,6 @@ pub(in super::super) static POOL: Section = Section::new(
         Key::later("endpoints_file"),
         Key::later("protocol"),
         Key::later("send_proxy"),
-        Key::later("source_address"),
         Key::later("sticky"),
         Key::later("tls"),
     ],
@@ -230,7 +237,7 @@ static POOL_LIMITS: Section = Section::new(
             "max_requests",
             number(1, 1_000_000),
             Default("1024"),
-            "Requests in flight per endpoint, where the pool serves http.",
+            "Requests in flight per endpoint, where the pool serves http; tcp connections are counted apart.",
         ),
         Key::new(
             "max_connections",
@@ -245,6 +252,36 @@ static POOL_LIMITS: Section = Section::new(
             "Waiting requests of the pool, first come first served; 0 unless written in a pool that serves only tcp.",
         ),
         Key::new("queue_timeout", TIMEOUT, Default(r#""5s""#), "How long one waits (503)."),
+        Key::new(
+            "answer_head",
+            size(1 << 10, 1 << 20),
+            Default(r#""64KiB""#),
+            "A whole response head (502).",
+        ),
+        Key::new(
+            "answer_fields",
+            number(1, 10_000),
+            Default("256"),
+            "Fields of a response head or trailer section (502).",
+        ),
+        Key::new(
+            "interim_answers",
+            number(0, 10_000),
+            Default("32"),
+            "Interim answers (1xx) to one request; more are a flood (502).",
+        ),
+        Key::new(
+            "answer_chunk_extensions",
+            size(0, 1 << 20),
+            Default(r#""16KiB""#),
+            "Chunk extensions of one answer; one with more breaks off.",
+        ),
+        Key::new(
+            "idle_connections",
+            number(0, 1_000_000),
+            Default("256"),
+            "Idle connections kept per endpoint and worker; the oldest closes when one more comes. 0 keeps none.",
+        ),
     ],
 );
 
@@ -267,5 +304,11 @@ static POOL_TIMEOUTS: Section = Section::new(
             "Upgraded connections and tcp sessions without a byte in either direction.",
         ),
         Key::new("tcp_user_timeout", TIMEOUT, Default(r#""20s""#), "Unacknowledged data to an endpoint."),
+        Key::new(
+            "tcp_keepalive",
+            TIMEOUT,
+            Default(r#""30s""#),
+            "First keepalive probe of a tcp session or tunnel without a byte.",
+        ),
     ],
 );

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Rules, Target, TargetId};
+use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Places, Rules, Target, TargetId};
 use super::lead::Lead;
 use super::memory::Memory;
 use super::probe::Probe;
@@ -16,6 +16,8 @@ use crate::config::{Config, pool};
 use crate::model::name::PoolName;
 use crate::policy::health::{Health, State};
 use crate::proxy::sessions::Cut;
+use crate::runtime::condition::Impediment;
+use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
 
 impl Keeper {
@@ -24,6 +26,8 @@ impl Keeper {
     pub fn adopt(&mut self, snapshot: &Arc<Snapshot>, config: &Config, watches: Vec<Watch>, now: Duration) {
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         self.retire(&before, now);
+        self.places = places(snapshot);
+        self.levels.refresh(snapshot);
         self.rules = snapshot.pools.iter().map(|p| rules(config, &p.name)).collect();
         let mut standings: HashMap<PoolName, Standing> =
             self.standings.drain(..).map(|standing| (standing.name().clone(), standing)).collect();
@@ -52,23 +56,30 @@ impl Keeper {
         let slots: Vec<u32> =
             snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect();
         self.board.keep(&slots, &snapshot.pools.iter().map(|p| &p.name).collect::<Vec<_>>());
-        self.agents.retain(|slot, _| slots.contains(slot));
         self.growing.retain(|slot, _| slots.contains(slot));
         self.shedding.clear();
         self.resume();
         self.retarget(&before, watches);
         self.recalled = Memory::default();
+        self.forget_agents();
         self.settle_conditions(now);
         self.replan(now);
     }
 
-    /// What leads to endpoints that the new snapshot does not have gets its time.
+    /// What leads to endpoints that the new snapshot does not have gets its time; in an exclusive pool only until
+    /// another one leads, and nothing more comes to it on the way through the old snapshot.
     fn retire(&mut self, before: &Snapshot, now: Duration) {
+        self.former.retain(|(_, live)| live.in_flight() > 0);
         for pool in &before.pools {
-            for endpoint in &pool.endpoints {
-                if endpoint.live.is_retired() && endpoint.live.in_flight() > 0 {
-                    let written = Closing { after: pool.drain_timeout, rate: None };
-                    self.closings.begin(&endpoint.live, written, Cut::Drained, now);
+            for endpoint in pool.endpoints.iter().filter(|e| e.live.is_retired()) {
+                if pool.exclusive {
+                    endpoint.live.condition.set(Impediment::Standby, true);
+                }
+                // Although nothing may lead there: who has begun with the old snapshot may yet choose it.
+                let written = Closing { after: pool.drain_timeout, rate: None };
+                self.closings.begin(&endpoint.live, written, Cut::Drained, now);
+                if pool.exclusive && endpoint.live.in_flight() > 0 {
+                    self.former.push((pool.name.clone(), Arc::clone(&endpoint.live)));
                 }
             }
         }
@@ -165,6 +176,12 @@ impl Keeper {
         self.effects.push(Effect::Watch(id));
         id
     }
+}
+
+fn places(snapshot: &Snapshot) -> Places {
+    let endpoints =
+        |pool: &Pool| pool.endpoints.iter().enumerate().map(|(at, e)| (e.name.clone(), at)).collect();
+    snapshot.pools.iter().enumerate().map(|(at, p)| (p.name.clone(), (at, endpoints(p)))).collect()
 }
 
 fn rules(config: &Config, name: &PoolName) -> Rules {

@@ -9,12 +9,13 @@ use std::time::{Duration, SystemTime};
 use super::board::Board;
 use super::closing::{Closings, CutOrder, Shed, Shedding};
 use super::lead::Lead;
+use super::levels::Levels;
 use super::memory::Memory;
 use super::probe::Probe;
 use super::probe::agent::Admin;
 use super::report;
 use super::results::probe_state;
-use super::standing::{Levels, Standing, levels};
+use super::standing::Standing;
 use crate::config::health::Closing;
 use crate::control::change::AdminState;
 use crate::control::journal::{Change, Evidence, Kind};
@@ -27,7 +28,7 @@ use crate::policy::health::guard::Guard;
 use crate::policy::health::{self, Health, State};
 use crate::proxy::sessions::Cut;
 use crate::runtime::condition::{Impediment, Level};
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::endpoint::{Endpoint, EndpointLive};
 use crate::runtime::judge;
 use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
@@ -91,6 +92,9 @@ pub struct Question {
     pub suspicious: bool,
 }
 
+/// Indexes of pools by name, and of their endpoints.
+pub(super) type Places = HashMap<PoolName, (usize, HashMap<EndpointName, usize>)>;
+
 /// The keeper.
 pub struct Keeper {
     pub(super) snapshot: Arc<Snapshot>,
@@ -99,7 +103,13 @@ pub struct Keeper {
     pub(super) next_target: TargetId,
     pub(super) rules: Vec<Rules>,
     pub(super) standings: Vec<Standing>,
+    /// What tiers and pools can do, as it was when they were last looked at.
+    pub(super) levels: Levels,
+    /// Where pools and endpoints stand in the snapshot.
+    pub(super) places: Places,
     pub(super) leads: Vec<Option<Lead>>,
+    /// Endpoints of exclusive pools that a reload has left out while connections led to them.
+    pub(super) former: Vec<(PoolName, Arc<EndpointLive>)>,
     pub(super) admin: HashMap<(PoolName, EndpointName), AdminState>,
     /// What agents asked for.
     pub(super) agents: HashMap<u32, AgentWish>,
@@ -123,6 +133,8 @@ pub struct Keeper {
 pub(super) struct AgentWish {
     pub(super) admin: Option<Admin>,
     pub(super) share: Option<u32>,
+    /// Work in flight at most; 0 is no ceiling.
+    pub(super) ceiling: Option<u32>,
 }
 
 impl Keeper {
@@ -136,7 +148,10 @@ impl Keeper {
             next_target: 0,
             rules: Vec::new(),
             standings: Vec::new(),
+            levels: Levels::default(),
+            places: Places::default(),
             leads: Vec::new(),
+            former: Vec::new(),
             admin: HashMap::new(),
             agents: HashMap::new(),
             closings: Closings::default(),
@@ -252,6 +267,10 @@ impl Keeper {
         }
         if let Some(leader) = change.to.and_then(|at| pool.endpoints.get(at)) {
             self.closings.cancel(leader.live.slot());
+            // Who was left out by a reload had time until somebody else leads.
+            for (_, live) in self.former.extract_if(.., |(of, _)| *of == pool.name) {
+                self.closings.begin(&live, at_once, Cut::Demoted, now);
+            }
         }
         self.cut(now);
         pool.serve_queue();
@@ -274,6 +293,7 @@ impl Keeper {
             endpoint.live.condition.set(Impediment::Standby, false);
             self.board.write(endpoint.live.slot(), |board| board.leader = true);
         }
+        self.levels.refresh_pool(&snapshot, index);
         self.replan_pool(index, now);
     }
 
@@ -304,9 +324,8 @@ impl Keeper {
             told.because = format!("{}: {evidence}", told.because);
         }
         self.effects.push(Effect::Tell(told));
-        let Some(index) = self.snapshot.pools.iter().position(|p| p.name == *pool) else { return };
-        let place = endpoint
-            .and_then(|name| self.snapshot.pools.get(index)?.endpoints.iter().position(|e| e.name == *name));
+        let Some((index, endpoints)) = self.places.get(pool) else { return };
+        let (index, place) = (*index, endpoint.and_then(|name| endpoints.get(name)).copied());
         self.judged(index, place, change, now);
     }
 
@@ -322,39 +341,36 @@ impl Keeper {
         if let (judge::Change::Ejected(_), Some(endpoint)) = (change, endpoint) {
             self.effects.push(Effect::Purge(endpoint.live.slot()));
         }
+        if let Some(at) = place {
+            self.levels.refresh_endpoint(&snapshot, index, at);
+        }
         self.replan_pool(index, now);
         pool.serve_queue();
     }
 
     /// Moves the gates of every pool where the facts have changed.
     pub(super) fn replan(&mut self, now: Duration) {
-        let all = levels(&self.snapshot);
+        self.levels.refresh(&self.snapshot);
         for index in 0..self.standings.len() {
-            self.replan_with(index, &all, now);
+            self.replan_pool(index, now);
         }
     }
 
+    /// Moves the gates of one pool, from what is known of it and its chain.
     pub(super) fn replan_pool(&mut self, index: usize, now: Duration) {
         // Chains that lead here are seen to at the next tick; picks find out for themselves that nothing is usable.
-        if self.standings.len() == self.snapshot.pools.len() {
-            let all = levels(&self.snapshot);
-            self.replan_with(index, &all, now);
-        }
-    }
-
-    fn replan_with(&mut self, index: usize, all: &Levels, now: Duration) {
         let snapshot = Arc::clone(&self.snapshot);
-        let (Some(pool), Some(own)) = (snapshot.pools.get(index), all.get(index)) else { return };
         let Some(standing) = self.standings.get_mut(index) else { return };
-        let news = standing.plan(&snapshot, pool, own, all, now);
-        self.board.write_pool(&pool.name, standing.board().clone());
+        let news = standing.plan(&snapshot, index, &self.levels, now);
+        self.board.write_pool(standing.name(), standing.board().clone());
         self.effects.extend(news.into_iter().map(Effect::Tell));
     }
 
     /// What time brings. To be called about every 100 ms.
     pub fn tick(&mut self, now: Duration) {
         let snapshot = Arc::clone(&self.snapshot);
-        let all = levels(&snapshot);
+        // Workers set conditions too.
+        self.levels.refresh(&snapshot);
         for (index, pool) in snapshot.pools.iter().enumerate() {
             pool.tick_budget();
             pool.live.tick_answer_times();
@@ -368,7 +384,7 @@ impl Keeper {
             }
             self.grow(pool, now);
             self.shed(index, pool, now);
-            self.replan_with(index, &all, now);
+            self.replan_pool(index, now);
             let change = self.leads.get_mut(index).and_then(Option::as_mut).and_then(|lead| lead.tick(now));
             if let Some(change) = change {
                 self.led(index, &change, Vec::new(), now);

@@ -1,11 +1,14 @@
 //! Results of probes at the keeper: whether they are believed, and what they change.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::keeper::{EVIDENCE_MAX, Effect, Keeper, TargetId, set_probe_state};
-use super::probe::agent::{Admin, AgentWeight};
+use super::probe::Check;
+use super::probe::agent::{Admin, AgentWeight, Words};
 use super::probe::outcome::Outcome;
 use super::report;
 use crate::control::journal::{Change, Evidence, Kind};
@@ -143,7 +146,7 @@ impl Keeper {
             }
         }
         if let Some(words) = &outcome.agent {
-            self.agent_says(pool, endpoint, words.admin, words.weight);
+            self.agent_says(pool, endpoint, words);
         }
     }
 
@@ -160,19 +163,16 @@ impl Keeper {
         });
     }
 
-    fn agent_says(
-        &mut self,
-        pool: &Pool,
-        endpoint: &Endpoint,
-        admin: Option<Admin>,
-        weight: Option<AgentWeight>,
-    ) {
+    fn agent_says(&mut self, pool: &Pool, endpoint: &Endpoint, words: &Words) {
         let wish = self.agents.entry(endpoint.live.slot()).or_default();
         let before = *wish;
-        if admin.is_some() {
-            wish.admin = admin;
+        if words.admin.is_some() {
+            wish.admin = words.admin;
         }
-        if let Some(weight) = weight {
+        if words.connections_max.is_some() {
+            wish.ceiling = words.connections_max;
+        }
+        if let Some(weight) = words.weight {
             let full = u64::from(FULL_SHARE);
             let share = match weight {
                 AgentWeight::Percent(percent) => full * u64::from(percent) / 100,
@@ -181,6 +181,9 @@ impl Keeper {
             wish.share = Some(u32::try_from(share.min(full)).unwrap_or(FULL_SHARE));
         }
         let wish = *wish;
+        if wish.ceiling != before.ceiling {
+            self.set_agent_ceiling(pool, endpoint, wish.ceiling);
+        }
         if wish.admin != before.admin {
             self.set_admin_bits(pool, endpoint);
             let to = match wish.admin {
@@ -192,6 +195,35 @@ impl Keeper {
                 Change::new(Kind::Endpoint, to, "its agent says so").endpoint(&pool.name, &endpoint.name);
             self.effects.push(Effect::Tell(change));
         }
+    }
+
+    /// Forgets what agents said of endpoints that have none any more.
+    pub(super) fn forget_agents(&mut self) {
+        let asked = self.targets.values().filter(|target| matches!(target.probe.check, Check::Agent { .. }));
+        let members = asked.flat_map(|target| target.members.iter());
+        let kept: HashSet<u32> =
+            members.filter_map(|&(pool, at)| Some(self.endpoint(pool, at)?.live.slot())).collect();
+        for endpoint in self.snapshot.pools.iter().flat_map(|pool| &pool.endpoints) {
+            if !kept.contains(&endpoint.live.slot()) {
+                endpoint.live.set_agent_ceiling(None);
+            }
+        }
+        self.agents.retain(|slot, _| kept.contains(slot));
+    }
+
+    /// An agent's `maxconn` is the ceiling of its endpoint, whatever is written; its 0 is none, as in HAProxy.
+    fn set_agent_ceiling(&mut self, pool: &Pool, endpoint: &Endpoint, said: Option<u32>) {
+        let ceiling = said.map(|most| NonZero::new(most).unwrap_or(NonZero::<u32>::MAX));
+        endpoint.live.set_agent_ceiling(ceiling);
+        let to = match said {
+            Some(0) => "no ceiling".to_owned(),
+            Some(most) => format!("ceiling {most}"),
+            None => "its written ceiling".to_owned(),
+        };
+        let told = Change::new(Kind::Endpoint, to, "its agent says so").endpoint(&pool.name, &endpoint.name);
+        self.effects.push(Effect::Tell(told));
+        // Those who wait for a place may have one now.
+        pool.serve_queue();
     }
 
     /// A target's state has changed: what that means for one endpoint.
@@ -231,6 +263,7 @@ impl Keeper {
             }
             State::Unknown => {}
         }
+        self.levels.refresh_endpoint(&snapshot, pool_index, endpoint_index);
         self.replan_pool(pool_index, now);
         pool.serve_queue();
     }

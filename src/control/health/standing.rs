@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::board::PoolBoard;
+use super::levels::Levels;
 use super::memory::PoolMemory;
 use crate::control::journal::{Change, Kind};
 use crate::model::name::PoolName;
 use crate::policy::failover::{self, FailoverState, Level};
-use crate::runtime::condition::{Impediment, Level as Overlooking};
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::condition::Level as Overlooking;
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
-use crate::runtime::tier::{self, Tier};
+use crate::runtime::tier;
 
 /// One pool.
 #[derive(Debug)]
@@ -27,48 +27,6 @@ pub(super) struct Standing {
     again: Option<Duration>,
     board: PoolBoard,
     usable: Option<bool>,
-}
-
-/// What the tiers of every pool can do.
-pub(super) type Levels = Vec<Vec<Level>>;
-
-/// What the tiers of every pool of a snapshot can do just now.
-pub(super) fn levels(snapshot: &Snapshot) -> Levels {
-    snapshot.pools.iter().map(|pool| pool.tiers.iter().map(|tier| level(pool, tier)).collect()).collect()
-}
-
-fn level(pool: &Pool, tier: &Tier) -> Level {
-    let endpoints = pool.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
-    of_endpoints(pool, endpoints)
-}
-
-fn of_endpoints(pool: &Pool, endpoints: &[Endpoint]) -> Level {
-    let mut level = Level::default();
-    if pool.live.condition.reason().is_some() {
-        level.total = endpoints.iter().map(|e| u64::from(e.weight)).sum();
-        return level;
-    }
-    for endpoint in endpoints {
-        let (condition, weight) = (&endpoint.live.condition, u64::from(endpoint.weight));
-        // Of an exclusive pool the others are no lack.
-        if !condition.has(Impediment::Standby) {
-            level.total += weight;
-        }
-        if condition.allows(Overlooking::Proven) {
-            level.usable += weight;
-        } else if !pool.exclusive && condition.allows(Overlooking::Unproven) {
-            level.unproven += weight;
-        }
-    }
-    level
-}
-
-fn sum(levels: &[Level]) -> Level {
-    levels.iter().fold(Level::default(), |sum, level| Level {
-        total: sum.total + level.total,
-        usable: sum.usable + level.usable,
-        unproven: sum.unproven + level.unproven,
-    })
 }
 
 /// Whether anything of it can be used.
@@ -151,14 +109,13 @@ impl Standing {
     pub(super) fn plan(
         &mut self,
         snapshot: &Snapshot,
-        pool: &Pool,
-        own: &[Level],
-        all: &Levels,
+        index: usize,
+        levels: &Levels,
         now: Duration,
     ) -> Vec<Change> {
-        let chain: Vec<Level> =
-            pool.chain.iter().filter_map(|&at| all.get(at)).map(|levels| sum(levels)).collect();
-        let facts = (own.to_vec(), chain);
+        let Some(pool) = snapshot.pools.get(index) else { return Vec::new() };
+        let chain = pool.chain.iter().map(|&at| levels.pool(snapshot, at)).collect();
+        let facts = (levels.tiers(snapshot, index), chain);
         if self.facts.as_ref() == Some(&facts) && self.again.is_none_or(|again| now < again) {
             return Vec::new();
         }
@@ -167,7 +124,11 @@ impl Standing {
         for (place, tier) in pool.tiers.iter().enumerate() {
             let gate = tiers.gates.get(place).copied().unwrap_or(tier::OPEN);
             let panics = tiers.panic.get(place).copied().unwrap_or_default();
-            tier.live.set(gate, local(pool, tier), panics);
+            let local = match levels.groups(snapshot, index, place).as_slice() {
+                [local, elsewhere] => failover::local_share(local, elsewhere, pool.failover.spill),
+                _ => tier::OPEN,
+            };
+            tier.live.set(gate, local, panics);
         }
         pool.live.set_gates(&chain.gates);
         self.again = [tiers.again, chain.again].into_iter().flatten().min();
@@ -194,7 +155,8 @@ impl Standing {
         let nothing = !chain.iter().any(serves);
         let opens = |at: &usize| {
             snapshot.pools.get(*at).is_some_and(|p| {
-                !p.exclusive && p.endpoints.iter().any(|e| e.live.condition.allows(Overlooking::Open))
+                let shut = p.exclusive || p.live.condition.reason().is_some();
+                !shut && p.endpoints.iter().any(|e| e.live.condition.allows(Overlooking::Open))
             })
         };
         PoolBoard {
@@ -244,13 +206,4 @@ impl Standing {
         }
         news
     }
-}
-
-/// The share of a tier's work that stays in this node's zone.
-fn local(pool: &Pool, tier: &Tier) -> u32 {
-    let [local, elsewhere] = tier.groups.as_slice() else { return tier::OPEN };
-    let of =
-        |start: usize, end: usize| of_endpoints(pool, pool.endpoints.get(start..end).unwrap_or_default());
-    let (local, elsewhere) = (of(local.start, local.end), of(elsewhere.start, elsewhere.end));
-    failover::local_share(&local, &elsewhere, pool.failover.spill)
 }

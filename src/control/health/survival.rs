@@ -320,6 +320,34 @@ fn may_change(aspect: &str, was: &WrittenPool, is: &WrittenPool) -> bool {
     }
 }
 
+/// What was known of an endpoint.
+struct Known<'a> {
+    endpoint: &'a Endpoint,
+    portrait: BTreeMap<&'static str, String>,
+    /// As they would be under the settings of the next configuration.
+    results: Option<String>,
+}
+
+/// Everybody by pool and endpoint.
+type All<'a> = BTreeMap<(&'a PoolName, &'a EndpointName), Known<'a>>;
+
+/// The settings of a pool's probes, where it has any.
+fn settings<'a>(config: &'a Config, pool: &PoolName) -> Option<&'a crate::policy::health::Settings> {
+    let pool = config.pools.iter().find(|p| p.name == *pool)?;
+    pool.health.as_ref().map(|health| &health.settings)
+}
+
+fn everybody<'a>(keeper: &Keeper, snapshot: &'a Snapshot, next: &Config) -> All<'a> {
+    let all =
+        snapshot.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
+    let known = |(pool, endpoint): (&'a Pool, &'a Endpoint)| {
+        let results = settings(next, &pool.name).and_then(|of| results(keeper, endpoint.live.slot(), of));
+        let portrait = portrait(keeper, pool, endpoint);
+        ((&pool.name, &endpoint.name), Known { endpoint, portrait, results })
+    };
+    all.map(known).collect()
+}
+
 fn check(first: &File, second: &File, happenings: &[Happens]) -> Result<(), TestCaseError> {
     let (one, two) = (first.load(), second.load());
     let before = Arc::new(compile(&one, None, &MACHINE, &Weights::default()));
@@ -332,63 +360,21 @@ fn check(first: &File, second: &File, happenings: &[Happens]) -> Result<(), Test
 
     // Nothing of a policy's time passes between what was and what is.
     let now = before.clock.now();
-    let placed =
-        |name: &PoolName| POOLS.iter().position(|pool| *pool == name.as_str()).expect("a pool of ours");
-    let mut known = BTreeMap::new();
-    for pool in &before.pools {
-        for endpoint in &pool.endpoints {
-            let settings = two.pools.iter().find(|p| p.name == pool.name).and_then(|p| p.health.as_ref());
-            let results = settings.and_then(|h| results(&keeper, endpoint.live.slot(), &h.settings));
-            known
-                .insert((&pool.name, &endpoint.name), (endpoint, portrait(&keeper, pool, endpoint), results));
-        }
-    }
+    let known = everybody(&keeper, &before, &two);
     let after = Arc::new(compile(&two, Some(&before), &MACHINE, &Weights::default()));
     after.settle();
     keeper.adopt(&after, &two, watches(&two, &after), now);
 
+    let known_after = everybody(&keeper, &after, &two);
     for pool in &after.pools {
         let Some(old) = before.pools.iter().find(|old| old.name == pool.name) else { continue };
-        prop_assert!(Arc::ptr_eq(&old.live, &pool.live), "pool {} forgot its live state", pool.name);
-        let place = placed(&pool.name);
+        check_pool(old, pool)?;
+        let place = POOLS.iter().position(|name| *name == pool.name.as_str()).expect("a pool of ours");
         let (was, is) = (&first.pools[&place], &second.pools[&place]);
-        for tier in &pool.tiers {
-            let old = old.tiers.iter().find(|old| old.number == tier.number);
-            prop_assert!(
-                old.is_none_or(|old| Arc::ptr_eq(&old.live, &tier.live)),
-                "tier {} of {}",
-                tier.number,
-                pool.name
-            );
-        }
         for endpoint in &pool.endpoints {
-            let Some((old, portrait_before, results_before)) = known.get(&(&pool.name, &endpoint.name))
-            else {
-                continue;
-            };
-            if old.address != endpoint.address {
-                prop_assert!(!Arc::ptr_eq(&old.live, &endpoint.live), "another address is another endpoint");
-                continue;
-            }
-            for (aspect, value) in portrait(&keeper, pool, endpoint) {
-                if !may_change(aspect, was, is) {
-                    prop_assert_eq!(
-                        &portrait_before[aspect],
-                        &value,
-                        "{} of {}/{}",
-                        aspect,
-                        &pool.name,
-                        &endpoint.name
-                    );
-                }
-            }
-            if let (Some((.., path)), Some((.., now_path))) = (was.health, is.health)
-                && path == now_path
-            {
-                let settings =
-                    &two.pools.iter().find(|p| p.name == pool.name).and_then(|p| p.health.as_ref());
-                let results = settings.and_then(|h| results(&keeper, endpoint.live.slot(), &h.settings));
-                prop_assert_eq!(results_before, &results, "results of {}/{}", &pool.name, &endpoint.name);
+            let key = (&pool.name, &endpoint.name);
+            if let Some(known) = known.get(&key) {
+                check_endpoint(known, &known_after[&key], was, is)?;
             }
         }
     }
@@ -403,6 +389,39 @@ fn check(first: &File, second: &File, happenings: &[Happens]) -> Result<(), Test
     drop(under_way);
     let in_flight: u32 = before.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.in_flight()).sum();
     prop_assert_eq!(in_flight, 0, "what ends after the reload is counted down where it was counted up");
+    Ok(())
+}
+
+fn check_pool(old: &Pool, pool: &Pool) -> Result<(), TestCaseError> {
+    prop_assert!(Arc::ptr_eq(&old.live, &pool.live), "pool {} forgot its live state", pool.name);
+    for tier in &pool.tiers {
+        let old = old.tiers.iter().find(|old| old.number == tier.number);
+        prop_assert!(old.is_none_or(|old| Arc::ptr_eq(&old.live, &tier.live)), "tier of {}", pool.name);
+    }
+    Ok(())
+}
+
+fn check_endpoint(
+    old: &Known<'_>,
+    new: &Known<'_>,
+    was: &WrittenPool,
+    is: &WrittenPool,
+) -> Result<(), TestCaseError> {
+    let (before, after) = (old.endpoint, new.endpoint);
+    if before.address != after.address {
+        prop_assert!(!Arc::ptr_eq(&before.live, &after.live), "another address is another endpoint");
+        return Ok(());
+    }
+    for (aspect, value) in &new.portrait {
+        if !may_change(aspect, was, is) {
+            prop_assert_eq!(&old.portrait[aspect], value, "{} of {}", aspect, &after.name);
+        }
+    }
+    if let (Some((.., path)), Some((.., now_path))) = (was.health, is.health)
+        && path == now_path
+    {
+        prop_assert_eq!(&old.results, &new.results, "results of {}", &after.name);
+    }
     Ok(())
 }
 

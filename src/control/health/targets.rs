@@ -62,7 +62,12 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
                 Check::Agent { send, .. } => Check::Agent { port: address.port(), send: send.clone() },
                 other => other.clone(),
             };
-            let probe = Arc::new(Probe { check, address, timeout: health.settings.timeout });
+            let probe = Arc::new(Probe {
+                check,
+                address,
+                source: written.source_address,
+                timeout: health.settings.timeout,
+            });
             let (settings, traffic) = (health.settings.clone(), endpoint.socket());
             watches.push(Watch { pool: place, endpoint: index, probe, settings, traffic });
         }
@@ -118,7 +123,9 @@ fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check
         health::Check::Postgres { user, tls } => {
             Check::Postgres { user: user.clone(), tls: clients.of(pool, tls.as_ref())? }
         }
-        health::Check::Mysql { user } => Check::Mysql { user: user.clone() },
+        health::Check::Mysql { user, tls } => {
+            Check::Mysql { user: user.clone(), tls: clients.of(pool, tls.as_ref())? }
+        }
         health::Check::Redis { primary, tls } => {
             Check::Redis { primary: *primary, tls: clients.of(pool, tls.as_ref())? }
         }

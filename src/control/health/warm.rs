@@ -2,7 +2,7 @@
 //! one, by a connection to their port.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ enum Question {
         probe: Arc<Probe>,
         no_is_fine: bool,
     },
-    Port(SocketAddr),
+    Port(SocketAddr, Option<IpAddr>),
 }
 
 /// What came of it for one endpoint.
@@ -99,7 +99,7 @@ pub(in crate::control) fn newcomers(
                     let probe = Arc::clone(&watch.probe);
                     (Question::Probe { probe, no_is_fine: pool.exclusive }, watch.settings.fast_interval)
                 }
-                None => (Question::Port(endpoint.socket()), AGAIN),
+                None => (Question::Port(endpoint.socket(), pool.source_address), AGAIN),
             };
             newcomers.push(Newcomer {
                 pool: pool.name.clone(),
@@ -155,8 +155,8 @@ impl Newcomer {
                 let good = proven || (*no_is_fine && outcome.verdict == Verdict::SaysNo);
                 Warm { good, proven, what: outcome.evidence.what }
             }
-            Question::Port(address) => {
-                let accepts = port_accepts(*address, CONNECT).await;
+            Question::Port(address, source) => {
+                let accepts = port_accepts(*address, *source, CONNECT).await;
                 let good = accepts == Some(true);
                 let what = if good { "its port accepts" } else { "its port does not accept" };
                 Warm { good, proven: false, what: what.to_owned() }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -217,19 +217,19 @@ type Asked = (Outcome, Vec<(SocketAddr, Option<bool>)>);
 /// half of its time is over or it could not be asked sooner. The ports have what is left of that time, and nobody waits
 /// for them when the probe was answered: they never make a result later than the printed bounds have it.
 async fn ask(question: &Question) -> Asked {
-    let (limit, ports) = (question.probe.timeout, &question.ports);
+    let (limit, source, ports) = (question.probe.timeout, question.probe.source, &question.ports);
     let mut asked = pin!(probe::run(&question.probe));
     if ports.is_empty() {
         return (asked.await, Vec::new());
     }
     if question.suspicious {
-        return beside(asked, ask_ports(ports, limit)).await;
+        return beside(asked, ask_ports(ports, source, limit)).await;
     }
     let begun = Instant::now();
     let Ok(outcome) = timeout(limit / 2, &mut asked).await else {
-        return beside(asked, ask_ports(ports, limit / 2)).await;
+        return beside(asked, ask_ports(ports, source, limit / 2)).await;
     };
-    beside(std::future::ready(outcome), ask_ports(ports, limit.saturating_sub(begun.elapsed()))).await
+    beside(std::future::ready(outcome), ask_ports(ports, source, limit.saturating_sub(begun.elapsed()))).await
 }
 
 /// The result of a probe, with those of the ports where they matter.
@@ -248,10 +248,14 @@ async fn beside(
     }
 }
 
-async fn ask_ports(ports: &[SocketAddr], limit: Duration) -> Vec<(SocketAddr, Option<bool>)> {
+async fn ask_ports(
+    ports: &[SocketAddr],
+    source: Option<IpAddr>,
+    limit: Duration,
+) -> Vec<(SocketAddr, Option<bool>)> {
     let mut asked = tokio::task::JoinSet::new();
     for &port in ports {
-        asked.spawn_local(async move { (port, port_accepts(port, limit).await) });
+        asked.spawn_local(async move { (port, port_accepts(port, source, limit).await) });
     }
     asked.join_all().await
 }

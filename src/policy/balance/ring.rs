@@ -121,6 +121,7 @@ fn host_and_port(id: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::net::SocketAddr;
 
     use pingora_ketama::{Bucket, Continuum};
@@ -187,7 +188,7 @@ mod tests {
 
         #[test]
         fn for_ipv4_it_is_the_ring_of_pingora_ketama(
-            endpoints in prop::collection::btree_map(any::<(u32, u16)>(), 1..20u16, 1..20),
+            endpoints in prop::collection::btree_map(any::<(u32, u16)>(), 1..6u16, 1..10),
             keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 100),
         ) {
             let addresses: Vec<SocketAddr> =
@@ -197,6 +198,9 @@ mod tests {
                 addresses.iter().zip(&weights).map(|(a, &weight)| Bucket::new(*a, weight.into())).collect();
             let theirs = Continuum::new(&buckets);
             let ids: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            // Who owns a point that two have is left to chance there: their sort is not stable.
+            let all = || ids.iter().zip(&weights).flat_map(|(id, weight)| hashes(id, u64::from(*weight) * 160));
+            prop_assume!(all().collect::<HashSet<_>>().len() == all().count());
             let ours = ring(&ids, &weights);
             for key in keys {
                 let walk = theirs.node_iter(&key).take(20).copied();

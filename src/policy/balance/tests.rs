@@ -99,13 +99,16 @@ fn starting(shares: &[u32]) -> Starting {
 
 #[test]
 fn round_robin_is_smooth() {
-    let sequence = |weights: &[u16], count| {
+    let dealt = |weights: &[u16], count| {
         picks(&balancer(Kind::RoundRobin, weights), &idle(&vec![true; weights.len()]), count)
     };
-    assert_eq!(sequence(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
-    assert_eq!(sequence(&[500, 100, 100], 7), [0, 0, 1, 0, 2, 0, 0]);
-    assert_eq!(sequence(&[1, 1, 1, 1], 5), [0, 1, 2, 3, 0]);
-    assert_eq!(sequence(&[0, 3], 3), [1, 1, 1]);
+    assert_eq!(dealt(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
+    assert_eq!(dealt(&[500, 100, 100], 7), [0, 0, 1, 0, 2, 0, 0]);
+    assert_eq!(dealt(&[1, 1, 1, 1], 5), [0, 1, 2, 3, 0]);
+    assert_eq!(dealt(&[0, 3], 3), [1, 1, 1]);
+    // What all are owed is nothing after each turn (nginx: the current weights sum to 0).
+    let turns = sequence::turns(&[5, 1, 1]);
+    assert!((0..=7).all(|turn| sequence::credits(&turns, turn, 3).iter().sum::<f64>().abs() < 1e-9));
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Endpoint {
     fn fails(&mut self, failure: Failure, facts: &Facts) -> Option<Decision> {
         self.totals.attempts += 1;
         self.totals.failures += u64::from(self.settings.count.has(failure));
-        self.outlier.failed(&self.settings, failure, self.totals, facts, self.now)
+        self.outlier.failed(&self.settings, failure, self.totals, || *facts, self.now)
     }
 
     fn works(&mut self, times: u64) {
@@ -275,6 +275,21 @@ fn the_share_that_may_go_is_rounded_down() {
         let facts = Facts { endpoints, ejected_by_judgement, usable_others: 8, ..FACTS };
         let decision = Endpoint::new(tenth.clone()).until_decided(Failure::Reset, &facts).1;
         assert_eq!(held(Some(decision)), want, "{facts:?}");
+    }
+}
+
+#[test]
+fn the_only_one_of_a_pool_may_go_where_a_failover_pool_stands_in() {
+    let only = Facts { endpoints: 1, usable_failover: 2, ..LAST };
+    let decided = |settings: Settings, facts: &Facts| {
+        held(Some(Endpoint::new(settings).until_decided(Failure::Reset, facts).1))
+    };
+    assert_eq!(decided(settings(), &only), None, "by the defaults");
+    assert_eq!(decided(settings(), &Facts { usable_failover: 0, ..only }), Some(Cap::LastUsable));
+    assert_eq!(decided(settings(), &Facts { min_available: 2, ..only }), Some(Cap::MinAvailable));
+    for none in [Amount::Percent(0), Amount::Count(0)] {
+        let settings = Settings { max_ejected: none, ..settings() };
+        assert_eq!(decided(settings, &only), Some(Cap::MaxEjected));
     }
 }
 

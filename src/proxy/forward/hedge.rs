@@ -132,6 +132,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
 
     /// A second attempt beside the one at `place`, if there is room for it and the budget pays.
     fn begin_beside(&mut self, place: &Place<'a>) -> Option<Begun<'a, D::Sending>> {
+        // While the body came it may have become too much to keep, or too late.
+        if !self.down.body_is_replayable() || self.start.elapsed() >= self.policy.within {
+            return None;
+        }
         self.tries.tried.add(place.endpoint);
         let place = self.tries.pick_beside(place)?;
         let home = self.tries.home;
@@ -146,8 +150,9 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             }
             Err(place) => {
                 let (address, timeouts) = (place.endpoint.socket(), self.tries.timeouts(place.pool));
+                let source = place.pool.source_address;
                 let dialed = Box::pin(async move {
-                    let dialed = dial::dial(address, &timeouts, &timer).await;
+                    let dialed = dial::dial(address, source, &timeouts, &timer).await;
                     (dialed, timer)
                 });
                 Begun::Dialing(Dialing { place, start: Instant::now(), dialed })

@@ -6,7 +6,8 @@
 use super::fields::{Kind, Span};
 use crate::proxy::error::Refusal;
 
-/// Longest accepted chunk-size line, its extensions included. (RFC 9112 section 7.1.1 asks for a limit.)
+/// Longest accepted chunk-size line, its extensions included. (RFC 9112 section 7.1.1 asks for a limit.) No setting: what
+/// goes over it counts as `chunk_extensions`, which bounds the sum.
 pub const SIZE_LINE_MAX: usize = 1024;
 
 /// Limits on one chunked body.
@@ -207,14 +208,17 @@ impl Chunked {
         if section.len() == 2 {
             return Ok(Vec::new());
         }
-        let mut scratch = [httparse::EMPTY_HEADER; super::head::FIELDS_MAX];
-        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut scratch)
-        else {
-            return Err(BAD_TRAILER);
-        };
-        if fields.len() > self.limits.fields || section.len() > self.limits.trailers {
+        if section.len() > self.limits.trailers {
             return Err(Refusal::HeadTooLarge);
         }
+        // Trailers are rare: no space is at hand for them. No section has more fields than lines.
+        let lines = memchr::memchr_iter(b'\n', section).count();
+        let mut scratch = vec![httparse::EMPTY_HEADER; lines.min(self.limits.fields)];
+        let fields = match httparse::parse_headers(section, &mut scratch) {
+            Ok(httparse::Status::Complete((_, fields))) => fields,
+            Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyFields),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(BAD_TRAILER),
+        };
         let mut kept = Vec::with_capacity(fields.len());
         for field in fields.iter().filter(|f| may_trail(f.name.as_bytes())) {
             let start = (field.name.as_ptr() as usize).wrapping_sub(section.as_ptr() as usize);

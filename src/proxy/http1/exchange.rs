@@ -1,7 +1,6 @@
 //! A request of an HTTP/1 client and what it becomes: sent to an HTTP/1 endpoint, answered to the client.
 
 use std::future::poll_fn;
-use std::io;
 use std::mem::take;
 use std::net::IpAddr;
 use std::task::{Context as TaskContext, Poll};
@@ -12,15 +11,16 @@ use super::answer::{AnswerBody, Waiting, poll_read};
 use super::chunked::{self, Output};
 use super::encode::{self, RequestEdits, ResponseEdits};
 use super::fields::Kind;
-use super::head::{Framing, Limits, RequestHead, ResponseHead, Scan, Scanner, Version, parse_response};
+use super::head::{Framing, Limits, RequestHead, ResponseHead, TOO_MANY_FIELDS, Version, parse_response};
 use super::outgoing::Outgoing;
+use super::scan::{Scan, Scanner};
 use super::upload::Upload;
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::{BLOCK, Buffer};
-use crate::proxy::connection::Client;
+use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
@@ -300,8 +300,8 @@ impl Downstream for Exchange<'_> {
         encode::put_response(&mut out, bytes.bytes(), &head, &response);
         bytes.consume(head.length);
         let limits = chunked::Limits {
-            trailers: self.listener.head_max,
-            fields: self.listener.fields_max,
+            trailers: connection.place.pool.limits.answer_head,
+            fields: connection.place.pool.limits.answer_fields,
             extensions: connection.place.pool.limits.chunk_extensions,
         };
         let mut body = AnswerBody::new(head.framing, bytes, output, limits);
@@ -376,7 +376,7 @@ impl<'c> Exchange<'c> {
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
         let Connection { place, stream, .. } = connection;
         if usable {
-            self.worker.idle.put(self.worker.id, &place, Identity::default(), stream, keep);
+            self.worker.idle.put(self.worker.id, &place, Identity::of(place.pool), stream, keep);
         }
     }
 
@@ -427,19 +427,21 @@ impl<'c> Exchange<'c> {
         connection: &Connection<'_>,
         sending: &mut Sending,
     ) -> Poll<Result<usize, Error>> {
-        let endpoint = &connection.stream;
+        let (endpoint, most) = (&connection.stream, connection.place.pool.limits.answer_head);
         if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, &mut sending.going) {
             return Poll::Ready(Err(error));
         }
         loop {
             match sending.scanner.scan(sending.answer.bytes()) {
-                Scan::Complete(length) => return Poll::Ready(Ok(length)),
+                Scan::Complete(length) if length <= most => return Poll::Ready(Ok(length)),
                 Scan::BareLf => return Poll::Ready(Err(Error::Answer("a line does not end in CRLF"))),
-                Scan::Partial | Scan::StartLine(_) => {}
-            }
-            if !sending.answer.make_room(connection.place.pool.limits.answer_head) {
-                self.pool_counters(connection).answer_head_exceeded.one();
-                return Poll::Ready(Err(Error::Answer("its header section is too large")));
+                // A block has room for more than a small limit.
+                Scan::Partial | Scan::StartLine(_)
+                    if sending.answer.len() <= most && sending.answer.make_room(most) => {}
+                Scan::Complete(_) | Scan::Partial | Scan::StartLine(_) => {
+                    self.pool_counters(connection).answer_head_exceeded.one();
+                    return Poll::Ready(Err(Error::Answer("its header section is too large")));
+                }
             }
             match poll_read(cx, endpoint, &mut sending.answer) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Reset)),
@@ -462,12 +464,16 @@ impl<'c> Exchange<'c> {
         sending: &mut Sending,
         length: usize,
     ) -> Result<ResponseHead, Failed> {
-        let max = connection.place.pool.limits.answer_head;
-        let limits = Limits { head: max, fields: super::head::FIELDS_MAX, target: 0 };
+        let own = &connection.place.pool.limits;
+        let limits = Limits { head: own.answer_head, fields: own.answer_fields, target: 0 };
         let to_head = self.request.head.method == Method::Head;
         let bytes = &sending.answer.bytes()[..length];
-        let head = parse_response(bytes, &limits, to_head, Vec::with_capacity(16))
-            .map_err(|why| sending.failed(Error::Answer(why)))?;
+        let head = parse_response(bytes, &limits, to_head, Vec::with_capacity(16)).map_err(|why| {
+            if why == TOO_MANY_FIELDS {
+                self.pool_counters(connection).answer_fields_exceeded.one();
+            }
+            sending.failed(Error::Answer(why))
+        })?;
         if head.status == 101 && !self.may_switch(bytes, &head) {
             return Err(sending.failed(Error::Answer("it switches to a protocol that was not asked for")));
         }
@@ -574,22 +580,4 @@ impl<'c> Exchange<'c> {
         }
         self.close |= !self.upload.is_done() || self.client.is_leaving();
     }
-}
-
-/// Writes all of `out`, as long as the client takes something in time.
-pub async fn write_all(client: &Client, out: &mut Buffer, idle: std::time::Duration) -> Result<(), Error> {
-    while !out.is_empty() {
-        match out.write_to(&client.stream) {
-            Ok(_) => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Error::ClientGone),
-        }
-        client.timer.set(Instant::now() + idle);
-        match client.timer.within(client.stream.writable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Error::ClientGone),
-            Err(_) => return Err(Error::ClientTimeout),
-        }
-    }
-    Ok(())
 }

@@ -10,8 +10,12 @@ use crate::model::host::split_authority;
 use crate::model::method::Method;
 use crate::proxy::error::Refusal;
 
-/// More fields than any limit may ask for: the parser's scratch space.
-pub const FIELDS_MAX: usize = 256;
+/// Fields that are parsed without allocating. No limit of its own: where one allows more, a head that has more is parsed
+/// once again.
+pub const FIELDS_AT_HAND: usize = 256;
+
+/// The refusal of a response head that has more fields than it may.
+pub const TOO_MANY_FIELDS: &str = "it has too many fields";
 
 /// Limits on one head.
 #[derive(Debug, Clone, Copy)]
@@ -44,52 +48,6 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
-}
-
-/// Looks for the end of a head, byte by byte only once however it arrives.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Scanner {
-    scanned: usize,
-    /// Length of the start line, once it is complete.
-    start_line: Option<usize>,
-}
-
-/// What a [`Scanner`] has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scan {
-    /// More bytes are needed.
-    Partial,
-    /// The start line is there, for the first time; more bytes are needed after it.
-    StartLine(usize),
-    /// The head has so many bytes, its empty line included.
-    Complete(usize),
-    /// A line ends in LF alone.
-    BareLf,
-}
-
-impl Scanner {
-    /// Goes on where it stopped; `bytes` is all that has arrived so far.
-    pub fn scan(&mut self, bytes: &[u8]) -> Scan {
-        let first_time = self.start_line.is_none();
-        while let Some(at) = memchr::memchr(b'\n', bytes.get(self.scanned..).unwrap_or_default()) {
-            let lf = self.scanned + at;
-            self.scanned = lf + 1;
-            if lf == 0 || bytes[lf - 1] != b'\r' {
-                return Scan::BareLf;
-            }
-            if self.start_line.is_none() {
-                self.start_line = Some(lf + 1);
-            }
-            if lf >= 3 && bytes[lf - 2] == b'\n' {
-                return Scan::Complete(lf + 1);
-            }
-        }
-        self.scanned = bytes.len();
-        match self.start_line {
-            Some(length) if first_time => Scan::StartLine(length),
-            _ => Scan::Partial,
-        }
-    }
 }
 
 /// A request head; ranges are into the bytes that were parsed.
@@ -167,12 +125,6 @@ enum FieldFault {
     Coding,
 }
 
-/// The empty lines before a request, which are skipped (RFC 9112 section 2.2): how many bytes.
-#[must_use]
-pub fn leading_empty_lines(bytes: &[u8]) -> usize {
-    bytes.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
-}
-
 /// Checks a start line before the rest has come, so that what is not HTTP is answered at once.
 ///
 /// # Errors
@@ -201,25 +153,34 @@ pub fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
     }
 }
 
-/// Whether bytes that hold no complete line yet can still become a request line.
-#[must_use]
-pub fn may_become_request(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .take(32)
-        .take_while(|&&b| b != b' ')
-        .all(|&b| crate::model::field::is_token_byte(b) || b == b'\r')
-}
-
-/// Reads a complete request head, as [`Scanner`] has found it at the front of `bytes`. `fields` is an empty list
+/// Reads a complete request head, as [`Scanner`](super::scan::Scanner) has found it at the front of `bytes`. `fields` is an empty list
 /// whose memory is used again.
 ///
 /// # Errors
 /// [`Refusal`] says what is wrong with it.
 pub fn parse_request(bytes: &[u8], limits: &Limits, fields: Vec<Field>) -> Result<RequestHead, Refusal> {
-    let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_AT_HAND];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut scratch) {
+        Err(httparse::Error::TooManyHeaders) if limits.fields > FIELDS_AT_HAND => {
+            let mut scratch = vec![MaybeUninit::uninit(); limits.fields];
+            let mut request = httparse::Request::new(&mut []);
+            let parsed = request.parse_with_uninit_headers(bytes, &mut scratch);
+            read_request(bytes, limits, fields, parsed, &request)
+        }
+        parsed => read_request(bytes, limits, fields, parsed, &request),
+    }
+}
+
+/// What the parser made of a request head, checked.
+fn read_request(
+    bytes: &[u8],
+    limits: &Limits,
+    fields: Vec<Field>,
+    parsed: httparse::Result<usize>,
+    request: &httparse::Request<'_, '_>,
+) -> Result<RequestHead, Refusal> {
+    match parsed {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(Refusal::Malformed("the header section is cut short")),
         Err(error) => return Err(refusal_of(error)),
@@ -232,7 +193,7 @@ pub fn parse_request(bytes: &[u8], limits: &Limits, fields: Vec<Field>) -> Resul
         return Err(Refusal::TargetTooLong);
     }
     if request.headers.len() > limits.fields {
-        return Err(Refusal::HeadTooLarge);
+        return Err(Refusal::TooManyFields);
     }
     let mut head = RequestHead {
         length: bytes.len(),
@@ -261,7 +222,7 @@ pub fn parse_request(bytes: &[u8], limits: &Limits, fields: Vec<Field>) -> Resul
 
 fn refusal_of(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
+        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
         httparse::Error::Version => Refusal::Version,
         httparse::Error::HeaderName => Refusal::Malformed("a field name is no token"),
         httparse::Error::HeaderValue => Refusal::Malformed("a field value has a control character"),
@@ -510,21 +471,37 @@ pub fn parse_response(
     if !bytes.starts_with(b"HTTP/") {
         return Err("it does not open with a status line");
     }
-    let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let parser = httparse::ParserConfig::default();
+    let mut scratch = [const { MaybeUninit::uninit() }; FIELDS_AT_HAND];
     let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        bytes,
-        &mut scratch,
-    );
+    match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut scratch) {
+        Err(httparse::Error::TooManyHeaders) if limits.fields > FIELDS_AT_HAND => {
+            let mut scratch = vec![MaybeUninit::uninit(); limits.fields];
+            let mut response = httparse::Response::new(&mut []);
+            let parsed = parser.parse_response_with_uninit_headers(&mut response, bytes, &mut scratch);
+            read_response(bytes, limits, to_head, fields, parsed, &response)
+        }
+        parsed => read_response(bytes, limits, to_head, fields, parsed, &response),
+    }
+}
+
+/// What the parser made of a response head, checked.
+fn read_response(
+    bytes: &[u8],
+    limits: &Limits,
+    to_head: bool,
+    fields: Vec<Field>,
+    parsed: httparse::Result<usize>,
+    response: &httparse::Response<'_, '_>,
+) -> Result<ResponseHead, &'static str> {
     match parsed {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err("the header section is cut short"),
-        Err(httparse::Error::TooManyHeaders) => return Err("too many fields"),
+        Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
         Err(_) => return Err("the header section is malformed"),
     }
     if response.headers.len() > limits.fields {
-        return Err("too many fields");
+        return Err(TOO_MANY_FIELDS);
     }
     let version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
     let mut fields = fields;

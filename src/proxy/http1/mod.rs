@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod fields;
 pub mod head;
 pub mod outgoing;
+pub mod scan;
 pub mod serve;
 pub mod tunnel;
 pub mod upload;

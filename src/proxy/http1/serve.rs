@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::chunked;
 use super::encode;
-use super::exchange::{Exchange, Request, write_all};
+use super::exchange::{Exchange, Request};
 use super::fields::{Field, Kind};
-use super::head::{self, Limits, RequestHead, Scan, Scanner, Version};
+use super::head::{self, Limits, RequestHead, Version};
+use super::scan::{self, Scan, Scanner};
 use super::upload::Upload;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
-use crate::proxy::connection::{Age, Client};
+use crate::proxy::connection::{Age, Client, write_all};
 use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context, Fate};
@@ -26,10 +27,12 @@ use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
-/// What a connection without a request yet gets when a drain begins.
+/// What a connection without a request yet gets when a drain begins. No setting: it is a round trip of what was accepted
+/// just before, inside `drain_timeout`.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// Bytes of empty lines before a request that are passed over.
+/// Bytes of empty lines before a request that are passed over. No setting: RFC 9112 section 2.2 asks for one, which some
+/// old clients send; more are nobody's, and count as bad requests.
 const EMPTY_LINES_MAX: usize = 16;
 
 /// What a request leaves behind.
@@ -235,7 +238,7 @@ async fn read_head(
     let mut armed = false;
     let mut empty_lines = 0;
     loop {
-        let empty = head::leading_empty_lines(input.bytes());
+        let empty = scan::leading_empty_lines(input.bytes());
         if empty > 0 {
             empty_lines += empty;
             if empty_lines > EMPTY_LINES_MAX {
@@ -289,7 +292,7 @@ fn check_start(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
 /// What can become no request, or too large a one, is refused before its end has come.
 fn check_growth(input: &Buffer, limits: &Limits) -> Result<(), Refusal> {
     let bytes = input.bytes();
-    if !head::may_become_request(bytes) {
+    if !scan::may_become_request(bytes) {
         return Err(Refusal::Malformed("this is not HTTP"));
     }
     // Method and version around the target: a line that is longer can only hold too long a target.
@@ -315,6 +318,7 @@ fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: Request
 
 /// The client's own id where it is believed, else 128 random bits.
 fn request_id(worker: &Worker, request: &Request, trusted: bool) -> Vec<u8> {
+    // No setting: an id is a key to search logs by, and one that is longer gets a new one, nothing else.
     const KEPT_MAX: usize = 128;
     if trusted {
         let own = request.bytes.bytes();
@@ -410,7 +414,7 @@ impl Drop for Unread<'_> {
 
 /// `Accept` of a head that could not be parsed, if there is one.
 fn accepts_json(bytes: &[u8]) -> bool {
-    let mut lines = bytes.split(|&b| b == b'\n').skip(1).take(head::FIELDS_MAX);
+    let mut lines = bytes.split(|&b| b == b'\n').skip(1).take(head::FIELDS_AT_HAND);
     lines
         .find_map(|line| line.split_at_checked(7).filter(|(name, _)| name.eq_ignore_ascii_case(b"accept:")))
         .is_some_and(|(_, value)| prefers_json(value.trim_ascii()))

@@ -1,12 +1,13 @@
 //! What follows 101: a protocol that was asked for, relayed as bytes until it ends.
 
 use super::encode::{self, ResponseEdits};
-use super::exchange::{Answer, Exchange, write_all};
+use super::exchange::{Answer, Exchange};
 use super::fields::{Kind, list_elements};
 use super::head::{Framing, ResponseHead, Version, is_h2c};
 use crate::model::field::FieldEdits;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::connection::write_all;
 use crate::proxy::error::Error;
 use crate::proxy::tcp::relay::{Ended, Life, Relay};
 use crate::proxy::upstream::dial;
@@ -51,7 +52,7 @@ impl Exchange<'_> {
         let (slot, client) = (connection.place.endpoint.live.slot(), self.client);
         let (edition, listener) = (&pool.edition, client.listener_place());
         let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
-        dial::keep_alive_probes(&connection.stream);
+        dial::keep_alive_probes(&connection.stream, timeouts.tcp_keepalive);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
         let sides = (&self.client.stream, &connection.stream);
         let relay = Relay::new(sides, life, &self.client.timer, &self.worker.pipes, &self.tunnelled);

@@ -34,7 +34,7 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
                 let (ours, theirs) = (&client.stream, &connection.stream);
                 let pool = connection.place.pool;
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
-                dial::keep_alive_probes(theirs);
+                dial::keep_alive_probes(theirs, pool.timeouts.tcp_keepalive);
                 let slot = connection.place.endpoint.live.slot();
                 let (edition, listener) = (&pool.edition, client.listener_place());
                 let _entered = worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
@@ -55,7 +55,7 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
     }
 }
 
-/// How often a held connection looks whether something is usable.
+/// How often a held connection looks whether something is usable. No setting: `when_empty` bounds how long and how many.
 const HOLD_LOOK: Duration = Duration::from_millis(100);
 
 /// A session under way: counted and logged when it is dropped, also where that is before its end.
@@ -68,7 +68,7 @@ struct Session<'a> {
     /// Where it is connected to.
     endpoint: Option<&'a Endpoint>,
     attempts: u32,
-    queued: Duration,
+    // No time in a queue: connections never wait in one.
     connecting: Duration,
     moved: Moved,
     /// Nothing until it has ended.
@@ -85,7 +85,6 @@ impl<'a> Session<'a> {
             start: Instant::now(),
             endpoint: None,
             attempts: 0,
-            queued: Duration::ZERO,
             connecting: Duration::ZERO,
             moved: Moved::default(),
             termination: None,
@@ -100,7 +99,7 @@ impl<'a> Session<'a> {
         if let Err(Error::NothingUsable { .. } | Error::Connect(_)) = &connected {
             connected = self.hold(&mut tries, connected).await;
         }
-        (self.queued, self.connecting, self.attempts) = (tries.queued, tries.connecting, tries.attempts);
+        (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
         connected
     }
@@ -162,7 +161,7 @@ impl<'a> Session<'a> {
             status: 0,
             bytes_in: forth,
             bytes_out: back,
-            phases: Phases { queue: self.queued, connect: self.connecting, total, ..Phases::default() },
+            phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
         });

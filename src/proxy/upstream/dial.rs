@@ -2,9 +2,11 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
@@ -12,12 +14,20 @@ use tokio::time::Instant;
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
 
-/// Connects to `address` before `timer`, set to the connect timeout, fires.
+/// Connects to `address`, from `source` where there is one, before `timer`, set to the connect timeout, fires.
 ///
 /// # Errors
 /// As the system; `TimedOut` when the endpoint does not answer in time.
-pub async fn dial(address: SocketAddr, timeouts: &Timeouts, timer: &Timer) -> io::Result<TcpStream> {
+pub async fn dial(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    timeouts: &Timeouts,
+    timer: &Timer,
+) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source {
+        connect_from(&socket, source)?;
+    }
     socket.set_nodelay(true)?;
     let options = SockRef::from(&socket);
     options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
@@ -28,13 +38,20 @@ pub async fn dial(address: SocketAddr, timeouts: &Timeouts, timer: &Timer) -> io
     }
 }
 
-/// Lets the kernel ask after a quiet peer: from 30 s without a byte on, every 10 s, three times. For tunnels and tcp
+/// Makes a socket connect from `source`. The port is chosen when it connects, by source and destination together, so that
+/// the ports of the address are not used up by one connection each (IP_BIND_ADDRESS_NO_PORT in ip(7)).
+///
+/// # Errors
+/// As the system; `AddrNotAvailable` when the address is none of this node's.
+pub fn connect_from(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
+    setsockopt(socket, IpBindAddressNoPort, &true)?;
+    socket.bind(SocketAddr::new(source, 0))
+}
+
+/// Lets the kernel ask after a quiet peer: after so long without a byte, then every 10 s, three times. For tunnels and tcp
 /// sessions; connections of requests have shorter times of their own.
-pub fn keep_alive_probes(stream: &TcpStream) {
-    let probes = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
+pub fn keep_alive_probes(stream: &TcpStream, after: Duration) {
+    let probes = TcpKeepalive::new().with_time(after).with_interval(Duration::from_secs(10)).with_retries(3);
     // The only failure is a socket that is gone already.
     SockRef::from(stream).set_tcp_keepalive(&probes).ok();
 }

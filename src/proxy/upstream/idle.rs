@@ -1,6 +1,7 @@
 //! Idle upstream connections of one worker, keyed by endpoint and by what was agreed on the connection.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use tokio::time::Instant;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
 use crate::runtime::pick::Place;
+use crate::runtime::pool::Pool;
 
-/// A request that may not be repeated only uses a connection that was used this recently.
+/// A request that may not be repeated only uses a connection that was used this recently. No setting: part of the promise that
+/// nothing is sent twice, and what it costs is one connect.
 pub const FRESH: Duration = Duration::from_secs(1);
 
 /// What connections of one endpoint are kept apart by: a request never goes over a connection with another identity.
@@ -19,6 +22,16 @@ pub const FRESH: Duration = Duration::from_secs(1);
 pub struct Identity {
     /// What is spoken.
     pub protocol: Protocol,
+    /// What it comes from, where that is written.
+    pub source: Option<IpAddr>,
+}
+
+impl Identity {
+    /// What connections of a pool are kept apart by.
+    #[must_use]
+    pub const fn of(pool: &Pool) -> Self {
+        Self { protocol: Protocol::Http1, source: pool.source_address }
+    }
 }
 
 /// Protocol of an upstream connection.
@@ -91,8 +104,8 @@ impl IdleConnections {
         stream: TcpStream,
         keep: Duration,
     ) {
-        let endpoint = place.endpoint;
-        if keep.is_zero() || endpoint.live.is_retired() {
+        let (endpoint, most) = (place.endpoint, place.pool.limits.idle_connections);
+        if keep.is_zero() || most == 0 || endpoint.live.is_retired() {
             return;
         }
         let mut shelves = self.0.borrow_mut();
@@ -105,10 +118,12 @@ impl IdleConnections {
         if shelf.endpoint.is_none() {
             shelf.endpoint = Some(Arc::clone(&endpoint.live));
         }
-        if shelf.idle.len() >= place.pool.limits.idle_connections {
-            shelf.idle.remove(0);
-            counters.idle.sub(1);
-            place.pool.live.counters.of(worker).idle_exceeded.one();
+        // As many as there are too many: a reload may have lowered the ceiling.
+        let too_many = (shelf.idle.len() + 1).saturating_sub(most);
+        if too_many > 0 {
+            shelf.idle.drain(..too_many);
+            counters.idle.sub(too_many as u64);
+            place.pool.live.counters.of(worker).idle_exceeded.add(too_many as u64);
         }
         let now = Instant::now();
         shelf.idle.push(Idle { stream, identity, since: now, until: now + keep });

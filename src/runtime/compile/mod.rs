@@ -168,7 +168,12 @@ fn compile_listeners(
             head_max: l.limits.head.as_usize(),
             fields_max: l.limits.fields,
             target_max: l.limits.target.as_usize(),
-            limits: ClientLimits::default(),
+            limits: ClientLimits {
+                chunk_extensions: l.limits.chunk_extensions.as_usize(),
+                linger: l.timeouts.linger,
+                linger_bytes: l.limits.linger.as_usize(),
+            },
+            backlog: l.limits.backlog,
             timeouts: listener::Timeouts {
                 request_header: l.timeouts.request_header,
                 keep_alive: l.timeouts.keep_alive,

@@ -79,6 +79,7 @@ impl Pools<'_> {
                 keep_alive: times.keep_alive,
                 tunnel: times.tunnel,
                 tcp_user_timeout: times.tcp_user_timeout,
+                tcp_keepalive: times.tcp_keepalive,
             },
             max_connection_age: pool.max_connection_age,
             drain_timeout: pool.drain_timeout,
@@ -94,7 +95,8 @@ impl Pools<'_> {
                 .map(|b| budget::Settings { ratio: b.ratio, minimum_per_second: b.minimum_per_second }),
             retry,
             retry_body,
-            limits: EndpointLimits::default(),
+            limits: compile_limits(&pool.limits),
+            source_address: pool.source_address,
             live,
         }
     }
@@ -150,6 +152,16 @@ fn follow(pool: usize, failover: &[Vec<usize>]) -> Vec<usize> {
         next += 1;
     }
     chain
+}
+
+fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
+    EndpointLimits {
+        answer_head: limits.answer_head.as_usize(),
+        answer_fields: limits.answer_fields,
+        interim_answers: limits.interim_answers,
+        chunk_extensions: limits.answer_chunk_extensions.as_usize(),
+        idle_connections: limits.idle_connections,
+    }
 }
 
 fn compile_balance(pool: &config::pool::Pool) -> balance::Settings {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::client::{self, Client};
 use super::wire::Message;
-use super::{free_ports, own_ip, until};
+use super::{free_port, free_ports, own_ip, until};
 
 /// The binary under test; `PLIMSOLL_TEST_BINARY` names a peer in its place (see `tests/peers/`).
 fn binary() -> PathBuf {
@@ -38,6 +38,10 @@ pub(crate) struct Setup {
     /// A listening socket that it is given, and its name.
     socket: Option<(TcpListener, &'static str)>,
     observe: bool,
+    /// More keys of `[admin]`.
+    admin: String,
+    /// The admin API is on every address.
+    open_admin: bool,
     /// The admin API is on a unix socket, and the open health listener where it would be.
     unix_admin: bool,
     /// It is started by way of a link that a test can lead elsewhere.
@@ -101,6 +105,18 @@ impl Setup {
         self
     }
 
+    /// Adds a key to `[admin]`.
+    pub(crate) fn admin(mut self, line: &str) -> Self {
+        add(&mut self.admin, line);
+        self
+    }
+
+    /// Puts the admin API on every address of the machine.
+    pub(crate) fn open_admin(mut self) -> Self {
+        self.open_admin = true;
+        self
+    }
+
     /// Takes the place of the route that sends everything to the pool.
     pub(crate) fn routes(mut self, text: &str) -> Self {
         self.routes = Some(text.to_owned());
@@ -153,7 +169,8 @@ impl Setup {
             let socket = directory.join("admin.sock");
             format!("[admin]\nbind = \"unix:{}\"\n\n[health]\nbind = [\"{admin}\"]\n", socket.display())
         } else {
-            format!("[admin]\nbind = \"{admin}\"\n")
+            let bind = if self.open_admin { (Ipv4Addr::UNSPECIFIED, admin.port()).into() } else { admin };
+            format!("[admin]\nbind = \"{bind}\"\n{}", self.admin)
         };
         write!(
             text,
@@ -168,7 +185,11 @@ impl Setup {
     /// Starts the binary and waits until it is ready.
     pub(crate) fn start(self) -> Proxy {
         let ip = own_ip();
-        let (web, admin) = free_ports(ip);
+        let (web, mut admin) = free_ports(ip);
+        if self.open_admin {
+            // Free on every address.
+            admin.set_port(free_port(Ipv4Addr::UNSPECIFIED).port());
+        }
         let directory = own_directory();
         let file = directory.join("plimsoll.toml");
         fs::write(&file, self.render(web, admin, &directory)).expect("a configuration file");

@@ -16,7 +16,8 @@ pub mod tcp;
 mod tls;
 mod wire;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Probe {
     pub check: Check,
     /// Where: the endpoint's address, with the port of its health check.
     pub address: SocketAddr,
+    /// What its connections come from; nothing leaves it to the system.
+    pub source: Option<IpAddr>,
     /// Limit over connect, TLS and answer together.
     pub timeout: Duration,
 }
@@ -83,6 +86,8 @@ pub enum Check {
         /// Log in as this user, without a password; nothing only reads the greeting, which the server counts as an
         /// aborted connection.
         user: Option<String>,
+        /// By an SSLRequest.
+        tls: Option<Arc<TlsClient>>,
     },
     /// Redis: `PING`, or `ROLE` where only a primary will do.
     Redis {
@@ -105,7 +110,7 @@ pub enum Check {
 /// Makes the probe. Never fails: what goes wrong is part of the outcome. Dropping the future ends the probe at once, its
 /// connection and its program included.
 pub async fn run(probe: &Probe) -> Outcome {
-    let notes = Notes::start();
+    let notes = Notes::start(probe.source);
     let (asked, lateness) = timed(probe.timeout, ask(probe, &notes)).await;
     let total = notes.elapsed();
     let (mut reading, parting) = match asked {
@@ -120,7 +125,7 @@ pub async fn run(probe: &Probe) -> Outcome {
     let own_address_gone = reading.verdict != Verdict::Good
         && !matches!(probe.check, Check::Exec(_))
         && !notes.is_connected()
-        && has_no_way_to(probe.address);
+        && has_no_way_to(probe.address, probe.source);
     if is_void(lateness) {
         reading.verdict = Verdict::Void;
         reading.what = format!("our own timer ran {} ms late; {}", lateness.as_millis(), reading.what);
@@ -134,15 +139,15 @@ pub async fn run(probe: &Probe) -> Outcome {
     Outcome { verdict, rank, agent: agent.map(|words| *words), evidence }
 }
 
-/// Whether a port accepts a connection within `limit`; nothing when we cannot know, because our own loop was late, our
+/// Whether a port accepts a connection, from `source` where there is one, within `limit`; nothing when we cannot know, because our own loop was late, our
 /// own address has gone, or we lack descriptors, ports or memory.
-pub async fn port_accepts(address: SocketAddr, limit: Duration) -> Option<bool> {
-    let notes = Notes::start();
+pub async fn port_accepts(address: SocketAddr, source: Option<IpAddr>, limit: Duration) -> Option<bool> {
+    let notes = Notes::start(source);
     let (connected, lateness) = timed(limit, wire::connect(address, Close::Reset, &notes)).await;
     match connected {
         Some(Ok(_)) => Some(true),
         Some(Err(reading)) if reading.verdict == Verdict::Void => None,
-        _ if is_void(lateness) || has_no_way_to(address) => None,
+        _ if is_void(lateness) || has_no_way_to(address, source) => None,
         _ => Some(false),
     }
 }
@@ -161,7 +166,7 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
             grpc::ask(&call, tls.as_deref(), address, notes).await.map(alone)
         }
         Check::Postgres { user, tls } => postgres::ask(user, tls.as_deref(), address, notes).await,
-        Check::Mysql { user } => mysql::ask(user.as_deref(), address, notes).await,
+        Check::Mysql { user, tls } => mysql::ask(user.as_deref(), tls.as_deref(), address, notes).await,
         Check::Redis { primary, tls } => {
             redis::ask(*primary, tls.as_deref(), address, notes).await.map(alone)
         }
@@ -196,13 +201,16 @@ async fn timed<T>(limit: Duration, work: impl Future<Output = T>) -> (Option<T>,
 
 /// Whether this host has no address from which `address` could be reached, such as when an interface went down. Asks the
 /// kernel for the route only; nothing is sent.
-fn has_no_way_to(address: SocketAddr) -> bool {
-    let own: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+fn has_no_way_to(address: SocketAddr, source: Option<IpAddr>) -> bool {
+    let any = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // A socket that cannot be had says nothing about routes.
-    UdpSocket::bind(own).is_ok_and(|socket| socket.connect(address).is_err())
+    match UdpSocket::bind((source.unwrap_or(any), 0)) {
+        Ok(socket) => socket.connect(address).is_err(),
+        // Another reason why a socket cannot be had says nothing about routes.
+        Err(error) => error.kind() == io::ErrorKind::AddrNotAvailable,
+    }
 }
 
 #[cfg(test)]
@@ -233,6 +241,15 @@ mod tests {
 
     #[test]
     fn loopback_can_always_be_reached() {
-        assert!(!has_no_way_to("127.0.0.1:1".parse().expect("an address")));
+        let address = "127.0.0.1:1".parse().expect("an address");
+        assert!(!has_no_way_to(address, None));
+        assert!(!has_no_way_to(address, Some(Ipv4Addr::new(127, 0, 0, 9).into())));
+    }
+
+    #[test]
+    fn from_an_address_that_is_not_ours_there_is_no_way() {
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        let gone = Some(Ipv4Addr::new(192, 0, 2, 1).into());
+        assert!(has_no_way_to("127.0.0.1:1".parse().expect("an address"), gone));
     }
 }

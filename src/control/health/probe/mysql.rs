@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::Asked;
 use super::outcome::{Reading, shown};
 use super::wire::{Close, Notes, Parting, connect};
+use crate::control::tls::TlsClient;
 
 /// Bytes of one packet of an answer.
 pub const PACKET_MAX: usize = 8 * 1024;
@@ -16,6 +17,15 @@ const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
 /// Capability of a server that knows authentication plugins (CLIENT_PLUGIN_AUTH).
 const PLUGIN_AUTH: u32 = 0x0008_0000;
 
+/// Capability of a server that can go on over TLS, and wish of a client that does (CLIENT_SSL).
+const SSL: u32 = 0x0000_0800;
+
+/// What every client here can and wants: protocol 4.1 (0x200) and its authentication (0x8000).
+const CLIENT: u32 = 0x0000_8200;
+
+/// The largest packet that we say to take, and the character set (utf8_general_ci), as HAProxy has them.
+const PACKET_AND_CHARSET: [u8; 5] = [0x00, 0x80, 0x00, 0x01, 0x21];
+
 /// First byte of an error packet.
 const ERROR: u8 = 0xff;
 
@@ -24,15 +34,24 @@ const SWITCH: u8 = 0xfe;
 
 pub(super) async fn ask(
     user: Option<&str>,
+    tls: Option<&TlsClient>,
     address: SocketAddr,
     notes: &Notes,
 ) -> Asked<(Reading, Option<Parting>)> {
     let mut wire = connect(address, Close::Polite, notes).await?;
     let greeting = wire.answer(PACKET_MAX, greeting).await??;
+    if let Some(tls) = tls {
+        if greeting.capabilities & SSL == 0 {
+            return Err(Reading::broken("the server does not offer TLS"));
+        }
+        // Whatever followed the greeting in the clear is forgotten with it.
+        wire.send(&ssl_request()).await?;
+        wire = wire.over_tls(tls, &[]).await?;
+    }
     let Some(user) = user else {
         return Ok((Reading::good("the server greets"), Some(Parting::Words { wire, farewell: Vec::new() })));
     };
-    wire.send(&login(user, greeting.capabilities)).await?;
+    wire.send(&login(user, greeting.capabilities, tls.is_some())).await?;
     let (reading, next) = wire.answer(PACKET_MAX, read_login).await?;
     let farewell = match next {
         Next::Quit => QUIT.to_vec(),
@@ -92,22 +111,36 @@ pub fn greeting(bytes: &[u8]) -> Option<Result<Greeting, Reading>> {
     Some(Ok(Greeting { capabilities }))
 }
 
-/// The login packet without a password (HAProxy's post-41 form, or post-80 where the server knows plugins).
+/// The SSLRequest: the front part of a login, on its own; the login follows it inside TLS.
 #[must_use]
-pub fn login(user: &str, capabilities: u32) -> Vec<u8> {
+pub fn ssl_request() -> Vec<u8> {
+    framed(1, &front(CLIENT | SSL))
+}
+
+/// What a login begins with: capabilities, largest packet, character set, and 23 zeros.
+fn front(capabilities: u32) -> Vec<u8> {
+    [&capabilities.to_le_bytes()[..], &PACKET_AND_CHARSET, &[0; 23]].concat()
+}
+
+fn framed(sequence: u8, payload: &[u8]) -> Vec<u8> {
+    let [a, b, c, _] = (payload.len() as u32).to_le_bytes();
+    [&[a, b, c, sequence][..], payload].concat()
+}
+
+/// The login packet without a password (HAProxy's post-41 form, or post-80 where the server knows plugins), the one after
+/// an SSLRequest where it goes over TLS.
+#[must_use]
+pub fn login(user: &str, capabilities: u32, over_tls: bool) -> Vec<u8> {
     const PLUGIN: &[u8] = b"mysql_native_password\0";
     let plugins = capabilities & PLUGIN_AUTH != 0;
-    let mut payload = if plugins { vec![0x00, 0x82, 0x08, 0x00] } else { vec![0x00, 0x82, 0x00, 0x00] };
-    payload.extend_from_slice(&[0x00, 0x80, 0x00, 0x01]);
-    payload.push(0x21);
-    payload.extend_from_slice(&[0; 23]);
+    let wishes = [(PLUGIN_AUTH, plugins), (SSL, over_tls)].into_iter().filter(|(_, wanted)| *wanted);
+    let mut payload = front(wishes.fold(CLIENT, |all, (wish, _)| all | wish));
     payload.extend_from_slice(user.as_bytes());
     payload.extend_from_slice(&[0, 0]);
     if plugins {
         payload.extend_from_slice(PLUGIN);
     }
-    let [a, b, c, _] = (payload.len() as u32).to_le_bytes();
-    [&[a, b, c, 1][..], &payload].concat()
+    framed(if over_tls { 2 } else { 1 }, &payload)
 }
 
 /// What the answer to a login means, and what it calls for; nothing while it is incomplete. Only an error is a "no": a
@@ -140,11 +173,6 @@ mod tests {
     use super::*;
     use crate::policy::health::Verdict;
 
-    fn framed(sequence: u8, payload: &[u8]) -> Vec<u8> {
-        let [a, b, c, _] = (payload.len() as u32).to_le_bytes();
-        [&[a, b, c, sequence][..], payload].concat()
-    }
-
     fn hello(capabilities: [u8; 4]) -> Vec<u8> {
         let [a, b, c, d] = capabilities;
         let mut payload = b"\x0a10.11.6-MariaDB\0\x05\0\0\0scramble\0".to_vec();
@@ -154,13 +182,20 @@ mod tests {
 
     #[test]
     fn the_login_is_the_bytes_of_the_protocol() {
-        let old = login("ha", 0);
+        let old = login("ha", 0, false);
         let head = [36, 0, 0, 1, 0x00, 0x82, 0x00, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21];
         assert_eq!(old.get(..13), Some(&head[..]));
         assert_eq!(old.get(36..), Some(&b"ha\0\0"[..]));
-        let new = login("ha", PLUGIN_AUTH);
+        let new = login("ha", PLUGIN_AUTH, false);
         assert_eq!(new.get(..8), Some(&[58, 0, 0, 1, 0x00, 0x82, 0x08, 0x00][..]));
         assert_eq!(new.get(36..), Some(&b"ha\0\0mysql_native_password\0"[..]));
+        // Over TLS the same with one more wish and the next number, and before it the front part alone.
+        let inside = login("ha", PLUGIN_AUTH, true);
+        assert_eq!(inside.get(..8), Some(&[58, 0, 0, 2, 0x00, 0x8a, 0x08, 0x00][..]));
+        assert_eq!(inside.get(8..), new.get(8..));
+        let request = ssl_request();
+        assert_eq!(request.get(..8), Some(&[32, 0, 0, 1, 0x00, 0x8a, 0x00, 0x00][..]));
+        assert_eq!(request.get(8..), old.get(8..36));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! by its limit, so that a timeout says how far it came.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::outcome::{EVIDENCE_MAX, Phases, Reading};
 use super::{Asked, timeout};
 use crate::control::tls::TlsClient;
+use crate::proxy::upstream::dial::connect_from;
 
 /// How long a polite end of a connection may take; the result of the probe is known by then.
 const PARTING_MAX: Duration = Duration::from_millis(250);
@@ -50,6 +51,9 @@ pub(super) async fn connect(address: SocketAddr, close: Close, notes: &Notes) ->
     let connected = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
+        if let Some(source) = notes.source {
+            connect_from(&socket, source)?;
+        }
         if close == Close::Reset {
             socket.set_zero_linger()?;
         }
@@ -217,9 +221,10 @@ enum Stage {
     Program,
 }
 
-/// What a probe notes while it runs. Clones are the same notes.
+/// What a probe notes while it runs, beside what it connects from. Clones are the same notes.
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
+    source: Option<IpAddr>,
     started: Instant,
     noted: Arc<Mutex<Noted>>,
 }
@@ -232,10 +237,10 @@ struct Noted {
 }
 
 impl Notes {
-    /// Starts the watch.
-    pub(super) fn start() -> Self {
+    /// Starts the watch of a probe that connects from `source`, or from what the system takes.
+    pub(super) fn start(source: Option<IpAddr>) -> Self {
         let noted = Noted { stage: Stage::Connect, phases: Phases::default(), bytes: Vec::new() };
-        Self { started: Instant::now(), noted: Arc::new(Mutex::new(noted)) }
+        Self { source, started: Instant::now(), noted: Arc::new(Mutex::new(noted)) }
     }
 
     /// Time since the start.

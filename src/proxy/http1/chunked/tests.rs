@@ -110,7 +110,7 @@ fn long_lines_and_sections_are_refused() {
     let trailers = format!("0\r\nX: {}", "x".repeat(2 * LIMIT));
     assert_eq!(run(trailers.as_bytes(), Output::Chunked, 512), Err(Refusal::HeadTooLarge));
     let fields = format!("0\r\n{}\r\n", "X: y\r\n".repeat(17));
-    assert_eq!(run(fields.as_bytes(), Output::Chunked, 512), Err(Refusal::HeadTooLarge));
+    assert_eq!(run(fields.as_bytes(), Output::Chunked, 512), Err(Refusal::TooManyFields));
 }
 
 proptest! {

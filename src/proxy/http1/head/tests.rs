@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::http1::scan::{Scan, Scanner};
 
 const LIMITS: Limits = Limits { head: 4096, fields: 8, target: 32 };
 
@@ -173,7 +174,7 @@ fn field_lines_are_name_colon_value_and_end_in_crlf() {
     let fields = accept(&head).fields;
     let values: Vec<String> = fields.iter().skip(1).map(|f| text(&head, f.value)).collect();
     assert_eq!(values, ["", "b"]);
-    assert!(matches!(parse(&get(&"X: y|".repeat(8))), Err(Refusal::HeadTooLarge)), "nine fields");
+    assert!(matches!(parse(&get(&"X: y|".repeat(8))), Err(Refusal::TooManyFields)), "nine fields");
 }
 
 #[test]
