@@ -3,12 +3,16 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::config::process::AdminBind;
+use crate::control::upgrade::Lent;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: u32 = 128;
@@ -23,7 +27,7 @@ enum Socket {
     Unix {
         listener: UnixListener,
         /// Held for its drop.
-        _file: SocketFile,
+        file: SocketFile,
     },
 }
 
@@ -55,9 +59,43 @@ impl Bound {
                 let file = SocketFile::new(path)?;
                 // Nobody can connect before `listen`, so there is no moment at which others could.
                 fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-                Socket::Unix { listener: socket.listen(BACKLOG)?, _file: file }
+                Socket::Unix { listener: socket.listen(BACKLOG)?, file }
             }
         }))
+    }
+
+    /// The socket that the process before has had at this address; must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says, such as that a unix socket's file is gone.
+    pub fn adopt(address: &AdminBind, socket: OwnedFd) -> io::Result<Self> {
+        let _runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        Ok(Self(match address {
+            AdminBind::Tcp(_) => {
+                let listener = std::net::TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Socket::Tcp(TcpListener::from_std(listener)?)
+            }
+            AdminBind::Unix(path) => {
+                let listener = std::os::unix::net::UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Socket::Unix { listener: UnixListener::from_std(listener)?, file: SocketFile::new(path)? }
+            }
+        }))
+    }
+
+    /// The socket for the next process, which has it at this address. Once it has taken it, its file is that one's.
+    ///
+    /// # Errors
+    /// As the system, when no descriptor is left.
+    pub fn lend(&self, address: &AdminBind) -> io::Result<Lent> {
+        let (descriptor, taken) = match &self.0 {
+            Socket::Tcp(listener) => (listener.as_fd().try_clone_to_owned()?, Arc::default()),
+            Socket::Unix { listener, file } => {
+                (listener.as_fd().try_clone_to_owned()?, Arc::clone(&file.left_to_another))
+            }
+        };
+        Ok(Lent { address: address.to_string(), descriptor, taken })
     }
 
     /// The bound TCP address, with the port that the kernel chose; nothing for a unix socket.
@@ -105,19 +143,23 @@ struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Another process has the socket and its file.
+    left_to_another: Arc<AtomicBool>,
 }
 
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+        let left_to_another = Arc::default();
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), left_to_another })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        let ours = !self.left_to_another.load(Ordering::Relaxed)
+            && fs::symlink_metadata(&self.path)
+                .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the admin socket's file stays behind");
         }

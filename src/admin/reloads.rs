@@ -59,7 +59,7 @@ impl From<ReloadError> for Refusal {
         let status = match &error {
             ReloadError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ReloadError::Busy => StatusCode::TOO_MANY_REQUESTS,
-            ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            ReloadError::Stopping | ReloadError::Upgrading => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,
         };
         let refusal = Self::new(status, error.to_string());

@@ -70,6 +70,8 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
 pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
     Status {
         version: "1.2.3",
+        pid: 1,
+        old_processes: Vec::new(),
         generation: 4,
         config_hash: u64::MAX,
         started: SystemTime::UNIX_EPOCH,

@@ -11,6 +11,7 @@ use crate::control::status::{
     BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, PoolStatus,
     ProbeStatus, Status, WorkerStatus,
 };
+use crate::control::upgrade::OldProcess;
 use crate::model::name::EndpointName;
 
 /// A view as JSON.
@@ -119,6 +120,7 @@ impl ProblemView {
 #[derive(Debug, Serialize)]
 pub(super) struct StatusView<'a> {
     version: &'a str,
+    pid: u32,
     generation: u64,
     /// Hexadecimal: a JSON number would lose its low bits in most readers.
     config_hash: String,
@@ -128,6 +130,7 @@ pub(super) struct StatusView<'a> {
     confirm_until: Option<String>,
     held: HeldView,
     leaving: Vec<LeavingView<'a>>,
+    old_processes: Vec<OldProcessView>,
     workers: Vec<WorkerView>,
     listeners: Vec<ListenerView<'a>>,
     pools: Vec<PoolView<'a>>,
@@ -137,6 +140,7 @@ impl<'a> From<&'a Status> for StatusView<'a> {
     fn from(status: &'a Status) -> Self {
         Self {
             version: status.version,
+            pid: status.pid,
             generation: status.generation,
             config_hash: format!("{:016x}", status.config_hash),
             started: time(status.started),
@@ -149,10 +153,25 @@ impl<'a> From<&'a Status> for StatusView<'a> {
                 sessions: status.held.sessions,
             },
             leaving: status.leaving.iter().map(LeavingView::from).collect(),
+            old_processes: status.old_processes.iter().map(OldProcessView::from).collect(),
             workers: status.workers.iter().map(WorkerView::from).collect(),
             listeners: status.listeners.iter().map(ListenerView::from).collect(),
             pools: status.pools.iter().map(PoolView::from).collect(),
         }
+    }
+}
+
+/// A process that an upgrade has left behind.
+#[derive(Debug, Serialize)]
+struct OldProcessView {
+    pid: u32,
+    connections: usize,
+    since: String,
+}
+
+impl From<&OldProcess> for OldProcessView {
+    fn from(process: &OldProcess) -> Self {
+        Self { pid: process.pid, connections: process.connections, since: time(process.since) }
     }
 }
 

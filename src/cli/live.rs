@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Address, Client, segment};
 use super::reload::{self, ReloadArgs};
+use super::upgrade::{self, UpgradeArgs};
 use super::{Failure, run, status};
 use crate::control::change::AdminState;
 use crate::model::name::{EndpointName, NameError, PoolName};
@@ -41,6 +42,8 @@ pub(super) enum Live {
     },
     /// Have the live process read its configuration again
     Reload(ReloadArgs),
+    /// Replace the live process by the program that stands now where it was started from
+    Upgrade(UpgradeArgs),
     /// Send an endpoint, or all of a zone, no new work and let what is in flight finish
     Drain(DrainArgs),
     /// Let an endpoint, or all of a zone, take work again
@@ -187,6 +190,7 @@ pub(super) fn execute(command: &Live) -> Result<String, Failure> {
             Live::Status { check: Some(check), admin } => well(&admin.client()?, *check).await,
             Live::Status { check: None, admin } => status::status(&admin.client()?).await,
             Live::Reload(arguments) => reload::reload(arguments).await,
+            Live::Upgrade(arguments) => upgrade::upgrade(arguments).await,
             Live::Drain(arguments) => drain(arguments).await,
             Live::Ready { which, admin } => {
                 let client = admin.client()?;

@@ -17,6 +17,7 @@ mod reload;
 mod request;
 mod run;
 mod status;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -29,6 +30,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::Mode;
+use crate::control::upgrade::handover::VERSION;
 use crate::model::units::parse_duration;
 
 /// Where the configuration is looked for when none is named.
@@ -66,6 +68,9 @@ enum Command {
     Confirm(preview::ConfirmArgs),
     #[command(flatten)]
     Live(live::Live),
+    /// Print the version of the handover that this program understands
+    #[command(hide = true)]
+    HandoverVersion,
     /// Run the proxy in front of three embedded origins, to try it out
     Demo(demo::Places),
 }
@@ -161,6 +166,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Demo(places) => return demo::demo(places, out),
         Command::Plan(arguments) => return preview::plan(&arguments, out),
         Command::Confirm(arguments) => return preview::confirm(&arguments, out),
+        Command::HandoverVersion => format!("{VERSION}\n"),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Live(command) => live::execute(&command)?,
         Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,

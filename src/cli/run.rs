@@ -4,6 +4,7 @@ use std::backtrace::Backtrace;
 use std::future::Future;
 use std::io;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::pin::Pin;
@@ -27,6 +28,8 @@ use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
 use crate::control::running::Fallback;
 use crate::control::state_dir::{LastGood, StateDir};
 use crate::control::systemd::Manager;
+use crate::control::upgrade::Lent;
+use crate::control::upgrade::arrival::Arrival;
 use crate::control::{self, Ended, Handle, Launch, Mode};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
@@ -37,11 +40,20 @@ const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs the proxy with the file at `path` until a signal ends it. Where the file cannot be used, the last good configuration
 /// serves, if a state directory has one.
 pub(super) fn run(path: &Path, mode: Mode, state_dir: Option<&Path>) -> Result<(), Failure> {
+    let arrival = Arrival::from_environment().map_err(|error| Failure::Running(error.to_string()))?;
+    if let Some(arrival) = arrival {
+        return take_over(path, mode, arrival);
+    }
     // Before any thread: this takes what it has read out of the environment.
     let inherited = Arc::new(Inherited::from_environment());
     let loader = Loader::file(path.to_owned());
-    let launch =
-        |fallback| Launch { mode, loader: loader.clone(), fallback, inherited: Arc::clone(&inherited) };
+    let launch = |fallback| Launch {
+        mode,
+        loader: loader.clone(),
+        fallback,
+        inherited: Arc::clone(&inherited),
+        given: None,
+    };
     match config::load(path) {
         Ok(config) => with_log(&config.log, || {
             let refused = match begin(&config, launch(None)) {
@@ -76,6 +88,45 @@ pub(super) fn run(path: &Path, mode: Mode, state_dir: Option<&Path>) -> Result<(
             })
         }
     }
+}
+
+/// Runs the proxy in the place of the process that has started this one. Whatever is wrong is told to that one, which goes
+/// on; so nothing but the file is tried.
+fn take_over(path: &Path, mode: Mode, arrival: Arrival) -> Result<(), Failure> {
+    let line = arrival.line().map_err(running("the line to the old process"))?;
+    let result = match config::load(path) {
+        Ok(config) => with_log(&config.log, || begin_as_successor(&config, mode, path, arrival)?.end()),
+        Err(diagnostics) => Err(Failure::Input(diagnostics.to_string())),
+    };
+    if let Err(failure) = &result {
+        // Once this process accepts, nobody listens any more.
+        line.fail(&failure.to_string());
+    }
+    result
+}
+
+/// Starts with the sockets and what is known of the process before, and accepts once that one lets it.
+fn begin_as_successor(
+    config: &Config,
+    mode: Mode,
+    path: &Path,
+    mut arrival: Arrival,
+) -> Result<Begun, Failure> {
+    let (runtime, signals) = runtime_with_signals()?;
+    let site = AdminSite::bind(&config.admin, &config.health, Some(&mut arrival))?;
+    let loader = Loader::file(path.to_owned());
+    let (inherited, given) = (Arc::new(arrival.inherited()), Some(arrival.given()));
+    let launch = Launch { mode, loader, fallback: None, inherited, given };
+    let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
+    let warm_timeout = config.process.warm_timeout;
+    let settled = runtime.block_on(arrival.settle(&handle, warm_timeout));
+    settled.map_err(|error| Failure::Running(error.to_string()))?;
+    runtime.block_on(handle.accept());
+    let admin = site.serve(handle.clone())?;
+    if let Err(error) = arrival.ready(&handle) {
+        tracing::warn!(%error, "an old process is not followed");
+    }
+    Ok(Begun { runtime, signals, handle, admin, warm_timeout })
 }
 
 /// The last good configuration of a file, from the first directory that has it. What is there and cannot be used is told on
@@ -123,29 +174,33 @@ struct Begun {
 
 /// Starts the proxy and its admin API; nothing is left running when that fails.
 fn begin(config: &Config, launch: Launch) -> Result<Begun, Failure> {
-    let runtime = runtime()?;
-    let signals = {
-        let _context = runtime.enter();
-        Signals::new().map_err(running("signals"))?
-    };
-    let site = AdminSite::bind(&config.admin, &config.health)?;
+    let (runtime, signals) = runtime_with_signals()?;
+    let site = AdminSite::bind(&config.admin, &config.health, None)?;
     let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
     let admin = site.serve(handle.clone())?;
     let warm_timeout = config.process.warm_timeout;
     Ok(Begun { runtime, signals, handle, admin, warm_timeout })
 }
 
+fn runtime_with_signals() -> Result<(Runtime, Signals), Failure> {
+    let runtime = runtime()?;
+    let context = runtime.enter();
+    let signals = Signals::new().map_err(running("signals"))?;
+    drop(context);
+    Ok((runtime, signals))
+}
+
 impl Begun {
     /// Does what signals ask, and tells the service manager, until the proxy has ended.
     fn end(self) -> Result<(), Failure> {
-        let Self { runtime, mut signals, handle, admin, warm_timeout } = self;
+        let Self { runtime, mut signals, handle, mut admin, warm_timeout } = self;
         let manager = Manager::from_environment().unwrap_or_else(|error| {
             tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET");
             None
         });
         let ended = runtime.block_on(async {
             tokio::select! {
-                ended = signals.obey(&handle) => ended,
+                ended = signals.obey(&handle, &mut admin) => ended,
                 () = attend(manager.as_ref(), &handle, warm_timeout) => handle.ended().await,
             }
         });
@@ -183,6 +238,7 @@ struct AdminSite {
     bound: Bound,
     health: Vec<Bound>,
     allowed_hosts: Vec<String>,
+    lent: Vec<Lent>,
     tokens: Tokens,
     /// Of the admin API and of the open health listener.
     limits: [ApiLimits; 2],
@@ -190,33 +246,44 @@ struct AdminSite {
 
 /// The thread of the admin API.
 struct AdminThread {
-    stop: watch::Sender<()>,
-    thread: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    /// Its sockets, for a process that takes over.
+    lent: Vec<Lent>,
 }
 
 impl AdminSite {
-    fn bind(admin: &Admin, health: &HealthApi) -> Result<Self, Failure> {
+    /// Takes what a process before hands over, and binds the rest.
+    fn bind(admin: &Admin, health: &HealthApi, mut arrival: Option<&mut Arrival>) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let context = runtime.enter();
+        let mut lent = Vec::new();
+        let mut bind = |address: &AdminBind, what, key| {
+            let handed = arrival.as_mut().and_then(|arrival| arrival.take_admin(&address.to_string()));
+            let bound = bind(address, handed, what, key)?;
+            lent.push(bound.lend(address).map_err(running("a socket of the admin API"))?);
+            Ok(bound)
+        };
         let tokens = Tokens::read(admin.token_file.as_deref(), admin.read_token_file.as_deref());
         let tokens = tokens.map_err(Failure::Running)?;
         let bound = bind(&admin.bind, "the admin API", "admin.bind")?;
         let limits = [admin.limits, health.limits];
         let health = health.bind.iter();
         let health = health.map(|address| bind(&AdminBind::Tcp(*address), "the health API", "health.bind"));
-        let health = health.collect::<Result<_, _>>()?;
+        let health = health.collect::<Result<_, Failure>>()?;
         drop(context);
-        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone(), tokens, limits })
+        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone(), lent, tokens, limits })
     }
 
     fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
-        let Self { runtime, bound, health, allowed_hosts, tokens, limits: [limits, health_limits] } = self;
+        let Self { runtime, bound, health, allowed_hosts, lent, tokens, limits: [limits, health_limits] } =
+            self;
         let hits = Arc::<Hits>::default();
-        let (stop, stopped) = watch::channel(());
-        // It is closed when the process ends, whichever way.
+        let (stop, stopped) = watch::channel(false);
+        // It is also closed when the process ends, whichever way.
         let closed = move || {
             let mut stopped = stopped.clone();
-            async move { while stopped.changed().await.is_ok() {} }
+            async move { drop(stopped.wait_for(|stop| *stop).await) }
         };
         let work = move || {
             runtime.block_on(async {
@@ -234,27 +301,32 @@ impl AdminSite {
             });
         };
         let thread = std::thread::Builder::new().name("plimsoll-admin".to_owned()).spawn(work);
-        Ok(AdminThread { stop, thread: thread.map_err(running("the admin thread"))? })
+        Ok(AdminThread { stop, thread: Some(thread.map_err(running("the admin thread"))?), lent })
     }
 }
 
 /// Must be called inside a runtime.
-fn bind(address: &AdminBind, what: &str, key: &str) -> Result<Bound, Failure> {
-    Bound::bind(address).map_err(|error| {
-        let place = match address {
-            AdminBind::Tcp(address) => address.to_string(),
-            AdminBind::Unix(path) => format!("unix:{}", path.display()),
-        };
-        Failure::Running(format!("{what} cannot listen on {place} ({key}): {error}"))
-    })
+fn bind(address: &AdminBind, handed: Option<OwnedFd>, what: &str, key: &str) -> Result<Bound, Failure> {
+    let bound = match handed {
+        Some(socket) => Bound::adopt(address, socket),
+        None => Bound::bind(address),
+    };
+    bound.map_err(|error| Failure::Running(format!("{what} cannot listen on {address} ({key}): {error}")))
 }
 
 impl AdminThread {
-    fn stop(self) {
-        drop(self.stop);
-        if self.thread.join().is_err() {
+    /// Closes the sockets and waits for requests in flight; at once over when that has been done.
+    fn stop(&mut self) {
+        self.lent.clear();
+        self.stop.send_replace(true);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the admin thread panicked");
         }
+    }
+
+    /// Its sockets, for a process that takes over.
+    fn lend(&self) -> io::Result<Vec<Lent>> {
+        self.lent.iter().map(Lent::try_clone).collect()
     }
 }
 
@@ -264,6 +336,7 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -273,13 +346,15 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// Does what signals ask until the proxy has ended.
-    async fn obey(&mut self, handle: &Handle) -> Ended {
+    async fn obey(&mut self, handle: &Handle, admin: &mut AdminThread) -> Ended {
         let mut stopping: Pin<Box<dyn Future<Output = Ended> + '_>> = Box::pin(handle.ended());
         let mut asked = false;
+        let mut progress = handle.progress();
         loop {
             tokio::select! {
                 ended = &mut stopping => {
@@ -288,6 +363,15 @@ impl Signals {
                         Ended::WorkerDied => tracing::error!("stopped because a worker died"),
                     }
                     return ended;
+                }
+                // The admin API is the new process's.
+                Ok(_) = progress.wait_for(|p| p.successor.is_some()), if admin.thread.is_some() => {
+                    admin.stop();
+                    continue;
+                }
+                _ = self.user2.recv() => {
+                    upgrade(handle.clone(), admin);
+                    continue;
                 }
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
@@ -314,6 +398,21 @@ fn reload(handle: Handle) {
     tracing::info!("reloading");
     drop(tokio::spawn(async move {
         drop(handle.reload_from(Source::File, ReloadOptions::new(Cause::Signal)).await);
+    }));
+}
+
+/// Asks for another process to take over. How it ends is told by the log and the events.
+fn upgrade(handle: Handle, admin: &AdminThread) {
+    tracing::info!("upgrading");
+    let lent = match admin.lend() {
+        Ok(lent) => lent,
+        Err(error) => return tracing::error!(%error, "the sockets of the admin API cannot be lent"),
+    };
+    drop(tokio::spawn(async move {
+        match handle.upgrade(lent).await {
+            Ok(successor) => tracing::info!(successor, "another process has taken over"),
+            Err(error) => tracing::error!("no upgrade: {error}"),
+        }
     }));
 }
 

@@ -14,8 +14,17 @@ struct Process {
     draining: bool,
     provenance: String,
     confirm_until: Option<String>,
+    #[serde(default)]
+    old_processes: Vec<OldProcess>,
     listeners: Vec<Listener>,
     pools: Vec<Pool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OldProcess {
+    pid: u32,
+    connections: usize,
+    since: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,6 +95,11 @@ fn page(process: &Process) -> String {
     }
     if let Some(until) = &process.confirm_until {
         page.push_str(&format!("on trial: it goes back at {until} unless plimsoll confirm is called\n\n"));
+    }
+    for OldProcess { pid, connections, since } in &process.old_processes {
+        page.push_str(&format!(
+            "process {pid}, replaced by an upgrade since {since}, still has {connections} connections\n\n"
+        ));
     }
     let head = ["LISTENER", "PROTOCOL", "CONNECTIONS", "ADDRESSES"].map(str::to_owned);
     let rows = process.listeners.iter().map(|listener| {

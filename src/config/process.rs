@@ -1,5 +1,6 @@
 //! The sections about the process itself: `[process]`, `[admin]`, `[health]`, `[log]` and `[check]`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,10 @@ pub struct Process {
     pub drain_delay: Duration,
     /// What live work gets at shutdown.
     pub drain_timeout: Duration,
+    /// What live work gets in the old process after an upgrade.
+    pub upgrade_drain_timeout: Duration,
+    /// What a new process gets to be ready to take over.
+    pub upgrade_timeout: Duration,
     /// What new endpoints get to be found usable before they are published.
     pub warm_timeout: Duration,
     /// Where this node stands; empty is nowhere.
@@ -70,6 +75,15 @@ pub enum AdminBind {
     Tcp(SocketAddr),
     /// A unix socket, mode 0600.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminBind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(out),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[admin]`.
@@ -145,6 +159,8 @@ impl Process {
             workers,
             drain_delay: fields.get("drain_delay")?,
             drain_timeout: fields.get("drain_timeout")?,
+            upgrade_drain_timeout: fields.get("upgrade_drain_timeout")?,
+            upgrade_timeout: fields.get("upgrade_timeout")?,
             warm_timeout: fields.get("warm_timeout")?,
             zone: fields.get("zone")?,
             watch: fields.get("watch")?,

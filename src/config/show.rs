@@ -194,6 +194,8 @@ fn process(page: &mut Page, config: &Config) {
     }
     page.time("drain_delay", config.process.drain_delay);
     page.time("drain_timeout", config.process.drain_timeout);
+    page.time("upgrade_drain_timeout", config.process.upgrade_drain_timeout);
+    page.time("upgrade_timeout", config.process.upgrade_timeout);
     page.time("warm_timeout", config.process.warm_timeout);
     page.text("zone", &config.process.zone);
     page.key("watch", config.process.watch);

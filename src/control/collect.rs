@@ -46,6 +46,8 @@ impl Handle {
         };
         Status {
             version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            old_processes: inner.elders.list(),
             generation: snapshot.generation,
             config_hash: snapshot.hash,
             started: inner.started,

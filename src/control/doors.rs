@@ -5,8 +5,10 @@
 //! All or nothing: sockets are bound before anything else is changed, let clients in only just before they are used, and
 //! are dropped when anything fails in between.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::inherited::{Claim, Inherited, Wanted};
@@ -29,6 +31,8 @@ pub(super) struct Doors {
     open: Vec<Door>,
     next: u64,
     inherited: Arc<Inherited>,
+    /// Addresses of the process before, which listens there until we are ready.
+    handed: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,16 +57,22 @@ pub(super) struct Moves {
     pub(super) open: Vec<Vec<Opening>>,
 }
 
-/// Opens everything that a first snapshot listens on, on inherited sockets where there are some for it; for each worker
-/// what it is to accept on.
+/// Listening sockets of the process before by the address that it was told, one for each of its workers.
+pub(super) type Handed = HashMap<SocketAddr, Vec<OwnedFd>>;
+
+/// Opens everything that a first snapshot listens on, on inherited sockets and those of the process before where there are
+/// some for it; for each worker what it is to accept on. What is left of `handed` is not listened on any more.
 pub(super) fn open_all(
     listeners: &Listeners,
     inherited: Arc<Inherited>,
+    handed: &mut Handed,
     workers: usize,
 ) -> Result<(Doors, Vec<Vec<Opening>>), BindError> {
-    let (mut doors, mut fresh) = (Doors { inherited, ..Doors::default() }, Fresh::default());
+    let mut doors = Doors { inherited, handed: handed.keys().copied().collect(), ..Doors::default() };
+    let mut fresh = doors.adopt(listeners, handed, workers)?;
     doors.bind(listeners, &|_, _| false, workers, &mut fresh)?;
     let moves = doors.change(listeners, &|_, _| false, workers, fresh)?;
+    doors.handed.clear();
     let all = listeners.places().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind });
     doors.inherited.report(&all.collect::<Vec<_>>());
     Ok((doors, moves.open))
@@ -87,6 +97,41 @@ impl Doors {
         .collect()
     }
 
+    /// Sockets of the process before, for the addresses that they are for. Each of them is accepted on by a worker, since the
+    /// kernel spreads connections over all; where there are fewer than workers the rest get further ones.
+    fn adopt(&self, listeners: &Listeners, handed: &mut Handed, workers: usize) -> Result<Fresh, BindError> {
+        let mut fresh = Fresh::default();
+        for (_, listener, claim) in self.wanted(listeners, &|_, _| false) {
+            let address = claim.address;
+            let failed = |error| BindError { listener: listener.name.clone(), address, error };
+            let of_another = claim.is_inherited() || fresh.has(claim);
+            let Some(sockets) = (!of_another).then(|| handed.remove(&address)).flatten() else { continue };
+            let sockets: io::Result<Vec<_>> = sockets.into_iter().map(Bound::adopt).collect();
+            let mut sockets = sockets.map_err(failed)?;
+            for index in sockets.len()..workers {
+                let Some(like) = sockets.get(index % sockets.len().max(1)) else { break };
+                // Under another user a socket of our own cannot join theirs: then two workers accept on one.
+                let further = Bound::bind(listener, address).or_else(|_| like.share());
+                sockets.push(further.map_err(failed)?);
+            }
+            if !sockets.is_empty() {
+                fresh.0.push((claim, sockets));
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// The addresses of all doors, as they were configured, but for those on inherited sockets.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (DoorId, SocketAddr)> + '_ {
+        let own = self.open.iter().filter(|door| !door.claim.is_inherited());
+        own.map(|door| (door.id, door.claim.address))
+    }
+
+    /// The sockets of a service manager.
+    pub(super) fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+
     /// Binds what is to be listened on and is not; `fresh` has what was bound for it before.
     pub(super) fn bind(
         &self,
@@ -105,7 +150,9 @@ impl Doors {
                 Some(socket) => (0..workers).map(|_| Bound::inherit(socket)).collect(),
                 None => {
                     // Where we listen already, nobody else does; the question would only find ourselves.
-                    if !self.open.iter().any(|door| overlap(door.claim.address, address)) {
+                    let mut ours =
+                        self.open.iter().map(|door| door.claim.address).chain(self.handed.iter().copied());
+                    if !ours.any(|ours| overlap(ours, address)) {
                         listener::probe(listener, address).map_err(failed)?;
                     }
                     (0..workers).map(|_| Bound::bind(listener, address)).collect()
@@ -138,7 +185,8 @@ impl Doors {
             }
             let id = DoorId(next);
             next += 1;
-            for (own, socket) in moves.open.iter_mut().zip(fresh.take(claim)) {
+            for (index, socket) in fresh.take(claim).into_iter().enumerate() {
+                let Some(own) = moves.open.get_mut(index % workers) else { continue };
                 let address = claim.address;
                 let failed = |error| BindError { listener: listener.name.clone(), address, error };
                 socket.listen(options).map_err(failed)?;

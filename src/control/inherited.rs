@@ -3,6 +3,7 @@
 //! An inherited socket is never closed: the manager's next process, or a listener that comes with a reload, finds it
 //! again. Every worker accepts on a descriptor of its own of the same socket.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
@@ -33,6 +34,13 @@ pub(super) struct Claim {
     socket: Option<usize>,
 }
 
+impl Claim {
+    /// Whether a service manager's socket stands for it.
+    pub(super) const fn is_inherited(self) -> bool {
+        self.socket.is_some()
+    }
+}
+
 /// A listener as sockets are matched to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
@@ -57,6 +65,23 @@ impl Inherited {
             }
         }
         inherited
+    }
+
+    /// The same from the process before, which had them from the service manager.
+    pub(super) fn from_predecessor(sockets: impl IntoIterator<Item = (String, OwnedFd)>) -> Self {
+        let mut inherited = Self::default();
+        for (name, socket) in sockets {
+            match Socket::new(TcpListener::from(socket), &name) {
+                Ok(socket) => inherited.sockets.push(socket),
+                Err(what) => inherited.faults.push(format!("the inherited socket \"{name}\" {what}")),
+            }
+        }
+        inherited
+    }
+
+    /// A descriptor of each socket with its name, for the next process.
+    pub(super) fn lend(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.sockets.iter().map(|socket| Ok((socket.name.clone(), socket.descriptor.try_clone()?))).collect()
     }
 
     /// The inherited socket that stands for an address.
@@ -129,20 +154,25 @@ impl Inherited {
 /// A name and an address that a socket has, when it is one to accept TCP connections on.
 fn take(passed: &mut ListenFd, index: usize, name: &str) -> Result<Socket, String> {
     let wrong = |what: &str| format!("inherited descriptor {} (\"{name}\") {what}", index + 3);
-    let socket: TcpListener = match passed.take_tcp_listener(index) {
-        Ok(Some(socket)) => socket,
-        Ok(None) => return Err(wrong("is there twice")),
-        Err(_) => return Err(wrong("is no TCP socket and is left alone")),
-    };
-    if !SockRef::from(&socket).is_listener().unwrap_or(false) {
-        return Err(wrong("does not listen: its unit says Accept=yes, or another program has opened it"));
+    match passed.take_tcp_listener(index) {
+        Ok(Some(socket)) => Socket::new(socket, name).map_err(|what| wrong(&what)),
+        Ok(None) => Err(wrong("is there twice")),
+        Err(_) => Err(wrong("is no TCP socket and is left alone")),
     }
-    let address = socket.local_addr().map_err(|error| wrong(&format!("has no address: {error}")))?;
-    let both_families = address.is_ipv6() && !SockRef::from(&socket).only_v6().unwrap_or(true);
-    Ok(Socket { name: name.to_owned(), address, both_families, descriptor: socket.into() })
 }
 
 impl Socket {
+    fn new(socket: TcpListener, name: &str) -> Result<Self, String> {
+        if !SockRef::from(&socket).is_listener().unwrap_or(false) {
+            return Err(
+                "does not listen: its unit says Accept=yes, or another program has opened it".to_owned()
+            );
+        }
+        let address = socket.local_addr().map_err(|error| format!("has no address: {error}"))?;
+        let both_families = address.is_ipv6() && !SockRef::from(&socket).only_v6().unwrap_or(true);
+        Ok(Self { name: name.to_owned(), address, both_families, descriptor: socket.into() })
+    }
+
     fn listener(&self, listeners: &[Wanted<'_>]) -> Option<usize> {
         let by_address = listeners.iter().position(|listener| listener.bind.contains(&self.address));
         let by_name = || listeners.iter().position(|listener| listener.name == self.name);
@@ -172,9 +202,9 @@ mod tests {
     use super::*;
 
     /// Sockets by name, address and whether they take both families; their descriptors are not looked at here.
-    fn inherited(sockets: &[(&str, &str, bool)]) -> std::io::Result<Inherited> {
-        let socket = |&(name, address, both_families): &(&str, &str, bool)| -> std::io::Result<Socket> {
-            let wrong = |error: AddrParseError| std::io::Error::other(error);
+    fn inherited(sockets: &[(&str, &str, bool)]) -> io::Result<Inherited> {
+        let socket = |&(name, address, both_families): &(&str, &str, bool)| -> io::Result<Socket> {
+            let wrong = |error: AddrParseError| io::Error::other(error);
             let descriptor = TcpListener::bind("127.0.0.1:0")?.into();
             Ok(Socket {
                 name: name.to_owned(),
@@ -187,10 +217,7 @@ mod tests {
     }
 
     /// What each listener accepts on, in words: `3` is an inherited socket, an address a bind.
-    fn matched(
-        sockets: &[(&str, &str, bool)],
-        listeners: &[(&str, &[&str])],
-    ) -> std::io::Result<Vec<String>> {
+    fn matched(sockets: &[(&str, &str, bool)], listeners: &[(&str, &[&str])]) -> io::Result<Vec<String>> {
         let binds: Vec<Vec<SocketAddr>> = listeners
             .iter()
             .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
@@ -205,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_stands_for_the_address_that_it_has_and_the_rest_is_bound() -> std::io::Result<()> {
+    fn a_socket_stands_for_the_address_that_it_has_and_the_rest_is_bound() -> io::Result<()> {
         let web: (&str, &[&str]) = ("web", &["10.0.0.1:80", "10.0.0.2:80"]);
         let got = matched(&[("plimsoll.socket", "10.0.0.2:80", false)], &[web, ("raw", &["10.0.0.1:81"])])?;
         assert_eq!(got, ["10.0.0.1:80 3", "10.0.0.1:81"]);
@@ -216,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn by_its_name_a_socket_stands_for_the_next_address_that_has_none() -> std::io::Result<()> {
+    fn by_its_name_a_socket_stands_for_the_next_address_that_has_none() -> io::Result<()> {
         let sockets =
             [("web", "127.0.0.1:8080", false), ("web", "10.0.0.1:80", false), ("web", "[::1]:8080", false)];
         let got = matched(&sockets, &[("raw", &["10.0.0.9:81"]), ("web", &["10.0.0.1:80", "10.0.0.2:80"])])?;
@@ -225,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_everywhere_on_both_families_stands_for_both_but_never_for_one_address()
-    -> std::io::Result<()> {
+    fn what_listens_everywhere_on_both_families_stands_for_both_but_never_for_one_address() -> io::Result<()>
+    {
         let both = [("plimsoll.socket", "[::]:443", true)];
         assert_eq!(matched(&both, &[("web", &["0.0.0.0:443", "[::]:443", "0.0.0.0:80"])])?, ["3 0.0.0.0:80"]);
         assert_eq!(matched(&both, &[("web", &["0.0.0.0:443"])])?, ["3"]);

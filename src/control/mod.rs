@@ -32,6 +32,7 @@ pub mod systemd;
 mod threads;
 pub mod tls;
 mod trial;
+pub mod upgrade;
 mod watch;
 
 use std::io;
@@ -57,7 +58,9 @@ use crate::telemetry::backlog::Target;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
 use health::board::Board;
+use health::memory::Memory;
 use health::targets::{self, ProbeError};
+use health::watch::Command as KeeperCommand;
 use inherited::Inherited;
 use journal::{Change, Journal, Kind};
 use membership::{MemberBoard, Membership};
@@ -70,6 +73,9 @@ use sessions::Former;
 use state_dir::StateDir;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
+use threads::Member;
+use upgrade::arrival::Given;
+use upgrade::elders::Elders;
 
 /// Requests to control that may wait.
 const COMMANDS_MAX: usize = 16;
@@ -163,6 +169,10 @@ struct Inner {
     warm: AtomicBool,
     /// What they get.
     warm_timeout: Duration,
+    /// Processes that upgrades have left behind.
+    elders: Arc<Elders>,
+    /// A successor has taken over and does not know yet that this process leaves: it does not end before.
+    parting: AtomicBool,
 }
 
 /// Who is told of events.
@@ -202,6 +212,8 @@ pub struct Launch {
     pub fallback: Option<Fallback>,
     /// Sockets that it was given to accept on.
     pub inherited: Arc<Inherited>,
+    /// What another process hands over; then it accepts only once [`Handle::accept`] says so.
+    pub given: Option<Given>,
 }
 
 /// The same, as `launch` has it.
@@ -209,23 +221,28 @@ pub struct Launch {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
-    let Launch { mode, loader, fallback, inherited } = launch;
-    let machine = machine_for(config);
+    let Launch { mode, loader, fallback, inherited, given } = launch;
+    let is_successor = given.is_some();
+    let Given { mut handed, untaken, state, overrides: handed_overrides } = given.unwrap_or_default();
+    let machine = machine(config, state.now());
     let workers = machine.workers;
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
+    let overrides = handed_overrides.unwrap_or(overrides);
     let members = Arc::<MemberBoard>::default();
     let (membership, names) = Membership::new(Arc::clone(&members), config);
     let expanded = membership.expand(config);
     let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();
+    let recalled = state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;
     drop(expanded);
     let (fleet, handovers) = Fleet::new(workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, workers)?,
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut handed, workers)?,
         Mode::Observe => (Doors::default(), (0..workers).map(|_| Vec::new()).collect()),
     };
+    drop(untaken.set(handed.drain().map(|(address, _)| address).collect()));
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let generation = snapshot.generation;
@@ -257,30 +274,47 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         former: Former::default(),
         warm: AtomicBool::new(false),
         warm_timeout: config.process.warm_timeout,
+        elders: Arc::default(),
+        parting: AtomicBool::new(false),
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
+    let none = || (0..workers).map(|_| Vec::new()).collect();
+    let (openings, withheld) = if is_successor { (none(), Some(openings)) } else { (openings, None) };
     let crew = threads::start_workers(&inner, handovers, openings)?;
-    let keeper = health::watch::start(health::watch::Start {
+    let keeper = start_keeper(&inner, &crew, recalled)?;
+    let queues =
+        supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, names, withheld };
+    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, (config, membership), watches)
+        .map_err(StartError::Thread)?;
+    inner.tell_start();
+    if !is_successor {
+        inner.shared.keep_config();
+    }
+    Ok(Handle(inner))
+}
+
+/// Starts the thread of health, which goes on with what another process knew.
+fn start_keeper(
+    inner: &Inner,
+    crew: &[Member],
+    recalled: Memory,
+) -> Result<mpsc::Sender<KeeperCommand>, StartError> {
+    let start = health::watch::Start {
         snapshot: inner.store.load(),
         board: Arc::clone(&inner.board),
         journal: Arc::clone(&inner.journal),
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
-    })
-    .map_err(StartError::Thread)?;
-    let queues = supervisor::Queues { commands: receiver, events: event_receiver, keeper, doors, names };
-    supervisor::start(Arc::clone(&inner), crew, queues, ended_sender, (config, membership), watches)
-        .map_err(StartError::Thread)?;
-    inner.tell_start();
-    inner.shared.keep_config();
-    Ok(Handle(inner))
+        recalled,
+    };
+    health::watch::start(start).map_err(StartError::Thread)
 }
 
-/// What the machine has for a configuration.
-fn machine_for(config: &Config) -> Machine {
-    let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let workers = config.process.workers.unwrap_or_else(cpus);
-    Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) }
+/// What there is to run on; `time` is where the time line of the policies stands.
+fn machine(config: &Config, time: Duration) -> Machine {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let workers = config.process.workers.unwrap_or_else(processors);
+    Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()), time }
 }
 
 /// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
@@ -449,6 +483,15 @@ impl Handle {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.0.journal
+    }
+
+    /// Lets a process that takes over from another one accept; nothing is refused any more.
+    pub async fn accept(&self) {
+        let (answer, accepting) = oneshot::channel();
+        // A supervisor that is gone has ended, which `ended` tells.
+        drop(self.0.commands.send(Command::Accept { answer }).await);
+        accepting.await.ok();
+        self.0.shared.keep_config();
     }
 
     /// Resolves when the proxy has ended.

@@ -17,6 +17,8 @@ pub struct Progress {
     pub refused: Option<Arc<str>>,
     /// The process is stopping, and what is in flight gets at most so long from the moment it was asked.
     pub stopping: Option<Duration>,
+    /// The process that has taken over from this one.
+    pub successor: Option<u32>,
 }
 
 /// The end that control writes to.
@@ -40,6 +42,11 @@ impl Reporter {
             progress.reloads_ended += 1;
             progress.refused = refused.map(Arc::from);
         });
+    }
+
+    /// Another process has taken over.
+    pub(super) fn replaced(&self, successor: u32) {
+        self.0.send_modify(|progress| progress.successor = Some(successor));
     }
 
     /// The process stops and takes at most this long.

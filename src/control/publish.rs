@@ -55,6 +55,10 @@ impl Supervisor {
             drop(answer.send(Err(ReloadError::Stopping)));
             return;
         }
+        if self.upgrading || self.withheld.is_some() {
+            drop(answer.send(Err(ReloadError::Upgrading)));
+            return;
+        }
         self.queue.push(source, options, answer);
         self.begin_reloads().await;
     }

@@ -147,6 +147,9 @@ pub enum ReloadError {
     /// The configuration could not be read to its end.
     #[error("reading the configuration broke off: {0}")]
     Broken(String),
+    /// A new process is about to take over.
+    #[error("an upgrade is under way")]
+    Upgrading,
     /// The process is stopping.
     #[error("the process is stopping")]
     Stopping,

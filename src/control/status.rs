@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
 use super::running::Provenance;
+use super::upgrade::OldProcess;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
 /// The whole process.
@@ -14,6 +15,10 @@ use crate::model::name::{EndpointName, ListenerName, PoolName};
 pub struct Status {
     /// Version of the build.
     pub version: &'static str,
+    /// The number of the process.
+    pub pid: u32,
+    /// Processes that upgrades have left behind and that still have connections.
+    pub old_processes: Vec<OldProcess>,
     /// Snapshots published since the start.
     pub generation: u64,
     /// Hash of the configuration that runs.

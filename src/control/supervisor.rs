@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
-use super::doors::Doors;
+use super::doors::{Doors, Moves};
 use super::empty::{Emptiness, Step};
 use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
@@ -22,11 +22,13 @@ use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
 use super::sessions::LISTED_MAX;
 use super::threads::Member;
 use super::trial::Trials;
+use super::upgrade::{Belongings, UpgradeError};
 use super::watch::{self, Changed, Follower};
 use super::{Ended, Inner, Mode};
 use crate::config::Config;
 use crate::model::name::PoolName;
 use crate::policy::retry::Failure;
+use crate::proxy::listener::{DoorId, Opening};
 use crate::proxy::sessions::Listed;
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::runtime::compile::Weights;
@@ -76,6 +78,14 @@ pub(super) enum Command {
     ListSessions { slots: Option<Arc<[u32]>>, answers: Vec<oneshot::Sender<(Vec<Listed>, usize)>> },
     /// End a tunnel or tcp session.
     EndSession { worker: usize, number: u32, answer: oneshot::Sender<bool> },
+    /// A successor is to be started: what it is to have.
+    Depart { answer: oneshot::Sender<Result<Belongings, UpgradeError>> },
+    /// The successor has failed.
+    Stay { why: String },
+    /// The successor accepts on the sockets of these doors.
+    Leave { doors: Vec<DoorId>, successor: u32, answer: oneshot::Sender<()> },
+    /// Accept, as the successor of another process.
+    Accept { answer: oneshot::Sender<()> },
     /// Stop.
     Shutdown { immediate: bool },
 }
@@ -113,6 +123,10 @@ pub(super) struct Supervisor {
     /// Reloads at work and to come.
     pub(super) queue: Queue,
     pub(super) trials: Trials,
+    /// A successor is on its way: nothing is changed until it has taken over or failed.
+    pub(super) upgrading: bool,
+    /// What a process that takes over accepts on once it is told to.
+    pub(super) withheld: Option<Vec<Vec<Opening>>>,
     /// Who is in the pools, beside what is written.
     pub(super) membership: Membership,
     follower: Follower,
@@ -136,6 +150,7 @@ pub(super) struct Queues {
     pub(super) doors: Doors,
     /// What names lead to.
     pub(super) names: Watched<Arc<Answers>>,
+    pub(super) withheld: Option<Vec<Vec<Opening>>>,
 }
 
 /// Starts the supervisor on a thread of its own.
@@ -153,7 +168,7 @@ pub(super) fn start(
     let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            let Queues { commands, events, keeper, doors, names } = queues;
+            let Queues { commands, events, keeper, doors, names, withheld } = queues;
             let (files, changed) = mpsc::channel(CHANGES_MAX);
             let mut heard = Heard { commands, events, names, files: changed };
             let now = Instant::now();
@@ -177,6 +192,8 @@ pub(super) fn start(
                 membership,
                 follower: Follower::default(),
                 files,
+                upgrading: false,
+                withheld,
             };
             supervisor.adopted(watches, Vec::new()).await;
             supervisor.restore_overrides().await;
@@ -284,26 +301,59 @@ impl Supervisor {
                 }
                 None
             }
+            Command::Depart { answer } => {
+                drop(answer.send(self.depart().await));
+                None
+            }
+            Command::Stay { why } => {
+                self.stay(&why);
+                None
+            }
+            Command::Leave { doors, successor, answer } => {
+                self.leave(doors, successor);
+                answer.send(()).ok();
+                None
+            }
+            Command::Accept { answer } => {
+                let open = self.withheld.take().unwrap_or_default();
+                self.open(Moves { open, ..Moves::default() });
+                answer.send(()).ok();
+                None
+            }
             Command::Shutdown { immediate: true } => Some(self.cut()),
             Command::Shutdown { immediate: false } => {
-                if matches!(self.phase, Phase::Running) {
-                    self.queue.abort();
-                    self.inner.draining.store(true, Ordering::Relaxed);
-                    self.inner.progress.stopping(self.drain_delay + self.drain_timeout);
-                    let why = format!(
-                        "asked to stop; delay {:?}, timeout {:?}",
-                        self.drain_delay, self.drain_timeout
-                    );
-                    self.inner.journal.append(Change::new(Kind::Process, "draining", why).from("running"));
-                    self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
-                }
+                self.shut_down();
                 None
+            }
+        }
+    }
+
+    /// No new work; what is in flight has its time.
+    fn shut_down(&mut self) {
+        match self.phase {
+            Phase::Running => {
+                self.queue.abort();
+                self.inner.draining.store(true, Ordering::Relaxed);
+                self.inner.progress.stopping(self.drain_delay + self.drain_timeout);
+                let why =
+                    format!("asked to stop; delay {:?}, timeout {:?}", self.drain_delay, self.drain_timeout);
+                self.inner.journal.append(Change::new(Kind::Process, "draining", why).from("running"));
+                self.phase = Phase::Delaying(Instant::now() + self.drain_delay);
+            }
+            Phase::Delaying(_) => {}
+            // Left behind by an upgrade, it has had long; asked to stop, it gets what a stop gets.
+            Phase::Draining(until) => {
+                self.phase = Phase::Draining(until.min(Instant::now() + self.drain_timeout));
             }
         }
     }
 
     /// Carries out what the operator wants of an endpoint: its weight by another snapshot, its state by the keeper.
     async fn change(&mut self, change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>>) {
+        if self.upgrading || self.withheld.is_some() {
+            drop(answer.send(Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()))));
+            return;
+        }
         let snapshot = self.inner.store.load();
         let known = snapshot.pools.iter().find(|p| p.name == change.pool);
         let Some(pool) = known else {
@@ -340,6 +390,9 @@ impl Supervisor {
 
     /// Lets the keeper send a pool's traffic elsewhere.
     async fn fail_over(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
+        if self.upgrading || self.withheld.is_some() {
+            return Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()));
+        }
         let (answer, result) = oneshot::channel();
         let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
         drop(self.keeper.send(command).await);
@@ -407,7 +460,8 @@ impl Supervisor {
     }
 
     async fn look(&mut self) -> Option<Ended> {
-        if matches!(self.phase, Phase::Draining(_)) && self.connections() == 0 {
+        let parting = self.inner.parting.load(Ordering::Relaxed);
+        if matches!(self.phase, Phase::Draining(_)) && self.connections() == 0 && !parting {
             return Some(Ended::Stopped { cut: 0 });
         }
         let now = Instant::now();
@@ -439,7 +493,8 @@ impl Supervisor {
     /// Closes and opens what listens only while something is usable.
     async fn look_at_listeners(&mut self, now: Instant) {
         // A process that observes binds nothing, also when what was not usable is usable again.
-        if self.inner.mode == Mode::Observe || !matches!(self.phase, Phase::Running) {
+        let waits = self.upgrading || self.withheld.is_some();
+        if self.inner.mode == Mode::Observe || waits || !matches!(self.phase, Phase::Running) {
             return;
         }
         let snapshot = self.inner.store.load();

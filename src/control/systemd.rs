@@ -15,10 +15,12 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 use super::Handle;
 use super::progress::Progress;
 use super::status::{ProbeState, Status};
+use super::upgrade::MARKER;
 
-/// What a service manager puts into our environment, and what a program that we start must not take for its own.
-pub const VARIABLES: [&str; 6] =
-    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+/// What a service manager, or a process that we replace, puts into our environment, and what a program that we start must
+/// not take for its own.
+pub const VARIABLES: [&str; 7] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", MARKER];
 
 /// How often the line of status is looked at; it is told when it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -84,8 +86,9 @@ impl Manager {
         }
     }
 
-    /// Tells what becomes of the process behind `handle`: it ends with the process only. Before it says that it is ready it
-    /// waits for `warm_up` at most until the first probes have come back.
+    /// Tells what becomes of the process behind `handle`: it ends with the process only, or when a new one has taken over,
+    /// which then speaks for the service. Before it says that it is ready it waits for `warm_up` at most until the first
+    /// probes have come back.
     pub async fn attend(&self, handle: &Handle, warm_up: Duration) {
         let told = async {
             started(handle, warm_up).await;
@@ -94,11 +97,15 @@ impl Manager {
             teller.ready(handle);
             teller.follow(handle, &mut progress).await;
         };
-        match self.watchdog {
-            Some(watchdog) => {
-                tokio::join!(told, self.ping(handle, watchdog));
+        let pinged = async {
+            match self.watchdog {
+                Some(watchdog) => self.ping(handle, watchdog).await,
+                None => std::future::pending().await,
             }
-            None => told.await,
+        };
+        tokio::select! {
+            () = async { tokio::join!(told, pinged); } => {}
+            () = replaced(handle) => {}
         }
     }
 
@@ -116,12 +123,19 @@ impl Manager {
     }
 }
 
+/// Resolves when another process has taken over.
+async fn replaced(handle: &Handle) {
+    if handle.progress().wait_for(|progress| progress.successor.is_some()).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn all_turned(before: &[u64], after: &[u64]) -> bool {
     before.iter().zip(after).all(|(before, after)| before != after)
 }
 
 /// Resolves when every worker turns and every probed endpoint is known, or `warm_up` is over.
-async fn started(handle: &Handle, warm_up: Duration) {
+pub(super) async fn started(handle: &Handle, warm_up: Duration) {
     let deadline = Instant::now() + warm_up;
     let turning = async {
         while handle.turns().contains(&0) {

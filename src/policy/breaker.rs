@@ -169,6 +169,23 @@ impl Breaker {
         }
     }
 
+    /// A breaker of which another process has learnt this: its gate, and how often it has opened in a row.
+    #[must_use]
+    pub fn resumed(settings: &Settings, totals: Totals, gate: Gate, times: u32, now: Duration) -> Self {
+        let state = match gate {
+            Gate::Closed => State::Closed { run: VecDeque::new() },
+            Gate::Open { until } => State::Open { until },
+            Gate::HalfOpen => State::HalfOpen { trials: Vec::new(), successes: 0 },
+        };
+        Self { state, times, ..Self::new(settings, totals, now) }
+    }
+
+    /// How often it has opened in a row, which the time that it stays open grows with.
+    #[must_use]
+    pub fn times(&self) -> u32 {
+        self.times
+    }
+
     /// How it stands.
     #[must_use]
     pub fn gate(&self) -> Gate {

@@ -61,31 +61,36 @@ pub enum Why {
 }
 
 /// What is known of a member.
-#[derive(Debug, Clone, Copy, Default)]
-struct Member {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Member {
     /// Whether a probe of it has ended, void or not.
-    asked: bool,
-    last: Option<Last>,
+    pub asked: bool,
+    /// What it said last.
+    pub last: Option<Last>,
     /// Whether it has ever claimed.
-    has_claimed: bool,
+    pub has_claimed: bool,
     /// From its last claim.
-    rank: Option<i64>,
+    pub rank: Option<i64>,
     /// The turn at which its promotion was seen; later ones are newer.
-    promoted: Option<u64>,
+    pub promoted: Option<u64>,
     /// Times it said no since its last claim; silence takes nothing back.
-    nos: u32,
+    pub nos: u32,
     /// Bad results in a row.
-    bad: u32,
+    pub bad: u32,
     /// The same, without those whose port accepted while the health API was silent.
-    unreachable: u32,
+    pub unreachable: u32,
     /// When it last answered anything.
-    answered_at: Duration,
+    pub answered_at: Duration,
 }
 
+/// What a member said last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
+pub enum Last {
+    /// That it leads.
     Claims,
+    /// That it does not.
     SaysNo,
+    /// Nothing: it could not be asked.
     Silent,
 }
 
@@ -145,6 +150,19 @@ impl Exclusive {
             promotions: self.promotions,
             ..Self::new(settings, fall, 0)
         }
+    }
+
+    /// Goes on with what another process has learnt of the members; `leader` is the one that led there.
+    pub fn resume(&mut self, members: Vec<Member>, leader: Option<usize>) {
+        self.promotions = members.iter().filter_map(|member| member.promoted).max().unwrap_or(0);
+        self.leader = leader.filter(|&leader| leader < members.len());
+        self.members = members;
+    }
+
+    /// What is known of each member.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
     }
 
     /// Takes what a probe of a member came to, and says what changes.

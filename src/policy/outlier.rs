@@ -194,6 +194,24 @@ impl Outlier {
         }
     }
 
+    /// An endpoint of which another process has learnt this: its ejection, and how many there were lately.
+    #[must_use]
+    pub fn resumed(
+        settings: &Settings,
+        totals: Totals,
+        ejected: Option<Ejection>,
+        ejections: u32,
+        now: Duration,
+    ) -> Self {
+        let mut fails = Fails::default();
+        if let Some(Ejection { because: Because::MaxFails(count), .. }) = ejected {
+            // More than enough to be used up need not be counted.
+            (0..count.min(settings.max_fails.map_or(0, |rule| rule.max_fails)))
+                .for_each(|_| fails.failed(now));
+        }
+        Self { fails, ejected, ejections, ..Self::new(settings, totals, now) }
+    }
+
     /// Failures that a success would clear; above zero, successes must be told.
     #[must_use]
     pub fn streak(&self) -> u32 {

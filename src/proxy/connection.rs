@@ -80,6 +80,12 @@ impl Client {
         self.worker.is_leaving(self.listener as usize)
     }
 
+    /// Whether it is to close now if it is idle.
+    #[must_use]
+    pub fn closes_idle(&self) -> bool {
+        self.worker.closes_idle(self.listener as usize)
+    }
+
     /// The place of its listener.
     #[must_use]
     pub const fn listener_place(&self) -> u32 {

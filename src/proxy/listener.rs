@@ -79,7 +79,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Door {
     socket: AsyncFd<OwnedFd>,
-    inherited: bool,
+    inherited: Cell<bool>,
     listener: Cell<usize>,
     // Held so that the listener's place stays its own while this socket is open.
     live: RefCell<Arc<ListenerLive>>,
@@ -141,6 +141,24 @@ impl Bound {
         Ok(Self { socket, inherited: true })
     }
 
+    /// A listening socket that the process before has handed over: from now on it is as our own.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, inherited: false })
+    }
+
+    /// A further descriptor of the same socket, for another worker.
+    ///
+    /// # Errors
+    /// As the system, when no descriptor is left.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, inherited: self.inherited })
+    }
+
     /// Lets clients in, who wait in the kernel until a worker accepts them.
     ///
     /// # Errors
@@ -167,7 +185,7 @@ impl Door {
         };
         Some(Rc::new(Self {
             socket,
-            inherited: opening.socket.inherited,
+            inherited: Cell::new(opening.socket.inherited),
             listener: Cell::new(opening.listener),
             live: RefCell::new(opening.live),
             closed: RefCell::default(),
@@ -180,11 +198,24 @@ impl Door {
         self.listener.set(to.listener);
         *self.live.borrow_mut() = Arc::clone(&to.live);
         let socket = SockRef::from(self.socket.get_ref());
-        let again = || if self.inherited { Ok(()) } else { socket.listen(to.options.backlog.into()) };
+        let again = || if self.inherited.get() { Ok(()) } else { socket.listen(to.options.backlog.into()) };
         // Listening again only changes the length of the backlog.
         if let Err(error) = to.options.set(&socket).and_then(|()| again()) {
             tracing::warn!(%error, "a listening socket keeps its old options");
         }
+    }
+
+    /// A descriptor of its socket, for another process.
+    ///
+    /// # Errors
+    /// As the system, when no descriptor is left.
+    pub fn lend(&self) -> io::Result<OwnedFd> {
+        self.socket.get_ref().try_clone()
+    }
+
+    /// Notes that another process accepts on its socket too: what waits there when we stop waits for that one.
+    pub fn leave_to_another(&self) {
+        self.inherited.set(true);
     }
 
     /// Closes it once all who have connected are in; `closed` is dropped then.
@@ -225,7 +256,7 @@ pub async fn serve(worker: Rc<Worker>, door: Rc<Door>) {
 /// Closing a listening socket resets what waits in its backlog: taken first. An inherited socket outlives us, and what
 /// waits there waits for the next process.
 fn accept_rest(worker: &Rc<Worker>, door: &Door) {
-    if door.inherited {
+    if door.inherited.get() {
         return;
     }
     let index = door.listener.get();

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -49,6 +51,11 @@ pub enum Command {
     Open(Vec<Opening>),
     /// Stop accepting and let what is in flight finish; idle connections close.
     Drain,
+    /// Another process takes over and accepts on the sockets of these doors: stop accepting and let what is in flight
+    /// finish. Idle connections stay, each for a last request or until its time is up.
+    Leave(Arc<[DoorId]>),
+    /// Another process is to have the sockets of the doors: a descriptor of each.
+    Lend(mpsc::Sender<io::Result<Vec<(DoorId, OwnedFd)>>>),
     /// Close these doors; what was accepted goes on. The listeners at these places are removed by the next snapshot.
     Close {
         /// The doors.
@@ -198,6 +205,16 @@ impl Fleet {
     }
 }
 
+/// Whether new work is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Draining {
+    No,
+    /// Connections close with their next answer.
+    Gently,
+    /// Idle ones close now.
+    AtOnce,
+}
+
 /// The state of one worker; everything on its thread shares it.
 pub struct Worker {
     /// Which one it is.
@@ -217,8 +234,9 @@ pub struct Worker {
     /// The other workers.
     pub fleet: Arc<Fleet>,
     reader: Reader,
-    draining: Cell<bool>,
-    doors: RefCell<HashMap<DoorId, Rc<Door>>>,
+    draining: Cell<Draining>,
+    /// A door may have several sockets here, where the process before had more workers.
+    doors: RefCell<HashMap<DoorId, Vec<Rc<Door>>>>,
     /// The last snapshot of listeners that have just been removed, for the first requests of their last connections.
     former: RefCell<HashMap<usize, Current>>,
     drained: Notify,
@@ -246,12 +264,18 @@ impl Worker {
     /// Whether no new work is to start on a connection of the listener at this place once it has become idle.
     #[must_use]
     pub fn is_leaving(&self, listener: usize) -> bool {
-        self.draining.get() || self.snapshot().listeners.get(listener).is_none()
+        self.draining.get() > Draining::No || self.snapshot().listeners.get(listener).is_none()
+    }
+
+    /// Whether idle connections of the listener at this place are to close now.
+    #[must_use]
+    pub fn closes_idle(&self, listener: usize) -> bool {
+        self.draining.get() == Draining::AtOnce || self.snapshot().listeners.get(listener).is_none()
     }
 
     /// Resolves when draining starts.
     pub async fn drain_started(&self) {
-        while !self.draining.get() {
+        while self.draining.get() == Draining::No {
             self.drained.notified().await;
         }
     }
@@ -307,25 +331,27 @@ impl Worker {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Open(openings) => openings.into_iter().for_each(|opening| self.open(opening)),
-                Command::Drain => {
-                    self.draining.set(true);
-                    self.doors.borrow_mut().clear();
-                    self.drained.notify_waiters();
-                    self.idle.clear(self.id);
-                    self.timers.wake_all();
+                Command::Drain => self.drain(Draining::AtOnce),
+                Command::Leave(taken) => {
+                    for (_, sockets) in self.doors.borrow().iter().filter(|(id, _)| taken.contains(id)) {
+                        sockets.iter().for_each(|door| door.leave_to_another());
+                    }
+                    self.drain(Draining::Gently);
                 }
+                // Whoever asked may not wait any more.
+                Command::Lend(answer) => drop(answer.try_send(self.lend())),
                 Command::Close { doors, vacated, closed } => {
                     let snapshot = self.snapshot();
                     for &place in vacated.iter() {
                         self.former.borrow_mut().insert(place, Rc::clone(&snapshot));
                     }
                     for door in doors.iter().filter_map(|door| self.doors.borrow_mut().remove(door)) {
-                        door.close(closed.clone());
+                        door.iter().for_each(|socket| socket.close(closed.clone()));
                     }
                 }
                 Command::Use(doors) => {
                     for to in doors.iter() {
-                        if let Some(door) = self.doors.borrow().get(&to.door) {
+                        for door in self.doors.borrow().get(&to.door).into_iter().flatten() {
                             door.change(to);
                         }
                     }
@@ -347,10 +373,24 @@ impl Worker {
         }
     }
 
+    fn drain(&self, how: Draining) {
+        self.draining.set(how);
+        self.doors.borrow_mut().clear();
+        self.drained.notify_waiters();
+        self.idle.clear(self.id);
+        self.timers.wake_all();
+    }
+
+    fn lend(&self) -> io::Result<Vec<(DoorId, OwnedFd)>> {
+        let doors = self.doors.borrow();
+        let sockets = doors.iter().flat_map(|(id, sockets)| sockets.iter().map(move |socket| (*id, socket)));
+        sockets.map(|(id, socket)| Ok((id, socket.lend()?))).collect()
+    }
+
     fn open(self: &Rc<Self>, opening: Opening) {
         let id = opening.door;
         if let Some(door) = Door::new(opening) {
-            self.doors.borrow_mut().insert(id, Rc::clone(&door));
+            self.doors.borrow_mut().entry(id).or_default().push(Rc::clone(&door));
             drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), door)));
         }
     }
@@ -409,7 +449,7 @@ pub async fn run(start: Start) {
         events: start.events,
         fleet: start.fleet,
         reader: Reader::new(start.store),
-        draining: Cell::new(false),
+        draining: Cell::new(Draining::No),
         doors: RefCell::default(),
         former: RefCell::default(),
         drained: Notify::new(),

@@ -15,6 +15,13 @@ impl Clock {
         Self(Instant::now())
     }
 
+    /// A time line that goes on where another process's stands; as far back as this machine counts.
+    #[must_use]
+    pub fn resumed(now: Duration) -> Self {
+        let at = Instant::now();
+        Self(at.checked_sub(now).unwrap_or(at))
+    }
+
     /// Time since its beginning.
     #[inline]
     #[must_use]

@@ -377,7 +377,7 @@ mod tests {
     use super::*;
     use crate::runtime::compile::{Machine, Weights, compile};
 
-    const MACHINE: Machine = Machine { workers: 1, connections_max: 100 };
+    const MACHINE: Machine = Machine { workers: 1, connections_max: 100, time: std::time::Duration::ZERO };
 
     fn load(text: &str) -> Config {
         config::load_text(text, Path::new("test.toml"), &|_| None).expect("a valid configuration")

@@ -233,6 +233,11 @@ impl EndpointLive {
         PeakEwma::from_word(self.latency.load(Ordering::Relaxed))
     }
 
+    /// Goes on with what another process has seen of its answers, on the same time line.
+    pub fn set_latency(&self, latency: PeakEwma) {
+        self.latency.store(latency.to_word(), Ordering::Relaxed);
+    }
+
     /// Notes how long an answer took. Of two workers that do so at once, one may have to look again.
     pub(super) fn observe_latency(&self, took: Duration, now: Duration) {
         let mut word = self.latency.load(Ordering::Relaxed);

@@ -5,6 +5,8 @@
 //! sums over all workers. What time brings (an ejection that is over, a breaker that lets trials through) comes with
 //! [`tick`].
 
+mod memory;
+
 use std::time::Duration;
 
 use super::condition::{Impediment, Level};
@@ -18,6 +20,7 @@ use crate::policy::breaker::{self, Breaker, Gate, Scope, Trial};
 use crate::policy::outlier::{self, Decision, Outlier, Return};
 use crate::policy::retry::Failure;
 use crate::policy::window::Totals;
+pub use memory::{Memory, resume};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,6 +43,7 @@ mod nginx_hash;
 mod observe;
 mod panic_isolation;
 mod pipelining;
+mod process_upgrade;
 mod queue;
 mod reload;
 mod reload_file;

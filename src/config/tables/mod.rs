@@ -112,6 +112,18 @@ pub(super) static PROCESS: Section = Section::new(
         ),
         Key::new("drain_timeout", DELAY, Default(r#""30s""#), "What live work gets at shutdown."),
         Key::new(
+            "upgrade_drain_timeout",
+            DELAY,
+            Default(r#""1h""#),
+            "What live work gets in the old process after an upgrade.",
+        ),
+        Key::new(
+            "upgrade_timeout",
+            TIMEOUT,
+            Default(r#""60s""#),
+            "What a new process gets to be ready before an upgrade is given up.",
+        ),
+        Key::new(
             "zone",
             Kind::Text(Form::Any),
             Default(r#""""#),
@@ -124,7 +136,6 @@ pub(super) static PROCESS: Section = Section::new(
             "New endpoints are probed (without health: connected to) before a reload publishes them, and at the start before \
              /readyz says yes, up to this long; \"0s\" does not wait.",
         ),
-        Key::later("upgrade_drain_timeout"),
         Key::new(
             "watch",
             Kind::Bool,

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::keeper::{EVIDENCE_MAX, Effect, Keeper, Places, Rules, Target, TargetId};
 use super::lead::Lead;
+use super::memory::Memory;
 use super::probe::Probe;
 use super::standing::Standing;
 use super::targets::Watch;
@@ -57,7 +58,9 @@ impl Keeper {
         self.board.keep(&slots, &snapshot.pools.iter().map(|p| &p.name).collect::<Vec<_>>());
         self.growing.retain(|slot, _| slots.contains(slot));
         self.shedding.clear();
+        self.resume();
         self.retarget(&before, watches);
+        self.recalled = Memory::default();
         self.forget_agents();
         self.settle_conditions(now);
         self.replan(now);
@@ -144,7 +147,12 @@ impl Keeper {
         let before = slot.and_then(|slot| known.get(&slot)).and_then(|id| self.targets.get(id));
         let warm = slot.is_some_and(|slot| proven.contains(&slot));
         let unasked = if warm { State::Up } else { State::Unknown };
-        let state = before.map_or(unasked, |before| before.health.state());
+        let pool = self.snapshot.pools.get(watch.pool);
+        let recalled =
+            pool.and_then(|pool| self.recalled_state(pool, &pool.endpoints.get(watch.endpoint)?.name));
+        let state = before
+            .map_or_else(|| recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
+        let since = recalled.map_or_else(SystemTime::now, |(_, since)| since);
         let mut target = Target {
             probe: Arc::clone(&watch.probe),
             settings: watch.settings.clone(),
@@ -152,7 +160,7 @@ impl Keeper {
             members: Vec::new(),
             ports: Vec::new(),
             history: VecDeque::with_capacity(EVIDENCE_MAX),
-            since: before.map_or_else(SystemTime::now, |before| before.since),
+            since: before.map_or(since, |before| before.since),
             failing: false,
         };
         let asks_the_same = |before: &&Target| {

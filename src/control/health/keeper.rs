@@ -10,6 +10,7 @@ use super::board::Board;
 use super::closing::{Closings, CutOrder, Shed, Shedding};
 use super::lead::Lead;
 use super::levels::Levels;
+use super::memory::Memory;
 use super::probe::Probe;
 use super::probe::agent::Admin;
 use super::report;
@@ -124,6 +125,8 @@ pub struct Keeper {
     pub(super) effects: Vec<Effect>,
     /// Slots of endpoints that were found to be well before they were published.
     pub(super) proven: Vec<u32>,
+    /// What another process knew, until the first snapshot is adopted.
+    pub(super) recalled: Memory,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -160,6 +163,7 @@ impl Keeper {
             interval: Duration::from_secs(2),
             effects: Vec::new(),
             proven: Vec::new(),
+            recalled: Memory::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::runtime::pool::Pool;
 /// One exclusive pool.
 #[derive(Debug)]
 pub(super) struct Lead {
-    policy: Exclusive,
+    pub(super) policy: Exclusive,
     /// Slots of the members, in the order of the snapshot's pool.
     slots: Vec<u32>,
 }

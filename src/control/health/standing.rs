@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::board::PoolBoard;
 use super::levels::Levels;
+use super::memory::PoolMemory;
 use crate::control::journal::{Change, Kind};
 use crate::model::name::PoolName;
 use crate::policy::failover::{self, FailoverState, Level};
@@ -61,6 +62,28 @@ impl Standing {
             board,
             usable,
         }
+    }
+
+    /// Where it stands, for another process.
+    pub(super) fn memory(&self) -> PoolMemory {
+        let tier = |(at, number): (usize, &u8)| (*number, self.tiers.phase(at), self.tiers.losses(at));
+        let link =
+            |(at, name): (usize, &PoolName)| (name.clone(), self.chain.phase(at), self.chain.losses(at));
+        PoolMemory {
+            tiers: self.numbers.iter().enumerate().map(tier).collect(),
+            chain: self.links.iter().enumerate().map(link).collect(),
+            members: Vec::new(),
+        }
+    }
+
+    /// Goes on from where it stood in the process before; where the operator had sent its traffic comes by itself.
+    pub(super) fn recall(&mut self, before: &PoolMemory) {
+        let tier = |number: &u8| before.tiers.iter().find(|(old, ..)| old == number);
+        let tiers = self.numbers.iter().map(|number| tier(number).map(|&(_, phase, losses)| (phase, losses)));
+        self.tiers = FailoverState::resumed(tiers.map(Option::unwrap_or_default));
+        let link = |name: &PoolName| before.chain.iter().find(|(old, ..)| old == name);
+        let links = self.links.iter().map(|name| link(name).map(|&(_, phase, losses)| (phase, losses)));
+        self.chain = FailoverState::resumed(links.map(Option::unwrap_or_default));
     }
 
     pub(super) const fn name(&self) -> &PoolName {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::board::Board;
 use super::keeper::{Effect, Keeper, Question, TargetId};
+use super::memory::Memory;
 use super::probe::outcome::Outcome;
 use super::probe::{self, port_accepts};
 use super::targets::Watch;
@@ -53,6 +54,8 @@ pub(in crate::control) enum Command {
     Change { change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>> },
     /// The operator sends a pool's traffic elsewhere.
     Failover { pool: PoolName, to: FailoverTarget, answer: oneshot::Sender<Result<(), ChangeError>> },
+    /// Another process is to go on with what is known.
+    Remember { answer: oneshot::Sender<Memory> },
     /// Live traffic changed a verdict.
     Judged { pool: PoolName, endpoint: Option<EndpointName>, change: judge::Change, evidence: String },
 }
@@ -63,6 +66,8 @@ pub(in crate::control) struct Start {
     pub(in crate::control) board: Arc<Board>,
     pub(in crate::control) journal: Arc<Journal>,
     pub(in crate::control) workers: Vec<mpsc::Sender<WorkerCommand>>,
+    /// What the process before knew.
+    pub(in crate::control) recalled: Memory,
 }
 
 /// Starts the thread; it ends when the sender that comes back is dropped.
@@ -90,8 +95,10 @@ struct Thread {
 impl Thread {
     fn new(start: Start) -> Self {
         let clock = start.snapshot.clock;
+        let mut keeper = Keeper::new(start.snapshot, start.board);
+        keeper.recall(start.recalled);
         Self {
-            keeper: RefCell::new(Keeper::new(start.snapshot, start.board)),
+            keeper: RefCell::new(keeper),
             clock,
             journal: start.journal,
             workers: start.workers,
@@ -146,6 +153,7 @@ impl Thread {
                 drop(answer.send(keeper.set_admin_state(&change, now)));
             }
             Command::Failover { pool, to, answer } => drop(answer.send(keeper.fail_over(&pool, &to, now))),
+            Command::Remember { answer } => drop(answer.send(keeper.memory())),
             Command::Judged { pool, endpoint, change, evidence } => {
                 keeper.hear(&pool, endpoint.as_ref(), &change, &evidence, now);
             }

@@ -188,6 +188,16 @@ impl StateDir {
     }
 }
 
+/// What the operator has changed, as it is kept.
+pub(super) fn overrides_text(overrides: &Overrides) -> Vec<u8> {
+    form::overrides_text(overrides)
+}
+
+/// What the operator has changed, from the text of it; in words where it cannot be read.
+pub(super) fn overrides_of(text: &[u8]) -> Result<Overrides, String> {
+    form::overrides(text)
+}
+
 fn digest(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

@@ -98,6 +98,19 @@ impl FailoverState {
         }
     }
 
+    /// Levels of which another process has learnt this: the phase of each and how often it was lost. Nothing is pinned.
+    #[must_use]
+    pub fn resumed(levels: impl IntoIterator<Item = (Phase, u32)>) -> Self {
+        let levels = levels.into_iter().map(|(phase, losses)| Standing { phase, losses }).collect();
+        Self { levels, pinned: 0 }
+    }
+
+    /// How often a level was lost lately, which its hold-down grows with.
+    #[must_use]
+    pub fn losses(&self, level: usize) -> u32 {
+        self.levels.get(level).map_or(0, |standing| standing.losses)
+    }
+
     /// Where a level stands.
     #[must_use]
     pub fn phase(&self, level: usize) -> Phase {

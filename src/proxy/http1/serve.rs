@@ -89,7 +89,7 @@ impl Future for Wait<'_> {
         if let Poll::Ready(ready) = client.stream.poll_read_ready(cx) {
             return Poll::Ready(ready.is_ok());
         }
-        if client.is_leaving() {
+        if client.closes_idle() {
             match client.age.get() {
                 Age::Used => return Poll::Ready(false),
                 // Accepted just before the drain: its first request is on its way.

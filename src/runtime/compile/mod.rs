@@ -4,6 +4,7 @@ mod pool;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::limits::ClientLimits;
@@ -23,6 +24,9 @@ pub struct Machine {
     pub workers: usize,
     /// Client connections that the descriptor limit has room for.
     pub connections_max: usize,
+    /// Where the time line of the policies stands for a first snapshot; only one that goes on with what another process
+    /// knows begins later than at zero.
+    pub time: Duration,
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -37,7 +41,7 @@ pub fn compile(
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
-    let clock = previous.map_or_else(Clock::start, |p| p.clock);
+    let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
     let pools =
         Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index);

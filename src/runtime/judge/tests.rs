@@ -17,7 +17,12 @@ fn snapshot(pools: &str) -> Snapshot {
          outlier = {{ consecutive_failures = 1 }}\n{pools}"
     );
     let config = config::load_text(&text, Path::new("test.toml"), &|_| None).expect("a valid configuration");
-    compile(&config, None, &Machine { workers: 1, connections_max: 100 }, &Weights::default())
+    compile(
+        &config,
+        None,
+        &Machine { workers: 1, connections_max: 100, time: Duration::ZERO },
+        &Weights::default(),
+    )
 }
 
 #[tokio::test(start_paused = true)]

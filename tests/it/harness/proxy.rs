@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,6 +46,8 @@ pub(crate) struct Setup {
     unix_admin: bool,
     /// A file that has the pool.
     include: Option<String>,
+    /// It is started by way of a link that a test can lead elsewhere.
+    linked: bool,
 }
 
 fn quoted(addresses: &[SocketAddr]) -> String {
@@ -163,6 +166,12 @@ impl Setup {
         self
     }
 
+    /// Starts it as `plimsoll` in the proxy's directory, a link to the binary: see [`Proxy::install`].
+    pub(crate) fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
     fn render(&self, web: SocketAddr, admin: SocketAddr, directory: &Path) -> String {
         let default_route = "[[route]]\nname = \"all\"\npool = \"main\"\n".to_owned();
         let mut text = String::new();
@@ -203,6 +212,11 @@ impl Setup {
         fs::write(&file, self.render(web, admin, &directory)).expect("a configuration file");
         let mut command = match self.socket {
             Some((socket, name)) => activated(socket.into(), name),
+            None if self.linked => {
+                let link = directory.join("plimsoll");
+                std::os::unix::fs::symlink(binary(), &link).expect("a link");
+                Command::new(link)
+            }
             None => Command::new(binary()),
         };
         command.arg("run").arg("--config").arg(&file).current_dir(&directory);
@@ -274,6 +288,8 @@ pub(crate) struct Proxy {
     pub(crate) directory: PathBuf,
     output: Lines,
     errors: Lines,
+    /// Processes that have taken over.
+    successors: Vec<u32>,
 }
 
 impl Proxy {
@@ -309,7 +325,7 @@ impl Proxy {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let output = Lines::follow(child.stdout.take().expect("piped"));
         let errors = Lines::follow(child.stderr.take().expect("piped"));
-        let mut proxy = Self { child, web, admin, directory, output, errors };
+        let mut proxy = Self { child, web, admin, directory, output, errors, successors: Vec::new() };
         proxy.wait_until(there);
         proxy
     }
@@ -321,13 +337,19 @@ impl Proxy {
                 panic!("the proxy ended with {status}: {}", self.errors.all().join("\n"));
             }
             // One that starts a second time, with its last good configuration, may drop a connection in between.
-            let mut stream = std::net::TcpStream::connect(self.admin).ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
+            let answer = self.try_admin_get(path)?;
             answer.starts_with("HTTP/1.1 200 ").then_some(())
         });
+    }
+
+    /// The bytes of an answer of the admin API, where there is one.
+    fn try_admin_get(&self, path: &str) -> Option<String> {
+        let mut stream = std::net::TcpStream::connect(self.admin).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
     }
 
     /// A connection to the listener `web`.
@@ -432,6 +454,41 @@ impl Proxy {
         rustix::process::kill_process(id, signal).expect("it is ours");
     }
 
+    /// Puts a program in the place of the one that a linked process was started from.
+    pub(crate) fn install(&self, script: &str) {
+        let (path, link) = (self.directory.join("next"), self.directory.join("plimsoll"));
+        fs::write(&path, script).expect("a program");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        fs::rename(path, link).expect("it takes the place");
+    }
+
+    /// Has it replaced by a new process, and waits until that one answers alone: the number of that.
+    pub(crate) fn upgrade(&mut self) -> u32 {
+        let before = self.serving();
+        let id = i32::try_from(before).ok().and_then(rustix::process::Pid::from_raw).expect("an id");
+        rustix::process::kill_process(id, rustix::process::Signal::USR2).expect("it is ours");
+        let successor = until("another process", || {
+            // The old process may close a connection before the request is there.
+            let status = self.try_admin_get("/v1/status")?;
+            let status: Value = serde_json::from_str(status.split_once("\r\n\r\n")?.1).ok()?;
+            let now = status["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())?;
+            (now != before).then_some(now)
+        });
+        self.successors.push(successor);
+        successor
+    }
+
+    /// Notes a process that has taken over, so that it is ended with us.
+    pub(crate) fn taken_over_by(&mut self, successor: u32) {
+        self.successors.push(successor);
+    }
+
+    /// The number of the process that answers the admin API.
+    pub(crate) fn serving(&self) -> u32 {
+        let pid = self.admin_json("/v1/status")["pid"].as_u64();
+        pid.and_then(|pid| u32::try_from(pid).ok()).expect("a number")
+    }
+
     /// The number of its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -454,6 +511,11 @@ impl Drop for Proxy {
             let errors = self.errors.all();
             let from = errors.len().saturating_sub(20);
             eprintln!("the proxy's last words:\n{}", errors[from..].join("\n"));
+        }
+        for &successor in &self.successors {
+            let id = i32::try_from(successor).ok().and_then(rustix::process::Pid::from_raw);
+            // It may have ended already.
+            id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL).ok());
         }
         // Both fail only where the process has ended already.
         drop(self.child.kill());
