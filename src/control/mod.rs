@@ -218,8 +218,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()) };
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
-    let members = Arc::<MemberBoard>::default();
-    let (membership, names) = Membership::new(Arc::clone(&members), config);
+    let (membership, names) = Membership::new(config);
     let expanded = membership.expand(config);
     let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();
@@ -257,7 +256,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         sinks: Mutex::default(),
         loader,
         shared: running::Shared::new(running, recorder),
-        members,
+        members: membership.board(),
         former: Former::default(),
         warm: AtomicBool::new(false),
         warm_timeout: config.process.warm_timeout,
