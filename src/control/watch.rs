@@ -201,16 +201,17 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = self.files.look();
+            let mut now = self.files.look();
+            if same && now != seen {
+                // Links may lead elsewhere now. What happens while folders are changed over is seen by looking again.
+                self.watch(own);
+                now = self.files.look();
+            }
             let before = std::mem::replace(&mut seen, now);
             // What was there before anybody followed it is what the process has read.
             let read = (!same).then_some(&self.files.config);
             if !tell(changes, &before, &seen, read) {
                 return;
-            }
-            if same && before != seen {
-                // Links may lead elsewhere now.
-                self.watch(own);
             }
         }
     }
