@@ -80,12 +80,18 @@ pub(super) struct Membership {
 impl Membership {
     /// For a process that begins with this configuration. Files are read now; names are asked for after
     /// [`Membership::ask`], and what changes of them comes by the receiver.
-    pub(super) fn new(board: Arc<MemberBoard>, config: &Config) -> (Self, watch::Receiver<Arc<Answers>>) {
+    pub(super) fn new(config: &Config) -> (Self, watch::Receiver<Arc<Answers>>) {
+        let board = Arc::<MemberBoard>::default();
         let (dns, changes) = Dns::new(Arc::clone(&board.names));
         let mut membership =
             Self { members: Members::default(), origins: Origins::new(), files: BTreeMap::new(), dns, board };
         membership.read_files(config);
         (membership, changes)
+    }
+
+    /// Where it tells what it knows.
+    pub(super) fn board(&self) -> Arc<MemberBoard> {
+        Arc::clone(&self.board)
     }
 
     /// Reads the files of endpoints that a configuration names; whether any lists others than before. One that is not

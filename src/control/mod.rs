@@ -48,6 +48,7 @@ use crate::config::Config;
 use crate::config::notify::Notify;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
+use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{Machine, compile};
 use crate::runtime::counters::WorkerId;
@@ -225,31 +226,28 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let is_successor = given.is_some();
     let Given { mut handed, untaken, state, overrides: handed_overrides } = given.unwrap_or_default();
     let machine = machine(config, state.now());
-    let workers = machine.workers;
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
     let overrides = handed_overrides.unwrap_or(overrides);
-    let members = Arc::<MemberBoard>::default();
-    let (membership, names) = Membership::new(Arc::clone(&members), config);
+    let (membership, names) = Membership::new(config);
     let expanded = membership.expand(config);
     let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();
     let recalled = state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;
     drop(expanded);
-    let (fleet, handovers) = Fleet::new(workers);
+    let (fleet, handovers) = Fleet::new(machine.workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut handed, workers)?,
-        Mode::Observe => (Doors::default(), (0..workers).map(|_| Vec::new()).collect()),
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut handed, machine.workers)?,
+        Mode::Observe => (Doors::default(), nothing(machine.workers)),
     };
     drop(untaken.set(handed.drain().map(|(address, _)| address).collect()));
     let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
-    let generation = snapshot.generation;
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
     let (ended_sender, ended) = watched(None);
-    let running = Running::at_start(config, &loader, generation, fallback, overrides);
+    let running = Running::at_start(config, &loader, store.load().generation, fallback, overrides);
     let inner = Arc::new(Inner {
         store,
         fleet,
@@ -257,7 +255,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         events: event_sender,
         commands,
         started: SystemTime::now(),
-        workers,
+        workers: machine.workers,
         machine,
         mode,
         draining: AtomicBool::new(false),
@@ -270,7 +268,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         sinks: Mutex::default(),
         loader,
         shared: running::Shared::new(running, recorder),
-        members,
+        members: membership.board(),
         former: Former::default(),
         warm: AtomicBool::new(false),
         warm_timeout: config.process.warm_timeout,
@@ -279,8 +277,8 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
-    let none = || (0..workers).map(|_| Vec::new()).collect();
-    let (openings, withheld) = if is_successor { (none(), Some(openings)) } else { (openings, None) };
+    let (openings, withheld) =
+        if is_successor { (nothing(machine.workers), Some(openings)) } else { (openings, None) };
     let crew = threads::start_workers(&inner, handovers, openings)?;
     let keeper = start_keeper(&inner, &crew, recalled)?;
     let queues =
@@ -308,6 +306,11 @@ fn start_keeper(
         recalled,
     };
     health::watch::start(start).map_err(StartError::Thread)
+}
+
+/// No socket for any worker.
+fn nothing(workers: usize) -> Vec<Vec<Opening>> {
+    (0..workers).map(|_| Vec::new()).collect()
 }
 
 /// What there is to run on; `time` is where the time line of the policies stands.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -40,8 +40,8 @@ const BACKLOG: usize = 64;
 /// Which files matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Files {
-    /// Whose change is a reload.
-    pub(super) config: BTreeSet<PathBuf>,
+    /// Whose change is a reload, with what stood in them when they were read, where that is known.
+    pub(super) config: Hashes,
     /// Folders of included files: one more of the same extension is a change, too.
     pub(super) folders: BTreeSet<PathBuf>,
     /// Whose change brings other endpoints.
@@ -62,14 +62,14 @@ impl Files {
     /// from.
     pub(super) fn of(config: &Config, main: Option<&Path>) -> Self {
         let endpoints = config.pools.iter().filter_map(|pool| pool.endpoints_file.clone()).collect();
-        let (mut files, mut folders) = (BTreeSet::new(), BTreeSet::new());
+        let (mut files, mut folders) = (Hashes::new(), BTreeSet::new());
         if let (true, Some(main)) = (config.process.watch, main) {
-            files.insert(main.to_owned());
-            let texts = config.origin.texts.iter().map(|(path, _)| path).filter(|path| path.exists());
-            files.extend(texts.clone().chain(&config.origin.named).cloned());
-            folders.extend(
-                texts.filter(|path| *path != main).filter_map(|path| path.parent().map(PathBuf::from)),
-            );
+            files.insert(main.to_owned(), None);
+            files.extend(config.origin.named.iter().map(|path| (path.clone(), None)));
+            for (path, text) in config.origin.texts.iter().filter(|(path, _)| path.exists()) {
+                files.insert(path.clone(), Some(hash_of(text.as_bytes())));
+                folders.extend(path.parent().filter(|_| path != main).map(PathBuf::from));
+            }
         }
         Self { config: files, folders, endpoints }
     }
@@ -77,7 +77,7 @@ impl Files {
     /// The folders in whose listings a change of any of them shows.
     fn watched(&self) -> BTreeSet<PathBuf> {
         let mut watched: BTreeSet<PathBuf> = self.folders.iter().map(|folder| here(folder)).collect();
-        for file in self.config.iter().chain(&self.endpoints) {
+        for file in self.config.keys().chain(&self.endpoints) {
             watched.extend(file.parent().map(here));
             // Where a link leads elsewhere, what is there may change as well.
             if let Ok(real) = file.canonicalize() {
@@ -88,8 +88,8 @@ impl Files {
     }
 
     fn look(&self) -> Seen {
-        let mut config: Hashes = self.config.iter().map(|path| (path.clone(), hash(path))).collect();
-        let extensions: BTreeSet<_> = self.config.iter().filter_map(|path| path.extension()).collect();
+        let mut config: Hashes = self.config.keys().map(|path| (path.clone(), hash(path))).collect();
+        let extensions: BTreeSet<_> = self.config.keys().filter_map(|path| path.extension()).collect();
         for folder in &self.folders {
             let entries = here(folder).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
             let alike = entries.filter(|path| path.extension().is_some_and(|e| extensions.contains(e)));
@@ -114,17 +114,15 @@ struct Seen {
 }
 
 fn hash(path: &Path) -> Option<u64> {
-    let read = || -> io::Result<u64> {
-        let mut file = File::open(path)?.take(FILE_MAX);
-        let (mut hasher, mut buffer) = (DefaultHasher::new(), vec![0; 64 * 1024]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finish()),
-                n => hasher.write(buffer.get(..n).unwrap_or(&[])),
-            }
-        }
-    };
-    read().ok()
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(FILE_MAX).read_to_end(&mut bytes).ok()?;
+    Some(hash_of(&bytes))
+}
+
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 enum Order {
@@ -203,14 +201,17 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = self.files.look();
-            let before = std::mem::replace(&mut seen, now);
-            if !tell(changes, &before, &seen, same) {
-                return;
-            }
-            if same && before != seen {
-                // Links may lead elsewhere now.
+            let mut now = self.files.look();
+            if same && now != seen {
+                // Links may lead elsewhere now. What happens while folders are changed over is seen by looking again.
                 self.watch(own);
+                now = self.files.look();
+            }
+            let before = std::mem::replace(&mut seen, now);
+            // What was there before anybody followed it is what the process has read.
+            let read = (!same).then_some(&self.files.config);
+            if !tell(changes, &before, &seen, read) {
+                return;
             }
         }
     }
@@ -257,19 +258,21 @@ impl Thread {
     }
 }
 
-/// Tells what differs; whether anybody listens. Where other files are followed than before, those that are new are no change;
-/// but files of endpoints are read again, since they may have changed after they were read and before they were followed.
-fn tell(changes: &mpsc::Sender<Changed>, before: &Seen, now: &Seen, same: bool) -> bool {
-    let differ = |before: &Hashes, now: &Hashes| {
-        if same {
-            return before != now;
+/// Tells what differs; whether anybody listens. Where other files are followed than before, a new one is held against what
+/// was `read` of it, where that is known; new files of endpoints are read again, since that costs nothing.
+fn tell(changes: &mpsc::Sender<Changed>, before: &Seen, now: &Seen, read: Option<&Hashes>) -> bool {
+    let changed = match read {
+        None => Changed { config: before.config != now.config, endpoints: before.endpoints != now.endpoints },
+        Some(read) => {
+            let known = |path: &PathBuf| match before.config.get(path) {
+                Some(seen) => Some(*seen),
+                None => read.get(path).copied().filter(Option::is_some),
+            };
+            let differs =
+                |(path, hash): (&PathBuf, &Option<u64>)| known(path).is_some_and(|known| known != *hash);
+            let other = |(path, hash): (&PathBuf, &Option<u64>)| before.endpoints.get(path) != Some(hash);
+            Changed { config: now.config.iter().any(differs), endpoints: now.endpoints.iter().any(other) }
         }
-        before.iter().any(|(path, hash)| now.get(path).is_some_and(|now| now != hash))
-    };
-    let changed = Changed {
-        config: differ(&before.config, &now.config),
-        endpoints: differ(&before.endpoints, &now.endpoints)
-            || now.endpoints.keys().any(|path| !before.endpoints.contains_key(path)),
     };
     if changed == Changed::default() { !changes.is_closed() } else { changes.blocking_send(changed).is_ok() }
 }
@@ -294,6 +297,8 @@ fn watcher(folders: &BTreeSet<PathBuf>, orders: SyncSender<Order>) -> notify::Re
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     /// A folder as Kubernetes mounts one, and who follows two files in it.
@@ -324,7 +329,7 @@ mod tests {
 
         fn follow(&mut self) {
             let files = Files {
-                config: BTreeSet::from([self.path("a.toml")]),
+                config: BTreeMap::from([(self.path("a.toml"), None)]),
                 folders: BTreeSet::from([self.path("conf.d")]),
                 endpoints: BTreeSet::from([self.path("e")]),
             };
@@ -337,6 +342,16 @@ mod tests {
             let wait = async { tokio::time::timeout(Duration::from_secs(60), self.changes.recv()).await };
             runtime.block_on(wait).ok().flatten()
         }
+    }
+
+    #[test]
+    fn what_changed_after_it_was_read_and_before_it_was_followed_is_told() -> io::Result<()> {
+        let mut volume = Volume::new()?;
+        volume.write("a.toml", "new")?;
+        let config = Hashes::from([(volume.path("a.toml"), Some(hash_of(b"old")))]);
+        volume.follower.follow(Files { config, ..Files::default() }, &volume.sender);
+        assert_eq!(volume.next(), CONFIG);
+        Ok(())
     }
 
     #[test]
