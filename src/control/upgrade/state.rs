@@ -405,3 +405,58 @@ fn micros(time: Duration) -> u64 {
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::runtime::compile::{Machine, Weights, compile};
+    use crate::runtime::condition::Impediment;
+
+    fn snapshot() -> Snapshot {
+        let text = "[listener.web]\nbind = [\"127.0.0.1:1\"]\nprotocol = \"tcp\"\npool = \"main\"\n\
+                    [pool.main]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nbreaker = { scope = \"endpoint\" }\n";
+        let config = config::load_text(text, Path::new("test.toml"), &|_| None).expect("valid");
+        let machine = Machine { workers: 1, connections_max: 100, time: Duration::from_secs(1000) };
+        compile(&config, None, &machine, &Weights::default())
+    }
+
+    #[test]
+    fn what_is_known_survives_the_json_and_stands_in_the_next_process() -> Result<(), serde_json::Error> {
+        let before = snapshot();
+        let until = before.clock.now() + Duration::from_secs(100);
+        let (pool, first) = (&before.pools[0], &before.pools[0].endpoints[0]);
+        let because = Because::Consecutive { count: 5, last: Failure::Status(503) };
+        let ejection = Ejection { until, because, judgement: true, number: 3 };
+        let breaker = Some((Gate::Open { until }, 2));
+        judge::resume(pool, Some(first), &judge::Memory { ejected: Some(ejection), ejections: 3, breaker });
+        let mut memory = Memory::default();
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        let down = health::State::Down(health::Because::CannotBeAsked);
+        let known =
+            EndpointMemory { probe: Some((down, since)), grows_since: Some(Duration::from_secs(990)) };
+        memory.endpoints.insert((pool.name.clone(), first.name.clone()), known);
+        let member = exclusive::Member { asked: true, rank: Some(4), ..exclusive::Member::default() };
+        let held = Phase::Held { since: Duration::from_secs(900) };
+        let members = vec![(first.name.clone(), member, true)];
+        let own =
+            PoolMemory { tiers: vec![(0, held, 2)], chain: vec![(pool.name.clone(), held, 1)], members };
+        memory.pools.insert(pool.name.clone(), own);
+
+        let text = serde_json::to_string(&LiveState::read(&before, &memory))?;
+        let after = snapshot();
+        let read: LiveState = serde_json::from_str(&text)?;
+        let recalled = read.apply(&after);
+        assert_eq!(recalled.pools, memory.pools);
+        assert_eq!(recalled.endpoints.get(&(pool.name.clone(), first.name.clone())), Some(&known));
+        let live = &after.pools[0].endpoints[0].live;
+        assert!(live.condition.has(Impediment::Ejected) && live.condition.has(Impediment::Broken));
+        assert_eq!(live.judged.memory().ejections, 3);
+        assert_eq!(live.judged.gate().map(|gate| matches!(gate, Gate::Open { .. })), Some(true));
+        let other = &after.pools[0].endpoints[1].live.condition;
+        assert!(!other.has(Impediment::Ejected) && !other.has(Impediment::Broken));
+        Ok(())
+    }
+}
