@@ -137,6 +137,10 @@ fn sessions_move_to_an_endpoint_that_has_returned() {
     proxy.until_endpoint("main", &other.name(), "probe.state", "says no");
     let mut held: Vec<Client> = (0..10).map(|_| greeted(&proxy).0).collect();
     other.says(200);
+    until("the first to move", || (one.traffic().open() < 10).then_some(()));
+    // Another snapshot on the way there does not end it.
+    let path = format!("/v1/pools/main/endpoints/{}", other.name());
+    assert_eq!(proxy.admin_change("PATCH", &path, r#"{"weight":1}"#).status(), 200);
     until("an even spread", || {
         for client in &mut held {
             if !client.silent_for(Duration::from_millis(1)) {

@@ -53,11 +53,19 @@ impl Keeper {
                 Some(Lead::carried(pool, settings, fall, leads.remove(&pool.name)))
             })
             .collect();
-        let slots: Vec<u32> =
+        let slots: HashSet<u32> =
             snapshot.pools.iter().flat_map(|p| &p.endpoints).map(|e| e.live.slot()).collect();
-        self.board.keep(&slots, &snapshot.pools.iter().map(|p| &p.name).collect::<Vec<_>>());
+        self.board.keep(&slots, &snapshot.pools.iter().map(|p| &p.name).collect());
         self.growing.retain(|slot, _| slots.contains(slot));
-        self.shedding.clear();
+        // Whoever makes room for a newcomer goes on with that.
+        let place = |index: usize| {
+            let name = &before.pools.get(index)?.name;
+            snapshot.pools.iter().position(|pool| pool.name == *name)
+        };
+        let shedding = std::mem::take(&mut self.shedding).into_iter();
+        let shedding = shedding.filter_map(|(index, shedding)| Some((place(index)?, shedding)));
+        let wanted = |index: usize| self.rules.get(index).is_some_and(|rules| rules.shed.is_some());
+        self.shedding = shedding.filter(|(index, _)| wanted(*index)).collect();
         self.resume();
         self.retarget(&before, watches);
         self.recalled = Memory::default();

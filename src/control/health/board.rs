@@ -1,6 +1,6 @@
 //! What the keeper knows of endpoints and pools, for those who ask: status page, metrics, health API.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -64,10 +64,10 @@ impl Board {
     }
 
     /// Forgets all but these.
-    pub(super) fn keep(&self, slots: &[u32], pools: &[&PoolName]) {
+    pub(super) fn keep(&self, slots: &HashSet<u32>, pools: &HashSet<&PoolName>) {
         let mut state = self.lock();
         state.endpoints.retain(|slot, _| slots.contains(slot));
-        state.pools.retain(|name, _| pools.contains(&name));
+        state.pools.retain(|name, _| pools.contains(name));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
