@@ -140,6 +140,20 @@ fn a_reload_to_a_name_does_not_publish_an_empty_pool() {
 }
 
 #[test]
+fn a_process_that_takes_over_knows_where_its_names_lead_before_it_accepts() {
+    let server = NameServer::start();
+    let (one, _other, port) = two();
+    server.leads("app.test", &[ip(&one)]);
+    let mut proxy = start(&server, &format!("\"app.test:{port}\""));
+    until_says(&proxy, "one");
+    proxy.upgrade();
+    for _ in 0..10 {
+        let answer = proxy.get("/");
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "one"));
+    }
+}
+
+#[test]
 fn endpoints_of_a_file_come_and_go_with_it_and_a_bad_file_changes_nothing() {
     let (one, other, _port) = two();
     let directory = crate::harness::proxy::own_directory();

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::socket_domain;
+use tokio::time::{sleep, timeout};
 
 use super::handover::{FromNew, FromOld, Handover, HandoverError, Socket, hear, receive, tell};
 use super::state::LiveState;
@@ -21,7 +22,14 @@ use crate::control::doors::Handed;
 use crate::control::inherited::Inherited;
 use crate::control::overrides::Overrides;
 use crate::control::state_dir::overrides_of;
+use crate::control::status::PoolStatus;
 use crate::control::systemd::started;
+
+/// What names get for their first answer: the old process serves meanwhile, by the answers that it has.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they have one.
+const NAMES_EVERY: Duration = Duration::from_millis(20);
 
 /// A process that is to take over.
 #[derive(Debug)]
@@ -151,6 +159,11 @@ impl Arrival {
     /// # Errors
     /// [`HandoverError`]; the old one goes on.
     pub async fn settle(&self, handle: &Handle, warm_up: Duration) -> Result<(), HandoverError> {
+        // Once workers turn, control has begun with what it was given, names included.
+        started(handle, Duration::ZERO).await;
+        if timeout(NAMES_TIMEOUT, resolved(handle)).await.is_err() {
+            tracing::warn!("takes over although some names have not been resolved yet");
+        }
         started(handle, warm_up).await;
         tell(&self.stream, &FromNew::Warm)?;
         match hear(&self.stream)? {
@@ -206,5 +219,17 @@ impl Line {
         if let Err(error) = tell(&self.0, &FromNew::Failed { why: why.trim_end().to_owned() }) {
             tracing::debug!(%error, "the old process does not hear why");
         }
+    }
+}
+
+/// Waits until every name has had its first answer, and what it leads to is published.
+async fn resolved(handle: &Handle) {
+    let waits = |pool: &PoolStatus| {
+        let unknown = pool.names.iter().any(|name| name.age.is_none() && name.fault.is_none());
+        let found: usize = pool.names.iter().map(|name| name.addresses).sum();
+        unknown || (found > 0 && pool.endpoints.is_empty())
+    };
+    while handle.status().pools.iter().any(waits) {
+        sleep(NAMES_EVERY).await;
     }
 }
