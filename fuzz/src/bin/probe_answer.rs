@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
 fn greeting(bytes: &[u8]) -> Option<Reading> {
     mysql::greeting(bytes).and_then(|greeting| match greeting {
         Ok(greeting) => {
-            let login = mysql::login("user", greeting.capabilities);
+            let login = mysql::login("user", greeting.capabilities, bytes.len() % 2 == 0);
             assert_eq!(login.len(), 4 + usize::from(login[0]), "the frame has its length");
             None
         }
