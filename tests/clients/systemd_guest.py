@@ -65,7 +65,10 @@ class Origin(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *_):
         pass
-http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Origin).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    # All who waited during a restart come at once; by default only five may wait here.
+    request_queue_size = 1024
+Server(("127.0.0.1", 9001), Origin).serve_forever()
 '''
 
 # A connection every 20 ms until the file is there; how each ended.
