@@ -2,7 +2,7 @@
 //! removed at run time, and writes all of it out for a configuration that is to be compiled.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -11,11 +11,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::change::{Addition, ChangeError};
 use super::dns::{Dns, NameBoard};
-use super::members::{ADDED_MAX, Members, Origins, Place};
+use super::members::{Members, Origins, Place};
 use super::names::{Answers, NameState, Query};
+use super::overrides::{OVERRIDES_MAX, Roster};
 use crate::config::Config;
 use crate::config::endpoints_file;
-use crate::config::health::EndpointHealth;
 use crate::config::pool::Endpoint;
 use crate::model::name::{EndpointName, PoolName};
 
@@ -78,13 +78,18 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// For a process that begins with this configuration. Files are read now; names are asked for after
-    /// [`Membership::ask`], and what changes of them comes by the receiver.
-    pub(super) fn new(config: &Config) -> (Self, watch::Receiver<Arc<Answers>>) {
+    /// For a process that begins with this configuration, and with what the operator had changed of its pools. Files are
+    /// read now; names are asked for after [`Membership::ask`], and what changes of them comes by the receiver.
+    pub(super) fn new(config: &Config, roster: Roster) -> (Self, watch::Receiver<Arc<Answers>>) {
         let board = Arc::<MemberBoard>::default();
         let (dns, changes) = Dns::new(Arc::clone(&board.names));
-        let mut membership =
-            Self { members: Members::default(), origins: Origins::new(), files: BTreeMap::new(), dns, board };
+        let mut membership = Self {
+            members: Members { roster, ..Members::default() },
+            origins: Origins::new(),
+            files: BTreeMap::new(),
+            dns,
+            board,
+        };
         membership.read_files(config);
         (membership, changes)
     }
@@ -173,8 +178,8 @@ impl Membership {
                     .endpoints_file
                     .as_ref()
                     .and_then(|path| Some((path.clone(), self.files.get(path)?.clone()))),
-                added: places(&pool.name, &mut self.members.added.keys()),
-                removed: places(&pool.name, &mut self.members.removed.iter()),
+                added: places(&pool.name, &mut self.members.roster.added.keys()),
+                removed: places(&pool.name, &mut self.members.roster.removed.iter()),
             };
             (pool.name.clone(), members)
         });
@@ -193,18 +198,18 @@ impl Membership {
 
     /// Adds an endpoint; what was before comes back, for when it cannot be published.
     pub(super) fn add(&mut self, addition: &Addition, config: &Config) -> Result<Undo, ChangeError> {
-        let undo = Undo(self.members.added.clone(), self.members.removed.clone());
+        let undo = Undo(self.members.roster.clone());
         let Addition { pool, name, address, weight, tier, zone } = addition;
         let place = (pool.clone(), name.clone());
         let written =
             config.pools.iter().find(|p| p.name == *pool).ok_or_else(|| ChangeError::NoPool(pool.clone()))?;
         // What was removed comes back as it is written.
-        if self.members.removed.remove(&place) {
+        if self.members.roster.removed.remove(&place) {
             let back = self.members.endpoints_of(written);
             if back.iter().any(|e| e.name == *name && e.address == *address) {
                 return Ok(undo);
             }
-            self.members.removed = undo.1;
+            self.members.roster = undo.0;
             return Err(ChangeError::Impossible(format!(
                 "\"{name}\" was removed and would come back elsewhere than at {address}"
             )));
@@ -216,41 +221,53 @@ impl Membership {
                 "pool \"{pool}\" has \"{name}\" or its address {address} already"
             )));
         }
-        if self.members.added.len() >= ADDED_MAX {
-            return Err(ChangeError::Impossible(format!("{ADDED_MAX} endpoints have been added already")));
-        }
-        let endpoint = Endpoint {
-            name: name.clone(),
-            address: address.clone(),
-            weight: *weight,
-            tier: *tier,
-            max_requests: None,
-            zone: zone.clone(),
-            health: EndpointHealth::default(),
-        };
-        self.members.added.insert(place, endpoint);
+        self.has_room()?;
+        let endpoint = Endpoint::plain(name.clone(), address.clone(), *weight, *tier, zone.clone());
+        self.members.roster.added.insert(place, endpoint);
         Ok(undo)
     }
 
     /// Removes an endpoint, whoever brings it; what was before comes back.
-    pub(super) fn remove(&mut self, place: &Place) -> Undo {
-        let undo = Undo(self.members.added.clone(), self.members.removed.clone());
-        if self.members.added.remove(place).is_none() {
-            self.members.removed.insert(place.clone());
+    pub(super) fn remove(&mut self, place: &Place) -> Result<Undo, ChangeError> {
+        let undo = Undo(self.members.roster.clone());
+        if self.members.roster.added.remove(place).is_none() {
+            self.has_room()?;
+            self.members.roster.removed.insert(place.clone());
         }
-        undo
+        Ok(undo)
+    }
+
+    fn has_room(&self) -> Result<(), ChangeError> {
+        if self.members.roster.len() < OVERRIDES_MAX {
+            return Ok(());
+        }
+        let why = format!("{OVERRIDES_MAX} endpoints have been added or removed already");
+        Err(ChangeError::Impossible(why))
+    }
+
+    /// What the operator has added and removed.
+    pub(super) fn roster(&self) -> &Roster {
+        &self.members.roster
+    }
+
+    /// Forgets what was changed of pools that this configuration does not have.
+    pub(super) fn forget_others(&mut self, config: &Config) {
+        let pools: HashSet<&PoolName> = config.pools.iter().map(|pool| &pool.name).collect();
+        if !self.members.roster.is_empty() {
+            self.members.roster.keep_pools(|pool| pools.contains(pool));
+        }
     }
 
     /// Whether an endpoint was added by this name, also where it is a name that stands for none now.
     pub(super) fn was_added(&self, place: &Place) -> bool {
-        self.members.added.contains_key(place)
+        self.members.roster.added.contains_key(place)
     }
 
     /// Takes a change back.
     pub(super) fn undo(&mut self, undo: Undo) {
-        (self.members.added, self.members.removed) = (undo.0, undo.1);
+        self.members.roster = undo.0;
     }
 }
 
 /// What was added and removed before a change.
-pub(super) struct Undo(BTreeMap<Place, Endpoint>, std::collections::BTreeSet<Place>);
+pub(super) struct Undo(Roster);

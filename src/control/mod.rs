@@ -229,7 +229,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let journal = Arc::<Journal>::default();
     let (overrides, recorder) = recall(config, &journal);
     let overrides = handed_overrides.unwrap_or(overrides);
-    let (membership, names) = Membership::new(config);
+    let (membership, names) = Membership::new(config, overrides.roster.clone());
     let expanded = membership.expand(config);
     let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();

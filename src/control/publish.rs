@@ -269,6 +269,7 @@ impl Supervisor {
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);
+        self.forget_gone_pools();
         let why = format!("generation {} is published, by {}: {summary}", reloaded.generation, cause.word());
         self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(reloaded)

@@ -348,10 +348,18 @@ impl Supervisor {
         }
     }
 
+    /// Whether the operator may change something: what a successor has been told stays as it is.
+    pub(super) fn may_change(&self) -> Result<(), ChangeError> {
+        if self.upgrading || self.withheld.is_some() {
+            return Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()));
+        }
+        Ok(())
+    }
+
     /// Carries out what the operator wants of an endpoint: its weight by another snapshot, its state by the keeper.
     async fn change(&mut self, change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>>) {
-        if self.upgrading || self.withheld.is_some() {
-            drop(answer.send(Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()))));
+        if let Err(refused) = self.may_change() {
+            drop(answer.send(Err(refused)));
             return;
         }
         let snapshot = self.inner.store.load();
@@ -388,19 +396,22 @@ impl Supervisor {
         result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 
-    /// Lets the keeper send a pool's traffic elsewhere.
+    /// Carries out where the operator wants a pool's traffic.
     async fn fail_over(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
-        if self.upgrading || self.withheld.is_some() {
-            return Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()));
-        }
-        let (answer, result) = oneshot::channel();
-        let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
-        drop(self.keeper.send(command).await);
-        let result = result.await.unwrap_or(Err(ChangeError::Stopping));
+        self.may_change()?;
+        let result = self.set_failover(&pool, &to).await;
         if result.is_ok() {
             self.inner.shared.change_overrides(|overrides| overrides.note_failover(&pool, &to));
         }
         result
+    }
+
+    /// Lets the keeper send a pool's traffic elsewhere.
+    async fn set_failover(&self, pool: &PoolName, to: &FailoverTarget) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
+        drop(self.keeper.send(command).await);
+        result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 
     /// Brings about what the operator had changed before the process was started again. What is not there any more is kept
@@ -411,7 +422,7 @@ impl Supervisor {
             drop(self.set_state(change).await);
         }
         for (pool, to) in overrides.failovers.clone() {
-            drop(self.fail_over(pool, FailoverTarget::Pool(to)).await);
+            drop(self.set_failover(&pool, &FailoverTarget::Pool(to)).await);
         }
         if !overrides.is_empty() {
             tracing::info!(overrides = overrides.len(), "what the operator had changed holds again");

@@ -38,6 +38,7 @@ mod keep_alive;
 mod limits;
 mod live;
 mod long_lived;
+mod members;
 mod names;
 mod nginx_hash;
 mod observe;
