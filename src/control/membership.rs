@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use serde_json::Value;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::change::{Addition, ChangeError};
 use super::dns::{Dns, NameBoard};
+use super::findings::{Answered, Findings};
 use super::members::{Members, Origins, Place};
 use super::names::{Answers, NameState, Query};
 use super::overrides::{OVERRIDES_MAX, Roster};
@@ -74,24 +77,70 @@ pub(super) struct Membership {
     origins: Origins,
     files: BTreeMap<PathBuf, FileState>,
     dns: Dns,
+    /// More has been found out than was kept.
+    fresh: bool,
     board: Arc<MemberBoard>,
 }
 
 impl Membership {
-    /// For a process that begins with this configuration, and with what the operator had changed of its pools. Files are
-    /// read now; names are asked for after [`Membership::ask`], and what changes of them comes by the receiver.
-    pub(super) fn new(config: &Config, roster: Roster) -> (Self, watch::Receiver<Arc<Answers>>) {
+    /// For a process that begins with this configuration, with what the operator had changed of its pools, and with what
+    /// was found out before. Files are read now; names are asked for after [`Membership::ask`], and what changes of them comes
+    /// by the receiver.
+    pub(super) fn new(
+        config: &Config,
+        roster: Roster,
+        findings: Findings,
+    ) -> (Self, watch::Receiver<Arc<Answers>>) {
         let board = Arc::<MemberBoard>::default();
-        let (dns, changes) = Dns::new(Arc::clone(&board.names));
-        let mut membership = Self {
-            members: Members { roster, ..Members::default() },
-            origins: Origins::new(),
-            files: BTreeMap::new(),
-            dns,
-            board,
-        };
+        let mut members = Members { roster, ..Members::default() };
+        let wanted = members.queries(config);
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let before = findings.names.into_iter().filter(|(query, _)| wanted.contains(query));
+        let before: BTreeMap<_, _> = before
+            .map(|(query, (known, answered))| {
+                let age = today.duration_since(answered).unwrap_or_default();
+                (query, (known, now.checked_sub(age).unwrap_or(now)))
+            })
+            .collect();
+        let addresses = |known: &Answered| known.iter().map(|(found, _)| *found).collect();
+        members.answers =
+            Arc::new(before.iter().map(|(query, (known, _))| (query.clone(), addresses(known))).collect());
+        let (dns, changes) = Dns::new(Arc::clone(&board.names), before);
+        let mut membership =
+            Self { members, origins: Origins::new(), files: BTreeMap::new(), dns, board, fresh: false };
+        membership.recall_files(config, &findings.files);
         membership.read_files(config);
         (membership, changes)
+    }
+
+    /// Begins with what files listed before this process. What cannot be understood any more is nothing.
+    fn recall_files(&mut self, config: &Config, before: &BTreeMap<PathBuf, (Value, SystemTime)>) {
+        for (path, pool) in Members::named_files(config) {
+            let Some((listed, read)) = before.get(path) else { continue };
+            let Ok(endpoints) = endpoints_file::parse(listed.to_string(), path, pool) else { continue };
+            let state = FileState { read: Some(*read), endpoints: endpoints.len(), fault: None };
+            self.files.insert(path.to_owned(), state);
+            self.members.files.insert(path.to_owned(), endpoints.into());
+        }
+    }
+
+    /// Whether names or files bring endpoints.
+    pub(super) fn finds(&self) -> bool {
+        !self.members.answers.is_empty() || !self.members.files.is_empty()
+    }
+
+    /// What was found out so far, for a process to come.
+    pub(super) fn findings(&self) -> Findings {
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let names = self.board.names().into_iter().filter_map(|(query, state)| {
+            let age = now.saturating_duration_since(state.answered?);
+            Some((query, (state.known, today.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))))
+        });
+        let files = self.members.files.iter().filter_map(|(path, endpoints)| {
+            let read = self.files.get(path)?.read?;
+            Some((path.clone(), (endpoints_file::listed(endpoints), read)))
+        });
+        Findings { names: names.collect(), files: files.collect() }
     }
 
     /// Where it tells what it knows.
@@ -128,6 +177,7 @@ impl Membership {
                 }
             }
         }
+        self.fresh |= changed;
         changed
     }
 
@@ -151,6 +201,7 @@ impl Membership {
     /// Takes over what names lead to; whether that is something else than before.
     pub(super) fn take(&mut self, answers: Arc<Answers>) -> bool {
         let changed = self.members.answers != answers;
+        self.fresh |= changed;
         self.members.answers = answers;
         changed
     }
@@ -160,8 +211,8 @@ impl Membership {
         self.members.expand(config).0
     }
 
-    /// Notes that this configuration runs now.
-    pub(super) fn runs(&mut self, config: &Config) {
+    /// Notes that this configuration runs now; whether there are findings that have not been kept.
+    pub(super) fn runs(&mut self, config: &Config) -> bool {
         // Nobody waits: what names lead to is published when it is known.
         drop(self.ask(config));
         self.origins = self.members.expand(config).1;
@@ -184,6 +235,7 @@ impl Membership {
             (pool.name.clone(), members)
         });
         self.board.write(pools.filter(|(_, members)| *members != PoolMembers::default()).collect());
+        std::mem::take(&mut self.fresh)
     }
 
     /// An endpoint cannot be connected to: where a name led to it, the name is asked again.

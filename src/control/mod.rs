@@ -10,6 +10,7 @@ mod doors;
 mod empty;
 mod endpoints;
 pub mod event_json;
+pub mod findings;
 mod guard;
 pub mod health;
 pub mod inherited;
@@ -58,6 +59,7 @@ use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::backlog::Target;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
+use findings::Findings;
 use health::board::Board;
 use health::memory::Memory;
 use health::targets::{self, ProbeError};
@@ -224,12 +226,13 @@ pub struct Launch {
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
     let is_successor = given.is_some();
-    let Given { mut handed, untaken, state, overrides: handed_overrides } = given.unwrap_or_default();
+    let Given { mut handed, untaken, state, overrides: handed_overrides, findings: handed_findings } =
+        given.unwrap_or_default();
     let machine = machine(config, state.now());
     let journal = Arc::<Journal>::default();
-    let (overrides, recorder) = recall(config, &journal);
-    let overrides = handed_overrides.unwrap_or(overrides);
-    let (membership, names) = Membership::new(config, overrides.roster.clone());
+    let (overrides, findings, recorder) = recall(config, &journal);
+    let (overrides, findings) = (handed_overrides.unwrap_or(overrides), handed_findings.unwrap_or(findings));
+    let (membership, names) = Membership::new(config, overrides.roster.clone(), findings);
     let expanded = membership.expand(config);
     let snapshot = compile(&expanded, None, &machine, &overrides.weights());
     snapshot.settle();
@@ -320,9 +323,9 @@ fn machine(config: &Config, time: Duration) -> Machine {
     Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()), time }
 }
 
-/// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
-/// nothing: that is said, and does not keep the proxy from serving.
-fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Option<Recorder>) {
+/// What a state directory has of run-time changes and of who is in the pools, and what will write to it. Without one, and
+/// where it cannot be used, nothing: that is said, and does not keep the proxy from serving.
+fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Findings, Option<Recorder>) {
     let Some(path) = &config.process.state_dir else { return Default::default() };
     let directory = StateDir::at(path);
     let alarm = |to: &'static str, why: String| journal.append(Change::new(Kind::Alarm, to, why));
@@ -333,11 +336,15 @@ fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Option<Recorde
         alarm("overrides are lost", error.to_string());
         Overrides::default()
     });
+    let findings = directory.findings().unwrap_or_else(|error| {
+        alarm("last answers are lost", error.to_string());
+        Findings::default()
+    });
     match Recorder::start(directory, Arc::clone(journal)) {
-        Ok(recorder) => (overrides, Some(recorder)),
+        Ok(recorder) => (overrides, findings, Some(recorder)),
         Err(error) => {
             alarm("state is not kept", format!("its thread cannot be started: {error}"));
-            (overrides, None)
+            (overrides, findings, None)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::findings::Findings;
 use super::overrides::Overrides;
 use super::reload::{Loader, ReloadError, Source};
 use super::state_dir::recorder::Recorder;
@@ -131,6 +132,13 @@ impl Shared {
             && let Some(recorder) = &*self.recorder()
         {
             recorder.overrides(&running.overrides);
+        }
+    }
+
+    /// Keeps what was found out about who is in the pools.
+    pub(super) fn keep_findings(&self, findings: impl FnOnce() -> Findings) {
+        if let Some(recorder) = &*self.recorder() {
+            recorder.findings(findings());
         }
     }
 

@@ -199,6 +199,10 @@ pub(super) fn start(
             supervisor.restore_overrides().await;
             supervisor.note_members();
             let end = supervisor.run(&mut heard).await;
+            if supervisor.membership.finds() {
+                // How old answers are is known best at the end.
+                supervisor.inner.shared.keep_findings(|| supervisor.membership.findings());
+            }
             supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
@@ -431,7 +435,9 @@ impl Supervisor {
 
     /// Has what runs followed: the names of its endpoints, and its files.
     pub(super) fn note_members(&mut self) {
-        self.membership.runs(&self.config);
+        if self.membership.runs(&self.config) {
+            self.inner.shared.keep_findings(|| self.membership.findings());
+        }
         let files = watch::Files::of(&self.config, self.inner.loader.path());
         self.follower.follow(files, &self.files);
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::harness::names::{Answer, NameServer};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, own_directory};
 use crate::harness::wire::Message;
@@ -29,10 +30,10 @@ impl Site {
         site
     }
 
-    fn write(&self, pools: &str) {
+    fn write(&self, process: &str, pools: &str) {
         let Self { directory, web, admin } = self;
         let text = format!(
-            "[process]\nworkers = 1\nstate_dir = \"state\"\n[admin]\nbind = \"{admin}\"\ntoken_file = \"admin.token\"\n\
+            "[process]\nworkers = 1\nstate_dir = \"state\"\n{process}\n[admin]\nbind = \"{admin}\"\ntoken_file = \"admin.token\"\n\
              [log]\naccess = \"off\"\n[listener.web]\nbind = [\"{web}\"]\n[[route]]\nname = \"all\"\npool = \"main\"\n{pools}\n"
         );
         fs::write(directory.join("main.toml"), text).expect("a file");
@@ -71,7 +72,7 @@ fn what_was_added_and_removed_outlives_the_process_and_goes_with_its_pool() {
     let main = format!("[pool.main]\nendpoints = [\"{}\"]\nfailover = [\"dr\"]\n", one.address());
     let spare = format!("[pool.spare]\nendpoints = [\"{}\"]\n", one.address());
     let dr = format!("[pool.dr]\nendpoints = [\"{}\"]\n", other.address());
-    site.write(&format!("{main}{spare}{dr}"));
+    site.write("", &format!("{main}{spare}{dr}"));
     let mut proxy = site.start();
     let new =
         json!({ "address": other.address().to_string(), "name": "new", "weight": 5, "tier": 1, "zone": "b" });
@@ -103,7 +104,7 @@ fn what_was_added_and_removed_outlives_the_process_and_goes_with_its_pool() {
     assert_eq!(proxy.admin_json("/v1/pools/main")["added"], json!(["new"]));
 
     // One whose configuration is on trial is not gone yet.
-    site.write(&format!("{main}{dr}"));
+    site.write("", &format!("{main}{dr}"));
     assert_eq!(site.ask("POST", "/v1/reload?confirm=10m", "").status(), 200);
     assert_eq!(overrides(&proxy), before);
     assert_eq!(site.ask("POST", "/v1/reload/confirm", "").status(), 200);
@@ -112,7 +113,51 @@ fn what_was_added_and_removed_outlives_the_process_and_goes_with_its_pool() {
         (after["added"].as_array().map(Vec::len), after["removed"].as_array().map(Vec::len)),
         (Some(1), Some(1))
     );
-    site.write(&format!("{main}{spare}{dr}"));
+    site.write("", &format!("{main}{spare}{dr}"));
     assert_eq!(site.ask("POST", "/v1/reload", "").status(), 200);
     assert_eq!(proxy.endpoint("spare", &one.address().to_string())["name"], one.address().to_string());
+}
+
+#[test]
+fn a_silent_resolver_and_a_missing_file_leave_what_was_last_known_at_a_start() {
+    let (named, listed) = (Origin::saying("named"), Origin::saying("listed"));
+    let server = NameServer::start();
+    let SocketAddr::V4(address) = named.address() else { panic!("an IPv4 origin") };
+    server.leads("app.test", &[*address.ip()]);
+    let site = Site::new();
+    let file = site.directory.join("listed.endpoints");
+    fs::write(&file, format!("{}\n", listed.address())).expect("a file");
+    let name = format!("app.test:{}", address.port());
+    let pools = format!("[pool.main]\nendpoints = [\"{name}\"]\nendpoints_file = \"listed.endpoints\"\n");
+    site.write(&server.line(), &pools);
+    let both = |proxy: &Proxy| {
+        let said: Vec<String> = (0..2).map(|_| proxy.get("/").text()).collect();
+        said.contains(&"named".to_owned()) && said.contains(&"listed".to_owned())
+    };
+    let mut proxy = site.start();
+    until("both to serve", || both(&proxy).then_some(()));
+    server.says("app.test", Answer::Silence);
+    fs::remove_file(&file).expect("it is removed");
+
+    proxy.upgrade();
+    assert!(both(&proxy), "after an upgrade");
+    let name = proxy.admin_json("/v1/pools/main")["names"][0].clone();
+    assert!(name["age_ms"].as_f64() > Some(0.0), "{name}");
+    let stopped =
+        i32::try_from(proxy.serving()).ok().and_then(rustix::process::Pid::from_raw).expect("a number");
+    rustix::process::kill_process(stopped, rustix::process::Signal::TERM).expect("it is ours");
+    proxy.wait();
+    until("its end", || std::net::TcpStream::connect(site.admin).is_err().then_some(()));
+    drop(proxy);
+
+    let proxy = site.start();
+    assert!(both(&proxy), "after a restart");
+    let pool = proxy.admin_json("/v1/pools/main");
+    assert!(pool["endpoints_file"]["fault"].is_string(), "{pool}");
+    fs::write(&file, "\n").expect("a file");
+    server.leads("app.test", &[*address.ip()]);
+    until("the file alone to be empty", || {
+        (proxy.admin_json("/v1/pools/main")["endpoints"].as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    assert_eq!(proxy.get("/").text(), "named");
 }

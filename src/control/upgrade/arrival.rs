@@ -19,6 +19,7 @@ use super::state::LiveState;
 use super::{MARKER, STEP_TIMEOUT};
 use crate::control::Handle;
 use crate::control::doors::Handed;
+use crate::control::findings::Findings;
 use crate::control::inherited::Inherited;
 use crate::control::overrides::Overrides;
 use crate::control::state_dir::overrides_of;
@@ -43,6 +44,7 @@ pub struct Arrival {
     untaken: Arc<OnceLock<HashSet<SocketAddr>>>,
     state: LiveState,
     overrides: serde_json::Value,
+    findings: serde_json::Value,
 }
 
 /// The end of the socket on which it is told that the new process cannot take over.
@@ -57,6 +59,7 @@ pub struct Given {
     pub(in crate::control) untaken: Arc<OnceLock<HashSet<SocketAddr>>>,
     pub(in crate::control) state: LiveState,
     pub(in crate::control) overrides: Option<Overrides>,
+    pub(in crate::control) findings: Option<Findings>,
 }
 
 impl Arrival {
@@ -87,7 +90,7 @@ impl Arrival {
     }
 
     fn new(stream: UnixStream, handover: Handover, descriptors: Vec<OwnedFd>) -> Self {
-        let Handover { pid, generation: _, sockets, state, overrides } = handover;
+        let Handover { pid, generation: _, sockets, state, overrides, findings } = handover;
         Self {
             stream,
             pid,
@@ -97,6 +100,7 @@ impl Arrival {
             untaken: Arc::default(),
             state,
             overrides,
+            findings,
         }
     }
 
@@ -150,6 +154,8 @@ impl Arrival {
             untaken: Arc::clone(&self.untaken),
             state: std::mem::take(&mut self.state),
             overrides: overrides.ok(),
+            // An older process hands none over: then names are asked and files read before it accepts.
+            findings: Findings::read(self.findings.to_string().as_bytes()).ok(),
         }
     }
 
