@@ -29,6 +29,7 @@ pub mod sessions;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
+pub mod surroundings;
 pub mod systemd;
 mod threads;
 pub mod tls;
@@ -47,7 +48,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::config::notify::Notify;
-use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
@@ -55,8 +55,7 @@ use crate::runtime::compile::{Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
-use crate::telemetry::access_log::{AccessLog, Format};
-use crate::telemetry::backlog::Target;
+use crate::telemetry::access_log::AccessLog;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
 use findings::Findings;
@@ -176,6 +175,8 @@ struct Inner {
     elders: Arc<Elders>,
     /// A successor has taken over and does not know yet that this process leaves: it does not end before.
     parting: AtomicBool,
+    /// What follows the configuration around the proxy.
+    around: surroundings::Around,
 }
 
 /// Who is told of events.
@@ -245,7 +246,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         Mode::Observe => (Doors::default(), nothing(machine.workers)),
     };
     drop(untaken.set(handed.drain().map(|(address, _)| address).collect()));
-    let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
+    let access_log = surroundings::open_access_log(&config.log).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -277,6 +278,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         warm_timeout: config.process.warm_timeout,
         elders: Arc::default(),
         parting: AtomicBool::new(false),
+        around: surroundings::Around::new(),
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
@@ -382,20 +384,6 @@ impl Inner {
         let notifier = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).notifier.take();
         notifier.is_none_or(|notifier| notifier.close(limit))
     }
-}
-
-fn open_access_log(config: &Config) -> io::Result<AccessLog> {
-    let target = match &config.log.access {
-        AccessTarget::Off => None,
-        AccessTarget::Stdout => Some(Target::Stdout),
-        AccessTarget::Stderr => Some(Target::Stderr),
-        AccessTarget::File(path) => Some(Target::File(path.clone())),
-    };
-    let format = match config.log.format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    AccessLog::start(target, format)
 }
 
 impl Handle {

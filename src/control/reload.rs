@@ -129,6 +129,12 @@ pub enum ReloadError {
     /// A sink of events cannot be used.
     #[error("{0}")]
     Notify(Arc<NotifyError>),
+    /// The access log cannot be opened.
+    #[error("log.access cannot be opened: {0}")]
+    AccessLog(Arc<io::Error>),
+    /// What follows the configuration around the proxy cannot.
+    #[error("{0}")]
+    Around(String),
     /// A health check cannot be made.
     #[error("{0}")]
     Probe(Arc<ProbeError>),

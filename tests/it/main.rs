@@ -49,6 +49,7 @@ mod queue;
 mod reload;
 mod reload_file;
 mod reload_listeners;
+mod reload_process;
 mod reload_trial;
 mod reload_warm;
 mod retries;
