@@ -123,7 +123,7 @@ impl AdminSite {
     }
 
     /// Serves on all of them, and follows the configuration from now on.
-    pub(super) fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
+    pub(super) fn serve(self, handle: &Handle) -> Result<AdminThread, Failure> {
         let Self { runtime, openings } = self;
         let (stop, mut stopped) = watch::channel(false);
         let (serving, mut all_ended) = mpsc::channel(1);

@@ -116,7 +116,7 @@ fn begin_as_successor(
     let settled = runtime.block_on(arrival.settle(&handle, warm_timeout));
     settled.map_err(|error| Failure::Running(error.to_string()))?;
     runtime.block_on(handle.accept());
-    let admin = site.serve(handle.clone())?;
+    let admin = site.serve(&handle)?;
     if let Err(error) = arrival.ready(&handle) {
         tracing::warn!(%error, "an old process is not followed");
     }
@@ -171,7 +171,7 @@ fn begin(config: &Config, launch: Launch) -> Result<Begun, Failure> {
     let (runtime, signals) = runtime_with_signals()?;
     let site = AdminSite::bind(config, None)?;
     let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
-    let admin = site.serve(handle.clone())?;
+    let admin = site.serve(&handle)?;
     let warm_timeout = config.process.warm_timeout;
     Ok(Begun { runtime, signals, handle, admin, warm_timeout })
 }

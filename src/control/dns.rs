@@ -18,8 +18,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::findings::Answered;
 use super::names::{ADDRESSES_MAX, Answer, Answers, Found, NameState, Names, Part, Query, Source};
+use super::state_dir::findings::Answered;
 
 /// How long one server may take for an answer; then the next is asked.
 const ATTEMPT: Duration = Duration::from_secs(1);

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::change::{Addition, ChangeError};
 use super::dns::{Dns, NameBoard};
-use super::findings::{Answered, Findings};
 use super::members::{Members, Origins, Place};
 use super::names::{Answers, NameState, Query};
 use super::overrides::{OVERRIDES_MAX, Roster};
+use super::state_dir::findings::{Answered, Findings};
 use crate::config::Config;
 use crate::config::endpoints_file;
 use crate::config::pool::Endpoint;

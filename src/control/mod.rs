@@ -10,7 +10,6 @@ mod doors;
 mod empty;
 mod endpoints;
 pub mod event_json;
-pub mod findings;
 mod guard;
 pub mod health;
 pub mod inherited;
@@ -58,7 +57,6 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
-use findings::Findings;
 use health::board::Board;
 use health::memory::Memory;
 use health::targets::{self, ProbeError};
@@ -73,6 +71,7 @@ use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
 use running::{Fallback, Running};
 use sessions::Former;
 use state_dir::StateDir;
+use state_dir::findings::Findings;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
 use threads::Member;
@@ -227,25 +226,25 @@ pub struct Launch {
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
     let is_successor = given.is_some();
-    let Given { mut handed, untaken, state, overrides: handed_overrides, findings: handed_findings } =
-        given.unwrap_or_default();
-    let machine = machine(config, state.now());
+    let mut given = given.unwrap_or_default();
+    let machine = machine(config, given.state.now());
     let journal = Arc::<Journal>::default();
     let (overrides, findings, recorder) = recall(config, &journal);
-    let (overrides, findings) = (handed_overrides.unwrap_or(overrides), handed_findings.unwrap_or(findings));
+    let (overrides, findings) = (given.overrides.unwrap_or(overrides), given.findings.unwrap_or(findings));
     let (membership, names) = Membership::new(config, overrides.roster.clone(), findings);
     let expanded = membership.expand(config);
-    let snapshot = compile(&expanded, None, &machine, &overrides.weights());
+    let snapshot =
+        compile(&expanded, None, &machine, &overrides.weights()).after(given.generation, machine.workers);
     snapshot.settle();
-    let recalled = state.apply(&snapshot);
+    let recalled = given.state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;
     drop(expanded);
     let (fleet, handovers) = Fleet::new(machine.workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut handed, machine.workers)?,
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut given.handed, machine.workers)?,
         Mode::Observe => (Doors::default(), nothing(machine.workers)),
     };
-    drop(untaken.set(handed.drain().map(|(address, _)| address).collect()));
+    drop(given.untaken.set(given.handed.drain().map(|(address, _)| address).collect()));
     let access_log = surroundings::open_access_log(&config.log).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let store = Arc::new(Store::new(snapshot));
@@ -308,6 +307,7 @@ fn start_keeper(
         board: Arc::clone(&inner.board),
         journal: Arc::clone(&inner.journal),
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
+        events: inner.events.clone(),
         recalled,
     };
     health::watch::start(start).map_err(StartError::Thread)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::findings::Answered;
+use super::state_dir::findings::Answered;
 use crate::model::address::{DnsName, EndpointAddress};
 
 /// Addresses of one name; what is beyond is counted and left out.

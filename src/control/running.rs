@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::findings::Findings;
 use super::overrides::Overrides;
 use super::reload::{Loader, ReloadError, Source};
+use super::state_dir::findings::Findings;
 use super::state_dir::recorder::Recorder;
 use super::{Handle, Inner, guard};
 use crate::config::{self, Config, Diagnostics};

@@ -545,6 +545,7 @@ impl Supervisor {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }
             }
+            Event::EndpointSilent { pool, endpoint } => self.membership.suspect(&pool, &endpoint),
             Event::Judged { pool, endpoint, change, evidence } => {
                 // The keeper's channel is as long as ours; what it cannot take it sees at its next tick.
                 if self.keeper.try_send(KeeperCommand::Judged { pool, endpoint, change, evidence }).is_err() {

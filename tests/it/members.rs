@@ -90,7 +90,10 @@ fn what_was_added_and_removed_outlives_the_process_and_goes_with_its_pool() {
     assert_eq!(before["added"][0], expected, "{before}");
     assert_eq!(before["removed"][1], json!({ "pool": "spare", "endpoint": one.address().to_string() }));
 
+    let generation = |proxy: &Proxy| proxy.admin_json("/v1/config")["generation"].as_u64();
+    let last = generation(&proxy);
     proxy.upgrade();
+    assert_eq!(generation(&proxy), last.map(|last| last + 1));
     assert_eq!(overrides(&proxy), before, "after an upgrade");
     until("the failover", || (proxy.admin_json("/v1/pools/main")["failover"] == "dr").then_some(()));
     let seen = proxy.endpoint("main", "new");

@@ -6,6 +6,7 @@
 //! own, so that a slow disk holds nobody up. Nothing here stops the proxy: what cannot be kept or read is said, and that is all.
 
 mod disk;
+pub mod findings;
 mod form;
 pub mod recorder;
 
@@ -16,9 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::findings::Findings;
 use super::overrides::Overrides;
 use crate::config::{Config, Diagnostics, Origin};
+use findings::Findings;
 use form::{Kept, Stored};
 
 /// The last good configuration.

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use super::StateDir;
 use crate::config::Origin;
-use crate::control::findings::Findings;
 use crate::control::journal::{Change, Journal, Kind};
 use crate::control::overrides::Overrides;
+use crate::control::state_dir::findings::Findings;
 
 /// What is kept for a process that has a state directory; without one nothing is.
 #[derive(Debug)]

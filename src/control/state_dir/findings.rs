@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::names::{ADDRESSES_MAX, Found, Query, Source};
+use crate::control::names::{ADDRESSES_MAX, Found, Query, Source};
 use crate::model::address::DnsName;
 
 /// The version of the text; a reader of another one leaves it alone.
