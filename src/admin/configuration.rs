@@ -81,6 +81,8 @@ struct PlanView {
     summary: String,
     /// Why a reload would be refused.
     refused: Vec<String>,
+    /// Names that only a reload asks for.
+    unasked: Vec<String>,
     changes: Vec<ChangeView>,
 }
 
@@ -159,7 +161,7 @@ pub(super) fn running(running: Running) -> Answer {
 
 /// What another configuration would change.
 pub(super) fn plan(plan: Plan) -> Answer {
-    let Plan { diff, refused, hash } = plan;
+    let Plan { diff, refused, unasked, hash } = plan;
     let summary = diff.summary();
     let change = |item: Item| ChangeView {
         what: item.what.word(),
@@ -169,7 +171,10 @@ pub(super) fn plan(plan: Plan) -> Answer {
         details: item.details,
     };
     let changes = diff.items.into_iter().map(change).collect();
-    answer::json(StatusCode::OK, &PlanView { config_hash: format!("{hash:016x}"), summary, refused, changes })
+    answer::json(
+        StatusCode::OK,
+        &PlanView { config_hash: format!("{hash:016x}"), summary, refused, unasked, changes },
+    )
 }
 
 /// What was on trial stays.

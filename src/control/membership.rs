@@ -52,6 +52,8 @@ pub(super) struct MemberBoard {
     /// What the names have come to.
     pub(super) names: Arc<NameBoard>,
     pools: Mutex<Arc<HashMap<PoolName, PoolMembers>>>,
+    /// All that decides it.
+    members: Mutex<Arc<Members>>,
 }
 
 impl MemberBoard {
@@ -65,8 +67,24 @@ impl MemberBoard {
         Arc::clone(&self.pools.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn write(&self, pools: HashMap<PoolName, PoolMembers>) {
+    /// The configuration with the endpoints that it would have if it ran now, and the names that nobody has an answer of.
+    /// Its files of endpoints are read, as far as they can be.
+    pub(super) fn foresee<'a>(&self, config: &'a Config) -> (Cow<'a, Config>, Vec<Query>) {
+        let known = Arc::clone(&self.members.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut members = Members::clone(&known);
+        for (path, pool) in Members::named_files(config) {
+            if let Ok(endpoints) = endpoints_file::load(path, pool) {
+                members.files.insert(path.to_owned(), endpoints.into());
+            }
+        }
+        let unknown = members.queries(config).into_iter();
+        let unknown = unknown.filter(|query| !members.answers.contains_key(query)).collect();
+        (members.expand(config).0, unknown)
+    }
+
+    fn write(&self, members: &Members, pools: HashMap<PoolName, PoolMembers>) {
         *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(pools);
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(members.clone());
     }
 }
 
@@ -234,7 +252,8 @@ impl Membership {
             };
             (pool.name.clone(), members)
         });
-        self.board.write(pools.filter(|(_, members)| *members != PoolMembers::default()).collect());
+        let pools = pools.filter(|(_, members)| *members != PoolMembers::default()).collect();
+        self.board.write(&self.members, pools);
         std::mem::take(&mut self.fresh)
     }
 

@@ -106,6 +106,9 @@ fn what_was_added_and_removed_outlives_the_process_and_goes_with_its_pool() {
     assert_eq!(proxy.get("/").text(), "other");
     assert_eq!(proxy.admin_json("/v1/pools/main")["added"], json!(["new"]));
 
+    let plan: Value = serde_json::from_slice(&site.ask("POST", "/v1/plan", "").body).expect("JSON");
+    assert_eq!(plan["summary"], "nothing changes", "{plan}");
+
     // One whose configuration is on trial is not gone yet.
     site.write("", &format!("{main}{dr}"));
     assert_eq!(site.ask("POST", "/v1/reload?confirm=10m", "").status(), 200);
@@ -144,6 +147,9 @@ fn a_silent_resolver_and_a_missing_file_leave_what_was_last_known_at_a_start() {
 
     proxy.upgrade();
     assert!(both(&proxy), "after an upgrade");
+    // A file that is missing now brings what it brought last.
+    let plan: Value = serde_json::from_slice(&site.ask("POST", "/v1/plan", "").body).expect("JSON");
+    assert_eq!((&plan["summary"], &plan["unasked"]), (&"nothing changes".into(), &json!([])), "{plan}");
     let name = proxy.admin_json("/v1/pools/main")["names"][0].clone();
     assert!(name["age_ms"].as_f64() > Some(0.0), "{name}");
     let stopped =
