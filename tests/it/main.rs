@@ -50,6 +50,7 @@ mod reload;
 mod reload_file;
 mod reload_listeners;
 mod reload_process;
+mod reload_random;
 mod reload_trial;
 mod reload_warm;
 mod retries;
