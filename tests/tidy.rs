@@ -50,7 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
     ("regex", &["route/", "config/", "control/health/"]),
-    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/buffer.rs", "control/", "cli/upgrade.rs"]),
+    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"]),
     (
         "rustls",
         &[
@@ -64,7 +64,16 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("serde", &["admin/", "cli/", "control/upgrade/", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),
-    ("socket2", &["proxy/listener.rs", "proxy/upstream/dial.rs", "control/health/", "control/inherited.rs"]),
+    (
+        "socket2",
+        &[
+            "proxy/listener.rs",
+            "proxy/stream.rs",
+            "proxy/upstream/dial.rs",
+            "control/health/",
+            "control/inherited.rs",
+        ],
+    ),
     ("subtle", &["admin/access.rs"]),
     ("thiserror", &[""]),
     ("tokio", &["config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "main.rs", "lib.rs"]),
