@@ -17,6 +17,7 @@ use super::snapshot::{Edition, Overrides};
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
+use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
 use crate::model::name::PoolName;
 use crate::policy::budget::Budget;
@@ -280,6 +281,8 @@ pub struct PoolCounters {
     pub extensions_exceeded: Counter,
     /// Idle connections closed because there were too many of their endpoint.
     pub idle_exceeded: Counter,
+    /// Handshakes with endpoints that failed.
+    pub tls_faults: TlsFaults,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

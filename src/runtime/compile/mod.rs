@@ -10,8 +10,8 @@ use super::clock::Clock;
 use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::places::Listeners;
-use super::tls::files::TlsError;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::tls::files::TlsError;
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
 use crate::route::{PathPattern, Table};
@@ -55,8 +55,8 @@ pub fn compile(
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let pools =
-        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index)?;
+    let pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
+        .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
