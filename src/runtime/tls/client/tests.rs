@@ -1,3 +1,5 @@
+//! What is made of settings and files, and when two are the same.
+
 use super::*;
 
 fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
