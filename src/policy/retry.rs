@@ -331,6 +331,9 @@ mod tests {
             let gone = |f: &mut Facts| f.body_replayable = false;
             check("streamed", failure, gone, Next::GiveUp(Why::BodyGone), Next::GiveUp(Why::NotIdempotent));
         }
+        let refused = |f: &mut Facts| (f.bytes_sent, f.body_replayable) = (true, false);
+        let never = Next::GiveUp(Why::BodyGone);
+        check("a certificate that was refused late", Failure::Connect, refused, never, never);
     }
 
     #[test]

@@ -244,6 +244,7 @@ fn verification_can_be_switched_off_for_a_reason() {
     let secure = Secure::named(origin.address(), &Authority::new(), "nobody.test");
     let proxy = Setup::http(&[secure.address()]).pool("tls = { verify = { off = \"a lab\" } }").start();
     assert_eq!(proxy.get("/").text(), "ok");
+    assert_eq!(proxy.admin_json("/v1/pools/main")["verify_off"], "a lab");
 }
 
 fn write(path: &Path, text: &str) {
