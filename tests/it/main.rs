@@ -65,5 +65,7 @@ mod stale_connections;
 mod state_dir;
 mod tcp_relay;
 mod timeouts;
+mod tls_out;
+mod tls_truncated;
 mod upgrade;
 mod when_empty;
