@@ -11,6 +11,7 @@
 
 pub mod attempt;
 pub mod buffer;
+pub mod client_hello;
 pub mod connection;
 pub mod error;
 pub mod forward;
@@ -18,6 +19,7 @@ pub mod forwarded;
 pub mod hash_key;
 pub mod http1;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod request;
 pub mod respond;
 pub mod sessions;
