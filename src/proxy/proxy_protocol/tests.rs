@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::read::{Malformed, Progress, read};
-use super::write::{Version, v1, v2};
+use super::write::{of_client, of_ourselves, v1, v2};
 use super::*;
+use crate::model::proxy_protocol::Version;
 
 const MAX: usize = 4096;
 
@@ -154,7 +155,7 @@ fn what_is_known_of_tls_comes_through() {
         ..Facts::default()
     };
     let addresses = addresses("192.0.2.1:1", "192.0.2.2:2").expect("two addresses");
-    let bytes = Version::V2.of_client(addresses, &facts);
+    let bytes = of_client(Version::V2, addresses, &facts);
     let tail = b"\x01\0\x02h2\x02\0\x09a.example\x20\0\x31\x07\0\0\0\0\
         \x21\0\x07TLSv1.3\x22\0\x06client\x23\0\x16TLS_AES_128_GCM_SHA256";
     assert!(bytes.ends_with(tail), "{}", bytes.escape_ascii());
@@ -164,8 +165,8 @@ fn what_is_known_of_tls_comes_through() {
 
 #[test]
 fn our_own_connections_say_that_they_are_nobody_elses() {
-    for version in [Version::V1, Version::V2] {
-        reads(version.of_ourselves(), None);
+    for version in Version::ALL {
+        reads(of_ourselves(version), None);
     }
 }
 

@@ -3,36 +3,27 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::model::proxy_protocol::Version;
+
 use super::{AUTHORITY_MAX, Addresses, Facts, SIGNATURE, TlsFacts, Transport, UNIQUE_ID_MAX, kind};
 
-/// A version of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// A line of text: addresses alone.
-    V1,
-    /// Binary, with everything that is known.
-    V2,
+/// The header of a client's connection.
+#[must_use]
+pub fn of_client(version: Version, addresses: Addresses, facts: &Facts) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    match version {
+        Version::V1 => v1(addresses, &mut out),
+        Version::V2 => v2(addresses, facts, Transport::Stream, &mut out),
+    }
+    out
 }
 
-impl Version {
-    /// The header of a client's connection.
-    #[must_use]
-    pub fn of_client(self, addresses: Addresses, facts: &Facts) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
-        match self {
-            Self::V1 => v1(addresses, &mut out),
-            Self::V2 => v2(addresses, facts, Transport::Stream, &mut out),
-        }
-        out
-    }
-
-    /// The header of a connection of our own, as a probe's: the endpoint is to take the connection as it is.
-    #[must_use]
-    pub const fn of_ourselves(self) -> &'static [u8] {
-        match self {
-            Self::V1 => b"PROXY UNKNOWN\r\n",
-            Self::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
-        }
+/// The header of a connection of our own, as a probe's: the endpoint is to take the connection as it is.
+#[must_use]
+pub const fn of_ourselves(version: Version) -> &'static [u8] {
+    match version {
+        Version::V1 => b"PROXY UNKNOWN\r\n",
+        Version::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     }
 }
 
