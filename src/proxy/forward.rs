@@ -73,7 +73,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         scheme: "http",
         request_id: context.request_id,
     };
-    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    let mut tries = Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request);
     tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
     tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {

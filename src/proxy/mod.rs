@@ -20,6 +20,7 @@ pub mod greeting;
 pub mod hash_key;
 pub mod http1;
 pub mod listener;
+pub mod presentation;
 pub mod proxy_protocol;
 pub mod request;
 pub mod respond;

@@ -115,6 +115,8 @@ pub struct Context<'a> {
     pub peer: std::net::SocketAddr,
     /// Whom the connection is from: the other end, or the client that its PROXY header names.
     pub source: std::net::SocketAddr,
+    /// What connections to endpoints tell of the client.
+    pub client: &'a dyn super::presentation::Presents,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
     /// The value of `X-Request-Id`.

@@ -176,6 +176,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         timer: &client.timer,
         peer: client.peer,
         source: client.source(),
+        client,
         trusted,
         request_id: &id,
         start,

@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
 
     async fn connect(&mut self, order: Order<'a>) -> Result<Connection<'a>, Error> {
         let (worker, pool) = (self.worker, self.pool);
-        let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
+        let mut tries = Tries::new(worker, self.client, order, pool, Overrides::default(), Work::Connection);
         tries.key = pool
             .hash_key
             .as_ref()
