@@ -175,7 +175,8 @@ impl Health {
         foreign_keys(&fields, word, report);
         let check = Check::read(word, name, (pool, &fields), files, report);
         agent_port(word, pool, &fields, report);
-        let misspelt = pool.written("send_proxy").is_some_and(|field| matches!(field.item.value, Value::Invalid));
+        let misspelt =
+            pool.written("send_proxy").is_some_and(|field| matches!(field.item.value, Value::Invalid));
         if fields.get("send_proxy") == Some(true) && pool.is_word("send_proxy", "off") && !misspelt {
             let message = format!(
                 "which PROXY header probes begin with is the pool `{name}`'s to say, and it has none"

@@ -50,7 +50,7 @@ pub struct Tries<'a> {
     /// Whom the work is for.
     pub client: &'a dyn Presents,
     /// What a PROXY header says of it, once one was wanted.
-    presentation: OnceCell<Presentation>,
+    presentation: OnceCell<Box<Presentation>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -245,7 +245,7 @@ impl<'a> Tries<'a> {
     /// The PROXY header of connections to a pool.
     fn header(&self, pool: &Pool) -> Option<Rc<[u8]>> {
         let version = pool.send_proxy?;
-        Some(self.presentation.get_or_init(|| self.client.presentation()).header(version))
+        Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
     }
 
     /// What connections to a pool are kept apart by.

@@ -67,7 +67,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     let edits = RequestEdits {
         route: &route.request_edits,
         path: path.as_deref(),
-        peer: context.source.ip().to_canonical(),
+        peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
         scheme: "http",

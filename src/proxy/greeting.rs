@@ -7,7 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::time::Instant;
 
@@ -175,7 +174,7 @@ fn peek<T>(
     read: &impl Fn(&[u8]) -> Result<Option<T>, Refusal>,
 ) -> io::Result<Result<T, Refusal>> {
     let mut bytes = vec![0; max];
-    let (n, _) = rustix::net::recv(socket, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    let n = socket.look(&mut bytes)?;
     if n == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

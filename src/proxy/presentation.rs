@@ -18,9 +18,12 @@ pub struct Presentation {
     pub facts: Facts,
 }
 
-/// Somebody for whom connections to endpoints are made. Asked only where a pool sends PROXY headers.
+/// Somebody for whom connections to endpoints are made.
 pub trait Presents {
-    /// What is known of the client.
+    /// Whom the connection is from: the other end, or the client that its PROXY header names.
+    fn source(&self) -> SocketAddr;
+
+    /// What is known of the client; asked only where a pool sends PROXY headers.
     fn presentation(&self) -> Presentation;
 }
 
@@ -51,15 +54,16 @@ impl Presentation {
             facts.tls = Some(facts_of(tls));
             facts.alpn = tls.alpn().unwrap_or_default().into();
         }
-        let local = || {
-            let local = rustix::net::getsockname(stream).ok()?;
-            Some(Addresses { source: peer, destination: SocketAddr::try_from(local).ok()? })
-        };
+        let local = || Some(Addresses { source: peer, destination: stream.socket().local_address()? });
         Self { addresses: told.and_then(|header| header.addresses).or_else(local), facts }
     }
 }
 
 impl Presents for Client {
+    fn source(&self) -> SocketAddr {
+        Self::source(self)
+    }
+
     fn presentation(&self) -> Presentation {
         let told = self.introduction.as_ref().and_then(|told| told.header.as_ref());
         Presentation::of(&self.stream, self.peer, told, self.server_name())

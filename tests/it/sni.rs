@@ -140,8 +140,8 @@ fn without_a_pool_of_its_own_a_listener_resets_whom_no_name_leads_on() {
     proxy.connect().say(hello("b.example", 16_384, 0)).expect_end();
     proxy.connect().say("GET / HTTP/1.1\r\n\r\n").expect_end();
     assert_eq!(proxy.metric("plimsoll_listener_refused_total", "unknown_name"), 2.0);
-    let record = &proxy.records(2)[1];
-    assert_eq!((&record["host"], &record["end"]), (&"b.example".into(), &"no_route".into()));
+    let records = proxy.records(3);
+    assert!(records.iter().any(|record| record["host"] == "b.example" && record["end"] == "no_route"));
 }
 
 #[test]

@@ -175,7 +175,6 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         listener,
         timer: &client.timer,
         peer: client.peer,
-        source: client.source(),
         client,
         trusted,
         request_id: &id,

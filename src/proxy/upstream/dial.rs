@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use rustix::net::SendFlags;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
@@ -55,7 +54,7 @@ pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
 
 /// Sends a PROXY header. The buffer of a new connection has room for it, so that it goes at once and whole.
 fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
-    match rustix::net::send(socket, header, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)? {
+    match socket.try_write(header)? {
         sent if sent == header.len() => Ok(()),
         _ => Err(io::Error::new(io::ErrorKind::WriteZero, "the PROXY header did not go out whole")),
     }
