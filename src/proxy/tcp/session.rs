@@ -29,8 +29,7 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
         let Some(snapshot) = client.snapshot() else { return };
         let Some(listener) = client.listener(&snapshot) else { return };
         let Some((route, pool)) = target(&snapshot, listener, &client) else {
-            let _none: Option<()> = greeting::refuse(&client, listener, Instant::now(), &Refusal::Nowhere);
-            return;
+            return greeting::refuse(&client, listener, Instant::now(), &Refusal::Nowhere);
         };
         let order = Order::new(&snapshot.pools, &pool.chain);
         let mut session = Session::new(worker, &client, listener, (route, pool));
