@@ -23,6 +23,7 @@ mod host;
 mod host_index;
 pub mod path;
 mod path_tree;
+mod pattern;
 mod precedence;
 mod rule;
 mod sni;
@@ -30,6 +31,7 @@ mod table;
 
 pub use condition::{cookie_values, query_values};
 pub use explain::{Candidate, Verdict};
+pub use pattern::Pattern;
 pub use rule::{PathPattern, Rule, ValuePattern};
 pub use sni::SniTable;
 pub use table::Table;
