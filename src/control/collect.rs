@@ -340,16 +340,16 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
     sink.gauge(&m::LISTENER_CONNECTIONS, &labels, listener.live.connections() as f64);
     sink.counter(&m::LISTENER_ACCEPTED, &labels, sum(|c| &c.accepted));
-    sink.counter(
-        &m::LISTENER_REFUSED,
-        &[("listener", name), ("reason", "denied")],
-        sum(|c| &c.refused_address),
-    );
-    sink.counter(
-        &m::LISTENER_REFUSED,
-        &[("listener", name), ("reason", "per_source")],
-        sum(|c| &c.refused_source),
-    );
+    let refused: [Named<ListenerCounters>; 5] = [
+        ("denied", |c| &c.refused_address),
+        ("per_source", |c| &c.refused_source),
+        ("proxy_header", |c| &c.proxy_header_refused),
+        ("client_hello", |c| &c.client_hello_refused),
+        ("unknown_name", |c| &c.unknown_names),
+    ];
+    for (reason, counter) in refused {
+        sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", reason)], sum(counter));
+    }
     sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
     sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
     for (word, class) in Statuses::WORDS.into_iter().enumerate() {
@@ -455,7 +455,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 12] = [
+    let by_listener: [Named<ListenerCounters>; 15] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -468,6 +468,9 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("keep_alive", |c| &c.keep_alive_timeouts),
         ("chunk_extensions", |c| &c.extensions_exceeded),
         ("linger", |c| &c.linger_exceeded),
+        ("proxy_header", |c| &c.proxy_header_exceeded),
+        ("client_hello", |c| &c.client_hello_exceeded),
+        ("tls_handshake", |c| &c.greeting_timeouts),
     ];
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();

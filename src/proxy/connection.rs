@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::error::Error;
+use super::greeting::{self, Introduction};
 use super::http1;
 use super::stream::Stream;
 use super::tcp;
@@ -64,8 +65,8 @@ pub struct Client {
     pub age: Cell<Age>,
     listener: u32,
     place: ConnectionPlace,
-    // Boxed: few listeners have the ceiling, and every idle connection has the field.
-    _source: Option<Box<SourcePlace>>,
+    /// What it has told of itself. Boxed: most have not, and every idle connection has the field.
+    pub introduction: Option<Box<Introduction>>,
 }
 
 impl Client {
@@ -73,6 +74,19 @@ impl Client {
     #[must_use]
     pub fn snapshot(&self) -> Option<Current> {
         self.worker.snapshot_of(self.listener as usize)
+    }
+
+    /// Who the client is, as far as connections tell: whom the PROXY header names, else the other end.
+    #[must_use]
+    pub fn source(&self) -> SocketAddr {
+        let addresses = self.introduction.as_ref().and_then(|told| told.header.as_ref()?.addresses);
+        addresses.map_or(self.peer, |addresses| addresses.source)
+    }
+
+    /// The name that the client asks for by TLS, whoever it speaks that with.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.introduction.as_ref()?.server_name.as_deref()
     }
 
     /// Whether it is to close once it is idle: the process drains, or its listener has been removed.
@@ -132,8 +146,29 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         age: Cell::new(Age::New),
         listener: u32::try_from(arrival.listener).ok()?,
         place: arrival.place,
-        _source: arrival.source.map(Box::new),
+        introduction: arrival
+            .source
+            .map(|place| Box::new(Introduction { place: Some(place), ..Introduction::default() })),
     };
+    let snapshot = client.snapshot()?;
+    if greeting::is_due(client.listener(&snapshot)?, client.peer) {
+        return Some(after_greeting(client));
+    }
+    speak(client)
+}
+
+/// Hears the connection out before its protocol begins; what that takes is given back then.
+fn after_greeting(client: Client) -> Conversation {
+    let heard = Box::pin(greeting::hear(client));
+    Box::pin(async move {
+        if let Some(conversation) = heard.await.and_then(speak) {
+            conversation.await;
+        }
+    })
+}
+
+/// The conversation in the protocol of its listener.
+fn speak(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),

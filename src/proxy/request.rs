@@ -113,6 +113,8 @@ pub struct Context<'a> {
     pub timer: &'a Timer,
     /// The other end of the connection.
     pub peer: std::net::SocketAddr,
+    /// Whom the connection is from, and what endpoints are told of that.
+    pub client: &'a dyn super::presentation::Presents,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
     /// The value of `X-Request-Id`.
@@ -347,7 +349,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         at: SystemTime::now() - total,
         client: std::net::SocketAddr::new(
             view.source(),
-            if context.trusted { 0 } else { context.peer.port() },
+            if context.trusted { 0 } else { context.client.source().port() },
         ),
         peer: context.peer,
         listener: context.listener.name.as_str(),

@@ -20,6 +20,7 @@ use super::tls::client::PoolTls;
 use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
 use crate::model::name::PoolName;
+use crate::model::proxy_protocol::Version;
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -75,6 +76,8 @@ pub struct Pool {
     pub retry_body: usize,
     /// What endpoints may do.
     pub limits: EndpointLimits,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; nothing leaves it to the system.
     pub source_address: Option<IpAddr>,
     /// TLS to its endpoints.
@@ -96,6 +99,8 @@ pub enum HashKey {
     Query(Box<str>),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// Times of a pool as a request uses them.

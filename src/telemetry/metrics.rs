@@ -101,7 +101,8 @@ table! {
     LISTENER_ACCEPTED = Counter "plimsoll_listener_accepted_total" ["listener"] "Connections accepted.";
     LISTENER_CONNECTIONS = Gauge "plimsoll_listener_connections" ["listener"] "Connections open now.";
     LISTENER_REFUSED = Counter "plimsoll_listener_refused_total" ["listener", "reason"]
-        "Connections closed at once, by reason: denied or per_source.";
+        "Connections closed before anything was done with them, by reason: denied, per_source, proxy_header (none, or a \
+         malformed one), client_hello (malformed) or unknown_name (no pool for the SNI).";
     LISTENER_PAUSED = Counter "plimsoll_listener_paused_total" ["listener"]
         "Times that accepting paused because max_connections was reached.";
     LISTENER_ACCEPT_ERRORS = Counter "plimsoll_listener_accept_errors_total" ["listener"] "Failed accepts.";
