@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -14,10 +15,12 @@ use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::error::Error;
+use super::handshake;
 use super::http1;
 use super::stream::Stream;
 use super::tcp;
 use super::timer::Timer;
+use super::tls::{Secured, Tls};
 use super::worker::Worker;
 use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
 use crate::runtime::snapshot::Snapshot;
@@ -62,10 +65,10 @@ pub struct Client {
     pub timer: Timer,
     /// Where it stands between requests.
     pub age: Cell<Age>,
-    listener: u32,
-    place: ConnectionPlace,
+    pub(super) listener: u32,
+    pub(super) _seat: Seat,
     // Boxed: few listeners have the ceiling, and every idle connection has the field.
-    _source: Option<Box<SourcePlace>>,
+    pub(super) _source: Option<Box<SourcePlace>>,
 }
 
 impl Client {
@@ -87,6 +90,12 @@ impl Client {
         self.worker.closes_idle(self.listener as usize)
     }
 
+    /// What the handshake has come to; nothing where there was none.
+    #[must_use]
+    pub fn secured(&self) -> Option<&Secured> {
+        self.stream.tls().and_then(Tls::secured)
+    }
+
     /// The place of its listener.
     #[must_use]
     pub const fn listener_place(&self) -> u32 {
@@ -100,7 +109,14 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+/// That a worker has a connection, and a listener a place for it: given back when dropped. Apart from [`Client`], whose
+/// parts can so be put together anew.
+pub(super) struct Seat {
+    worker: Rc<Worker>,
+    place: ConnectionPlace,
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.fleet.left(self.worker.id);
         // On its way through here a panic ends this connection, and no other.
@@ -124,6 +140,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         }
     };
     worker.fleet.joined(worker.id);
+    let seat = Seat { worker: Rc::clone(worker), place: arrival.place };
     let client = Client {
         stream: stream.into(),
         peer: arrival.peer,
@@ -131,13 +148,48 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         timer: worker.timers.timer(),
         age: Cell::new(Age::New),
         listener: u32::try_from(arrival.listener).ok()?,
-        place: arrival.place,
+        _seat: seat,
         _source: arrival.source.map(Box::new),
     };
+    let snapshot = client.snapshot()?;
+    let listener = client.listener(&snapshot)?;
+    if listener.tls.is_none() {
+        return converse(client);
+    }
+    let secured = Box::pin(async move { converse(handshake::secure(client).await?) });
+    Some(Box::pin(Opening::Handshake(secured)))
+}
+
+/// Begins to speak the protocol of the connection's listener.
+fn converse(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
+    }
+}
+
+/// A connection that begins with a handshake: what that needs goes when it is done.
+enum Opening {
+    /// Hands are shaken.
+    Handshake(Pin<Box<dyn Future<Output = Option<Conversation>>>>),
+    /// They have been.
+    Conversation(Conversation),
+}
+
+impl Future for Opening {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Conversation(conversation) => return conversation.as_mut().poll(cx),
+                Self::Handshake(handshake) => match ready!(handshake.as_mut().poll(cx)) {
+                    Some(conversation) => *self = Self::Conversation(conversation),
+                    None => return Poll::Ready(()),
+                },
+            }
+        }
     }
 }
 

@@ -69,7 +69,8 @@ pub(super) async fn forward<'a, D: Downstream>(
         peer: context.peer.ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
-        scheme: "http",
+        scheme: context.scheme(),
+        told: context.told(),
         request_id: context.request_id,
     };
     let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);

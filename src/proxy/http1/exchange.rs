@@ -42,6 +42,8 @@ pub struct Request {
     pub bytes: Buffer,
     /// The client's address after trust has been applied.
     pub source: IpAddr,
+    /// Whether it came under TLS.
+    pub secure: bool,
 }
 
 impl RequestView for Request {
@@ -54,7 +56,7 @@ impl RequestView for Request {
     }
 
     fn scheme(&self) -> &str {
-        "http"
+        if self.secure { "https" } else { "http" }
     }
 
     fn authority(&self) -> &[u8] {

@@ -10,6 +10,7 @@ use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::hash_key;
+use crate::proxy::tls::Secured;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
@@ -155,6 +156,7 @@ impl<'a> Session<'a> {
             endpoint: self.endpoint.map(|e| e.name.as_str()),
             attempts: self.attempts,
             protocol: "TCP",
+            tls: self.client.secured().map(Secured::logged),
             method: b"",
             host: b"",
             target: b"",

@@ -10,10 +10,12 @@ use super::clock::Clock;
 use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::places::Listeners;
-use super::tls::files::TlsError;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::tls::files::TlsError;
+use super::tls::listener::ListenerTls;
+use super::tls::tickets::Ring;
 use crate::config::{self, Config};
-use crate::model::name::PoolName;
+use crate::model::name::{ListenerName, PoolName};
 use crate::route::{PathPattern, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -36,6 +38,9 @@ pub enum CompileError {
     /// TLS of a pool.
     #[error("tls of pool \"{0}\": {1}")]
     PoolTls(PoolName, TlsError),
+    /// TLS of a listener.
+    #[error("tls of listener \"{0}\": {1}")]
+    ListenerTls(ListenerName, TlsError),
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -55,11 +60,13 @@ pub fn compile(
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let pools =
-        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index)?;
+    let pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
+        .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
-    let listeners = compile_listeners(config, previous, &index, machine);
+    let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
+    let mut tls = secure_listeners(config, previous, &tickets)?;
+    let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
     Ok(Snapshot {
         generation: edition.generation,
         edition,
@@ -71,6 +78,7 @@ pub fn compile(
         connections_max: machine.connections_max,
         clock,
         slots,
+        tickets,
     })
 }
 
@@ -137,11 +145,33 @@ fn compile_route(
     }
 }
 
+/// TLS of the listeners that have it. Their files are read again once the configuration has been.
+fn secure_listeners(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    tickets: &Arc<Ring>,
+) -> Result<HashMap<ListenerName, Arc<ListenerTls>>, CompileError> {
+    let is_same_load = previous.is_some_and(|p| Arc::ptr_eq(&p.origin, &config.origin));
+    let mut all = HashMap::new();
+    for (listener, written) in config.listeners.iter().filter_map(|l| Some((l, l.tls.as_ref()?))) {
+        let before = previous.and_then(|p| p.listeners.iter().find(|known| known.name == listener.name));
+        let before = before.and_then(|known| known.tls.as_ref());
+        let tls = match before.filter(|_| is_same_load) {
+            Some(known) => Arc::clone(known),
+            None => ListenerTls::new(written, before, tickets)
+                .map_err(|error| CompileError::ListenerTls(listener.name.clone(), error))?,
+        };
+        all.insert(listener.name.clone(), tls);
+    }
+    Ok(all)
+}
+
 fn compile_listeners(
     config: &Config,
     previous: Option<&Snapshot>,
     pools: &HashMap<&PoolName, usize>,
     machine: &Machine,
+    tls: &mut HashMap<ListenerName, Arc<ListenerTls>>,
 ) -> Listeners {
     let live = |l: &config::listener::Listener| {
         let before = previous.and_then(|p| p.listeners.live_of(&l.name));
@@ -186,8 +216,11 @@ fn compile_listeners(
                 linger: l.timeouts.linger,
                 linger_bytes: l.limits.linger.as_usize(),
             },
+            handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
+            tls: tls.remove(&l.name),
             timeouts: listener::Timeouts {
+                tls_handshake: l.timeouts.tls_handshake,
                 request_header: l.timeouts.request_header,
                 keep_alive: l.timeouts.keep_alive,
                 client_idle: l.timeouts.client_idle,
