@@ -38,6 +38,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         ("L006", too_many(config)),
         ("L007", without_effect(config)),
         ("L008", expiring(config, SystemTime::now())),
+        ("L010", unbelieved(config)),
     ];
     let wanted = |(code, _): &(&'static str, Vec<String>)| !rules.allow_codes.iter().any(|one| one == code);
     let each =
@@ -70,8 +71,8 @@ fn late(config: &Config, limit: Duration) -> Vec<(bool, String)> {
 /// The pools of requests that may still wait for an answer when clients, who wait for `limit`, have left, one a line.
 fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
     let is_tcp = |pool: &Pool| {
-        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: own } if *own == pool.name);
-        config.listeners.iter().any(of)
+        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: Some(own) } if *own == pool.name);
+        config.listeners.iter().any(of) || config.sni_routes.iter().any(|route| route.pool == pool.name)
     };
     let slow = |pool: &Pool| {
         let times = &pool.timeouts;
@@ -125,6 +126,19 @@ fn in_the_clear(config: &Config) -> Vec<String> {
         }
         AdminBind::Tcp(_) | AdminBind::Unix(_) => Vec::new(),
     }
+}
+
+/// The listeners that take a PROXY header of nobody, one a line.
+fn unbelieved(config: &Config) -> Vec<String> {
+    let nobody = |one: &&Listener| one.accept_proxy_protocol && one.trusted_proxies.is_empty();
+    let listeners = config.listeners.iter().filter(nobody);
+    let what = |one: &Listener| {
+        format!(
+            "listener {}: accept_proxy_protocol does nothing while trusted_proxies is empty: no peer's header is taken",
+            one.name
+        )
+    };
+    listeners.map(what).collect()
 }
 
 /// Seconds with one digit behind the point, rounded up.

@@ -26,6 +26,7 @@ use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::tls::fault::TlsFault;
 use crate::runtime::tls::handshake::HandshakeFailure;
 use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
@@ -340,16 +341,16 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
     sink.gauge(&m::LISTENER_CONNECTIONS, &labels, listener.live.connections() as f64);
     sink.counter(&m::LISTENER_ACCEPTED, &labels, sum(|c| &c.accepted));
-    sink.counter(
-        &m::LISTENER_REFUSED,
-        &[("listener", name), ("reason", "denied")],
-        sum(|c| &c.refused_address),
-    );
-    sink.counter(
-        &m::LISTENER_REFUSED,
-        &[("listener", name), ("reason", "per_source")],
-        sum(|c| &c.refused_source),
-    );
+    let refused: [Named<ListenerCounters>; 5] = [
+        ("denied", |c| &c.refused_address),
+        ("per_source", |c| &c.refused_source),
+        ("proxy_header", |c| &c.proxy_header_refused),
+        ("client_hello", |c| &c.client_hello_refused),
+        ("unknown_name", |c| &c.unknown_names),
+    ];
+    for (reason, counter) in refused {
+        sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", reason)], sum(counter));
+    }
     sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
     sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
     for (word, class) in Statuses::WORDS.into_iter().enumerate() {
@@ -400,6 +401,10 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
+    for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {
+        let failed = counters.sum(|c| c.tls_faults.counter(fault));
+        sink.counter(&m::POOL_TLS_FAILURES, &[("pool", name), ("reason", fault.word())], failed);
+    }
     sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
     sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);
@@ -479,7 +484,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 14] = [
+    let by_listener: [Named<ListenerCounters>; 16] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -493,7 +498,9 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("chunk_extensions", |c| &c.extensions_exceeded),
         ("linger", |c| &c.linger_exceeded),
         ("handshakes", |c| &c.tls.waited),
-        ("tls_handshake", |c| &c.tls.failed[HandshakeFailure::Timeout as usize]),
+        ("proxy_header", |c| &c.proxy_header_exceeded),
+        ("client_hello", |c| &c.client_hello_exceeded),
+        ("tls_handshake", |c| &c.greeting_timeouts),
     ];
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::error::Error;
+use super::greeting::{self, Introduction};
 use super::handshake;
 use super::http1;
 use super::stream::Stream;
@@ -60,15 +61,14 @@ pub struct Client {
     /// The other end.
     pub peer: SocketAddr,
     /// The worker that it belongs to.
-    pub worker: Rc<Worker>,
+    pub worker: Seat,
     /// The one deadline of the connection.
     pub timer: Timer,
     /// Where it stands between requests.
     pub age: Cell<Age>,
     pub(super) listener: u32,
-    pub(super) _seat: Seat,
-    // Boxed: few listeners have the ceiling, and every idle connection has the field.
-    pub(super) _source: Option<Box<SourcePlace>>,
+    /// What it has told of itself. Boxed: most have not, and every idle connection has the field.
+    pub introduction: Option<Box<Introduction>>,
 }
 
 impl Client {
@@ -76,6 +76,19 @@ impl Client {
     #[must_use]
     pub fn snapshot(&self) -> Option<Current> {
         self.worker.snapshot_of(self.listener as usize)
+    }
+
+    /// Who the client is, as far as connections tell: whom the PROXY header names, else the other end.
+    #[must_use]
+    pub fn source(&self) -> SocketAddr {
+        let addresses = self.introduction.as_ref().and_then(|told| told.header.as_ref()?.addresses);
+        addresses.map_or(self.peer, |addresses| addresses.source)
+    }
+
+    /// The name that the client asks for by TLS, whoever it speaks that with.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.introduction.as_ref()?.server_name.as_deref()
     }
 
     /// Whether it is to close once it is idle: the process drains, or its listener has been removed.
@@ -109,11 +122,19 @@ impl Client {
     }
 }
 
-/// That a worker has a connection, and a listener a place for it: given back when dropped. Apart from [`Client`], whose
-/// parts can so be put together anew.
-pub(super) struct Seat {
+/// A connection's seat at its worker, and its place at its listener: both given back when dropped. Apart from [`Client`],
+/// whose parts can so be put together anew.
+pub struct Seat {
     worker: Rc<Worker>,
     place: ConnectionPlace,
+}
+
+impl Deref for Seat {
+    type Target = Rc<Worker>;
+
+    fn deref(&self) -> &Rc<Worker> {
+        &self.worker
+    }
 }
 
 impl Drop for Seat {
@@ -144,52 +165,42 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
     let client = Client {
         stream: stream.into(),
         peer: arrival.peer,
-        worker: Rc::clone(worker),
+        worker: seat,
         timer: worker.timers.timer(),
         age: Cell::new(Age::New),
         listener: u32::try_from(arrival.listener).ok()?,
-        _seat: seat,
-        _source: arrival.source.map(Box::new),
+        introduction: arrival
+            .source
+            .map(|place| Box::new(Introduction { place: Some(place), ..Introduction::default() })),
     };
     let snapshot = client.snapshot()?;
     let listener = client.listener(&snapshot)?;
-    if listener.tls.is_none() {
-        return converse(client);
+    if greeting::is_due(listener, client.peer) || listener.tls.is_some() {
+        return Some(after_greeting(client));
     }
-    let secured = Box::pin(async move { converse(handshake::secure(client).await?) });
-    Some(Box::pin(Opening::Handshake(secured)))
+    speak(client)
 }
 
-/// Begins to speak the protocol of the connection's listener.
-fn converse(client: Client) -> Option<Conversation> {
+/// Hears the connection out and shakes hands before its protocol begins; what that takes is given back then.
+fn after_greeting(client: Client) -> Conversation {
+    let start = Instant::now();
+    let greeted = Box::pin(async move {
+        let client = greeting::hear(client).await?;
+        handshake::secure(client, start).await
+    });
+    Box::pin(async move {
+        if let Some(conversation) = greeted.await.and_then(speak) {
+            conversation.await;
+        }
+    })
+}
+
+/// The conversation in the protocol of its listener.
+fn speak(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
-    }
-}
-
-/// A connection that begins with a handshake: what that needs goes when it is done.
-enum Opening {
-    /// Hands are shaken.
-    Handshake(Pin<Box<dyn Future<Output = Option<Conversation>>>>),
-    /// They have been.
-    Conversation(Conversation),
-}
-
-impl Future for Opening {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match &mut *self {
-                Self::Conversation(conversation) => return conversation.as_mut().poll(cx),
-                Self::Handshake(handshake) => match ready!(handshake.as_mut().poll(cx)) {
-                    Some(conversation) => *self = Self::Conversation(conversation),
-                    None => return Poll::Ready(()),
-                },
-            }
-        }
     }
 }
 

@@ -13,16 +13,19 @@ use super::connection::Client;
 use super::stream::Stream;
 use super::tls::{Secured, Tls};
 use super::worker::Worker;
+use crate::runtime::listener::{Listener, Protocol};
 use crate::runtime::tls::handshake::HandshakeFailure;
 use crate::telemetry::access_log::{Phases, Record, Secure, Termination};
 
 /// Shakes hands with a client of a listener that has TLS; nothing where that fails. One whose listener has none stays as it
 /// is.
-pub async fn secure(client: Client) -> Option<Client> {
-    let start = Instant::now();
+/// So does one that passes its client's TLS through. The time for it began at `start`.
+pub async fn secure(client: Client, start: Instant) -> Option<Client> {
     let snapshot = client.snapshot()?;
     let listener = client.listener(&snapshot)?;
-    let Some(tls) = listener.tls.clone() else { return Some(client) };
+    let Some(tls) = listener.tls.clone().filter(|_| is_for_us(listener, &client)) else {
+        return Some(client);
+    };
     let (live, limit) = (listener.live.clone(), listener.handshakes_max);
     client.timer.set(start + listener.timeouts.tls_handshake);
     // Nothing that a reload replaces is held for as long as a client takes.
@@ -30,6 +33,7 @@ pub async fn secure(client: Client) -> Option<Client> {
     let record = Failed {
         worker: Rc::clone(&client.worker),
         peer: client.peer,
+        source: client.source(),
         listener: client.listener_place() as usize,
         start,
     };
@@ -58,6 +62,7 @@ pub async fn secure(client: Client) -> Option<Client> {
             } else {
                 counters.full.one()
             }
+            client.timer.clear();
             Some(Client { stream: done.into(), ..client })
         }
         Ok(Err(error)) => {
@@ -68,10 +73,18 @@ pub async fn secure(client: Client) -> Option<Client> {
     }
 }
 
+/// Whether it is with us that the client is to shake hands, and not with an endpoint.
+fn is_for_us(listener: &Listener, client: &Client) -> bool {
+    let Protocol::Tcp { sni: Some(routes), .. } = &listener.protocol else { return true };
+    let target = client.server_name().and_then(|name| routes.table.find(name));
+    !target.is_some_and(|target| target.passthrough)
+}
+
 /// What is told of a handshake that came to nothing.
 struct Failed {
     worker: Rc<Worker>,
     peer: SocketAddr,
+    source: SocketAddr,
     listener: usize,
     start: Instant,
 }
@@ -84,6 +97,9 @@ impl Failed {
         if let Some(counter) = listener.live.counters.of(worker.id).tls.failed.get(failure as usize) {
             counter.one();
         }
+        if failure == HandshakeFailure::Timeout {
+            listener.live.counters.of(worker.id).greeting_timeouts.one();
+        }
         let termination = match failure {
             HandshakeFailure::Timeout => Termination::TlsTimeout,
             HandshakeFailure::Closed => Termination::ClientAborted,
@@ -94,7 +110,7 @@ impl Failed {
         let mut log = worker.access_log.try_borrow_mut().ok()?;
         log.log(&Record {
             at: SystemTime::now() - total,
-            client: self.peer,
+            client: self.source,
             peer: self.peer,
             listener: listener.name.as_str(),
             route: None,

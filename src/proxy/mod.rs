@@ -1,8 +1,8 @@
 //! The data plane: accept, then relay bytes or serve requests. Hot: it reads the snapshot and never decides what is
 //! true.
 //!
-//! **A TCP connection:** [`worker`] -> [`listener::serve`] (accept, ceiling, hand-over) -> [`connection::begin`] ([`handshake`] where the
-//! listener has TLS) -> [`tcp::session::run`] -> snapshot once -> [`attempt::Tries::pick`] -> [`upstream::dial`] (failure: pick again) ->
+//! **A TCP connection:** [`worker`] -> [`listener::serve`] (accept, ceiling, hand-over) -> [`connection::begin`] ->
+//! [`greeting`] (PROXY header, SNI) -> [`handshake`] (TLS) -> [`tcp::session::run`] -> snapshot once -> [`attempt::Tries::pick`] -> [`upstream::dial`] (failure: pick again) ->
 //! [`tcp::relay`] (copy, then splice) -> access-log record. Dropped guards undo counts.
 //!
 //! **An HTTP request:** to [`connection::begin`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
@@ -11,14 +11,17 @@
 
 pub mod attempt;
 pub mod buffer;
+pub mod client_hello;
 pub mod connection;
 pub mod error;
 pub mod forward;
 pub mod forwarded;
+pub mod greeting;
 pub mod handshake;
 pub mod hash_key;
 pub mod http1;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod request;
 pub mod respond;
 pub mod sessions;

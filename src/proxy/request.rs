@@ -115,6 +115,8 @@ pub struct Context<'a> {
     pub timer: &'a Timer,
     /// The other end of the connection.
     pub peer: std::net::SocketAddr,
+    /// Whom the connection is from: the other end, or the client that its PROXY header names.
+    pub source: std::net::SocketAddr,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
     /// What the TLS of the connection came to; nothing is none.
@@ -379,7 +381,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         at: SystemTime::now() - total,
         client: std::net::SocketAddr::new(
             view.source(),
-            if context.trusted { 0 } else { context.peer.port() },
+            if context.trusted { 0 } else { context.source.port() },
         ),
         peer: context.peer,
         listener: context.listener.name.as_str(),

@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub origin: Arc<Origin>,
     /// Listeners; the place of a listener stays its own for as long as a socket or a connection knows it.
     pub listeners: Listeners,
-    /// Routes in the order of the file.
+    /// Routes in the order of the file: those of requests, then those by `sni`.
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,

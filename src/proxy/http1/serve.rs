@@ -159,7 +159,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         Err(error) => return unread.refuse(input, &error).await,
     };
     let head_time = start.elapsed();
-    let trusted = listener.trusts(client.peer.ip());
+    let trusted = listener.trusts(client.source().ip());
     let request = split(client, listener, input, head);
     let id = request_id(worker, &request, trusted);
     let mut upload = Upload::new(request.head.framing, body_limits(listener));
@@ -176,6 +176,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         listener,
         timer: &client.timer,
         peer: client.peer,
+        source: client.source(),
         trusted,
         tls: client.secured(),
         request_id: &id,
@@ -313,7 +314,7 @@ fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: Request
     }
     let own = bytes.bytes();
     let fields = head.fields.iter().map(|f| (f.kind, f.value.get(own)));
-    let source = forwarded::client_of(listener, client.peer.ip(), fields);
+    let source = forwarded::client_of(listener, client.source().ip(), fields);
     Request { head, bytes, source, secure: client.stream.tls().is_some() }
 }
 
@@ -384,7 +385,7 @@ impl Unread<'_> {
         let total = self.start.elapsed();
         log.log(&Record {
             at: std::time::SystemTime::now() - total,
-            client: peer,
+            client: self.client.source(),
             peer,
             listener: listener.name.as_str(),
             route: None,

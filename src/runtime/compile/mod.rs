@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::limits::ClientLimits;
-use super::listener::{self, Listener, ListenerLive};
+use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
 use crate::config::{self, Config};
+use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName};
-use crate::route::{PathPattern, Table};
+use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
 
@@ -63,7 +64,8 @@ pub fn compile(
     let pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
         .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
+    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
+    let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
     let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
@@ -166,6 +168,18 @@ fn secure_listeners(
     Ok(all)
 }
 
+fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, usize>) -> Route {
+    Route {
+        name: route.name.clone(),
+        action: Action::Pool(pools.get(&route.pool).copied().unwrap_or_default()),
+        request_edits: FieldEdits::default(),
+        response_edits: FieldEdits::default(),
+        rewrite: None,
+        timeouts: Overrides::default(),
+        retry: None,
+    }
+}
+
 fn compile_listeners(
     config: &Config,
     previous: Option<&Snapshot>,
@@ -186,7 +200,8 @@ fn compile_listeners(
             protocol: match &l.protocol {
                 config::listener::Protocol::Http => compile_http(config, l),
                 config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
-                    pool: pools.get(pool).copied().unwrap_or_default(),
+                    pool: pool.as_ref().map(|name| pools.get(name).copied().unwrap_or_default()),
+                    sni: compile_sni(config, l, pools).map(Box::new),
                     when_empty: match l.when_empty {
                         config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
                         config::listener::WhenEmpty::Hold { time, max } => {
@@ -197,6 +212,7 @@ fn compile_listeners(
                 },
             },
             trusted_proxies: l.trusted_proxies.clone(),
+            proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),
             client_address: match l.client_address {
                 config::listener::ClientAddress::XForwardedFor => listener::ClientAddress::XForwardedFor,
                 config::listener::ClientAddress::Forwarded => listener::ClientAddress::Forwarded,
@@ -231,6 +247,36 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+/// Where names lead; nothing where nothing goes by one, so that nobody waits for it.
+fn compile_sni(
+    config: &Config,
+    listener: &config::listener::Listener,
+    pools: &HashMap<&PoolName, usize>,
+) -> Option<SniRoutes> {
+    let config::listener::Protocol::Tcp { pool } = &listener.protocol else { return None };
+    let hashed = |name: &PoolName| {
+        let pool = pools.get(name).and_then(|&index| config.pools.get(index));
+        pool.is_some_and(|pool| pool.balance.hashes() && pool.hash_key == config::pool::HashKey::Sni)
+    };
+    let places = config.sni_routes.iter().enumerate();
+    let routes: Vec<_> = places.filter(|(_, route)| route.listeners.contains(&listener.name)).collect();
+    // Under TLS of its own the listener learns the name from the handshake.
+    if routes.is_empty() && (listener.tls.is_some() || !pool.as_ref().is_some_and(hashed)) {
+        return None;
+    }
+    let names = routes.into_iter().flat_map(|(at, route)| {
+        let passthrough = match route.tls {
+            Some(handling) => handling == config::sni::Handling::Passthrough,
+            None => listener.tls.is_none(),
+        };
+        let pool = pools.get(&route.pool).copied().unwrap_or_default();
+        // They come behind the routes of requests.
+        let target = SniTarget { route: config.routes.len() + at, pool, passthrough };
+        route.sni.iter().map(move |name| (name.clone(), target))
+    });
+    Some(SniRoutes { table: SniTable::new(names), hello_max: listener.limits.client_hello.as_usize() })
 }
 
 fn compile_http(config: &Config, listener: &config::listener::Listener) -> listener::Protocol {
