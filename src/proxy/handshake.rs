@@ -1,7 +1,8 @@
 //! The TLS handshake of a client: its place among the handshakes, its deadline, and what is counted and logged of it. What
 //! is shown and asked for is `runtime::tls`'s, the bytes are `tls`'s.
 //!
-//! Sessions are never renegotiated: rustls does not know how to, and a client that tries is cut off.
+//! Sessions are never renegotiated: rustls does not know how to. A client of TLS 1.2 that asks for it is told
+//! `no_renegotiation` (RFC 5746 section 4.5), and cut off when it asks again.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

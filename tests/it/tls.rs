@@ -147,6 +147,23 @@ fn sessions_are_resumed_also_after_a_reload_that_replaces_the_certificate() {
 }
 
 #[test]
+fn sessions_are_resumed_by_the_process_that_takes_over() {
+    let authority = Authority::new();
+    authority.sign("a", &["a.test"]);
+    let origin = Origin::saying("ok");
+    let mut proxy = Setup::http(&[origin.address()]).listener(&tls(&[authority.listed("a", "")], "")).start();
+    let clients = VERSIONS.map(|version| authority.trusting().versions(&[version]).build());
+    for client in &clients {
+        client.get(proxy.web, "a.test", "a.test").expect("an answer");
+    }
+    proxy.upgrade();
+    for client in &clients {
+        let talk = client.connect(proxy.web, "a.test").expect("a connection");
+        assert_eq!(kind(&talk), Some(HandshakeKind::Resumed));
+    }
+}
+
+#[test]
 fn nodes_with_the_same_ticket_keys_resume_each_others_sessions_and_others_do_not() {
     let authority = Authority::new();
     authority.sign("a", &["a.test"]);

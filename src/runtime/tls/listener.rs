@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolV
 
 use super::files::{Reader, TlsError};
 use super::tickets::{Ring, Tickets};
-use crate::config::tls::certificate::{Facts, subject_of};
+use crate::config::tls::certificate::{Facts, common_name_of, subject_of};
 use crate::config::tls::served::{self, ClientAuth, Version};
 use crate::config::tls::staple::Staple;
 use crate::config::tls::ticket_keys;
@@ -78,6 +78,8 @@ struct Entry {
 pub struct ClientCertificate {
     /// Its subject (RFC 4514).
     pub subject: String,
+    /// The common name in it, as it stands there.
+    pub common_name: Option<String>,
     /// The SHA-256 of all of it, in hexadecimal.
     pub sha256: String,
     /// Whether it is still valid: an earlier session may be resumed after the end of its certificate.
@@ -90,7 +92,7 @@ impl ClientCertificate {
     pub fn of(der: &[u8], now: SystemTime) -> Self {
         let sha256 = digest(&SHA256, der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let is_current = Facts::of(der).is_ok_and(|facts| facts.begins <= now && now < facts.expires);
-        Self { subject: subject_of(der), sha256, is_current }
+        Self { subject: subject_of(der), common_name: common_name_of(der), sha256, is_current }
     }
 }
 

@@ -22,7 +22,7 @@ const TURN: Duration = Duration::from_secs(6 * 3600);
 const ID: usize = 16;
 
 /// Bytes of a secret of our own.
-const SECRET: usize = 32;
+pub const SECRET: usize = 32;
 
 /// The secrets that this process makes for itself, one after the other. Shared by all listeners and kept over reloads.
 pub struct Ring(RwLock<Secrets>);
@@ -69,6 +69,20 @@ impl Ring {
             secrets.all.retain(|(made, _)| now.duration_since(*made).is_ok_and(|age| age < TURN + LIFETIME));
         }
         secrets.version
+    }
+
+    /// The secrets with when each was made, for a process that takes over: the newest first.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(SystemTime, [u8; SECRET])> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).all.clone()
+    }
+
+    /// Goes on with the secrets of another process.
+    pub fn adopt(&self, secrets: impl Iterator<Item = (SystemTime, [u8; SECRET])>) {
+        let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        own.all.extend(secrets);
+        own.all.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+        own.version += 1;
     }
 
     fn keys(&self, context: &[u8]) -> (u64, Vec<Key>) {

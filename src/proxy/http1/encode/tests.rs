@@ -222,8 +222,12 @@ fn an_upgrade_that_is_told_of_is_named_in_connection() {
 
 #[test]
 fn what_is_said_of_a_client_certificate_is_ours_or_a_trusted_peers() {
-    let certificate =
-        ClientCertificate { subject: "CN=a".to_owned(), sha256: "ab".to_owned(), is_current: true };
+    let certificate = ClientCertificate {
+        subject: "CN=a".to_owned(),
+        common_name: None,
+        sha256: "ab".to_owned(),
+        is_current: true,
+    };
     let head = lines(
         "GET / HTTP/1.1|Host: a|x-client-cert-subject: CN=root|X-Client-Cert-SHA256: 00|X_Client_Cert_Subject: b||",
     );
