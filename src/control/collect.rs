@@ -242,6 +242,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         required: pool.required,
         is_usable: pool.is_usable(),
         exclusive: pool.exclusive,
+        verify_off: pool.tls.as_ref().and_then(|tls| tls.verify_off()).map(str::to_owned),
         serving_tier: seen.serving_tier,
         fails_open: seen.fails_open,
         failover: seen.failover,

@@ -243,7 +243,11 @@ impl Loader {
     /// [`ReloadError::Invalid`] and [`ReloadError::NoFile`].
     pub fn load(&self, source: Source) -> Result<Box<Config>, ReloadError> {
         let loaded = match source {
-            Source::Config(config) => return Ok(config),
+            // Whoever hands one over again may want the files that it names to be read again.
+            Source::Config(mut config) => {
+                config.origin = Arc::new((*config.origin).clone());
+                return Ok(config);
+            }
             Source::File => config::load(self.file.as_ref().ok_or(ReloadError::NoFile)?),
             Source::Text(text) => {
                 let folder =

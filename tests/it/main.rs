@@ -65,5 +65,7 @@ mod timeouts;
 mod tls;
 mod tls_clients;
 mod tls_handshakes;
+mod tls_out;
+mod tls_truncated;
 mod upgrade;
 mod when_empty;
