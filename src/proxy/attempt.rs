@@ -1,6 +1,7 @@
 //! A place on an endpoint and a connection to it: picking, waiting in the queue, dialing, and going on to the next
 //! endpoint when a connection cannot be made.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::presentation::{Presentation, Presents};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
@@ -45,6 +47,10 @@ pub struct Tries<'a> {
     pub key: Option<Vec<u8>>,
     /// The request's host, where a pool asks for it by TLS.
     pub host: Option<Rc<str>>,
+    /// Whom the work is for.
+    pub client: &'a dyn Presents,
+    /// What a PROXY header says of it, once one was wanted.
+    presentation: OnceCell<Box<Presentation>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -72,6 +78,7 @@ impl<'a> Tries<'a> {
     #[must_use]
     pub fn new(
         worker: &'a Worker,
+        client: &'a dyn Presents,
         order: Order<'a>,
         home: &'a Pool,
         overrides: Overrides,
@@ -79,6 +86,8 @@ impl<'a> Tries<'a> {
     ) -> Self {
         Self {
             worker,
+            client,
+            presentation: OnceCell::new(),
             order,
             home,
             overrides,
@@ -201,7 +210,7 @@ impl<'a> Tries<'a> {
 
     /// An idle connection to the endpoint of `place`, if there is one that may be used.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
-        let identity = Identity::of(place.pool, self.host.as_ref());
+        let identity = self.identity(place.pool);
         let idle = self.worker.idle.take(self.worker.id, place.endpoint, &identity, fresh_only);
         match idle {
             Some(stream) => {
@@ -233,6 +242,17 @@ impl<'a> Tries<'a> {
         self.dialed(place, dialed, timer)
     }
 
+    /// The PROXY header of connections to a pool.
+    fn header(&self, pool: &Pool) -> Option<Rc<[u8]>> {
+        let version = pool.send_proxy?;
+        Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
+    }
+
+    /// What connections to a pool are kept apart by.
+    fn identity(&self, pool: &Pool) -> Identity {
+        Identity::of(pool, self.host.as_ref(), self.header(pool))
+    }
+
     /// What is to be connected to at `place`.
     ///
     /// # Errors
@@ -241,6 +261,7 @@ impl<'a> Tries<'a> {
         Ok(Target {
             address: place.endpoint.socket(),
             source: place.pool.source_address,
+            header: self.header(place.pool),
             tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
             timeouts: self.timeouts(place.pool),
         })
@@ -259,7 +280,7 @@ impl<'a> Tries<'a> {
         match dialed {
             Ok(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).connects.one();
-                let identity = Identity::of(place.pool, self.host.as_ref());
+                let identity = self.identity(place.pool);
                 Ok(Connection { place, stream, identity, reused: false })
             }
             // Our own want is no evidence against the endpoint.

@@ -21,6 +21,7 @@ pub mod handshake;
 pub mod hash_key;
 pub mod http1;
 pub mod listener;
+pub mod presentation;
 pub mod proxy_protocol;
 pub mod request;
 pub mod respond;

@@ -268,6 +268,18 @@ impl Tls {
         self.session.borrow().negotiated_cipher_suite()
     }
 
+    /// The name of the version as OpenSSL has it: `TLSv1.3`.
+    #[must_use]
+    pub fn version_name(&self) -> String {
+        self.version().map(|version| format!("{version:?}").replace('_', ".")).unwrap_or_default()
+    }
+
+    /// The name of the cipher suite as OpenSSL has it.
+    #[must_use]
+    pub fn cipher_name(&self) -> String {
+        self.cipher().map(|suite| openssl_name(&format!("{:?}", suite.suite()))).unwrap_or_default()
+    }
+
     /// The certificates that the other side has shown, its own first.
     #[must_use]
     pub fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
@@ -443,6 +455,17 @@ fn name_of(suite: CipherSuite) -> &'static str {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
         other => other.as_str().unwrap_or(""),
     }
+}
+
+/// The name of a cipher suite as OpenSSL, and so everybody who compares names, has it: that of the registry for TLS 1.3, an older
+/// one before it.
+fn openssl_name(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("TLS13_") {
+        return format!("TLS_{rest}");
+    }
+    let name = name.strip_prefix("TLS_").unwrap_or(name).replace("_WITH_", "_").replace("AES_", "AES");
+    let name = if name.contains("CHACHA20") { name.trim_end_matches("_SHA256") } else { &name };
+    name.replace('_', "-")
 }
 
 /// Nothing where it would block.

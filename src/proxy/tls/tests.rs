@@ -219,3 +219,16 @@ async fn what_protocol_engines_write_arrives_once_flushed() {
     assert!(got == sent);
     assert!(poll_fn(|cx| server.poll_write_ready(cx)).await.is_ok());
 }
+
+#[test]
+fn suites_have_the_names_that_others_compare() {
+    for (name, want) in [
+        ("TLS13_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+        ("TLS13_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
+    ] {
+        assert_eq!(super::openssl_name(name), want);
+    }
+}
