@@ -95,8 +95,8 @@ fn routes_and_trust_go_by_the_named_client() {
     let routes = "[[route]]\nsource = [\"192.0.2.0/24\"]\npool = \"main\"\n";
     let proxy = Setup::http(&[origin.address()]).listener(TRUSTING).routes(routes).start();
     let ask = |source: &str| {
-        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
-        proxy.connect().say(named(source) + &request).answer().status()
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+        proxy.connect().say(named(source) + request).answer().status()
     };
     // One that is itself a trusted proxy names the client in turn; anybody else only thinks so.
     assert_eq!(ask("192.0.2.7"), 200);
@@ -220,7 +220,7 @@ fn header(session: &mut Session) -> io::Result<Header> {
 fn naming() -> Origin {
     Origin::start(|mut session| {
         let told = header(&mut session)?.addresses;
-        let told = told.map_or("nobody".to_owned(), |told| told.source.to_string());
+        let told = told.map_or_else(|| "nobody".to_owned(), |told| told.source.to_string());
         while session.request()?.is_some() {
             session.ok(&told)?;
         }
