@@ -1,7 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -27,6 +27,8 @@ use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tls::fault::TlsFault;
+use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
@@ -358,6 +360,34 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     }
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
     sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
+    if let Some(tls) = &listener.tls {
+        collect_tls(sink, listener, tls);
+    }
+}
+
+/// What came of the handshakes of a listener, and how long its certificates are good for.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_tls(sink: &mut dyn Sink, listener: &Listener, tls: &ListenerTls) {
+    let name = listener.name.as_str();
+    let done: [Named<ListenerCounters>; 2] = [("full", |c| &c.tls.full), ("resumed", |c| &c.tls.resumed)];
+    for (result, counter) in done {
+        let labels = [("listener", name), ("result", result)];
+        sink.counter(&m::LISTENER_TLS_HANDSHAKES, &labels, listener.live.counters.sum(counter));
+    }
+    for (index, kind) in HandshakeFailure::ALL.into_iter().enumerate() {
+        let failed = listener.live.counters.sum(|c| &c.tls.failed[index]);
+        sink.counter(&m::LISTENER_TLS_FAILURES, &[("listener", name), ("kind", kind.word())], failed);
+    }
+    let misdirected = listener.live.counters.sum(|c| &c.tls.misdirected);
+    sink.counter(&m::LISTENER_TLS_MISDIRECTED, &[("listener", name)], misdirected);
+    sink.gauge(&m::LISTENER_TLS_NOW, &[("listener", name)], listener.live.handshakes.now() as f64);
+    let mut told = HashSet::new();
+    for certificate in tls.certificates.iter().filter(|one| told.insert(&one.path)) {
+        let path = certificate.path.display().to_string();
+        let expiry = certificate.facts.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let labels = [("listener", name), ("certificate", path.as_str())];
+        sink.gauge(&m::LISTENER_TLS_EXPIRY, &labels, expiry.as_secs_f64());
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
@@ -455,7 +485,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 15] = [
+    let by_listener: [Named<ListenerCounters>; 16] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -468,6 +498,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("keep_alive", |c| &c.keep_alive_timeouts),
         ("chunk_extensions", |c| &c.extensions_exceeded),
         ("linger", |c| &c.linger_exceeded),
+        ("handshakes", |c| &c.tls.waited),
         ("proxy_header", |c| &c.proxy_header_exceeded),
         ("client_hello", |c| &c.client_hello_exceeded),
         ("tls_handshake", |c| &c.greeting_timeouts),

@@ -70,7 +70,8 @@ pub(super) async fn forward<'a, D: Downstream>(
         peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
-        scheme: "http",
+        scheme: context.scheme(),
+        told: context.told(),
         request_id: context.request_id,
     };
     let mut tries = Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request);

@@ -110,7 +110,9 @@ mod tests {
             fields_max: 0,
             target_max: 0,
             limits: ClientLimits { chunk_extensions: 0, linger: second, linger_bytes: 0 },
+            handshakes_max: 1,
             backlog: 1,
+            tls: None,
             timeouts: Timeouts {
                 tls_handshake: second,
                 request_header: second,

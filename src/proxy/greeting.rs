@@ -216,6 +216,7 @@ pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Re
         pool: None,
         endpoint: None,
         attempts: 0,
+        tls: None,
         protocol: "TCP",
         method: b"",
         host: client.server_name().unwrap_or_default().as_bytes(),

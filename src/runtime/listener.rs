@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use super::counters::{Counter, PerWorker, Statuses};
 use super::limits::ClientLimits;
 use super::sources::Sources;
+use super::tls::handshake::{HandshakeCounters, Handshakes};
+use super::tls::listener::ListenerTls;
 use crate::model::name::ListenerName;
 use crate::route::SniTable;
 
@@ -47,8 +49,12 @@ pub struct Listener {
     pub target_max: usize,
     /// What else a client may do.
     pub limits: ClientLimits,
+    /// TLS handshakes at once.
+    pub handshakes_max: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// TLS; nothing is none.
+    pub tls: Option<Arc<ListenerTls>>,
     /// Times.
     pub timeouts: Timeouts,
     /// What happens to it.
@@ -236,6 +242,8 @@ pub struct ListenerCounters {
     pub answered_here: Counter,
     /// Connections that ended by a panic of ours.
     pub panics: Counter,
+    /// TLS handshakes.
+    pub tls: HandshakeCounters,
     /// Requests and connections that ended.
     pub ended: Statuses,
     /// Bytes received from clients.
@@ -262,6 +270,8 @@ pub struct ListenerLive {
     paused: AtomicUsize,
     held: AtomicUsize,
     room: Notify,
+    /// TLS handshakes that go on.
+    pub handshakes: Handshakes,
     /// Connections by source, counted only where a ceiling is set.
     pub sources: Sources,
     /// Counters, per worker.
@@ -277,6 +287,7 @@ impl ListenerLive {
             paused: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             room: Notify::new(),
+            handshakes: Handshakes::default(),
             sources: Sources::default(),
             counters: PerWorker::new(workers),
         }

@@ -144,6 +144,12 @@ impl Certificate {
         Some(Read { certificate, span: fields.span_of("cert"), facts })
     }
 
+    /// What the certificate says, where its file can be read.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        Facts::of(&CertificateDer::from_pem_file(&self.identity.cert).ok()?).ok()
+    }
+
     /// Holds the certificate against what clients want of one, and the staple against it.
     fn check(&self, fields: &Fields, report: &mut Report) -> Option<Facts> {
         let first = CertificateDer::from_pem_file(&self.identity.cert).ok()?;

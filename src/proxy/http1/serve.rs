@@ -22,6 +22,7 @@ use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context, Fate};
 use crate::proxy::respond::{Own, prefers_json};
+use crate::proxy::tls::Secured;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -177,6 +178,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         peer: client.peer,
         client,
         trusted,
+        tls: client.secured(),
         request_id: &id,
         start,
         head: head_time,
@@ -313,7 +315,7 @@ fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: Request
     let own = bytes.bytes();
     let fields = head.fields.iter().map(|f| (f.kind, f.value.get(own)));
     let source = forwarded::client_of(listener, client.source().ip(), fields);
-    Request { head, bytes, source }
+    Request { head, bytes, source, secure: client.stream.tls().is_some() }
 }
 
 /// The client's own id where it is believed, else 128 random bits.
@@ -391,6 +393,7 @@ impl Unread<'_> {
             endpoint: None,
             attempts: 0,
             protocol: "HTTP/1.1",
+            tls: self.client.secured().map(Secured::logged),
             method: &method[..method.len().min(32)],
             host: b"",
             target: &target[..target.len().min(1024)],

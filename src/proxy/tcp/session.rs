@@ -12,6 +12,7 @@ use crate::proxy::error::Error;
 use crate::proxy::greeting::{self, Refusal};
 use crate::proxy::hash_key;
 use crate::proxy::stream::Stream;
+use crate::proxy::tls::Secured;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
@@ -171,6 +172,7 @@ impl<'a> Session<'a> {
             endpoint: self.endpoint.map(|e| e.name.as_str()),
             attempts: self.attempts,
             protocol: "TCP",
+            tls: self.client.secured().map(Secured::logged),
             method: b"",
             host: self.client.server_name().unwrap_or_default().as_bytes(),
             target: b"",
