@@ -7,6 +7,8 @@ use ipnet::IpNet;
 
 use super::diagnostic::Report;
 use super::names::Names;
+use super::tls::Files;
+use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
@@ -40,6 +42,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// What connections of a tcp listener get when no endpoint accepts.
     pub when_empty: WhenEmpty,
+    /// TLS; nothing is none.
+    pub tls: Option<ListenerTls>,
 }
 
 /// What new connections get when no endpoint of the pool and its failover accepts.
@@ -96,6 +100,8 @@ pub struct ListenerLimits {
     pub chunk_extensions: ByteSize,
     /// Bytes that are still read of a client after its last answer.
     pub linger: ByteSize,
+    /// TLS handshakes at once.
+    pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
 }
@@ -103,6 +109,8 @@ pub struct ListenerLimits {
 /// `timeouts` of a listener; none is infinite.
 #[derive(Debug, Clone)]
 pub struct ListenerTimeouts {
+    /// A whole TLS handshake.
+    pub tls_handshake: Duration,
     /// A whole request head, from its first byte.
     pub request_header: Duration,
     /// Idle between requests.
@@ -119,9 +127,21 @@ pub struct ListenerTimeouts {
 
 impl Listener {
     /// Reads a section `[listener.NAME]` that lies over its base; nothing when something of it was reported.
-    pub(super) fn read(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(
+        name: &str,
+        fields: &Fields,
+        (pools, files): (&Names, Files<'_>),
+        report: &mut Report,
+    ) -> Option<Self> {
         fields.require(&format!("[listener.{name}]"), report);
         let protocol = protocol(name, fields, pools, report);
+        let is_http = fields.is_word("protocol", "http");
+        if let (true, Some(field)) = (fields.is_word("protocol", "udp"), fields.own("tls")) {
+            let message =
+                format!("`tls` has no use: the udp listener `{name}` passes packets on as they are");
+            report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+        }
+        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
@@ -139,6 +159,10 @@ impl Listener {
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
             when_empty: WhenEmpty::read(name, fields, report)?,
+            tls: match tls {
+                None => None,
+                Some(read) => Some(read?),
+            },
         })
     }
 }
@@ -216,6 +240,7 @@ impl ListenerLimits {
             target: fields.get("target")?,
             chunk_extensions: fields.get("chunk_extensions")?,
             linger: fields.get("linger")?,
+            handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
         };
         if limits.target > limits.head {
@@ -238,6 +263,7 @@ impl ListenerLimits {
 impl ListenerTimeouts {
     fn read(fields: &Fields) -> Option<Self> {
         Some(Self {
+            tls_handshake: fields.get("tls_handshake")?,
             request_header: fields.get("request_header")?,
             keep_alive: fields.get("keep_alive")?,
             client_idle: fields.get("client_idle")?,

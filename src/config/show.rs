@@ -1,6 +1,7 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
 
+mod listener;
 mod pool;
 
 use std::fmt::{Display, Write as _};
@@ -286,15 +287,18 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.key("when_empty", format_args!("{{ hold = {time}, max = {max} }}"));
         }
     }
+    listener::show_tls(page, listener.tls.as_ref());
     page.section(format_args!("[listener.{name}.limits]"));
     page.text("head", listener.limits.head);
     page.key("fields", listener.limits.fields);
     page.text("target", listener.limits.target);
     page.text("chunk_extensions", listener.limits.chunk_extensions);
     page.text("linger", listener.limits.linger);
+    page.key("handshakes", listener.limits.handshakes);
     page.key("backlog", listener.limits.backlog);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
+    page.time("tls_handshake", timeouts.tls_handshake);
     page.time("request_header", timeouts.request_header);
     page.time("keep_alive", timeouts.keep_alive);
     page.time("client_idle", timeouts.client_idle);

@@ -189,7 +189,7 @@ impl Supervisor {
     /// The snapshot of a configuration, with everything that has been changed at run time, and what of it is probed.
     fn compile(&self, config: &Config, previous: &Snapshot) -> Result<(Snapshot, Vec<Watch>), ReloadError> {
         let config = self.membership.expand(config);
-        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights);
+        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights)?;
         let watches = targets::watches(&config.pools, &next)?;
         Ok((next, watches))
     }

@@ -1,0 +1,5 @@
+//! TLS as the snapshot has it: made from files on the control side, read by workers. `files` reads them, `client` is TLS
+//! towards endpoints.
+
+pub mod client;
+pub mod files;
