@@ -393,7 +393,8 @@ fn read_tls(tls: &Fields, health: &Fields, files: Files<'_>, report: &mut Report
         let host = health.get::<String>("host").filter(|_| has_key("host", health));
         let Some(host) = host else {
             let message = "a probe has no request whose host `server_name = \"{host}\"` could ask for";
-            let help = "add health = { tls = { server_name = \"...\" } }, or a host to a probe that is a request";
+            let help =
+                "add health = { tls = { server_name = \"...\" } }, or a host to a probe that is a request";
             report.error(tls.span_of("server_name"), message, help);
             return None;
         };

@@ -157,16 +157,12 @@ impl ClientTls {
 
 impl PoolTls {
     /// Reads the key `tls` of a pool. `requests` says that there are some, whose host may be asked for.
-    pub(super) fn read(
-        pool: &Fields,
-        requests: bool,
-        files: Files<'_>,
-        report: &mut Report,
-    ) -> Option<Self> {
+    pub(super) fn read(pool: &Fields, requests: bool, files: Files<'_>, report: &mut Report) -> Option<Self> {
         let fields = pool.table("tls")?;
         let client = ClientTls::read(&fields, files, report)?;
         if client.server_name == Naming::Host && !requests {
-            let message = "`server_name = \"{host}\"` has no meaning here: tcp sessions have no request with a host";
+            let message =
+                "`server_name = \"{host}\"` has no meaning here: tcp sessions have no request with a host";
             report.error(fields.span_of("server_name"), message, "write the name that the certificate has");
         }
         Some(Self { client, sessions: fields.get("sessions")? })

@@ -137,7 +137,8 @@ mod tests {
     fn snapshot(text: &str, previous: Option<&Snapshot>) -> Snapshot {
         let text = format!("[listener.web]\nbind = [\"127.0.0.1:1\"]\n{text}");
         let config = config::load_text(&text, Path::new("test.toml"), &|_| None);
-        compile(&config.expect("a valid configuration"), previous, &MACHINE, &Weights::default()).expect("no file is named")
+        compile(&config.expect("a valid configuration"), previous, &MACHINE, &Weights::default())
+            .expect("no file is named")
     }
 
     fn refused(before: &Snapshot, after: &str, warm: bool) -> Vec<String> {

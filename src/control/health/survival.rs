@@ -361,7 +361,8 @@ fn check(first: &File, second: &File, happenings: &[Happens]) -> Result<(), Test
     // Nothing of a policy's time passes between what was and what is.
     let now = before.clock.now();
     let known = everybody(&keeper, &before, &two);
-    let after = Arc::new(compile(&two, Some(&before), &MACHINE, &Weights::default()).expect("no file is named"));
+    let after =
+        Arc::new(compile(&two, Some(&before), &MACHINE, &Weights::default()).expect("no file is named"));
     after.settle();
     keeper.adopt(&after, &two, watches(&two, &after), now);
 

@@ -362,11 +362,7 @@ fn system_roots(reader: &mut Reader) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(reader.certificates(path)?);
     if added == 0 {
-        return Err(TlsError::content(
-            path,
-            "a file of certificate authorities",
-            "none of them can be read",
-        ));
+        return Err(TlsError::content(path, "a file of certificate authorities", "none of them can be read"));
     }
     Ok(roots)
 }

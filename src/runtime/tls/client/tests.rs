@@ -87,9 +87,8 @@ fn only_requests_offer_protocols() {
 fn tls_that_stays_the_same_can_be_told_from_another() {
     let folder = tempfile::tempdir().expect("a folder");
     let (settings, ca) = trusting(folder.path());
-    let make = |naming| {
-        PoolTls::new(Arc::new(Client::new(settings.clone()).expect("a client")), naming, &[], 8)
-    };
+    let make =
+        |naming| PoolTls::new(Arc::new(Client::new(settings.clone()).expect("a client")), naming, &[], 8);
     let first = make(Naming::Endpoint);
     assert!(first.is_same(&make(Naming::Endpoint)));
     assert!(!first.is_same(&make(Naming::Host)));
