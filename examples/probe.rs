@@ -17,8 +17,8 @@ use plimsoll::control::health::probe::expect::Expect;
 use plimsoll::control::health::probe::http::{Http, RequestHead};
 use plimsoll::control::health::probe::{Check, Probe, run};
 use plimsoll::control::tls::TlsClient;
-use plimsoll::runtime::tls::client::{Certificate, Settings};
 use plimsoll::policy::health::Verdict;
+use plimsoll::runtime::tls::client::{Certificate, Settings};
 
 #[derive(Debug, Parser)]
 struct Call {

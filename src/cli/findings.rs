@@ -106,8 +106,7 @@ fn too_many(config: &Config) -> Vec<String> {
 fn unverified(config: &Config) -> Vec<String> {
     let unverified = |pool: &Pool| {
         let traffic = pool.tls.as_ref().and_then(|tls| tls.client.verify_off.as_ref());
-        let traffic =
-            traffic.map(|why| format!("pool {}: its endpoints are not verified: {why}", pool.name));
+        let traffic = traffic.map(|why| format!("pool {}: its endpoints are not verified: {why}", pool.name));
         let probes = pool.health.as_ref().and_then(|health| health.check.tls()?.verify_off.as_ref());
         let probes =
             probes.map(|why| format!("pool {}: its probes do not verify whom they ask: {why}", pool.name));

@@ -467,8 +467,7 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
             let tunnelled = Box::pin(self.tunnel(&connection, &mut answer, timeouts)).await;
             return self.end(tunnelled);
         }
-        let delivered =
-            if end { Ok(()) } else { self.send_answer(&connection, &mut answer, timeouts).await };
+        let delivered = if end { Ok(()) } else { self.send_answer(&connection, &mut answer, timeouts).await };
         if delivered.is_ok() {
             self.part(connection, &answer.half, timeouts);
         }

@@ -156,9 +156,7 @@ impl Request {
         if lengths.next().is_some() {
             return Err(Refusal::Malformed("Content-Length is given twice"));
         }
-        parse_length(length.as_bytes())
-            .map(Some)
-            .ok_or(Refusal::Malformed("Content-Length is no number"))
+        parse_length(length.as_bytes()).map(Some).ok_or(Refusal::Malformed("Content-Length is no number"))
     }
 
     /// Its fields, each recognized.

@@ -60,7 +60,8 @@ impl<C: ClientHalf> Bridge<'_, C> {
             life.answered = self.poll_answer(cx, connection, answer)?.is_none();
         }
         self.poll_rest(cx, connection, answer)?;
-        let flushed = answer.refused || (answer.given.ended && answer.half.poll_sent(cx, connection).is_ready());
+        let flushed =
+            answer.refused || (answer.given.ended && answer.half.poll_sent(cx, connection).is_ready());
         if life.answered && flushed {
             return Poll::Ready(Ok(()));
         }

@@ -92,8 +92,8 @@ pub(super) fn put_trailers(out: &mut Buffer, trailers: &HeaderMap) {
 /// [`Error::Answer`].
 pub(super) fn response_parts(bytes: &[u8], head: &ResponseHead) -> Result<Parts, Error> {
     let (mut parts, ()) = Response::new(()).into_parts();
-    parts.status =
-        StatusCode::from_u16(head.status).map_err(|_| Error::Answer("its status is no three-digit number"))?;
+    parts.status = StatusCode::from_u16(head.status)
+        .map_err(|_| Error::Answer("its status is no three-digit number"))?;
     parts.headers = HeaderMap::with_capacity(head.fields.len());
     // One copy of them all; the values are parts of it.
     let block = Bytes::copy_from_slice(bytes);
