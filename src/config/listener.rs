@@ -14,7 +14,7 @@ use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
 
 /// A name with one or more bound addresses and a protocol.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// Its name.
     pub name: ListenerName,
@@ -90,7 +90,7 @@ pub enum ClientAddress {
 }
 
 /// `limits` of a listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ListenerLimits {
     /// Bytes of a whole request head (431).
     pub head: ByteSize,
@@ -140,7 +140,7 @@ pub struct Http2Limits {
 }
 
 /// `timeouts` of a listener; none is infinite.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ListenerTimeouts {
     /// A whole TLS handshake.
     pub tls_handshake: Duration,
