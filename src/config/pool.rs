@@ -17,6 +17,7 @@ use super::{passive, preset};
 use crate::model::address::{DnsName, EndpointAddress};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
+use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -51,6 +52,8 @@ pub struct Pool {
     pub failover: failover::Settings,
     /// Whether probe state and ejections are ignored when nothing at all is usable.
     pub fail_open: bool,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; of the family of every endpoint.
     pub source_address: Option<IpAddr>,
     /// In which a returned endpoint grows to its full share; zero is off.
@@ -133,6 +136,8 @@ pub enum HashKey {
     Query(String),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// What endpoints of a name are called by: the written name, or else the host or service without its port.
@@ -225,6 +230,7 @@ impl Pool {
             failover_pools,
             failover: failover?,
             fail_open: fields.get("fail_open")? && !alone,
+            send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
             source_address: fields.get("source_address"),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
@@ -315,9 +321,9 @@ fn read_hash_key(fields: &Fields, balance: Balance, tcp_only: bool, report: &mut
         }
         return HashKey::Source;
     }
-    if tcp_only && key != HashKey::Source {
-        let message = "a pool of tcp listeners can hash the source only: it sees no requests";
-        report.error(field.item.span, message, "write hash_key = \"source\"");
+    if tcp_only && !matches!(key, HashKey::Source | HashKey::Sni) {
+        let message = "a pool of tcp listeners can hash the source or the SNI only: it sees no requests";
+        report.error(field.item.span, message, "write hash_key = \"source\" or \"sni\"");
     }
     key
 }
@@ -475,6 +481,7 @@ impl std::fmt::Display for HashKey {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path => f.write_str("path"),
+            Self::Sni => f.write_str("sni"),
         }
     }
 }

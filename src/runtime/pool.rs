@@ -17,8 +17,10 @@ use super::snapshot::{Edition, Overrides};
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
+use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
 use crate::model::name::PoolName;
+use crate::model::proxy_protocol::Version;
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -74,6 +76,8 @@ pub struct Pool {
     pub retry_body: usize,
     /// What endpoints may do.
     pub limits: EndpointLimits,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; nothing leaves it to the system.
     pub source_address: Option<IpAddr>,
     /// TLS to its endpoints.
@@ -95,6 +99,8 @@ pub enum HashKey {
     Query(Box<str>),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// Times of a pool as a request uses them.
@@ -280,6 +286,8 @@ pub struct PoolCounters {
     pub extensions_exceeded: Counter,
     /// Idle connections closed because there were too many of their endpoint.
     pub idle_exceeded: Counter,
+    /// Handshakes with endpoints that failed.
+    pub tls_faults: TlsFaults,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

@@ -63,5 +63,8 @@ mod stale_connections;
 mod state_dir;
 mod tcp_relay;
 mod timeouts;
+mod tls;
+mod tls_clients;
+mod tls_handshakes;
 mod upgrade;
 mod when_empty;

@@ -23,7 +23,6 @@ use super::error::Error;
 use super::http1;
 use super::http1::encode::RequestEdits;
 use super::upstream::dial;
-use super::upstream::idle::Identity;
 use super::worker::Worker;
 use crate::runtime::pool::Timeouts;
 
@@ -157,8 +156,8 @@ impl Upstream {
         match self {
             Self::Http1(half) => {
                 if let Some(keep) = half.keep(most) {
-                    let Connection { place, stream, .. } = connection;
-                    worker.idle.put(worker.id, &place, Identity::of(place.pool), stream, keep);
+                    let Connection { place, stream, identity, .. } = connection;
+                    worker.idle.put(worker.id, &place, identity, stream, keep);
                 }
             }
         }
