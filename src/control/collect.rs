@@ -395,6 +395,10 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
     sink.counter(&m::ENDPOINT_CONNECTS, &labels, sum(|c| &c.connects));
     sink.counter(&m::ENDPOINT_REUSED, &labels, sum(|c| &c.reused));
     sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
+    sink.gauge(&m::ENDPOINT_HTTP2, &labels, sum(|c| &c.multiplexed) as f64);
+    sink.counter(&m::ENDPOINT_GOAWAYS, &labels, sum(|c| &c.goaways));
+    sink.counter(&m::ENDPOINT_GIVEN_BACK, &labels, sum(|c| &c.given_back));
+    sink.counter(&m::ENDPOINT_SILENT, &labels, sum(|c| &c.silent));
     sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
     sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
     let failures: [Named<EndpointCounters>; 4] = [
@@ -467,7 +471,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 9] = [
+    let by_pool: [Named<PoolCounters>; 10] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -477,6 +481,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("interim_answers", |c| &c.interim_exceeded),
         ("answer_chunk_extensions", |c| &c.extensions_exceeded),
         ("idle_connections", |c| &c.idle_exceeded),
+        ("http2_connections", |c| &c.http2_full),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

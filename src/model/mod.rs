@@ -7,5 +7,6 @@ pub mod field;
 pub mod host;
 pub mod method;
 pub mod name;
+pub mod protocol;
 pub mod request;
 pub mod units;

@@ -17,6 +17,7 @@ pub mod forward;
 pub mod forwarded;
 pub mod hash_key;
 pub mod http1;
+pub mod http2;
 pub mod listener;
 pub mod request;
 pub mod respond;

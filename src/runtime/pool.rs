@@ -17,6 +17,7 @@ use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use crate::model::field::FieldName;
 use crate::model::name::PoolName;
+use crate::model::protocol::Protocol;
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -29,6 +30,8 @@ pub struct Pool {
     pub edition: Arc<Edition>,
     /// Endpoints, those of one tier side by side, tiers in order.
     pub endpoints: Vec<Endpoint>,
+    /// What is spoken with its endpoints.
+    pub protocol: Protocol,
     /// Where each tier lies in `endpoints`, and its balancers.
     pub tiers: Vec<Tier>,
     /// The pools that take its work, as indexes into the snapshot's: itself, then its failover pools in order, each
@@ -110,6 +113,8 @@ pub struct Timeouts {
     pub tcp_user_timeout: Duration,
     /// First keepalive probe of a tcp session or tunnel without a byte.
     pub tcp_keepalive: Duration,
+    /// A busy HTTP/2 connection without a byte from the endpoint is asked by a PING, and closed after as long again.
+    pub http2_ping: Duration,
 }
 
 impl Timeouts {
@@ -261,6 +266,8 @@ pub struct PoolCounters {
     pub extensions_exceeded: Counter,
     /// Idle connections closed because there were too many of their endpoint.
     pub idle_exceeded: Counter,
+    /// Requests that waited because all HTTP/2 connections to their endpoint were full.
+    pub http2_full: Counter,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

@@ -158,6 +158,14 @@ table! {
     ENDPOINT_REUSED = Counter "plimsoll_endpoint_reused_total" ["pool", "endpoint"] "Attempts on a connection used before.";
     ENDPOINT_STALE = Counter "plimsoll_endpoint_stale_total" ["pool", "endpoint"]
         "Idle connections found closed when they were wanted, and repeats because of one.";
+    ENDPOINT_HTTP2 = Gauge "plimsoll_endpoint_http2_connections" ["pool", "endpoint"]
+        "Open HTTP/2 connections, busy or not; a request on one is a stream.";
+    ENDPOINT_GOAWAYS = Counter "plimsoll_endpoint_http2_goaways_total" ["pool", "endpoint"]
+        "HTTP/2 connections on which the endpoint announced that it takes no more requests.";
+    ENDPOINT_GIVEN_BACK = Counter "plimsoll_endpoint_http2_given_back_total" ["pool", "endpoint"]
+        "Requests that the endpoint gave back unprocessed: refused, or not reached when it left.";
+    ENDPOINT_SILENT = Counter "plimsoll_endpoint_http2_silent_total" ["pool", "endpoint"]
+        "HTTP/2 connections closed because a PING was not answered in time.";
     ENDPOINT_BYTES_IN = Counter "plimsoll_endpoint_bytes_in_total" ["pool", "endpoint"] "Body bytes from the endpoint.";
     ENDPOINT_BYTES_OUT = Counter "plimsoll_endpoint_bytes_out_total" ["pool", "endpoint"] "Body bytes to the endpoint.";
 

@@ -17,6 +17,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.begin(Subject::Pool, pool.name.as_str(), &format!("pool.{name}"));
     page.section(format_args!("[pool.{name}]"));
     page.text("balance", pool.balance.word());
+    page.text("protocol", pool.protocol.word());
     if pool.balance.hashes() {
         page.text("hash_key", &pool.hash_key);
         page.key("load_factor", or_off(pool.load_factor.map(|factor| factor.to_string())));
@@ -42,6 +43,9 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.key("interim_answers", pool.limits.interim_answers);
     page.text("answer_chunk_extensions", pool.limits.answer_chunk_extensions);
     page.key("idle_connections", pool.limits.idle_connections);
+    page.key("http2_connections", pool.limits.http2_connections);
+    page.key("http2_streams", pool.limits.http2_streams);
+    page.text("http2_window", pool.limits.http2_window);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -51,6 +55,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.time("tunnel", timeouts.tunnel);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
+    page.time("http2_ping", timeouts.http2_ping);
     page.section(format_args!("[pool.{name}.retry]"));
     for (key, value) in retry(&pool.retry) {
         page.key(key, value);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Machine;
 use crate::config;
 use crate::model::name::{EndpointName, PoolName};
+use crate::model::protocol::Protocol;
 use crate::policy::balance::{self, Balancer, Kind, Member};
 use crate::policy::{budget, retry};
 use crate::runtime::clock::Clock;
@@ -64,6 +65,7 @@ impl Pools<'_> {
             name: pool.name.clone(),
             edition: Arc::clone(self.edition),
             endpoints,
+            protocol: compile_protocol(pool),
             tiers,
             chain: Box::default(),
             checked: pool.health.is_some(),
@@ -80,6 +82,7 @@ impl Pools<'_> {
                 tunnel: times.tunnel,
                 tcp_user_timeout: times.tcp_user_timeout,
                 tcp_keepalive: times.tcp_keepalive,
+                http2_ping: times.http2_ping,
             },
             max_connection_age: pool.max_connection_age,
             drain_timeout: pool.drain_timeout,
@@ -156,6 +159,14 @@ fn follow(pool: usize, failover: &[Vec<usize>]) -> Vec<usize> {
     chain
 }
 
+/// Which of two protocols is spoken is found out by TLS (RFC 7301); without it there is no way to ask.
+const fn compile_protocol(pool: &config::pool::Pool) -> Protocol {
+    match pool.protocol {
+        Protocol::Auto => Protocol::Http1,
+        written => written,
+    }
+}
+
 fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
     EndpointLimits {
         answer_head: limits.answer_head.as_usize(),
@@ -163,6 +174,9 @@ fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
         interim_answers: limits.interim_answers,
         chunk_extensions: limits.answer_chunk_extensions.as_usize(),
         idle_connections: limits.idle_connections,
+        http2_connections: limits.http2_connections,
+        http2_streams: limits.http2_streams,
+        http2_window: u32::try_from(limits.http2_window.as_usize()).unwrap_or(u32::MAX >> 1),
     }
 }
 

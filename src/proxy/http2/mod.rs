@@ -1,0 +1,3 @@
+//! HTTP/2, by the h2 crate: connections to endpoints that carry many requests at once, and one of those requests.
+
+pub mod upstream;
