@@ -5,10 +5,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
 use super::upstream::idle::Identity;
@@ -53,7 +53,7 @@ pub struct Connection<'a> {
     /// The place; given back when dropped.
     pub place: Place<'a>,
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Whether it has carried a request before.
     pub reused: bool,
 }
@@ -226,7 +226,7 @@ impl<'a> Tries<'a> {
     pub fn dialed(
         &mut self,
         place: Place<'a>,
-        dialed: std::io::Result<TcpStream>,
+        dialed: std::io::Result<Stream>,
         timer: &Timer,
     ) -> Result<Connection<'a>, Error> {
         match dialed {

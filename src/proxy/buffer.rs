@@ -6,9 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use rustix::net::SendFlags;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use super::stream::Stream;
 
 /// Size of a block: larger than nearly every head, small enough to stay in cache.
 pub const BLOCK: usize = 16 * 1024;
@@ -142,14 +140,10 @@ impl Buffer {
     ///
     /// # Errors
     /// As the socket; `WouldBlock` when nothing is there. [`Buffer::make_room`] must have made room.
-    pub fn read_from(&mut self, stream: &TcpStream) -> io::Result<usize> {
+    pub fn read_from(&mut self, stream: &Stream) -> io::Result<usize> {
         let room = &mut self.block[self.end..];
         debug_assert!(!room.is_empty(), "no room to read into");
-        let space = room.len();
-        let n = stream.try_io(Interest::READABLE, || Ok(rustix::io::read(stream, room)?))?;
-        if n > 0 && n < space {
-            drained(stream);
-        }
+        let n = stream.try_read(room)?;
         self.end += n;
         Ok(n)
     }
@@ -158,28 +152,11 @@ impl Buffer {
     ///
     /// # Errors
     /// As the socket; `WouldBlock` when it takes nothing.
-    pub fn write_to(&mut self, stream: &TcpStream) -> io::Result<usize> {
-        let n = write(stream, self.bytes())?;
+    pub fn write_to(&mut self, stream: &Stream) -> io::Result<usize> {
+        let n = stream.try_write(self.bytes())?;
         self.consume(n);
         Ok(n)
     }
-}
-
-/// Writes once to `stream`.
-///
-/// # Errors
-/// As the socket; `WouldBlock` when it takes nothing.
-#[inline]
-pub fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    // MSG_NOSIGNAL: a peer that has gone is an error to handle, not a signal.
-    stream.try_io(Interest::WRITABLE, || Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?))
-}
-
-/// A read that did not fill its room has emptied the socket: the runtime is told, so that the next wait costs no read
-/// that finds nothing. (What arrives from now on raises a new event.)
-fn drained(stream: &TcpStream) {
-    let nothing: io::Result<()> = stream.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
-    debug_assert!(nothing.is_err());
 }
 
 impl Drop for Buffer {

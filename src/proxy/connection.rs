@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::buffer::Buffer;
 use super::error::Error;
 use super::http1;
+use super::stream::Stream;
 use super::tcp;
 use super::timer::Timer;
 use super::worker::Worker;
@@ -52,7 +53,7 @@ pub enum Age {
 /// A connection of a client as its protocol sees it.
 pub struct Client {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// The other end.
     pub peer: SocketAddr,
     /// The worker that it belongs to.
@@ -124,7 +125,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
     };
     worker.fleet.joined(worker.id);
     let client = Client {
-        stream,
+        stream: stream.into(),
         peer: arrival.peer,
         worker: Rc::clone(worker),
         timer: worker.timers.timer(),

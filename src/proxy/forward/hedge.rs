@@ -7,7 +7,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::{Forwarding, Heard, is_late};
@@ -16,6 +15,7 @@ use crate::policy::hedge::{self, Settings};
 use crate::policy::retry::Failure;
 use crate::proxy::attempt::Connection;
 use crate::proxy::request::{Downstream, Failed};
+use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
 use crate::runtime::pick::{Order, Place};
@@ -41,7 +41,7 @@ struct Beside {
 struct Dialing<'a> {
     place: Place<'a>,
     start: Instant,
-    dialed: Pin<Box<dyn Future<Output = (io::Result<TcpStream>, Timer)> + 'a>>,
+    dialed: Pin<Box<dyn Future<Output = (io::Result<Stream>, Timer)> + 'a>>,
 }
 
 /// How the second attempt begins.
@@ -54,7 +54,7 @@ enum Begun<'a, S> {
 enum Step<A> {
     /// To the first or the second.
     Heard(usize, Result<Option<A>, Failed>),
-    Dialed(io::Result<TcpStream>, Timer),
+    Dialed(io::Result<Stream>, Timer),
 }
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
@@ -235,7 +235,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     fn dialed(
         &mut self,
         dialing: Dialing<'a>,
-        dialed: io::Result<TcpStream>,
+        dialed: io::Result<Stream>,
         timer: Timer,
     ) -> Option<(Connection<'a>, Beside)> {
         let connection = self.tries.dialed(dialing.place, dialed, &timer).ok()?;

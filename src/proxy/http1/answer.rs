@@ -3,12 +3,11 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use tokio::net::TcpStream;
-
 use super::chunked::{Chunked, Limits, Output};
 use super::head::Framing;
-use crate::proxy::buffer::{self, BLOCK, Buffer};
+use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::error::{Error, Refusal};
+use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::tcp::splice::{self, Broke, Pipes, Splice, Turn};
 
 /// The body of an answer. Bytes at the front of `held` are *staged* once they have been checked.
@@ -182,8 +181,8 @@ impl AnswerBody {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        endpoint: &TcpStream,
-        client: &TcpStream,
+        endpoint: &Stream,
+        client: &Stream,
         pipes: &Pipes,
     ) -> Poll<Result<(), (Waiting, Option<Error>)>> {
         let mut budget = splice::TURN;
@@ -209,9 +208,11 @@ impl AnswerBody {
                 cx.waker().wake_by_ref();
                 return Poll::Ready(Err((Waiting::Endpoint, None)));
             }
-            let moved = match self.splicable() {
-                0 => self.poll_read(cx, endpoint),
-                left => self.poll_splice(cx, endpoint, client, pipes, left),
+            let moved = match (self.splicable(), endpoint.plain(), client.plain()) {
+                (left @ 1.., Some(endpoint), Some(client)) => {
+                    self.poll_splice(cx, endpoint, client, pipes, left)
+                }
+                _ => self.poll_read(cx, endpoint),
             };
             match moved {
                 Poll::Ready(Ok(n)) => budget = budget.saturating_sub(n),
@@ -228,7 +229,7 @@ impl AnswerBody {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        endpoint: &TcpStream,
+        endpoint: &Stream,
     ) -> Poll<Result<usize, (Waiting, Option<Error>)>> {
         // What is held and not staged is the start of a size line or of a trailer section.
         if !self.held.make_room(self.trailers_max.max(BLOCK)) {
@@ -254,8 +255,8 @@ impl AnswerBody {
     fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
-        endpoint: &TcpStream,
-        client: &TcpStream,
+        endpoint: &Socket,
+        client: &Socket,
         pipes: &Pipes,
         left: u64,
     ) -> Poll<Result<usize, (Waiting, Option<Error>)>> {
@@ -296,7 +297,7 @@ impl AnswerBody {
 }
 
 /// Reads once behind what `buffer` holds; 0 is the end.
-pub fn poll_read(cx: &mut Context<'_>, stream: &TcpStream, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+pub fn poll_read(cx: &mut Context<'_>, stream: &Stream, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
         match buffer.read_from(stream) {
@@ -307,10 +308,10 @@ pub fn poll_read(cx: &mut Context<'_>, stream: &TcpStream, buffer: &mut Buffer) 
 }
 
 /// Writes once.
-pub fn poll_write(cx: &mut Context<'_>, stream: &TcpStream, bytes: &[u8]) -> Poll<io::Result<usize>> {
+pub fn poll_write(cx: &mut Context<'_>, stream: &Stream, bytes: &[u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;
-        match buffer::write(stream, bytes) {
+        match stream.try_write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return Poll::Ready(done),
         }

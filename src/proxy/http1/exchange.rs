@@ -24,7 +24,7 @@ use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
-use crate::proxy::tcp::relay::{self, Moved};
+use crate::proxy::tcp::relay::Moved;
 use crate::proxy::tcp::splice::Splice;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
@@ -395,7 +395,7 @@ impl<'c> Exchange<'c> {
     fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
         if outcome.is_err() {
             self.close = true;
-            relay::reset_on_close(&self.client.stream);
+            self.client.stream.reset_on_close();
         }
         outcome
     }

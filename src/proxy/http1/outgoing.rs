@@ -4,12 +4,11 @@
 use std::io;
 use std::task::{Context as TaskContext, Poll, ready};
 
-use tokio::net::TcpStream;
-
 use super::answer::{poll_read, poll_write};
 use super::exchange::Exchange;
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::error::{Error, Refusal};
+use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::tcp::splice::{self, Broke, Splice, Turn};
 
 /// What goes to the endpoint before anything else does.
@@ -31,7 +30,7 @@ impl Exchange<'_> {
     pub(super) fn poll_send(
         &mut self,
         cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
+        endpoint: &Stream,
         going: &mut Outgoing,
     ) -> Poll<Result<(), Error>> {
         let mut budget = splice::TURN;
@@ -62,7 +61,7 @@ impl Exchange<'_> {
     fn poll_outgoing(
         &mut self,
         cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
+        endpoint: &Stream,
         going: &mut Outgoing,
     ) -> Poll<Result<usize, Error>> {
         let Ok(n) = ready!(poll_write(cx, endpoint, going.out.bytes())) else {
@@ -77,7 +76,7 @@ impl Exchange<'_> {
     }
 
     /// Moves some of the body from the client to the endpoint; 0 when all of it has gone.
-    fn poll_upload(&mut self, cx: &mut TaskContext<'_>, endpoint: &TcpStream) -> Poll<Result<usize, Error>> {
+    fn poll_upload(&mut self, cx: &mut TaskContext<'_>, endpoint: &Stream) -> Poll<Result<usize, Error>> {
         loop {
             self.upload.stage(self.input)?;
             let staged = self.upload.staged(self.input);
@@ -95,8 +94,11 @@ impl Exchange<'_> {
                 return Poll::Ready(Ok(0));
             }
             let left = self.upload.splicable();
-            if self.input.is_empty() && (left >= splice::WORTHWHILE || (self.splice.is_some() && left > 0)) {
-                match ready!(self.poll_splice(cx, endpoint, left)) {
+            if let (Some(client), Some(endpoint)) = (self.client.stream.plain(), endpoint.plain())
+                && self.input.is_empty()
+                && (left >= splice::WORTHWHILE || (self.splice.is_some() && left > 0))
+            {
+                match ready!(self.poll_splice(cx, client, endpoint, left)) {
                     Ok(Some(n)) => return Poll::Ready(Ok(n)),
                     Ok(None) => {}
                     Err(error) => return Poll::Ready(Err(error)),
@@ -120,12 +122,13 @@ impl Exchange<'_> {
     fn poll_splice(
         &mut self,
         cx: &mut TaskContext<'_>,
-        endpoint: &TcpStream,
+        client: &Socket,
+        endpoint: &Socket,
         left: u64,
     ) -> Poll<Result<Option<usize>, Error>> {
         self.input.shrink();
         let splice = self.splice.get_or_insert_with(|| Box::new(Splice::new(self.worker.pipes.clone())));
-        Poll::Ready(match ready!(splice.poll_turn(cx, &self.client.stream, endpoint, left)) {
+        Poll::Ready(match ready!(splice.poll_turn(cx, client, endpoint, left)) {
             Ok(Turn::Moved(n)) => {
                 self.upload.spliced(n);
                 Ok(Some(usize::try_from(n).unwrap_or(usize::MAX)))

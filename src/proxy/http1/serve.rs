@@ -22,7 +22,6 @@ use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context, Fate};
 use crate::proxy::respond::{Own, prefers_json};
-use crate::proxy::tcp::relay;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -422,7 +421,7 @@ fn accepts_json(bytes: &[u8]) -> bool {
 
 /// Ends our direction and reads what the client still sends, for a while.
 async fn drain_input(client: &Client) {
-    relay::end_sending(&client.stream);
+    client.stream.end_sending();
     let Some(snapshot) = client.snapshot() else { return };
     let Some(limits) = client.listener(&snapshot).map(|l| l.limits) else { return };
     drop(snapshot);

@@ -7,13 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::{Shutdown, shutdown, sockopt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::splice::{self, Broke, Pipes, Splice, Turn};
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::sessions::Cut;
+use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::timer::Timer;
 
 /// Why a relay ended.
@@ -99,8 +98,8 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Stream,
+        to: &Stream,
         pipes: &Pipes,
         moved: &Cell<u64>,
     ) -> Poll<Result<(), Broke>> {
@@ -114,24 +113,25 @@ impl Direction {
             if self.ended {
                 self.held.shrink();
                 self.shut = true;
-                end_sending(to);
+                to.end_sending();
                 break;
             }
             if budget == 0 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let turn = if self.full_reads >= FULL_READS {
-                ready!(self.poll_splice(cx, from, to, pipes, moved))?
-            } else {
-                ready!(self.poll_fill(cx, from))?
+            let turn = match (from.plain(), to.plain()) {
+                (Some(from), Some(to)) if self.full_reads >= FULL_READS => {
+                    ready!(self.poll_splice(cx, from, to, pipes, moved))?
+                }
+                _ => ready!(self.poll_fill(cx, from))?,
             };
             budget = budget.saturating_sub(turn);
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<Result<usize, Broke>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<Result<usize, Broke>> {
         loop {
             match from.poll_read_ready(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -148,7 +148,7 @@ impl Direction {
                     return Poll::Ready(Ok(0));
                 }
                 Ok(n) => {
-                    self.full_reads = if n == BLOCK { self.full_reads + 1 } else { 0 };
+                    self.full_reads = if n == BLOCK { self.full_reads.saturating_add(1) } else { 0 };
                     return Poll::Ready(Ok(n));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -160,8 +160,8 @@ impl Direction {
     fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Socket,
+        to: &Socket,
         pipes: &Pipes,
         moved: &Cell<u64>,
     ) -> Poll<Result<usize, Broke>> {
@@ -195,7 +195,7 @@ impl Direction {
 }
 
 /// Writes once what `held` has.
-fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<io::Result<usize>> {
+fn poll_write(cx: &mut Context<'_>, to: &Stream, held: &mut Buffer) -> Poll<io::Result<usize>> {
     loop {
         ready!(to.poll_write_ready(cx))?;
         match held.write_to(to) {
@@ -210,8 +210,8 @@ fn poll_write(cx: &mut Context<'_>, to: &TcpStream, held: &mut Buffer) -> Poll<i
 #[derive(Debug)]
 #[must_use = "it moves nothing unless polled"]
 pub struct Relay<'a> {
-    first: &'a TcpStream,
-    second: &'a TcpStream,
+    first: &'a Stream,
+    second: &'a Stream,
     forth: Direction,
     back: Direction,
     life: Life,
@@ -223,7 +223,7 @@ pub struct Relay<'a> {
 impl<'a> Relay<'a> {
     /// Starts the time of its life. `moved` counts what has moved from the start on.
     pub fn new(
-        (first, second): (&'a TcpStream, &'a TcpStream),
+        (first, second): (&'a Stream, &'a Stream),
         life: Life,
         timer: &'a Timer,
         pipes: &'a Pipes,
@@ -272,21 +272,9 @@ impl Future for Relay<'_> {
         let ended = ready!(relay.poll_moves(cx));
         if matches!(ended, Ended::FirstBroke | Ended::SecondBroke | Ended::Cut(_)) {
             // A cut-off transfer must not look like a finished one on the other side.
-            reset_on_close(relay.first);
-            reset_on_close(relay.second);
+            relay.first.reset_on_close();
+            relay.second.reset_on_close();
         }
         Poll::Ready(ended)
     }
-}
-
-/// Makes the coming close a reset, so that the peer sees that the transfer is not complete.
-pub fn reset_on_close(stream: &TcpStream) {
-    // The only failure is a socket that is gone already.
-    sockopt::set_socket_linger(stream, Some(Duration::ZERO)).ok();
-}
-
-/// Ends our direction of a connection; the other one goes on.
-pub fn end_sending(stream: &TcpStream) {
-    // The other side may be gone already, which whoever reads from it finds out.
-    shutdown(stream, Shutdown::Write).ok();
 }

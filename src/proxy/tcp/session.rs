@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::relay::{self, Ended, Life, Moved, Relay};
+use super::relay::{Ended, Life, Moved, Relay};
 use crate::proxy::attempt::{Connection, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
@@ -48,7 +48,7 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
             }
             Err(error) => {
                 // Tells the client at once, where an orderly end would look like an empty answer.
-                relay::reset_on_close(&client.stream);
+                client.stream.reset_on_close();
                 error.termination()
             }
         });
@@ -118,7 +118,7 @@ impl<'a> Session<'a> {
             return outcome;
         };
         let deadline = Instant::now() + time;
-        while outcome.is_err() && Instant::now() < deadline && !dial::is_broken(&self.client.stream) {
+        while outcome.is_err() && Instant::now() < deadline && !self.client.stream.is_broken() {
             self.client.timer.set_after(HOLD_LOOK);
             self.client.timer.expired().await;
             if tries.order.is_usable() {

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+
+use crate::proxy::stream::Socket;
 
 /// From how many bytes on splice(2) is cheaper than copying.
 pub const WORTHWHILE: u64 = 64 * 1024;
@@ -101,8 +102,8 @@ impl Splice {
     pub fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Socket,
+        to: &Socket,
         limit: u64,
     ) -> Poll<Result<Turn, Broke>> {
         let mut moved = 0u64;
@@ -149,7 +150,7 @@ impl Splice {
         }
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream, limit: u64) -> Poll<io::Result<usize>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Socket, limit: u64) -> Poll<io::Result<usize>> {
         loop {
             ready!(from.poll_read_ready(cx))?;
             let Some(pipe) = &self.pipe else { return Poll::Pending };
@@ -166,7 +167,7 @@ impl Splice {
         }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<u64>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Socket) -> Poll<io::Result<u64>> {
         let Some(pipe) = &self.pipe else {
             self.in_pipe = 0;
             return Poll::Ready(Ok(0));

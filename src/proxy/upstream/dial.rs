@@ -1,16 +1,16 @@
 //! Connecting to an endpoint: socket options and one deadline over it all.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
+use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
 
@@ -23,7 +23,7 @@ pub async fn dial(
     source: Option<IpAddr>,
     timeouts: &Timeouts,
     timer: &Timer,
-) -> io::Result<TcpStream> {
+) -> io::Result<Stream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = source {
         connect_from(&socket, source)?;
@@ -33,7 +33,7 @@ pub async fn dial(
     options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
     timer.set(Instant::now() + timeouts.connect);
     match timer.within(socket.connect(address)).await {
-        Ok(connected) => connected,
+        Ok(connected) => Ok(connected?.into()),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout")),
     }
 }
@@ -50,7 +50,7 @@ pub fn connect_from(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
 
 /// Lets the kernel ask after a quiet peer: after so long without a byte, then every 10 s, three times. For tunnels and tcp
 /// sessions; connections of requests have shorter times of their own.
-pub fn keep_alive_probes(stream: &TcpStream, after: Duration) {
+pub fn keep_alive_probes(stream: &Stream, after: Duration) {
     let probes = TcpKeepalive::new().with_time(after).with_interval(Duration::from_secs(10)).with_retries(3);
     // The only failure is a socket that is gone already.
     SockRef::from(stream).set_tcp_keepalive(&probes).ok();
@@ -61,20 +61,6 @@ pub fn keep_alive_probes(stream: &TcpStream, after: Duration) {
 pub fn is_ours(error: &io::Error) -> bool {
     // EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM.
     matches!(error.raw_os_error(), Some(24 | 23 | 99 | 105 | 12))
-}
-
-/// Whether nothing has arrived on an idle connection: no end, no reset, no byte. Asks the socket itself.
-#[must_use]
-pub fn is_quiet(stream: &TcpStream) -> bool {
-    let mut byte = [MaybeUninit::uninit(); 1];
-    matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Whether a connection was reset; one whose other side has only ended its direction is not.
-#[must_use]
-pub fn is_broken(stream: &TcpStream) -> bool {
-    let mut byte = [MaybeUninit::uninit(); 1];
-    matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() != io::ErrorKind::WouldBlock)
 }
 
 /// How long an idle connection may be kept: the pool's time, or less when the endpoint announces less. A margin

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::proxy::stream::Stream;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
 use crate::runtime::pick::Place;
@@ -44,7 +44,7 @@ pub enum Protocol {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     identity: Identity,
     since: Instant,
     until: Instant,
@@ -70,7 +70,7 @@ impl IdleConnections {
         endpoint: &Endpoint,
         identity: Identity,
         fresh_only: bool,
-    ) -> Option<TcpStream> {
+    ) -> Option<Stream> {
         let mut shelves = self.0.borrow_mut();
         let shelf = shelves.get_mut(endpoint.live.slot() as usize)?;
         let counters = endpoint.live.counters.of(worker);
@@ -101,7 +101,7 @@ impl IdleConnections {
         worker: WorkerId,
         place: &Place<'_>,
         identity: Identity,
-        stream: TcpStream,
+        stream: Stream,
         keep: Duration,
     ) {
         let (endpoint, most) = (place.endpoint, place.pool.limits.idle_connections);
@@ -173,10 +173,10 @@ impl Shelf {
 
 /// An idle connection on which something has arrived (an end, a reset, bytes nobody asked for) is of no use. The
 /// runtime has usually been told of it already, which costs nothing to look up; `ask` asks the socket itself.
-fn is_open(stream: &TcpStream, ask: bool) -> bool {
+fn is_open(stream: &Stream, ask: bool) -> bool {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     if !ask && stream.poll_read_ready(&mut cx).is_pending() {
         return true;
     }
-    super::dial::is_quiet(stream)
+    stream.is_quiet()
 }

@@ -1,0 +1,310 @@
+//! TLS over a socket, for both sides of the proxy: the handshake, then bytes as [`Stream`](super::stream::Stream) wants
+//! them. Which certificates, names and trust there are is decided where the settings are compiled.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::client::ClientConnection;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ServerConnection;
+use rustls::{ClientConfig, Connection, HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
+
+use super::stream::Socket;
+
+/// Why there is no TLS connection.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The socket failed, or ended before the handshake did.
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    /// One of the two sides refused.
+    #[error("{0}")]
+    Refused(#[from] rustls::Error),
+}
+
+/// A TLS connection whose handshake is done.
+#[derive(Debug)]
+pub struct Tls {
+    socket: Socket,
+    session: RefCell<Connection>,
+    /// Bytes that [`Tls::try_write`] has encrypted and could not send yet: still the caller's.
+    taken: Cell<usize>,
+    /// There may be bytes to read that the socket knows nothing of any more.
+    more: Cell<bool>,
+    /// Nothing is said at the end: it is closed already, or has been given up.
+    silent: Cell<bool>,
+}
+
+/// The socket as rustls wants it.
+struct Wire<'a>(&'a Socket);
+
+impl Read for Wire<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(room)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The socket itself, whatever the runtime knows of it.
+struct Asked<'a>(&'a Socket);
+
+impl Read for Asked<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.ask(room)
+    }
+}
+
+impl Tls {
+    /// The handshake with a client that has connected.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; the client has been told why where it could be. No time limit of its own.
+    pub async fn accept(socket: Socket, config: Arc<ServerConfig>) -> Result<Self, HandshakeError> {
+        Self::shake_hands(socket, Connection::Server(ServerConnection::new(config)?)).await
+    }
+
+    /// The handshake with an endpoint that has been connected to.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; the endpoint has been told why where it could be. No time limit of its own.
+    pub async fn connect(
+        socket: Socket,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, HandshakeError> {
+        Self::shake_hands(socket, Connection::Client(ClientConnection::new(config, name)?)).await
+    }
+
+    async fn shake_hands(socket: Socket, mut session: Connection) -> Result<Self, HandshakeError> {
+        loop {
+            while session.wants_write() {
+                if would_block(session.write_tls(&mut Wire(&socket)))?.is_none() {
+                    socket.writable().await?;
+                }
+            }
+            if !session.is_handshaking() {
+                break;
+            }
+            match would_block(session.read_tls(&mut Wire(&socket)))? {
+                None => socket.readable().await?,
+                Some(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Some(_) => {
+                    if let Err(error) = session.process_new_packets() {
+                        // It is told why, if it takes that at once.
+                        session.write_tls(&mut Wire(&socket)).ok();
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            socket,
+            session: RefCell::new(session),
+            taken: Cell::new(0),
+            more: Cell::new(true),
+            silent: Cell::new(false),
+        })
+    }
+
+    /// The socket underneath.
+    #[must_use]
+    pub const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The protocol that was agreed on (ALPN, RFC 7301).
+    #[must_use]
+    pub fn alpn(&self) -> Option<Vec<u8>> {
+        self.session.borrow().alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    /// The name that the client asked for (SNI); nothing where we are the client.
+    #[must_use]
+    pub fn server_name(&self) -> Option<String> {
+        match &*self.session.borrow() {
+            Connection::Server(session) => session.server_name().map(str::to_owned),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// The version of TLS.
+    #[must_use]
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.session.borrow().protocol_version()
+    }
+
+    /// The cipher suite.
+    #[must_use]
+    pub fn cipher(&self) -> Option<SupportedCipherSuite> {
+        self.session.borrow().negotiated_cipher_suite()
+    }
+
+    /// The certificates that the other side has shown, its own first.
+    #[must_use]
+    pub fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
+        self.session.borrow().peer_certificates().map(<[_]>::to_vec)
+    }
+
+    /// Whether an earlier session was resumed.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.session.borrow().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Ready when there may be something to read, or an end.
+    ///
+    /// # Errors
+    /// As the runtime.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.more.get() { Poll::Ready(Ok(())) } else { self.socket.poll_read_ready(cx) }
+    }
+
+    /// Reads once; 0 is the end. One that the other side does not announce (close_notify, RFC 8446 section 6.1) is an
+    /// end where that is a client, which has asked for what it wants by then; of an endpoint it is an error, for a cut-off
+    /// answer must not look like a whole one.
+    ///
+    /// # Errors
+    /// As the socket and as TLS; `WouldBlock` when nothing is there.
+    pub fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
+        let mut session = self.session.borrow_mut();
+        loop {
+            match session.reader().read(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return if matches!(*session, Connection::Server(_)) { Ok(0) } else { Err(error) };
+                }
+                done => {
+                    self.more.set(matches!(done, Ok(n) if n == 0 || n == room.len()));
+                    return done;
+                }
+            }
+            self.more.set(false);
+            self.receive(&mut session)?;
+        }
+    }
+
+    /// Takes in what the socket has.
+    fn receive(&self, session: &mut Connection) -> io::Result<usize> {
+        let n = session.read_tls(&mut Wire(&self.socket))?;
+        if let Err(error) = session.process_new_packets() {
+            session.write_tls(&mut Wire(&self.socket)).ok();
+            self.silent.set(true);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(n)
+    }
+
+    /// Encrypts and sends. What it took is on its way when it returns; where it would block, the next call must have the
+    /// same bytes in front.
+    ///
+    /// # Errors
+    /// As the socket; `WouldBlock` when it takes nothing more now.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut session = self.session.borrow_mut();
+        while self.taken.get() == 0 && !bytes.is_empty() {
+            self.taken.set(session.writer().write(bytes)?);
+            self.send(&mut session)?;
+        }
+        self.send(&mut session)?;
+        Ok(self.taken.take())
+    }
+
+    /// Encrypts what there is room for, and sends what the socket takes: [`Tls::flush`] sends the rest.
+    ///
+    /// # Errors
+    /// As the socket; `WouldBlock` when there is room for nothing.
+    pub fn take_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut session = self.session.borrow_mut();
+        loop {
+            let n = session.writer().write_vectored(pieces)?;
+            match self.send(&mut session) {
+                Err(error) if n == 0 || error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Ok(()) if n == 0 && pieces.iter().any(|piece| !piece.is_empty()) => {}
+                _ => return Ok(n),
+            }
+        }
+    }
+
+    /// Sends what is encrypted.
+    ///
+    /// # Errors
+    /// As the socket; `WouldBlock` when something is left.
+    pub fn flush(&self) -> io::Result<()> {
+        self.send(&mut self.session.borrow_mut())
+    }
+
+    fn send(&self, session: &mut Connection) -> io::Result<()> {
+        while session.wants_write() {
+            session.write_tls(&mut Wire(&self.socket))?;
+        }
+        Ok(())
+    }
+
+    /// Says that nothing follows.
+    pub fn close(&self) {
+        if !self.silent.replace(true) {
+            let mut session = self.session.borrow_mut();
+            session.send_close_notify();
+            // A client that does not take it now sees the socket's end.
+            self.send(&mut session).ok();
+        }
+    }
+
+    /// The connection ends without a word.
+    pub fn abandon(&self) {
+        self.silent.set(true);
+    }
+
+    /// Whether nothing has arrived on an idle connection but what TLS keeps to itself, such as session tickets.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let mut session = self.session.borrow_mut();
+        loop {
+            match session.read_tls(&mut Asked(&self.socket)) {
+                Ok(0) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(_) => return false,
+                Ok(_) => {}
+            }
+            let state = session.process_new_packets();
+            if !state.is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed()) {
+                self.more.set(true);
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Nothing where it would block.
+fn would_block<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+#[path = "tls/tests.rs"]
+mod tests;
