@@ -4,6 +4,12 @@
 //! Heads are neutral too: an upgrade to WebSocket is an extended CONNECT (RFC 8441) whatever the sides speak, and the
 //! answer that grants it has status 200.
 
+pub mod exchange;
+pub mod request;
+pub mod tunnel;
+pub mod upload;
+pub mod websocket;
+
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -38,6 +44,8 @@ pub trait ClientHalf {
     /// # Errors
     /// [`Error::Refused`] when it is malformed, [`Error::ClientGone`] when the client left before its end.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>>;
+    /// Whether all of the request's body has been taken.
+    fn is_ended(&self) -> bool;
     /// So many bytes of the request's body have gone on: as many more may come.
     fn release(&mut self, bytes: usize);
     /// How many bytes of the answer's body may be given now; never none.
@@ -104,6 +112,8 @@ pub trait EndpointHalf {
         on: &Connection<'_>,
         most: usize,
     ) -> Poll<Option<Result<Frame, Error>>>;
+    /// Whether all of the answer's body has been taken.
+    fn is_ended(&self) -> bool;
     /// So many bytes of the answer's body have gone on: as many more may come.
     fn release(&mut self, bytes: usize);
     /// Whether the endpoint may have got any byte of the request.
