@@ -2,17 +2,20 @@
 //! endpoint when a connection cannot be made.
 
 use std::future::Future;
-use std::pin::pin;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::http2::upstream::{Lease, Unmade};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
-use super::upstream::idle::Identity;
+use super::upstream::idle::{Identity, Protocol};
 use super::worker::Worker;
+use crate::model::protocol::Protocol as Speaks;
 use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
@@ -52,10 +55,87 @@ pub struct Tries<'a> {
 pub struct Connection<'a> {
     /// The place; given back when dropped.
     pub place: Place<'a>,
-    /// The connection.
-    pub stream: Stream,
+    /// What leads to it.
+    pub link: Link,
     /// Whether it has carried a request before.
     pub reused: bool,
+}
+
+/// What leads to an endpoint.
+#[derive(Debug)]
+pub enum Link {
+    /// A connection of its own: of a tcp session, or for one HTTP/1 request at a time.
+    Own(Stream),
+    /// A place on an HTTP/2 connection.
+    Http2(Lease),
+}
+
+impl Connection<'_> {
+    /// The stream, where it is one of its own.
+    ///
+    /// # Errors
+    /// [`Error::Reset`] where it is not: whoever can do without a stream asks [`Connection::link`] first.
+    pub const fn stream(&self) -> Result<&Stream, Error> {
+        match &self.link {
+            Link::Own(stream) => Ok(stream),
+            Link::Http2(_) => Err(Error::Reset),
+        }
+    }
+}
+
+/// How a link is made to an endpoint that has none to spare.
+pub enum Way {
+    /// By connecting.
+    Dial {
+        /// To where.
+        address: SocketAddr,
+        /// From where.
+        source: Option<IpAddr>,
+    },
+    /// By waiting for a place on an HTTP/2 connection.
+    Wait {
+        /// For this.
+        grant: Pin<Box<dyn Future<Output = Result<Lease, Unmade>>>>,
+        /// How long one waits where all connections are full.
+        queue_timeout: Duration,
+    },
+}
+
+/// Why there is no link.
+#[derive(Debug)]
+pub enum Missed {
+    /// No connection could be made.
+    Unmade(Unmade),
+    /// All HTTP/2 connections stayed full.
+    Full,
+}
+
+impl Way {
+    /// Goes it, within the connect timeout, of which `timer` takes care.
+    ///
+    /// # Errors
+    /// [`Missed`].
+    pub async fn go(self, timeouts: &Timeouts, timer: &Timer) -> Result<Link, Missed> {
+        match self {
+            Self::Dial { address, source } => match dial::dial(address, source, timeouts, timer).await {
+                Ok(stream) => Ok(Link::Own(stream)),
+                // A timer of ours that ran late says nothing of the endpoint.
+                Err(error) => {
+                    let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
+                    Err(Missed::Unmade(Unmade::new(&error, late)))
+                }
+            },
+            Self::Wait { grant, queue_timeout } => {
+                // Whoever makes the connection has a timer of its own for that.
+                timer.set_after(timeouts.connect + queue_timeout);
+                match timer.within(grant).await {
+                    Ok(Ok(lease)) => Ok(Link::Http2(lease)),
+                    Ok(Err(unmade)) => Err(Missed::Unmade(unmade)),
+                    Err(_) => Err(Missed::Full),
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Tries<'a> {
@@ -189,61 +269,103 @@ impl<'a> Tries<'a> {
         Order::beside(place, &self.tried, self.work, self.draw())
     }
 
-    /// An idle connection to the endpoint of `place`, if there is one that may be used.
+    /// A connection to the endpoint of `place` that is there and may be used, if there is one.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
-        let idle =
-            self.worker.idle.take(self.worker.id, place.endpoint, Identity::of(place.pool), fresh_only);
-        match idle {
-            Some(stream) => {
-                place.endpoint.live.counters.of(self.worker.id).reused.one();
-                Ok(Connection { place, stream, reused: true })
+        let worker = self.worker;
+        let (link, reused) = if self.is_http2(place.pool) {
+            // Its end would have been heard of, so that it need not be fresh.
+            match worker.multiplexed.take(&place, Identity::of(place.pool, Protocol::Http2)) {
+                Some(lease) => {
+                    let reused = lease.reused;
+                    (Link::Http2(lease), reused)
+                }
+                None => return Err(place),
             }
-            None => Err(place),
+        } else {
+            let identity = Identity::of(place.pool, Protocol::Http1);
+            match worker.idle.take(worker.id, place.endpoint, identity, fresh_only) {
+                Some(stream) => (Link::Own(stream), true),
+                None => return Err(place),
+            }
+        };
+        if reused {
+            place.endpoint.live.counters.of(worker.id).reused.one();
         }
+        Ok(Connection { place, link, reused })
     }
 
-    /// A new connection to the endpoint of `place`.
+    fn is_http2(&self, pool: &Pool) -> bool {
+        self.work == Work::Request && pool.protocol == Speaks::Http2
+    }
+
+    /// How a link to the endpoint of `place` is made.
+    #[must_use]
+    pub fn way(&self, place: &Place<'a>) -> Way {
+        let pool = place.pool;
+        if self.is_http2(pool) {
+            let identity = Identity::of(pool, Protocol::Http2);
+            let timeouts = self.timeouts(pool);
+            let grant = self.worker.multiplexed.wait(self.worker, place, identity, &timeouts);
+            return Way::Wait { grant: Box::pin(grant), queue_timeout: pool.queue_timeout };
+        }
+        Way::Dial { address: place.endpoint.socket(), source: pool.source_address }
+    }
+
+    /// A new connection to the endpoint of `place`, or the first place on one that many share.
     ///
     /// # Errors
-    /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
+    /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back. [`Error::QueueTimeout`] where
+    /// what is shared stayed full.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let (timeouts, source) = (self.timeouts(place.pool), place.pool.source_address);
-        let mut dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
-        if dialed.as_ref().is_err_and(dial::is_ours) {
+        let timeouts = self.timeouts(place.pool);
+        let mut dialed = self.way(&place).go(&timeouts, timer).await;
+        if let Err(Missed::Unmade(unmade)) = &dialed
+            && dial::is_ours(&unmade.error())
+        {
             // What lies idle is worth less than a request that waits.
             self.worker.idle.clear(self.worker.id);
-            dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
+            dialed = self.way(&place).go(&timeouts, timer).await;
         }
         self.connecting += start.elapsed();
-        self.dialed(place, dialed, timer)
+        self.dialed(place, dialed)
     }
 
-    /// What came of dialing the endpoint of `place` within `timer`.
+    /// What came of dialing the endpoint of `place`.
     ///
     /// # Errors
     /// As [`Tries::dial`].
     pub fn dialed(
         &mut self,
         place: Place<'a>,
-        dialed: std::io::Result<Stream>,
-        timer: &Timer,
+        dialed: Result<Link, Missed>,
     ) -> Result<Connection<'a>, Error> {
-        match dialed {
-            Ok(stream) => {
-                place.endpoint.live.counters.of(self.worker.id).connects.one();
-                Ok(Connection { place, stream, reused: false })
+        let unmade = match dialed {
+            Ok(link) => {
+                let reused = match &link {
+                    Link::Own(_) => {
+                        place.endpoint.live.counters.of(self.worker.id).connects.one();
+                        false
+                    }
+                    // It was counted when it was made, for all who share it.
+                    Link::Http2(lease) => lease.reused,
+                };
+                return Ok(Connection { place, link, reused });
             }
-            // Our own want is no evidence against the endpoint.
-            Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
-            Err(error) => {
-                // A timer of ours that ran late says nothing of the endpoint.
-                let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
-                let error = Error::Connect(error);
-                self.failed(place, &error, late);
-                Err(error)
+            Err(Missed::Full) => {
+                place.pool.live.counters.of(self.worker.id).queue_timeouts.one();
+                return Err(Error::QueueTimeout);
             }
+            Err(Missed::Unmade(unmade)) => unmade,
+        };
+        let error = unmade.error();
+        // Our own want is no evidence against the endpoint.
+        if dial::is_ours(&error) {
+            return Err(Error::Exhausted(error));
         }
+        let error = Error::Connect(error);
+        self.failed(place, &error, unmade.late);
+        Err(error)
     }
 
     /// A pool's times with the route's in their place.
@@ -281,6 +403,10 @@ impl<'a> Tries<'a> {
         let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
+        if error.given_back().is_some() {
+            // It said so in good order, which is no failure.
+            return counters.given_back.one();
+        }
         let Some(failure) = error.failure() else { return };
         match failure {
             Failure::Connect => counters.failed_connect.one(),

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::sessions::Cut;
-use crate::policy::retry::Failure;
+use crate::policy::retry::{Failure, GivenBack};
 use crate::telemetry::access_log::Termination;
 
 /// Who is to blame.
@@ -104,6 +104,12 @@ pub enum Error {
     /// The connection ended before a complete response head.
     #[error("the endpoint closed the connection before it answered")]
     Reset,
+    /// The endpoint has done nothing with the request, and says so.
+    #[error("the endpoint gave the request back unprocessed")]
+    GivenBack(GivenBack),
+    /// The endpoint ended the request's stream before a response head, for this reason.
+    #[error("the endpoint reset the request: {0}")]
+    StreamReset(&'static str),
     /// No response head in time.
     #[error("the endpoint did not answer in time")]
     Timeout,
@@ -134,6 +140,8 @@ impl Error {
             Self::NothingUsable { .. }
             | Self::Connect(_)
             | Self::Reset
+            | Self::GivenBack(_)
+            | Self::StreamReset(_)
             | Self::Timeout
             | Self::Answer(_)
             | Self::Truncated
@@ -146,8 +154,17 @@ impl Error {
     pub const fn failure(&self) -> Option<Failure> {
         match self {
             Self::Connect(_) => Some(Failure::Connect),
-            Self::Reset | Self::Answer(_) => Some(Failure::Reset),
+            Self::Reset | Self::Answer(_) | Self::GivenBack(_) | Self::StreamReset(_) => Some(Failure::Reset),
             Self::Timeout => Some(Failure::Timeout),
+            _ => None,
+        }
+    }
+
+    /// How the endpoint gave the request back, if it did.
+    #[must_use]
+    pub const fn given_back(&self) -> Option<GivenBack> {
+        match self {
+            Self::GivenBack(how) => Some(*how),
             _ => None,
         }
     }
@@ -173,7 +190,9 @@ impl Error {
             Self::Outdated | Self::Exhausted(_) => Termination::Internal,
             Self::Idle => Termination::IdleTimeout,
             Self::Cut(why) => why.termination(),
-            Self::Reset | Self::Truncated => Termination::EndpointAborted,
+            Self::Reset | Self::GivenBack(_) | Self::StreamReset(_) | Self::Truncated => {
+                Termination::EndpointAborted
+            }
             Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
             Self::Answer(_) => Termination::EndpointInvalid,
         }

@@ -185,14 +185,22 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Err(failed) => failed,
             };
             let next = self.decide(endpoint, &failed, connection.reused);
+            if failed.error.given_back().is_some() && matches!(next, Next::Repick | Next::SameAfter(_)) {
+                // Nothing was attempted, in effect; what follows is counted in its place.
+                self.tries.attempts -= 1;
+            }
             if next == Next::RepeatFresh {
-                connection.place.endpoint.live.counters.of(self.context.worker.id).stale.one();
+                let counters = connection.place.endpoint.live.counters.of(self.context.worker.id);
+                match failed.error.given_back() {
+                    Some(_) => counters.given_back.one(),
+                    None => counters.stale.one(),
+                }
                 fresh = true;
                 place = connection.place;
                 continue;
             }
             self.tries.failed(connection.place, &failed.error, late);
-            drop(connection.stream);
+            drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
         }
     }
@@ -302,6 +310,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 reused,
                 bytes_sent: failed.bytes_sent,
                 answer_bytes: failed.answer_bytes,
+                given_back: failed.error.given_back(),
                 ..self.facts(endpoint)
             },
         )
@@ -320,6 +329,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             reused: false,
             bytes_sent: false,
             answer_bytes: false,
+            given_back: None,
             body_replayable: self.down.body_is_replayable(),
             response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,

@@ -115,11 +115,13 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::NoRoute => (404, "nothing here takes this request"),
-        Error::NothingUsable { .. } | Error::Connect(_) | Error::Exhausted(_) | Error::Outdated => {
-            (503, "no server can take this request now")
-        }
+        Error::NothingUsable { .. }
+        | Error::Connect(_)
+        | Error::Exhausted(_)
+        | Error::GivenBack(_)
+        | Error::Outdated => (503, "no server can take this request now"),
         Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
-        Error::Reset | Error::Answer(_) => (502, "the server's answer was not valid"),
+        Error::Reset | Error::StreamReset(_) | Error::Answer(_) => (502, "the server's answer was not valid"),
         Error::Timeout => (504, "the server did not answer in time"),
         Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle | Error::Cut(_) => return None,
     };

@@ -2,7 +2,6 @@
 //! cancelled. When it may begin is `policy::hedge`'s to say, and what follows a failure of both `forward`'s.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,11 +12,9 @@ use super::{Forwarding, Heard, is_late};
 use crate::model::request::RequestView;
 use crate::policy::hedge::{self, Settings};
 use crate::policy::retry::Failure;
-use crate::proxy::attempt::Connection;
+use crate::proxy::attempt::{Connection, Link, Missed};
 use crate::proxy::request::{Downstream, Failed};
-use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial;
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::Timeouts;
 
@@ -41,7 +38,7 @@ struct Beside {
 struct Dialing<'a> {
     place: Place<'a>,
     start: Instant,
-    dialed: Pin<Box<dyn Future<Output = (io::Result<Stream>, Timer)> + 'a>>,
+    dialed: Pin<Box<dyn Future<Output = (Result<Link, Missed>, Timer)> + 'a>>,
 }
 
 /// How the second attempt begins.
@@ -54,7 +51,7 @@ enum Begun<'a, S> {
 enum Step<A> {
     /// To the first or the second.
     Heard(usize, Result<Option<A>, Failed>),
-    Dialed(io::Result<Stream>, Timer),
+    Dialed(Result<Link, Missed>, Timer),
 }
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
@@ -149,12 +146,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Begun::Sent(self.send_beside(connection, Beside { timer, connecting: Duration::ZERO }))
             }
             Err(place) => {
-                let (address, timeouts) = (place.endpoint.socket(), self.tries.timeouts(place.pool));
-                let source = place.pool.source_address;
-                let dialed = Box::pin(async move {
-                    let dialed = dial::dial(address, source, &timeouts, &timer).await;
-                    (dialed, timer)
-                });
+                let (way, timeouts) = (self.tries.way(&place), self.tries.timeouts(place.pool));
+                let dialed = Box::pin(async move { (way.go(&timeouts, &timer).await, timer) });
                 Begun::Dialing(Dialing { place, start: Instant::now(), dialed })
             }
         })
@@ -235,10 +228,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     fn dialed(
         &mut self,
         dialing: Dialing<'a>,
-        dialed: io::Result<Stream>,
+        dialed: Result<Link, Missed>,
         timer: Timer,
     ) -> Option<(Connection<'a>, Beside)> {
-        let connection = self.tries.dialed(dialing.place, dialed, &timer).ok()?;
+        let connection = self.tries.dialed(dialing.place, dialed).ok()?;
         Some((connection, Beside { timer, connecting: dialing.start.elapsed() }))
     }
 

@@ -40,7 +40,9 @@ pub struct Unmade {
 }
 
 impl Unmade {
-    fn new(error: &io::Error, late: bool) -> Self {
+    /// Why it failed; `late` where our own timer ran late.
+    #[must_use]
+    pub fn new(error: &io::Error, late: bool) -> Self {
         Self { kind: error.kind(), code: error.raw_os_error(), text: error.to_string().into(), late }
     }
 

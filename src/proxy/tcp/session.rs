@@ -31,7 +31,8 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
         let connected = Box::pin(session.connect(order)).await;
         session.termination = Some(match &connected {
             Ok(connection) => {
-                let (ours, theirs) = (&client.stream, &connection.stream);
+                let Ok(theirs) = connection.stream() else { return };
+                let ours = &client.stream;
                 let pool = connection.place.pool;
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
                 dial::keep_alive_probes(theirs, pool.timeouts.tcp_keepalive);

@@ -29,8 +29,8 @@ pub struct Identity {
 impl Identity {
     /// What connections of a pool are kept apart by.
     #[must_use]
-    pub const fn of(pool: &Pool) -> Self {
-        Self { protocol: Protocol::Http1, source: pool.source_address }
+    pub const fn of(pool: &Pool, protocol: Protocol) -> Self {
+        Self { protocol, source: pool.source_address }
     }
 }
 
@@ -40,6 +40,8 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{Recipe, Shared, Shelf, Unmade};
+use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
 
@@ -87,7 +87,7 @@ async fn establish(recipe: &Recipe, timer: &Timer) -> io::Result<Established> {
     })
 }
 
-async fn settle(recipe: &Recipe, stream: TcpStream) -> io::Result<Established> {
+async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<Established> {
     let heard = Rc::new(Cell::new(false));
     let limits = &recipe.limits;
     // Every stream may fill its window without another one standing still for it.
@@ -320,7 +320,7 @@ impl Drop for Driver {
 
 /// The stream under a connection, which notes that something has come.
 struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     heard: Rc<Cell<bool>>,
 }
 
