@@ -405,7 +405,8 @@ impl<'a> Tries<'a> {
         let counters = endpoint.live.counters.of(self.worker.id);
         if error.given_back().is_some() {
             // It said so in good order, which is no failure.
-            return counters.given_back.one();
+            counters.given_back.add(u64::from(matches!(error, Error::GivenBack(_))));
+            return;
         }
         let Some(failure) = error.failure() else { return };
         match failure {

@@ -107,6 +107,9 @@ pub enum Error {
     /// The endpoint has done nothing with the request, and says so.
     #[error("the endpoint gave the request back unprocessed")]
     GivenBack(GivenBack),
+    /// The endpoint has no way to switch to WebSocket on a connection that others use too.
+    #[error("the endpoint takes no WebSocket over HTTP/2")]
+    NoTunnel,
     /// The endpoint ended the request's stream before a response head, for this reason.
     #[error("the endpoint reset the request: {0}")]
     StreamReset(&'static str),
@@ -141,6 +144,7 @@ impl Error {
             | Self::Connect(_)
             | Self::Reset
             | Self::GivenBack(_)
+            | Self::NoTunnel
             | Self::StreamReset(_)
             | Self::Timeout
             | Self::Answer(_)
@@ -154,7 +158,7 @@ impl Error {
     pub const fn failure(&self) -> Option<Failure> {
         match self {
             Self::Connect(_) => Some(Failure::Connect),
-            Self::Reset | Self::Answer(_) | Self::GivenBack(_) | Self::StreamReset(_) => Some(Failure::Reset),
+            Self::Reset | Self::Answer(_) | Self::GivenBack(_) | Self::NoTunnel | Self::StreamReset(_) => Some(Failure::Reset),
             Self::Timeout => Some(Failure::Timeout),
             _ => None,
         }
@@ -165,6 +169,8 @@ impl Error {
     pub const fn given_back(&self) -> Option<GivenBack> {
         match self {
             Self::GivenBack(how) => Some(*how),
+            // Elsewhere there may be a way.
+            Self::NoTunnel => Some(GivenBack::Refused),
             _ => None,
         }
     }
@@ -194,7 +200,7 @@ impl Error {
                 Termination::EndpointAborted
             }
             Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
-            Self::Answer(_) => Termination::EndpointInvalid,
+            Self::Answer(_) | Self::NoTunnel => Termination::EndpointInvalid,
         }
     }
 }

@@ -16,7 +16,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -87,6 +88,8 @@ struct Shared {
     worker: WorkerId,
     /// Gone once no new request may begin on it.
     sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// Whether it is under TLS.
+    tls: bool,
     /// Requests on it.
     streams: Cell<usize>,
     /// Requests that it takes at once.
@@ -332,9 +335,22 @@ impl Shared {
 }
 
 impl Lease {
-    /// By which the request is sent.
-    pub const fn sender(&mut self) -> &mut SendRequest<Bytes> {
-        &mut self.sender
+    /// Begins a request; `end` where nothing follows its head.
+    ///
+    /// # Errors
+    /// As h2: the connection takes no more, or the request is none.
+    pub fn send(
+        &self,
+        request: http::Request<()>,
+        end: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        self.sender.clone().send_request(request, end)
+    }
+
+    /// Whether the connection is under TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.connection.tls
     }
 
     /// Whether the endpoint takes extended CONNECT (RFC 8441 section 3).

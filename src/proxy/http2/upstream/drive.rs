@@ -75,6 +75,7 @@ struct Established {
     sender: SendRequest<Bytes>,
     connection: Connection<Watched, Bytes>,
     heard: Rc<Cell<bool>>,
+    tls: bool,
 }
 
 /// Connects and waits for the endpoint's settings: that it speaks HTTP/2, and how many requests it takes at once.
@@ -88,7 +89,7 @@ async fn establish(recipe: &Recipe, timer: &Timer) -> io::Result<Established> {
 }
 
 async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<Established> {
-    let heard = Rc::new(Cell::new(false));
+    let (heard, tls) = (Rc::new(Cell::new(false)), stream.tls().is_some());
     let limits = &recipe.limits;
     // Every stream may fill its window without another one standing still for it.
     let together = u64::from(limits.http2_window) * limits.http2_streams as u64;
@@ -113,7 +114,7 @@ async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<Established> {
         }
     })
     .await?;
-    Ok(Established { sender, connection, heard })
+    Ok(Established { sender, connection, heard, tls })
 }
 
 fn broken(error: h2::Error) -> io::Error {
@@ -154,12 +155,13 @@ enum Due {
 
 impl Driver {
     fn new(recipe: &Recipe, timer: Timer, shelf: &Rc<Shelf>, established: Established) -> Self {
-        let Established { sender, mut connection, heard } = established;
+        let Established { sender, mut connection, heard, tls } = established;
         let now = Instant::now();
         let shared = Rc::new(Shared {
             shelf: Rc::downgrade(shelf),
             endpoint: Arc::clone(&shelf.endpoint),
             worker: shelf.worker,
+            tls,
             streams: Cell::new(0),
             most: Cell::new(sender.current_max_send_streams()),
             sender: RefCell::new(Some(sender)),
