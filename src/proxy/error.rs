@@ -50,6 +50,9 @@ pub enum Refusal {
     /// CONNECT, which a reverse proxy does not do.
     #[error("this is no forward proxy")]
     Connect,
+    /// An extended CONNECT (RFC 8441) for something that is not spoken here.
+    #[error("only the protocol \"websocket\" is understood")]
+    Protocol,
     /// An expectation other than `100-continue`.
     #[error("only the expectation \"100-continue\" is understood")]
     Expectation,

@@ -158,7 +158,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 (took, late) = (heard.took, heard.late);
             } else {
                 let sent = Instant::now();
-                let mut sending = self.down.compose(self.edits);
+                let mut sending = self.down.compose(&connection, self.edits);
                 outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
                 took = sent.elapsed();
                 late = is_late(&outcome, self.context.timer);

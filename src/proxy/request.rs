@@ -46,8 +46,8 @@ pub trait Downstream {
     fn body_is_replayable(&self) -> bool;
     /// Resolves when the client has left.
     fn gone(&mut self) -> impl Future<Output = ()>;
-    /// The request as it goes to one endpoint, with what is kept of the body sent before.
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Self::Sending;
+    /// The request as it goes to one endpoint over this connection, with what is kept of the body sent before.
+    fn compose(&mut self, connection: &Connection<'_>, edits: &RequestEdits<'_>) -> Self::Sending;
     /// Sends the request and waits for the head of the answer. What an endpoint answers meanwhile (RFC 9110 section 15.2)
     /// is passed on.
     fn exchange(

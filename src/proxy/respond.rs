@@ -107,7 +107,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
                 Refusal::Version => 505,
                 Refusal::TargetTooLong => 414,
                 Refusal::HeadTooLarge | Refusal::TooManyFields => 431,
-                Refusal::Coding | Refusal::Connect => 501,
+                Refusal::Coding | Refusal::Connect | Refusal::Protocol => 501,
                 Refusal::Method => 405,
                 Refusal::Expectation => 417,
             };

@@ -11,13 +11,21 @@ pub mod upload;
 pub mod websocket;
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::response::Parts;
 
+use self::request::Request;
 use super::attempt::Connection;
 use super::error::Error;
+use super::http1;
+use super::http1::encode::RequestEdits;
+use super::upstream::dial;
+use super::upstream::idle::Identity;
+use super::worker::Worker;
+use crate::runtime::pool::Timeouts;
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -48,11 +56,12 @@ pub trait ClientHalf {
     fn is_ended(&self) -> bool;
     /// So many bytes of the request's body have gone on: as many more may come.
     fn release(&mut self, bytes: usize);
-    /// How many bytes of the answer's body may be given now; never none.
+    /// How many bytes of the answer's body may be given now, of which so many are at hand; never none. Asked only with
+    /// bytes at hand, as room that one stream holds is room that another lacks.
     ///
     /// # Errors
     /// [`Error::ClientGone`].
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>>;
+    fn poll_room(&mut self, cx: &mut Context<'_>, at_hand: usize) -> Poll<Result<usize, Error>>;
     /// Takes an interim answer (RFC 9110 section 15.2).
     ///
     /// # Errors
@@ -82,12 +91,17 @@ pub trait ClientHalf {
 
 /// The endpoint's side of one attempt. What it sends first, the head of the request, it was made with.
 pub trait EndpointHalf {
-    /// How many bytes of the request's body may be given now; never none.
+    /// How many bytes of the request's body may be given now, of which so many are at hand; never none.
     ///
     /// # Errors
     /// [`Error::Reset`] when the endpoint takes no more of the request. It may still have answered, so that
     /// [`EndpointHalf::poll_head`] decides what came of it.
-    fn poll_room(&mut self, cx: &mut Context<'_>, on: &Connection<'_>) -> Poll<Result<usize, Error>>;
+    fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        on: &Connection<'_>,
+        at_hand: usize,
+    ) -> Poll<Result<usize, Error>>;
     /// Takes a piece of the request's body, of no more bytes than [`EndpointHalf::poll_room`] said; `end` with the last
     /// one, which trailers always are. An empty last piece needs no room.
     fn send(&mut self, frame: Frame, end: bool);
@@ -122,4 +136,117 @@ pub trait EndpointHalf {
     fn has_answered(&self) -> bool;
     /// Bytes that the endpoint has taken; only ever compared, to see that it goes on.
     fn taken(&self) -> u64;
+}
+
+/// The endpoint's side, in whichever protocol its connection speaks.
+#[derive(Debug)]
+pub enum Upstream {
+    /// HTTP/1.
+    Http1(http1::half::Half),
+}
+
+impl Upstream {
+    /// An attempt over `connection`.
+    #[must_use]
+    pub fn new(worker: &Worker, _: &Connection<'_>, request: &Request, edits: &RequestEdits<'_>) -> Self {
+        Self::Http1(http1::half::Half::new(worker, request, edits))
+    }
+
+    /// Parts with the endpoint after a whole answer: a connection that can carry another request is kept, at most so long.
+    pub fn part(&self, worker: &Worker, connection: Connection<'_>, most: Duration) {
+        match self {
+            Self::Http1(half) => {
+                if let Some(keep) = half.keep(most) {
+                    let Connection { place, stream, .. } = connection;
+                    worker.idle.put(worker.id, &place, Identity::of(place.pool), stream, keep);
+                }
+            }
+        }
+    }
+
+    /// A tunnel begins, which may be quiet for long.
+    pub fn begin_tunnel(&self, on: &Connection<'_>, timeouts: &Timeouts) {
+        match self {
+            Self::Http1(_) => dial::keep_alive_probes(&on.stream, timeouts.tcp_keepalive),
+        }
+    }
+
+    /// A tunnel was cut off: it is not to look ended.
+    pub fn abort(&mut self, on: &Connection<'_>) {
+        match self {
+            Self::Http1(_) => on.stream.reset_on_close(),
+        }
+    }
+}
+
+impl EndpointHalf for Upstream {
+    fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        on: &Connection<'_>,
+        at_hand: usize,
+    ) -> Poll<Result<usize, Error>> {
+        match self {
+            Self::Http1(half) => half.poll_room(cx, on, at_hand),
+        }
+    }
+
+    fn send(&mut self, frame: Frame, end: bool) {
+        match self {
+            Self::Http1(half) => half.send(frame, end),
+        }
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>, on: &Connection<'_>) -> Poll<Result<(), Error>> {
+        match self {
+            Self::Http1(half) => half.poll_sent(cx, on),
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, on: &Connection<'_>) -> Poll<Result<Head, Error>> {
+        match self {
+            Self::Http1(half) => half.poll_head(cx, on),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        on: &Connection<'_>,
+        most: usize,
+    ) -> Poll<Option<Result<Frame, Error>>> {
+        match self {
+            Self::Http1(half) => half.poll_frame(cx, on, most),
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Http1(half) => half.is_ended(),
+        }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        match self {
+            Self::Http1(half) => half.release(bytes),
+        }
+    }
+
+    fn is_touched(&self) -> bool {
+        match self {
+            Self::Http1(half) => half.is_touched(),
+        }
+    }
+
+    fn has_answered(&self) -> bool {
+        match self {
+            Self::Http1(half) => half.has_answered(),
+        }
+    }
+
+    fn taken(&self) -> u64 {
+        match self {
+            Self::Http1(half) => half.taken(),
+        }
+    }
 }

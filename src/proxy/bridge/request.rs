@@ -81,6 +81,8 @@ impl Request {
         match (self.method, protocol) {
             (Method::Connect, Some(protocol)) if protocol.eq_ignore_ascii_case("websocket") => {
                 self.websocket = true;
+                // As which it would have come over HTTP/1: routes and policies see the same request either way.
+                self.method = Method::Get;
                 Ok(())
             }
             (Method::Connect, Some(_)) => Err(Refusal::Protocol),
@@ -160,10 +162,8 @@ impl Request {
     }
 
     /// Its fields, each recognized.
-    pub fn kinds(&self) -> impl DoubleEndedIterator<Item = (Kind, &[u8])> {
-        let fields: Vec<_> =
-            self.parts.headers.iter().map(|(n, v)| (Kind::of(n.as_str().as_bytes()), v.as_bytes())).collect();
-        fields.into_iter()
+    pub fn kinds(&self) -> impl Iterator<Item = (Kind, &[u8])> {
+        self.parts.headers.iter().map(|(n, v)| (Kind::of(n.as_str().as_bytes()), v.as_bytes()))
     }
 }
 
@@ -205,6 +205,9 @@ impl RequestView for Request {
     }
 
     fn method_bytes(&self) -> &[u8] {
+        if self.websocket {
+            return b"GET";
+        }
         self.parts.method.as_str().as_bytes()
     }
 

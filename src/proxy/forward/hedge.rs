@@ -78,7 +78,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         timeouts: Timeouts,
         after: Duration,
     ) -> Heard<'a, D::Answer> {
-        let sending = self.down.compose(self.edits);
+        let sending = self.down.compose(&connection, self.edits);
         let mut first =
             Box::new(Attempt { connection, sending, timeouts, sent: Instant::now(), beside: None });
         let heard = match self.alone(&mut first, after).await {
@@ -160,7 +160,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         self.tries.home.live.counters.of(worker).hedges.one();
         self.tries.attempts += 1;
         let timeouts = self.timeouts(&connection, endpoint);
-        let sending = self.down.compose(self.edits);
+        let sending = self.down.compose(&connection, self.edits);
         Box::new(Attempt { connection, sending, timeouts, sent: Instant::now(), beside: Some(beside) })
     }
 

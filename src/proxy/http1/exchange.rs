@@ -195,7 +195,7 @@ impl Downstream for Exchange<'_> {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
+    fn compose(&mut self, _: &Connection<'_>, edits: &RequestEdits<'_>) -> Sending {
         let mut out = Buffer::default();
         encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
         out.put(self.upload.sent_before());

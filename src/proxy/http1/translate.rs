@@ -1,0 +1,163 @@
+//! Heads between the neutral form, a map of fields, and HTTP/1: a request on its way to an endpoint, an answer on its way
+//! back. Both have been checked before; nothing here can be read as anything else.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{Response, StatusCode};
+
+use super::chunked::may_trail;
+use super::encode::{RequestEdits, put_edits, put_field, put_forwarded, put_max_forwards, put_own};
+use super::fields::{Field, Kind};
+use super::head::{Framing, ResponseHead};
+use crate::model::method::Method;
+use crate::model::request::RequestView;
+use crate::proxy::bridge::request::Request;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::error::Error;
+
+/// Writes the head of a request for an HTTP/1.1 endpoint; `key` is that of a WebSocket handshake.
+pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEdits<'_>, key: Option<&[u8]>) {
+    out.put(request.method_bytes());
+    out.put(b" ");
+    out.put(edits.path.unwrap_or_else(|| request.path()));
+    if let Some(query) = request.query() {
+        out.put(b"?");
+        out.put(query);
+    }
+    out.put(b" HTTP/1.1\r\n");
+    let route = edits.route;
+    put_own(out, route, b"Host", request.authority());
+    let plain = route.is_empty();
+    for (name, value) in &request.parts.headers {
+        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+        let kind = Kind::of(name);
+        if goes_on(kind, name, request, edits) && (plain || !route.drops(name)) {
+            put_field(out, name, value);
+        } else if kind == Kind::MaxForwards {
+            put_max_forwards(out, request.method, name, value);
+        }
+    }
+    put_framing(out, request);
+    if let Some(key) = key {
+        out.put(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        put_field(out, b"Sec-WebSocket-Key", key);
+    }
+    put_forwarded(out, request.authority(), edits, || request.kinds());
+    put_own(out, route, b"X-Request-Id", edits.request_id);
+    put_edits(out, route);
+    out.put(b"\r\n");
+}
+
+fn goes_on(kind: Kind, name: &[u8], request: &Request, edits: &RequestEdits<'_>) -> bool {
+    match kind {
+        // Of a handshake of ours there is one key, and the client of HTTP/2 has none (RFC 8441 section 5).
+        Kind::Other => !request.websocket || name != b"sec-websocket-key",
+        Kind::Accept => true,
+        Kind::Expect => request.expects_continue,
+        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
+            edits.trusted
+        }
+        _ => false,
+    }
+}
+
+/// How the end of the body will be known (RFC 9112 section 6).
+fn put_framing(out: &mut Buffer, request: &Request) {
+    match request.framing {
+        _ if request.websocket => {}
+        Framing::Length(length) => {
+            put_field(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
+        }
+        Framing::Chunked | Framing::UntilClose => out.put(b"Transfer-Encoding: chunked\r\n"),
+        // Where a body would mean something its absence is said (RFC 9110 section 8.6).
+        Framing::None if matches!(request.method, Method::Post | Method::Put | Method::Patch) => {
+            out.put(b"Content-Length: 0\r\n");
+        }
+        Framing::None => {}
+    }
+}
+
+/// Writes a trailer section and its empty line.
+pub(super) fn put_trailers(out: &mut Buffer, trailers: &HeaderMap) {
+    for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name.as_str().as_bytes())) {
+        put_field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.put(b"\r\n");
+}
+
+/// The head of an answer in neutral form: without what is for one connection alone.
+///
+/// # Errors
+/// [`Error::Answer`].
+pub(super) fn response_parts(bytes: &[u8], head: &ResponseHead) -> Result<Parts, Error> {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status =
+        StatusCode::from_u16(head.status).map_err(|_| Error::Answer("its status is no three-digit number"))?;
+    parts.headers = HeaderMap::with_capacity(head.fields.len());
+    // One copy of them all; the values are parts of it.
+    let block = Bytes::copy_from_slice(bytes);
+    for field in head.fields.iter().filter(|field| answer_goes_on(field.kind, head)) {
+        put(&mut parts.headers, &block, field)?;
+    }
+    Ok(parts)
+}
+
+fn answer_goes_on(kind: Kind, head: &ResponseHead) -> bool {
+    match kind {
+        Kind::HopByHop
+        | Kind::LookAlike
+        | Kind::Connection
+        | Kind::KeepAlive
+        | Kind::TransferEncoding
+        | Kind::Upgrade => false,
+        // RFC 9110 section 8.6; beside chunked it would be a second framing.
+        Kind::ContentLength => {
+            head.status >= 200
+                && head.status != 204
+                && !matches!(head.framing, Framing::Chunked | Framing::UntilClose)
+        }
+        _ => true,
+    }
+}
+
+fn put(headers: &mut HeaderMap, block: &Bytes, field: &Field) -> Result<(), Error> {
+    const INVALID: Error = Error::Answer("a field cannot be passed on");
+    let name = HeaderName::from_bytes(field.name.get(block)).map_err(|_| INVALID)?;
+    let value = block.slice_ref(field.value.get(block));
+    headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| INVALID)?);
+    Ok(())
+}
+
+/// The fields of a trailer section that has been checked.
+///
+/// # Errors
+/// [`Error::Answer`] when a field is none after all.
+pub(super) fn trailers(section: &[u8]) -> Result<HeaderMap, Error> {
+    const INVALID: Error = Error::Answer("its trailer section is malformed");
+    let lines = memchr::memchr_iter(b'\n', section).count();
+    let mut scratch = vec![httparse::EMPTY_HEADER; lines];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut scratch) else {
+        return Err(INVALID);
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| INVALID)?;
+        trailers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| INVALID)?);
+    }
+    Ok(trailers)
+}
+
+/// What is left of an answer to a WebSocket handshake once it has been checked: 200, without the proof (RFC 8441
+/// section 5).
+///
+/// # Errors
+/// [`Error::Answer`] when the endpoint did not understand the handshake.
+pub(super) fn switched(mut parts: Parts, named: bool, accept: &[u8]) -> Result<Parts, Error> {
+    let proof = parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+    if !named || proof.is_none_or(|proof| proof.as_bytes() != accept) {
+        return Err(Error::Answer("its WebSocket handshake is not valid"));
+    }
+    parts.status = StatusCode::OK;
+    Ok(parts)
+}
