@@ -161,7 +161,9 @@ impl Error {
     pub const fn failure(&self) -> Option<Failure> {
         match self {
             Self::Connect(_) => Some(Failure::Connect),
-            Self::Reset | Self::Answer(_) | Self::GivenBack(_) | Self::NoTunnel | Self::StreamReset(_) => Some(Failure::Reset),
+            Self::Reset | Self::Answer(_) | Self::GivenBack(_) | Self::NoTunnel | Self::StreamReset(_) => {
+                Some(Failure::Reset)
+            }
             Self::Timeout => Some(Failure::Timeout),
             _ => None,
         }

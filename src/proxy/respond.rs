@@ -121,7 +121,9 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         | Error::GivenBack(_)
         | Error::Outdated => (503, "no server can take this request now"),
         Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
-        Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => (502, "the server's answer was not valid"),
+        Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => {
+            (502, "the server's answer was not valid")
+        }
         Error::Timeout => (504, "the server did not answer in time"),
         Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle | Error::Cut(_) => return None,
     };

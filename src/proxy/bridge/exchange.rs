@@ -157,6 +157,10 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
         if let Poll::Ready(head) = half.poll_head(cx, connection) {
             return Poll::Ready(head);
         }
+        // Interim answers, which the client half may still hold.
+        if let Poll::Ready(Err(error)) = self.half.poll_sent(cx) {
+            return Poll::Ready(Err(error));
+        }
         self.half.poll_gone(cx).map(|()| Err(Error::ClientGone))
     }
 
@@ -259,14 +263,23 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         let mut progress = None;
+        let mut ended = answer.head.end;
         poll_fn(|cx| {
-            let waiting = match self.poll_answer(cx, connection, answer) {
-                Ok(None) => return Poll::Ready(Ok(())),
-                Ok(Some(waiting)) => waiting,
-                // The head has gone: there is no status left for it.
-                Err(Error::Answer(_)) => return Poll::Ready(Err(Error::Truncated)),
-                Err(error) => return Poll::Ready(Err(error)),
-            };
+            let mut waiting = Waiting::Client;
+            if !ended {
+                match self.poll_answer(cx, connection, answer) {
+                    Ok(None) => ended = true,
+                    Ok(Some(side)) => waiting = side,
+                    // The head has gone: there is no status left for it.
+                    Err(Error::Answer(_)) => return Poll::Ready(Err(Error::Truncated)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            let sent = self.half.poll_sent(cx);
+            if ended || matches!(sent, Poll::Ready(Err(_))) {
+                ready!(sent)?;
+                return Poll::Ready(Ok(()));
+            }
             self.poll_rest(cx, connection, answer)?;
             if self.half.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Error::ClientGone));
@@ -467,8 +480,7 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
             let tunnelled = Box::pin(self.tunnel(&connection, &mut answer, timeouts)).await;
             return self.end(tunnelled);
         }
-        let delivered =
-            if end { Ok(()) } else { self.send_answer(&connection, &mut answer, timeouts).await };
+        let delivered = self.send_answer(&connection, &mut answer, timeouts).await;
         if delivered.is_ok() {
             self.part(connection, &answer.half, timeouts);
         }
@@ -508,9 +520,10 @@ pub fn edit(headers: &mut HeaderMap, edits: &FieldEdits) {
     }
     for (name, value) in edits.set.iter().chain(&edits.add) {
         // Both have been checked by rules that are no wider than these.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_str(value.as_str()))
-        {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_str().as_bytes()),
+            HeaderValue::from_bytes(value.as_str().as_bytes()),
+        ) {
             headers.append(name, value);
         }
     }

@@ -60,8 +60,10 @@ impl<C: ClientHalf> Bridge<'_, C> {
             life.answered = self.poll_answer(cx, connection, answer)?.is_none();
         }
         self.poll_rest(cx, connection, answer)?;
-        let flushed = answer.refused || (answer.given.ended && answer.half.poll_sent(cx, connection).is_ready());
-        if life.answered && flushed {
+        let flushed =
+            answer.refused || (answer.given.ended && answer.half.poll_sent(cx, connection).is_ready());
+        let sent = self.half.poll_sent(cx)?;
+        if life.answered && flushed && sent.is_ready() {
             return Poll::Ready(Ok(()));
         }
         if self.half.poll_gone(cx).is_ready() {

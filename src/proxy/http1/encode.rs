@@ -238,7 +238,7 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
     out.put(b"\r\n");
 }
 
-fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
+pub(super) fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
     out.put(b"HTTP/1.1 ");
     out.put(itoa::Buffer::new().format(status).as_bytes());
     out.put(b" ");

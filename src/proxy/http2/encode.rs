@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::uri::{Authority, Scheme, Uri};
 use http::{Method as HttpMethod, Request as HttpRequest, Version};
 
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
-use crate::proxy::bridge::request::Request;
+use crate::proxy::bridge::request::{Request, path_and_query};
 use crate::proxy::http1::encode::RequestEdits;
 use crate::proxy::http1::fields::Kind;
 use crate::proxy::http1::head::Framing;
@@ -34,12 +34,7 @@ pub(super) fn request(request: &Request, edits: &RequestEdits<'_>, tls: bool) ->
     Some(message)
 }
 
-fn uri(
-    request: &Request,
-    edits: &RequestEdits<'_>,
-    authority: Option<Authority>,
-    tls: bool,
-) -> Option<Uri> {
+fn uri(request: &Request, edits: &RequestEdits<'_>, authority: Option<Authority>, tls: bool) -> Option<Uri> {
     let mut target = edits.path.unwrap_or_else(|| request.path()).to_vec();
     if let Some(query) = request.query() {
         target.push(b'?');
@@ -52,30 +47,6 @@ fn uri(
         parts.authority = authority;
     }
     Uri::from_parts(parts).ok()
-}
-
-/// A path and query of which what may not stand in one (RFC 3986 section 3.3) is percent-encoded: HTTP/1 endpoints get
-/// it as it came, but there is no way to say it here.
-fn path_and_query(target: Vec<u8>) -> Option<PathAndQuery> {
-    let target = Bytes::from(target);
-    if let Ok(valid) = PathAndQuery::from_maybe_shared(target.clone()) {
-        return Some(valid);
-    }
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut encoded = Vec::with_capacity(target.len() + 16);
-    for &byte in &target {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x7f.. => {
-                encoded.extend_from_slice(&[
-                    b'%',
-                    DIGITS[usize::from(byte >> 4)],
-                    DIGITS[usize::from(byte & 15)],
-                ]);
-            }
-            byte => encoded.push(byte),
-        }
-    }
-    PathAndQuery::from_maybe_shared(Bytes::from(encoded)).ok()
 }
 
 fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {

@@ -108,15 +108,34 @@ fn is_over_size(error: &h2::Error) -> bool {
     error.is_reset() && error.is_library() && error.reason() == Some(Reason::REFUSED_STREAM)
 }
 
+/// The name of an error code (RFC 9113 section 7), for logs.
+const fn name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NO_ERROR => "NO_ERROR",
+        Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+        Reason::INTERNAL_ERROR => "INTERNAL_ERROR",
+        Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+        Reason::SETTINGS_TIMEOUT => "SETTINGS_TIMEOUT",
+        Reason::STREAM_CLOSED => "STREAM_CLOSED",
+        Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+        Reason::REFUSED_STREAM => "REFUSED_STREAM",
+        Reason::CANCEL => "CANCEL",
+        Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+        Reason::CONNECT_ERROR => "CONNECT_ERROR",
+        Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+        Reason::INADEQUATE_SECURITY => "INADEQUATE_SECURITY",
+        Reason::HTTP_1_1_REQUIRED => "HTTP_1_1_REQUIRED",
+        _ => "a code that has no name",
+    }
+}
+
 /// What a failure before a response head means.
 fn before_head(error: &h2::Error) -> Error {
     match error.reason() {
         // Streams above the last one that it names, or none at all (RFC 9113 section 6.8).
-        Some(_) if error.is_go_away() && error.is_remote() => {
-            Error::GivenBack(GivenBack::WithItsConnection)
-        }
+        Some(_) if error.is_go_away() && error.is_remote() => Error::GivenBack(GivenBack::WithItsConnection),
         Some(Reason::REFUSED_STREAM) if error.is_remote() => Error::GivenBack(GivenBack::Refused),
-        Some(reason) if error.is_reset() && error.is_remote() => Error::StreamReset(reason.description()),
+        Some(reason) if error.is_reset() && error.is_remote() => Error::StreamReset(name(reason)),
         _ if is_over_size(error) => Error::Answer("its header section is too large"),
         Some(_) => Error::Answer("it breaks the rules of HTTP/2"),
         None => Error::Reset,

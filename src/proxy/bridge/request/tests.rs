@@ -37,7 +37,10 @@ fn a_target_is_a_clean_path_of_a_web_url() {
     assert!(settle(&get("https://a/b?c")).is_ok());
     check_refused(&get("ftp://a/"), "scheme");
     check_refused(&get("https://a/\u{e9}"), "percent-encoded");
-    check_refused(&get("https://a/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "longer");
+    check_refused(
+        &get("https://a/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        "longer",
+    );
     check_refused(&get("*"), "slash");
     let mut options = Case { method: "OPTIONS", ..get("*") };
     options.fields.push(("host", "a"));
