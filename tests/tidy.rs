@@ -53,7 +53,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"]),
     (
         "rustls",
-        &["config/tls.rs", "runtime/tls.rs", "proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"],
+        &[
+            "config/tls.rs",
+            "runtime/tls.rs",
+            "runtime/tls/",
+            "proxy/tls.rs",
+            "proxy/upstream/tls.rs",
+            "control/tls.rs",
+        ],
     ),
     ("serde", &["admin/", "cli/", "control/upgrade/", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),

@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::config::health::Check;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::process::AdminBind;
-use crate::config::tls::ClientTls;
 use crate::model::units::format_duration;
 use crate::policy::balance::rendezvous::ADVISED_MAX;
 use crate::policy::health::bounds::Bounds;
@@ -104,26 +102,17 @@ fn too_many(config: &Config) -> Vec<String> {
     config.pools.iter().filter_map(many).collect()
 }
 
-/// The pools whose probes believe anybody, with the reason that is written.
+/// The pools whose traffic or probes believe anybody, with the reason that is written.
 fn unverified(config: &Config) -> Vec<String> {
     let unverified = |pool: &Pool| {
-        let reason = tls(&pool.health.as_ref()?.check)?.verify_off.as_ref()?;
-        Some(format!("pool {}: its probes do not verify whom they ask: {reason}", pool.name))
+        let traffic = pool.tls.as_ref().and_then(|tls| tls.client.verify_off.as_ref());
+        let traffic = traffic.map(|why| format!("pool {}: its endpoints are not verified: {why}", pool.name));
+        let probes = pool.health.as_ref().and_then(|health| health.check.tls()?.verify_off.as_ref());
+        let probes =
+            probes.map(|why| format!("pool {}: its probes do not verify whom they ask: {why}", pool.name));
+        [traffic, probes].into_iter().flatten()
     };
-    config.pools.iter().filter_map(unverified).collect()
-}
-
-const fn tls(check: &Check) -> Option<&ClientTls> {
-    match check {
-        Check::Tls(tls) => Some(tls),
-        Check::Http(http) => http.tls.as_ref(),
-        Check::Tcp { tls, .. }
-        | Check::Grpc { tls, .. }
-        | Check::Postgres { tls, .. }
-        | Check::Mysql { tls, .. }
-        | Check::Redis { tls, .. } => tls.as_ref(),
-        Check::Agent { .. } | Check::Exec { .. } => None,
-    }
+    config.pools.iter().flat_map(unverified).collect()
 }
 
 /// An admin API whose tokens others on the way can read.

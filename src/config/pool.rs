@@ -11,10 +11,10 @@ use super::health::{self, EndpointHealth, Health};
 use super::names::Names;
 use super::retry::Retry;
 use super::source::Span;
-use super::tls::Files;
+use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
 use super::{passive, preset};
-use crate::model::address::EndpointAddress;
+use crate::model::address::{DnsName, EndpointAddress};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
@@ -62,6 +62,8 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// The age at which long-lived tcp sessions end; nothing is never.
     pub max_connection_age: Option<Duration>,
+    /// TLS to the endpoints.
+    pub tls: Option<PoolTls>,
     /// Active probes.
     pub health: Option<Health>,
     /// Passive ejection.
@@ -96,6 +98,8 @@ pub struct Endpoint {
     pub zone: String,
     /// Where its probes go.
     pub health: EndpointHealth,
+    /// The name that it was resolved from, where it was.
+    pub host: Option<DnsName>,
 }
 
 /// Balancing policies.
@@ -205,6 +209,7 @@ impl Pool {
         let endpoints_file = around.files.path(fields, "endpoints_file");
         let endpoints = read_endpoints(name, fields, report);
         preset::check(name, fields, report);
+        let tls = PoolTls::read(fields, !around.tcp_only, around.files, report);
         let health = Health::read(name, fields, alone, around.files, report);
         needs_health(name, fields, alone, report);
         contradictions(fields, alone, report);
@@ -237,6 +242,7 @@ impl Pool {
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
             max_connection_age: Some(age).filter(|age| !age.is_zero()),
+            tls,
             health,
             outlier,
             breaker,
@@ -394,7 +400,11 @@ impl Endpoint {
     pub fn at(&self, address: SocketAddr) -> Option<Self> {
         let label = label(self.name.as_str(), &self.address);
         let name = EndpointName::new(&format!("{label}@{address}")).ok()?;
-        Some(Self { name, address: EndpointAddress::Ip(address), ..self.clone() })
+        let host = match &self.address {
+            EndpointAddress::Host { name, .. } => Some(name.clone()),
+            EndpointAddress::Ip(_) | EndpointAddress::Service(_) => None,
+        };
+        Some(Self { name, address: EndpointAddress::Ip(address), host, ..self.clone() })
     }
 
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
@@ -415,6 +425,7 @@ impl Endpoint {
             max_requests: fields.get("max_requests"),
             zone: fields.get("zone")?,
             health: EndpointHealth::read(fields),
+            host: None,
         })
     }
 }

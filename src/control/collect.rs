@@ -26,6 +26,7 @@ use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::tls::fault::TlsFault;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
@@ -370,6 +371,10 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
+    for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {
+        let failed = counters.sum(|c| c.tls_faults.counter(fault));
+        sink.counter(&m::POOL_TLS_FAILURES, &[("pool", name), ("reason", fault.word())], failed);
+    }
     sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
     sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);

@@ -138,6 +138,7 @@ mod tests {
         let text = format!("[listener.web]\nbind = [\"127.0.0.1:1\"]\n{text}");
         let config = config::load_text(&text, Path::new("test.toml"), &|_| None);
         compile(&config.expect("a valid configuration"), previous, &MACHINE, &Weights::default())
+            .expect("no file is named")
     }
 
     fn refused(before: &Snapshot, after: &str, warm: bool) -> Vec<String> {

@@ -227,6 +227,7 @@ impl Membership {
             max_requests: None,
             zone: zone.clone(),
             health: EndpointHealth::default(),
+            host: None,
         };
         self.members.added.insert(place, endpoint);
         Ok(undo)

@@ -50,7 +50,7 @@ use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::name::PoolName;
 use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, compile};
+use crate::runtime::compile::{CompileError, Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
@@ -100,6 +100,9 @@ pub enum StartError {
     /// A sink of events cannot be used.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// The configuration is valid, and something that it names is not.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// A health check cannot be made.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -231,7 +234,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let overrides = handed_overrides.unwrap_or(overrides);
     let (membership, names) = Membership::new(config);
     let expanded = membership.expand(config);
-    let snapshot = compile(&expanded, None, &machine, &overrides.weights());
+    let snapshot = compile(&expanded, None, &machine, &overrides.weights())?;
     snapshot.settle();
     let recalled = state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;

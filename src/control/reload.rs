@@ -20,6 +20,7 @@ use super::names::Answers;
 use super::notify::NotifyError;
 use super::publish::Prepared;
 use crate::config::{self, Config, Diagnostics};
+use crate::runtime::compile::CompileError;
 
 /// Reloads that may wait for the one at work; more are refused.
 const QUEUE_MAX: usize = 16;
@@ -129,6 +130,9 @@ pub enum ReloadError {
     /// A sink of events cannot be used.
     #[error("{0}")]
     Notify(Arc<NotifyError>),
+    /// The configuration is valid, and something that it names is not.
+    #[error("{0}")]
+    Compile(Arc<CompileError>),
     /// A health check cannot be made.
     #[error("{0}")]
     Probe(Arc<ProbeError>),
@@ -180,6 +184,12 @@ impl ReloadError {
 impl From<NotifyError> for ReloadError {
     fn from(error: NotifyError) -> Self {
         Self::Notify(Arc::new(error))
+    }
+}
+
+impl From<CompileError> for ReloadError {
+    fn from(error: CompileError) -> Self {
+        Self::Compile(Arc::new(error))
     }
 }
 

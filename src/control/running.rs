@@ -195,7 +195,7 @@ impl Handle {
         let running = self.running();
         let previous = self.0.store.load();
         let weights = running.overrides.weights();
-        let compiled = compile(&next, Some(&previous), &self.0.machine, &weights);
+        let compiled = compile(&next, Some(&previous), &self.0.machine, &weights)?;
         super::health::targets::watches(&next.pools, &compiled)?;
         let diff = diff(
             Side { config: &running.config, snapshot: &previous },

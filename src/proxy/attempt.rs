@@ -2,18 +2,21 @@
 //! endpoint when a connection cannot be made.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::http2::upstream::{Lease, Unmade};
+use super::http2::upstream::{Granted, Lease, Wanted, is_http2};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
+use super::upstream::dial::Target;
 use super::upstream::idle::{Identity, Protocol};
+use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
 use crate::model::protocol::Protocol as Speaks;
 use crate::policy::balance::Draw;
@@ -26,6 +29,7 @@ use crate::runtime::pick::{Order, Picked, Place};
 use crate::runtime::pool::{Pool, Timeouts, Tried};
 use crate::runtime::queue::{Dismissed, Joined};
 use crate::runtime::snapshot::Overrides;
+use crate::runtime::tls::fault::TlsFault;
 
 /// What the tries of one piece of work have in common.
 pub struct Tries<'a> {
@@ -41,6 +45,8 @@ pub struct Tries<'a> {
     pub work: Work,
     /// What the hashing policies go by.
     pub key: Option<Vec<u8>>,
+    /// The request's host, where a pool asks for it by TLS.
+    pub host: Option<Rc<str>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -57,6 +63,8 @@ pub struct Connection<'a> {
     pub place: Place<'a>,
     /// What leads to it.
     pub link: Link,
+    /// What it is kept apart by while it is idle.
+    pub identity: Identity,
     /// Whether it has carried a request before.
     pub reused: bool,
 }
@@ -86,26 +94,21 @@ impl Connection<'_> {
 /// How a link is made to an endpoint that has none to spare.
 pub enum Way {
     /// By connecting.
-    Dial {
-        /// To where.
-        address: SocketAddr,
-        /// From where.
-        source: Option<IpAddr>,
-    },
-    /// By waiting for a place on an HTTP/2 connection.
-    Wait {
-        /// For this.
-        grant: Pin<Box<dyn Future<Output = Result<Lease, Unmade>>>>,
-        /// How long one waits where all connections are full.
-        queue_timeout: Duration,
-    },
+    Dial(Target),
+    /// By a place on an HTTP/2 connection, or whatever comes of asking for one.
+    Ask(Wanted),
 }
 
 /// Why there is no link.
 #[derive(Debug)]
 pub enum Missed {
-    /// No connection could be made.
-    Unmade(Unmade),
+    /// No connection could be made; `late` where that is no evidence, because our own timer ran late.
+    Unmade {
+        /// Why.
+        error: io::Error,
+        /// Whether it is no evidence.
+        late: bool,
+    },
     /// All HTTP/2 connections stayed full.
     Full,
 }
@@ -115,27 +118,37 @@ impl Way {
     ///
     /// # Errors
     /// [`Missed`].
-    pub async fn go(self, timeouts: &Timeouts, timer: &Timer) -> Result<Link, Missed> {
+    pub async fn go(self, timer: &Timer) -> Result<Link, Missed> {
         match self {
-            Self::Dial { address, source } => match dial::dial(address, source, timeouts, timer).await {
-                Ok(stream) => Ok(Link::Own(stream)),
-                // A timer of ours that ran late says nothing of the endpoint.
-                Err(error) => {
-                    let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
-                    Err(Missed::Unmade(Unmade::new(&error, late)))
-                }
-            },
-            Self::Wait { grant, queue_timeout } => {
+            Self::Dial(target) => dial(&target, timer).await,
+            Self::Ask(wanted) => {
                 // Whoever makes the connection has a timer of its own for that.
-                timer.set_after(timeouts.connect + queue_timeout);
-                match timer.within(grant).await {
-                    Ok(Ok(lease)) => Ok(Link::Http2(lease)),
-                    Ok(Err(unmade)) => Err(Missed::Unmade(unmade)),
+                timer.set_after(wanted.patience());
+                match timer.within(wanted.grant()).await {
+                    Ok(Ok(Granted::Lease(lease))) => Ok(Link::Http2(lease)),
+                    Ok(Ok(Granted::Stream(stream))) => Ok(Link::Own(stream)),
+                    Ok(Ok(Granted::Alone(target))) => match dial(&target, timer).await? {
+                        // It speaks another protocol than it did before.
+                        Link::Own(stream) if is_http2(&stream) => {
+                            wanted.forget();
+                            Err(Missed::Unmade { error: io::ErrorKind::ConnectionAborted.into(), late: true })
+                        }
+                        link => Ok(link),
+                    },
+                    Ok(Err(unmade)) => Err(Missed::Unmade { error: unmade.error(), late: unmade.late }),
                     Err(_) => Err(Missed::Full),
                 }
             }
         }
     }
+}
+
+async fn dial(target: &Target, timer: &Timer) -> Result<Link, Missed> {
+    dial::dial(target, timer).await.map(Link::Own).map_err(|error| {
+        // A timer of ours that ran late says nothing of the endpoint.
+        let late = error.kind() == io::ErrorKind::TimedOut && timer.is_late();
+        Missed::Unmade { error, late }
+    })
 }
 
 impl<'a> Tries<'a> {
@@ -155,6 +168,7 @@ impl<'a> Tries<'a> {
             overrides,
             work,
             key: None,
+            host: None,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -271,44 +285,50 @@ impl<'a> Tries<'a> {
 
     /// A connection to the endpoint of `place` that is there and may be used, if there is one.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
-        let worker = self.worker;
-        let (link, reused) = if self.is_http2(place.pool) {
+        let speaks = self.speaks(place.pool);
+        let mut found = None;
+        if speaks != Speaks::Http1 {
+            let identity = self.identity(place.pool, Protocol::Http2);
             // Its end would have been heard of, so that it need not be fresh.
-            match worker.multiplexed.take(&place, Identity::of(place.pool, Protocol::Http2)) {
-                Some(lease) => {
-                    let reused = lease.reused;
-                    (Link::Http2(lease), reused)
-                }
-                None => return Err(place),
-            }
-        } else {
-            let identity = Identity::of(place.pool, Protocol::Http1);
-            match worker.idle.take(worker.id, place.endpoint, identity, fresh_only) {
-                Some(stream) => (Link::Own(stream), true),
-                None => return Err(place),
-            }
-        };
-        if reused {
-            place.endpoint.live.counters.of(worker.id).reused.one();
+            let lease = self.worker.multiplexed.take(&place, &identity);
+            found = lease.map(|lease| (lease.reused, Link::Http2(lease), identity));
         }
-        Ok(Connection { place, link, reused })
+        if found.is_none() && speaks != Speaks::Http2 {
+            let identity = self.identity(place.pool, Protocol::Http1);
+            let idle = self.worker.idle.take(self.worker.id, place.endpoint, &identity, fresh_only);
+            found = idle.map(|stream| (true, Link::Own(stream), identity));
+        }
+        let Some((reused, link, identity)) = found else { return Err(place) };
+        if reused {
+            place.endpoint.live.counters.of(self.worker.id).reused.one();
+        }
+        Ok(Connection { place, link, identity, reused })
     }
 
-    fn is_http2(&self, pool: &Pool) -> bool {
-        self.work == Work::Request && pool.protocol == Speaks::Http2
+    fn speaks(&self, pool: &Pool) -> Speaks {
+        if self.work == Work::Request { pool.protocol } else { Speaks::Http1 }
+    }
+
+    fn identity(&self, pool: &Pool, protocol: Protocol) -> Identity {
+        Identity::of(pool, protocol, self.host.as_ref())
     }
 
     /// How a link to the endpoint of `place` is made.
-    #[must_use]
-    pub fn way(&self, place: &Place<'a>) -> Way {
-        let pool = place.pool;
-        if self.is_http2(pool) {
-            let identity = Identity::of(pool, Protocol::Http2);
-            let timeouts = self.timeouts(pool);
-            let grant = self.worker.multiplexed.wait(self.worker, place, identity, &timeouts);
-            return Way::Wait { grant: Box::pin(grant), queue_timeout: pool.queue_timeout };
+    ///
+    /// # Errors
+    /// As [`Handshake::with`].
+    pub fn way(&self, place: &Place<'a>) -> io::Result<Way> {
+        let target = Target {
+            address: place.endpoint.socket(),
+            source: place.pool.source_address,
+            tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
+            timeouts: self.timeouts(place.pool),
+        };
+        if self.speaks(place.pool) == Speaks::Http1 {
+            return Ok(Way::Dial(target));
         }
-        Way::Dial { address: place.endpoint.socket(), source: pool.source_address }
+        let identity = self.identity(place.pool, Protocol::Http2);
+        Ok(Way::Ask(self.worker.multiplexed.want(self.worker, place, identity, target)))
     }
 
     /// A new connection to the endpoint of `place`, or the first place on one that many share.
@@ -318,17 +338,23 @@ impl<'a> Tries<'a> {
     /// what is shared stayed full.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let timeouts = self.timeouts(place.pool);
-        let mut dialed = self.way(&place).go(&timeouts, timer).await;
-        if let Err(Missed::Unmade(unmade)) = &dialed
-            && dial::is_ours(&unmade.error())
+        let mut dialed = self.go(&place, timer).await;
+        if let Err(Missed::Unmade { error, .. }) = &dialed
+            && dial::is_ours(error)
         {
             // What lies idle is worth less than a request that waits.
             self.worker.idle.clear(self.worker.id);
-            dialed = self.way(&place).go(&timeouts, timer).await;
+            dialed = self.go(&place, timer).await;
         }
         self.connecting += start.elapsed();
         self.dialed(place, dialed)
+    }
+
+    async fn go(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
+        match self.way(place) {
+            Ok(way) => way.go(timer).await,
+            Err(error) => Err(Missed::Unmade { error, late: false }),
+        }
     }
 
     /// What came of dialing the endpoint of `place`.
@@ -340,32 +366,40 @@ impl<'a> Tries<'a> {
         place: Place<'a>,
         dialed: Result<Link, Missed>,
     ) -> Result<Connection<'a>, Error> {
-        let unmade = match dialed {
+        let (error, late) = match dialed {
             Ok(link) => {
-                let reused = match &link {
+                let (protocol, reused) = match &link {
                     Link::Own(_) => {
                         place.endpoint.live.counters.of(self.worker.id).connects.one();
-                        false
+                        (Protocol::Http1, false)
                     }
                     // It was counted when it was made, for all who share it.
-                    Link::Http2(lease) => lease.reused,
+                    Link::Http2(lease) => (Protocol::Http2, lease.reused),
                 };
-                return Ok(Connection { place, link, reused });
+                let identity = self.identity(place.pool, protocol);
+                return Ok(Connection { place, link, identity, reused });
             }
             Err(Missed::Full) => {
                 place.pool.live.counters.of(self.worker.id).queue_timeouts.one();
                 return Err(Error::QueueTimeout);
             }
-            Err(Missed::Unmade(unmade)) => unmade,
+            Err(Missed::Unmade { error, late }) => (error, late),
         };
-        let error = unmade.error();
         // Our own want is no evidence against the endpoint.
         if dial::is_ours(&error) {
             return Err(Error::Exhausted(error));
         }
+        let void = late || self.is_about_host(place.pool, &error);
         let error = Error::Connect(error);
-        self.failed(place, &error, unmade.late);
+        self.failed(place, &error, void);
         Err(error)
+    }
+
+    /// Whether a handshake failed that says more of the name which the client chose than of the endpoint: else any client
+    /// could have endpoints ejected by asking for names that they do not have.
+    fn is_about_host(&self, pool: &Pool, error: &io::Error) -> bool {
+        let follows = self.host.is_some() && pool.tls.as_ref().is_some_and(|tls| tls.follows_host());
+        follows && tls::fault_of(error).is_some_and(TlsFault::depends_on_name)
     }
 
     /// A pool's times with the route's in their place.
@@ -398,8 +432,8 @@ impl<'a> Tries<'a> {
     }
 
     /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters, the policies
-    /// and control know. `late` says that it is no evidence, because our own timer ran late.
-    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, late: bool) {
+    /// and control know. `void` says that it is no evidence, such as when our own timer ran late.
+    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, void: bool) {
         let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
@@ -409,13 +443,18 @@ impl<'a> Tries<'a> {
             return;
         }
         let Some(failure) = error.failure() else { return };
+        if let Error::Connect(error) = error
+            && let Some(fault) = tls::fault_of(error)
+        {
+            place.pool.live.counters.of(self.worker.id).tls_faults.counter(fault).one();
+        }
         match failure {
             Failure::Connect => counters.failed_connect.one(),
             Failure::Timeout => counters.failed_timeout.one(),
             Failure::Reset if matches!(error, Error::Answer(_)) => counters.failed_answer.one(),
             Failure::Reset | Failure::Status(_) => counters.failed_reset.one(),
         }
-        if !late {
+        if !void {
             self.judge(&mut place, Outcome::Failed(failure), &|| error.to_string());
         }
         if self.worker.events.is_full() {

@@ -389,8 +389,8 @@ mod tests {
 
     fn compare(before: &str, after: &str) -> Diff {
         let (before, after) = (load(before), load(after));
-        let was = compile(&before, None, &MACHINE, &Weights::default());
-        let is = compile(&after, Some(&was), &MACHINE, &Weights::default());
+        let was = compile(&before, None, &MACHINE, &Weights::default()).expect("no file is named");
+        let is = compile(&after, Some(&was), &MACHINE, &Weights::default()).expect("no file is named");
         diff(Side { config: &before, snapshot: &was }, Side { config: &after, snapshot: &is })
     }
 

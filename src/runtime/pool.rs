@@ -1,6 +1,7 @@
 //! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use super::queue::Queue;
 use super::snapshot::{Edition, Overrides};
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
+use super::tls::client::PoolTls;
+use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
 use crate::model::name::PoolName;
 use crate::model::protocol::Protocol;
@@ -77,6 +80,8 @@ pub struct Pool {
     pub limits: EndpointLimits,
     /// What connections to endpoints come from; nothing leaves it to the system.
     pub source_address: Option<IpAddr>,
+    /// TLS to its endpoints.
+    pub tls: Option<Arc<PoolTls>>,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -145,6 +150,8 @@ pub struct PoolLive {
     pub(super) answers: Mutex<AnswersThen>,
     /// Endpoints that have less than their full share.
     growing: AtomicU32,
+    /// The number of the TLS that runs; 0 is none.
+    tls: AtomicU64,
     budget: Mutex<Option<(budget::Settings, Budget)>>,
     /// The time line of the policies.
     pub clock: Clock,
@@ -167,6 +174,7 @@ impl PoolLive {
             deciding: Mutex::default(),
             answers: Mutex::default(),
             growing: AtomicU32::new(0),
+            tls: AtomicU64::new(0),
             budget: Mutex::default(),
             clock,
             gates: std::array::from_fn(|_| AtomicU32::new(tier::OPEN)),
@@ -206,6 +214,18 @@ impl PoolLive {
     /// Notes how many endpoints have less than their full share.
     pub fn set_growing(&self, endpoints: u32) {
         self.growing.store(endpoints, Ordering::Relaxed);
+    }
+
+    /// The number of the TLS that runs, by which connections of another one are told; 0 is none.
+    #[inline]
+    #[must_use]
+    pub fn tls(&self) -> u64 {
+        self.tls.load(Ordering::Relaxed)
+    }
+
+    /// Notes which TLS runs.
+    pub(super) fn set_tls(&self, number: u64) {
+        self.tls.store(number, Ordering::Relaxed);
     }
 
     /// Moves the gates of its chain; places without one are open.
@@ -268,6 +288,8 @@ pub struct PoolCounters {
     pub idle_exceeded: Counter,
     /// Requests that waited because all HTTP/2 connections to their endpoint were full.
     pub http2_full: Counter,
+    /// Handshakes with endpoints that failed.
+    pub tls_faults: TlsFaults,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

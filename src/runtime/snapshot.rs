@@ -9,6 +9,7 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
 use crate::policy::retry;
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub edition: Arc<Edition>,
     /// Hash of the configuration's text.
     pub hash: u64,
+    /// What the configuration was made from; the same allocation for as long as it was loaded once.
+    pub origin: Arc<Origin>,
     /// Listeners; the place of a listener stays its own for as long as a socket or a connection knows it.
     pub listeners: Listeners,
     /// Routes in the order of the file.
@@ -61,6 +64,7 @@ impl Snapshot {
             for endpoint in &pool.endpoints {
                 endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
             }
+            pool.live.set_tls(pool.tls.as_ref().map_or(0, |tls| tls.number()));
             pool.serve_queue();
         }
     }

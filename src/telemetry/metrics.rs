@@ -136,6 +136,8 @@ table! {
         "The breaker before the whole pool, where there is one: 0 closed, 1 half-open, 2 open.";
     POOL_BREAKER_OPENED = Counter "plimsoll_pool_breaker_opened_total" ["pool"]
         "Times that the breaker before the whole pool opened.";
+    POOL_TLS_FAILURES = Counter "plimsoll_pool_tls_failures_total" ["pool", "reason"]
+        "Failed TLS handshakes with endpoints by reason: expired, not_yet_valid, wrong_name, unknown_authority, bad_certificate, refused (an alert), timeout, closed or protocol.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
 
     ENDPOINT_USABLE = Gauge "plimsoll_endpoint_usable" ["pool", "endpoint"] "1 when the endpoint may be picked now.";

@@ -10,6 +10,7 @@ mod listener;
 mod passive;
 mod pool;
 mod route;
+mod tls;
 
 use std::time::Duration;
 
@@ -303,8 +304,8 @@ static CHECK: Section = Section::new(
             Kind::List { of: &Kind::Choice(&FINDINGS), min: 0 },
             Default("[]"),
             "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
-             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: probes do not verify \
-             TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: \
+             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: traffic or \
+             probes do not verify TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: \
              retry rules without effect.",
         ),
     ],

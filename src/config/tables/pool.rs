@@ -4,6 +4,7 @@ use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
+use super::tls::POOL_TLS;
 use super::{DELAY, TIMEOUT, number, real, size};
 use Given::{Default, Optional, Required};
 
@@ -178,7 +179,12 @@ pub(in super::super) static POOL: Section = Section::new(
         ),
         Key::later("send_proxy"),
         Key::later("sticky"),
-        Key::later("tls"),
+        Key::new(
+            "tls",
+            Kind::Or("off", &Kind::Table(&POOL_TLS)),
+            Optional(r#"{ server_name = "api.internal", ca = "internal-ca.pem" }"#),
+            "TLS to the endpoints, verified; absent or \"off\": none.",
+        ),
     ],
 );
 

@@ -420,7 +420,7 @@ mod tests {
                     [pool.main]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nbreaker = { scope = \"endpoint\" }\n";
         let config = config::load_text(text, Path::new("test.toml"), &|_| None).expect("valid");
         let machine = Machine { workers: 1, connections_max: 100, time: Duration::from_secs(1000) };
-        compile(&config, None, &machine, &Weights::default())
+        compile(&config, None, &machine, &Weights::default()).expect("no file is named")
     }
 
     #[test]

@@ -24,7 +24,6 @@ use super::http1;
 use super::http1::encode::RequestEdits;
 use super::http2;
 use super::upstream::dial;
-use super::upstream::idle::{Identity, Protocol};
 use super::worker::Worker;
 use crate::runtime::pool::Timeouts;
 
@@ -168,9 +167,8 @@ impl Upstream {
         match self {
             Self::Http1(half) => {
                 if let Some(keep) = half.keep(most)
-                    && let Connection { place, link: Link::Own(stream), .. } = connection
+                    && let Connection { place, link: Link::Own(stream), identity, .. } = connection
                 {
-                    let identity = Identity::of(place.pool, Protocol::Http1);
                     worker.idle.put(worker.id, &place, identity, stream, keep);
                 }
             }

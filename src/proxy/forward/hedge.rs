@@ -146,8 +146,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Begun::Sent(self.send_beside(connection, Beside { timer, connecting: Duration::ZERO }))
             }
             Err(place) => {
-                let (way, timeouts) = (self.tries.way(&place), self.tries.timeouts(place.pool));
-                let dialed = Box::pin(async move { (way.go(&timeouts, &timer).await, timer) });
+                let way = self.tries.way(&place).ok()?;
+                let dialed = Box::pin(async move { (way.go(&timer).await, timer) });
                 Begun::Dialing(Dialing { place, start: Instant::now(), dialed })
             }
         })

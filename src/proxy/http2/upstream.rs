@@ -7,9 +7,7 @@ mod drive;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,53 +19,124 @@ use h2::client::{ResponseFuture, SendRequest};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::model::protocol::Protocol;
+use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timers;
+use crate::proxy::tls::Tls;
+use crate::proxy::upstream::dial::Target;
 use crate::proxy::upstream::idle::Identity;
+use crate::proxy::upstream::tls;
 use crate::proxy::worker::Worker;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{EndpointCounters, EndpointLive};
 use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pick::Place;
-use crate::runtime::pool::Timeouts;
+use crate::runtime::pool::PoolLive;
+
+/// How long it is remembered that an endpoint which may speak either protocol speaks HTTP/1. No setting: asking again costs
+/// one of many requests nothing.
+const SPOKEN_KEPT: Duration = Duration::from_secs(10);
 
 /// Why no connection could be made, told to everyone who waited for it.
 #[derive(Debug, Clone)]
 pub struct Unmade {
-    kind: io::ErrorKind,
-    code: Option<i32>,
-    text: Arc<str>,
+    error: Rc<io::Error>,
     /// It is no evidence against the endpoint, because our own timer ran late.
     pub late: bool,
 }
 
 impl Unmade {
-    /// Why it failed; `late` where our own timer ran late.
-    #[must_use]
-    pub fn new(error: &io::Error, late: bool) -> Self {
-        Self { kind: error.kind(), code: error.raw_os_error(), text: error.to_string().into(), late }
+    fn new(error: io::Error, late: bool) -> Self {
+        Self { error: Rc::new(error), late }
     }
 
     /// The error as each of them sees it.
     #[must_use]
     pub fn error(&self) -> io::Error {
-        match self.code {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(self.kind, &*self.text),
-        }
+        tls::copy_of(&self.error)
     }
 }
 
-type Grant = Result<Lease, Unmade>;
+/// What came of asking for a place.
+pub enum Granted {
+    /// One.
+    Lease(Lease),
+    /// The endpoint speaks HTTP/1: the connection that was made to find out.
+    Stream(Stream),
+    /// The endpoint speaks HTTP/1: whoever asked connects for itself.
+    Alone(Target),
+}
+
+/// What those who wait are told; of [`Granted::Alone`] they know themselves where to.
+enum Answer {
+    Lease(Lease),
+    Stream(Stream),
+    Alone,
+    Unmade(Unmade),
+}
+
+/// A place that is to be asked for.
+pub struct Wanted {
+    shelf: Rc<Shelf>,
+    pool: Arc<PoolLive>,
+    target: Target,
+    queue_timeout: Duration,
+}
+
+impl Wanted {
+    /// How long one waits: for a connection, or where all are full.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.target.timeouts.connect + self.queue_timeout
+    }
+
+    /// A place on a connection that is there, on one that is made now, or the first that becomes free. Dropping the future
+    /// gives the place up, whenever it may come.
+    ///
+    /// # Errors
+    /// [`Unmade`].
+    pub async fn grant(&self) -> Result<Granted, Unmade> {
+        let shelf = &self.shelf;
+        if shelf.speaks_http1() {
+            return Ok(Granted::Alone(self.target.clone()));
+        }
+        let (sender, receiver) = oneshot::channel();
+        shelf.waiting.borrow_mut().push_back(sender);
+        shelf.tend();
+        if !shelf.is_opening_for_all() {
+            self.pool.counters.of(shelf.worker).http2_full.one();
+        }
+        match receiver.await {
+            Ok(Answer::Lease(lease)) => Ok(Granted::Lease(lease)),
+            Ok(Answer::Stream(stream)) => Ok(Granted::Stream(stream)),
+            Ok(Answer::Alone) => Ok(Granted::Alone(self.target.clone())),
+            Ok(Answer::Unmade(unmade)) => Err(unmade),
+            // The task that was to answer has gone with the worker.
+            Err(_) => Err(Unmade::new(io::ErrorKind::ConnectionAborted.into(), true)),
+        }
+    }
+
+    /// Forgets which protocol the endpoint speaks.
+    pub fn forget(&self) {
+        self.shelf.spoke_http1.set(None);
+    }
+}
+
+/// Whether HTTP/2 was agreed on for a stream under TLS.
+#[must_use]
+pub fn is_http2(stream: &Stream) -> bool {
+    stream.tls().and_then(Tls::alpn).as_deref() == Some(b"h2")
+}
 
 /// HTTP/2 connections of one worker.
 #[derive(Default)]
 pub struct Connections(RefCell<Vec<Vec<Rc<Shelf>>>>);
 
 /// Connections to one endpoint with one identity.
-#[derive(Debug)]
 struct Shelf {
     // Held, so that the slot is not given to another endpoint meanwhile.
     endpoint: Arc<EndpointLive>,
+    pool: Arc<PoolLive>,
     worker: WorkerId,
     identity: Identity,
     open: RefCell<Vec<Rc<Shared>>>,
@@ -77,11 +146,12 @@ struct Shelf {
     expected: Cell<usize>,
     /// How another one is made.
     recipe: RefCell<Recipe>,
-    waiting: RefCell<VecDeque<oneshot::Sender<Grant>>>,
+    /// When it was last found to speak HTTP/1, where it may speak either.
+    spoke_http1: Cell<Option<Instant>>,
+    waiting: RefCell<VecDeque<oneshot::Sender<Answer>>>,
 }
 
 /// One connection, as its requests and its task share it.
-#[derive(Debug)]
 struct Shared {
     shelf: Weak<Shelf>,
     endpoint: Arc<EndpointLive>,
@@ -104,7 +174,6 @@ struct Shared {
 }
 
 /// A place on a connection, for one request. Given back when dropped, after everything of the request's stream.
-#[derive(Debug)]
 pub struct Lease {
     connection: Rc<Shared>,
     sender: SendRequest<Bytes>,
@@ -114,69 +183,37 @@ pub struct Lease {
 
 impl Connections {
     /// A place on a connection that is there, the one with the fewest requests.
-    pub fn take(&self, place: &Place<'_>, identity: Identity) -> Option<Lease> {
+    pub fn take(&self, place: &Place<'_>, identity: &Identity) -> Option<Lease> {
         let slots = self.0.borrow();
         let shelves = slots.get(place.endpoint.live.slot() as usize)?;
-        let shelf = shelves.iter().find(|shelf| shelf.identity == identity)?;
+        let shelf = shelves.iter().find(|shelf| shelf.identity == *identity)?;
         // Whoever waits came before.
         if shelf.waiting.borrow().is_empty() { shelf.lease() } else { None }
     }
 
-    /// A place on a connection: one that is there, one that is made now, or the first that becomes free. Dropping the
-    /// future gives the place up, whenever it may come.
-    pub fn wait(
-        &self,
-        worker: &Worker,
-        place: &Place<'_>,
-        identity: Identity,
-        timeouts: &Timeouts,
-    ) -> impl Future<Output = Grant> + use<> {
-        let (sender, receiver) = oneshot::channel();
-        let shelf = self.shelf_for(worker, place, identity, timeouts);
-        shelf.waiting.borrow_mut().push_back(sender);
-        shelf.tend();
-        if !shelf.is_opening_for_all() {
-            place.pool.live.counters.of(worker.id).http2_full.one();
-        }
-        async move {
-            match receiver.await {
-                Ok(grant) => grant,
-                // The task that was to answer has gone with the worker.
-                Err(_) => Err(Unmade::new(&io::ErrorKind::ConnectionAborted.into(), true)),
-            }
-        }
-    }
-
-    fn shelf_for(
-        &self,
-        worker: &Worker,
-        place: &Place<'_>,
-        identity: Identity,
-        timeouts: &Timeouts,
-    ) -> Rc<Shelf> {
-        let recipe = Recipe::new(worker, place, timeouts);
+    /// A place that is to be asked for, on connections to `target`.
+    pub fn want(&self, worker: &Worker, place: &Place<'_>, identity: Identity, target: Target) -> Wanted {
+        let pool = place.pool;
+        let recipe = Recipe::new(worker, place, target.clone());
+        let (queue_timeout, live) = (pool.queue_timeout, Arc::clone(&pool.live));
         let mut slots = self.0.borrow_mut();
         let slot = place.endpoint.live.slot() as usize;
         if slots.len() <= slot {
             slots.resize_with(slot + 1, Vec::new);
         }
         let shelves = &mut slots[slot];
-        if let Some(shelf) = shelves.iter().find(|shelf| shelf.identity == identity) {
-            *shelf.recipe.borrow_mut() = recipe;
-            return Rc::clone(shelf);
-        }
-        let shelf = Rc::new(Shelf {
-            endpoint: Arc::clone(&place.endpoint.live),
-            worker: worker.id,
-            identity,
-            open: RefCell::default(),
-            opening: Cell::new(0),
-            expected: Cell::new(recipe.limits.http2_streams),
-            recipe: RefCell::new(recipe),
-            waiting: RefCell::default(),
-        });
-        shelves.push(Rc::clone(&shelf));
-        shelf
+        let shelf = match shelves.iter().find(|shelf| shelf.identity == identity) {
+            Some(shelf) => {
+                *shelf.recipe.borrow_mut() = recipe;
+                Rc::clone(shelf)
+            }
+            None => {
+                let shelf = Rc::new(Shelf::new(worker.id, place, identity, recipe));
+                shelves.push(Rc::clone(&shelf));
+                shelf
+            }
+        };
+        Wanted { shelf, pool: live, target, queue_timeout }
     }
 
     /// Forgets endpoints without a connection.
@@ -203,8 +240,34 @@ impl Connections {
 }
 
 impl Shelf {
+    fn new(worker: WorkerId, place: &Place<'_>, identity: Identity, recipe: Recipe) -> Self {
+        Self {
+            endpoint: Arc::clone(&place.endpoint.live),
+            pool: Arc::clone(&place.pool.live),
+            worker,
+            identity,
+            open: RefCell::default(),
+            opening: Cell::new(0),
+            expected: Cell::new(recipe.limits.http2_streams),
+            spoke_http1: Cell::new(None),
+            recipe: RefCell::new(recipe),
+            waiting: RefCell::default(),
+        }
+    }
+
+    fn speaks_http1(&self) -> bool {
+        self.spoke_http1.get().is_some_and(|at| at.elapsed() < SPOKEN_KEPT)
+    }
+
+    /// Whether what it leads to is still led to in this way.
+    fn is_current(&self) -> bool {
+        !self.endpoint.is_retired() && self.identity.is_current(&self.pool)
+    }
+
     fn is_empty(&self) -> bool {
-        self.opening.get() == 0 && self.open.borrow().is_empty() && self.waiting.borrow().is_empty()
+        let idle =
+            self.opening.get() == 0 && self.open.borrow().is_empty() && self.waiting.borrow().is_empty();
+        idle && !(self.speaks_http1() && self.is_current())
     }
 
     fn counters(&self) -> &EndpointCounters {
@@ -235,7 +298,7 @@ impl Shelf {
             };
             // One that has just left gives the place back, by dropping it, to the next.
             if let Some((waiter, lease)) = next {
-                drop(waiter.send(Ok(lease)));
+                drop(waiter.send(Answer::Lease(lease)));
             }
         }
     }
@@ -278,10 +341,30 @@ impl Shelf {
         if self.opening.get() > 0 || !self.open.borrow().is_empty() {
             return;
         }
+        self.tell_all(|| Answer::Unmade(why.clone()));
+    }
+
+    /// The endpoint has chosen HTTP/1.
+    fn chose_http1(&self, stream: Stream) {
+        self.opening.set(self.opening.get() - 1);
+        self.spoke_http1.set(Some(Instant::now()));
+        let mut answer = Answer::Stream(stream);
+        loop {
+            let first = self.waiting.borrow_mut().pop_front();
+            // One that has left gives it back, to the next; nobody is left to use it otherwise.
+            match first.map(|waiter| waiter.send(answer)) {
+                Some(Err(back)) => answer = back,
+                Some(Ok(())) | None => break,
+            }
+        }
+        self.tell_all(|| Answer::Alone);
+    }
+
+    fn tell_all(&self, answer: impl Fn() -> Answer) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for waiter in waiting {
             // Whoever waited may have left.
-            drop(waiter.send(Err(why.clone())));
+            drop(waiter.send(answer()));
         }
     }
 
@@ -366,6 +449,12 @@ impl Lease {
     }
 }
 
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("reused", &self.reused).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         let shared = &self.connection;
@@ -384,11 +473,11 @@ impl Drop for Lease {
 }
 
 /// How a connection is made, and how long it lasts: what the pool said last.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Recipe {
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    timeouts: Timeouts,
+    target: Target,
+    /// Whether the endpoint may choose HTTP/1 instead.
+    either: bool,
     limits: EndpointLimits,
     /// What requests that are on it get when it is to take no more.
     leaving: Duration,
@@ -398,12 +487,11 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn new(worker: &Worker, place: &Place<'_>, timeouts: &Timeouts) -> Self {
+    fn new(worker: &Worker, place: &Place<'_>, target: Target) -> Self {
         let pool = place.pool;
         Self {
-            address: place.endpoint.socket(),
-            source: pool.source_address,
-            timeouts: *timeouts,
+            target,
+            either: pool.protocol == Protocol::Auto,
             limits: pool.limits,
             leaving: pool.drain_timeout,
             age: worker.end_of_life(pool).map(|end| end.saturating_duration_since(Instant::now())),

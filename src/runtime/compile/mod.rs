@@ -11,6 +11,7 @@ use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::places::Listeners;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::tls::files::TlsError;
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
 use crate::route::{PathPattern, Table};
@@ -29,36 +30,48 @@ pub struct Machine {
     pub time: Duration,
 }
 
+/// Why a valid configuration cannot run: it names files, and these may have changed since it was read.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// TLS of a pool.
+    #[error("tls of pool \"{0}\": {1}")]
+    PoolTls(PoolName, TlsError),
+}
+
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
-/// endpoint name) comes from `previous`; `weights` are put in the place of written ones.
-#[must_use]
+/// endpoint name) comes from `previous`; `weights` are put in the place of written ones. The files of certificates and
+/// keys are read once for each time that a configuration is loaded, however often it is compiled: not for a worker.
+///
+/// # Errors
+/// [`CompileError`].
 pub fn compile(
     config: &Config,
     previous: Option<&Snapshot>,
     machine: &Machine,
     weights: &Weights,
-) -> Snapshot {
+) -> Result<Snapshot, CompileError> {
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let pools =
-        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index);
+    let pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
+        .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
-    Snapshot {
+    Ok(Snapshot {
         generation: edition.generation,
         edition,
         hash: config.hash,
+        origin: Arc::clone(&config.origin),
         listeners,
         routes,
         pools,
         connections_max: machine.connections_max,
         clock,
         slots,
-    }
+    })
 }
 
 fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {

@@ -84,7 +84,7 @@ impl Wire {
         let Self { stream, address, notes } = self;
         notes.handshake_begins();
         let stream = tls
-            .connect(stream, address, alpn)
+            .connect(stream, (notes.host.as_deref(), address), alpn)
             .await
             .map_err(|error| Reading::fault("in the TLS handshake", &error))?;
         notes.reached(Stage::Answer, |phases| &mut phases.tls);
@@ -225,6 +225,7 @@ enum Stage {
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
     source: Option<IpAddr>,
+    host: Option<Arc<str>>,
     started: Instant,
     noted: Arc<Mutex<Noted>>,
 }
@@ -237,10 +238,11 @@ struct Noted {
 }
 
 impl Notes {
-    /// Starts the watch of a probe that connects from `source`, or from what the system takes.
-    pub(super) fn start(source: Option<IpAddr>) -> Self {
+    /// Starts the watch of a probe that connects from `source`, or from what the system takes, to an endpoint with a name
+    /// where it has one.
+    pub(super) fn start(source: Option<IpAddr>, host: Option<Arc<str>>) -> Self {
         let noted = Noted { stage: Stage::Connect, phases: Phases::default(), bytes: Vec::new() };
-        Self { source, started: Instant::now(), noted: Arc::new(Mutex::new(noted)) }
+        Self { source, host, started: Instant::now(), noted: Arc::new(Mutex::new(noted)) }
     }
 
     /// Time since the start.

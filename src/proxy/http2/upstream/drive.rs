@@ -16,7 +16,7 @@ use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Recipe, Shared, Shelf, Unmade};
+use super::{Recipe, Shared, Shelf, Unmade, is_http2};
 use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
@@ -43,17 +43,23 @@ impl Opening {
         Self { shelf: Some(Rc::clone(shelf)), recipe: recipe.clone(), timer: recipe.timers.timer() }
     }
 
-    fn failed(&mut self, error: &io::Error) {
+    fn failed(&mut self, error: io::Error) {
         if let Some(shelf) = self.shelf.take() {
             let late = error.kind() == io::ErrorKind::TimedOut && self.timer.is_late();
             shelf.failed(&Unmade::new(error, late));
+        }
+    }
+
+    fn chose_http1(&mut self, stream: Stream) {
+        if let Some(shelf) = self.shelf.take() {
+            shelf.chose_http1(stream);
         }
     }
 }
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.failed(&io::ErrorKind::ConnectionAborted.into());
+        self.failed(io::ErrorKind::ConnectionAborted.into());
     }
 }
 
@@ -61,17 +67,25 @@ impl Drop for Opening {
 pub(super) async fn run(mut opening: Opening) {
     let established = establish(&opening.recipe, &opening.timer).await;
     match established {
-        Ok(established) => {
+        Ok(Established::Http2(new)) => {
             if let Some(shelf) = opening.shelf.take() {
                 let timer = opening.recipe.timers.timer();
-                Driver::new(&opening.recipe, timer, &shelf, established).await;
+                let driver = Driver::new(&opening.recipe, timer, &shelf, *new);
+                drop((opening, shelf));
+                driver.await;
             }
         }
-        Err(error) => opening.failed(&error),
+        Ok(Established::Http1(stream)) => opening.chose_http1(stream),
+        Err(error) => opening.failed(error),
     }
 }
 
-struct Established {
+enum Established {
+    Http2(Box<New>),
+    Http1(Stream),
+}
+
+struct New {
     sender: SendRequest<Bytes>,
     connection: Connection<Watched, Bytes>,
     heard: Rc<Cell<bool>>,
@@ -80,15 +94,22 @@ struct Established {
 
 /// Connects and waits for the endpoint's settings: that it speaks HTTP/2, and how many requests it takes at once.
 async fn establish(recipe: &Recipe, timer: &Timer) -> io::Result<Established> {
-    let stream = dial::dial(recipe.address, recipe.source, &recipe.timeouts, timer).await?;
-    let settled = settle(recipe, stream);
+    let stream = dial::dial(&recipe.target, timer).await?;
+    if stream.tls().is_some() && !is_http2(&stream) {
+        if recipe.either {
+            return Ok(Established::Http1(stream));
+        }
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the endpoint does not offer HTTP/2 by ALPN"));
+    }
     // The one deadline over it all was set when it was dialed.
-    timer.within(settled).await.unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 settings within the connect timeout"))
-    })
+    let settled = timer.within(settle(recipe, stream)).await;
+    settled.map_or_else(
+        |_| Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 settings within the connect timeout")),
+        |settled| settled.map(|new| Established::Http2(Box::new(new))),
+    )
 }
 
-async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<Established> {
+async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<New> {
     let (heard, tls) = (Rc::new(Cell::new(false)), stream.tls().is_some());
     let limits = &recipe.limits;
     // Every stream may fill its window without another one standing still for it.
@@ -114,7 +135,7 @@ async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<Established> {
         }
     })
     .await?;
-    Ok(Established { sender, connection, heard, tls })
+    Ok(New { sender, connection, heard, tls })
 }
 
 fn broken(error: h2::Error) -> io::Error {
@@ -154,8 +175,8 @@ enum Due {
 }
 
 impl Driver {
-    fn new(recipe: &Recipe, timer: Timer, shelf: &Rc<Shelf>, established: Established) -> Self {
-        let Established { sender, mut connection, heard, tls } = established;
+    fn new(recipe: &Recipe, timer: Timer, shelf: &Rc<Shelf>, new: New) -> Self {
+        let New { sender, mut connection, heard, tls } = new;
         let now = Instant::now();
         let shared = Rc::new(Shared {
             shelf: Rc::downgrade(shelf),
@@ -178,8 +199,8 @@ impl Driver {
             heard,
             heard_at: now,
             asked: None,
-            keep_alive: recipe.timeouts.keep_alive,
-            ping: recipe.timeouts.http2_ping,
+            keep_alive: recipe.target.timeouts.keep_alive,
+            ping: recipe.target.timeouts.http2_ping,
             leaving: recipe.leaving,
             end_of_life: recipe.age.map(|age| now + age),
             left_at: None,
@@ -210,7 +231,7 @@ impl Driver {
                 {
                     shelf.tend();
                 }
-                if shared.streams.get() == 0 && shared.endpoint.is_retired() {
+                if shared.streams.get() == 0 && !self.is_current() {
                     shared.leave();
                 }
             }
@@ -222,6 +243,11 @@ impl Driver {
             }
             None => {}
         }
+    }
+
+    /// Whether what it leads to is still led to in this way.
+    fn is_current(&self) -> bool {
+        self.shared.shelf.upgrade().is_some_and(|shelf| shelf.is_current())
     }
 
     /// What is next, and when.
