@@ -91,7 +91,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let log = Log::read(&root.table("log")?, files.sources);
     let health = HealthApi::read(root.table("health").as_ref(), report);
     let notify = read_notify(&root, report);
-    let read_listeners = read_listeners(&root, &listeners, &pool_names, report);
+    let read_listeners = read_listeners(&root, &listeners, (&pool_names, files), report);
     check_bind(&listeners, &root, admin.as_ref(), report);
 
     let http = listeners.iter().filter(|listener| listener.fields.is_word("protocol", "http"));
@@ -127,7 +127,12 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     })
 }
 
-fn read_listeners(root: &Fields, all: &[Named], pools: &Names, report: &mut Report) -> Option<Vec<Listener>> {
+fn read_listeners(
+    root: &Fields,
+    all: &[Named],
+    around: (&Names, Files<'_>),
+    report: &mut Report,
+) -> Option<Vec<Listener>> {
     let written = root.written("listener");
     if all.is_empty()
         && written.is_none_or(|field| matches!(&field.item.value, Value::Map(m) if m.is_empty()))
@@ -136,7 +141,7 @@ fn read_listeners(root: &Fields, all: &[Named], pools: &Names, report: &mut Repo
         report.error(root.span_of("listener"), "there is no listener, so nothing would be served", help);
         return None;
     }
-    let read = |one: &Named| Listener::read(&one.name, &one.fields, pools, report);
+    let read = |one: &Named| Listener::read(&one.name, &one.fields, around, report);
     all.iter().map(read).collect::<Vec<_>>().into_iter().collect()
 }
 

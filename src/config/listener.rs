@@ -7,6 +7,8 @@ use ipnet::IpNet;
 
 use super::diagnostic::Report;
 use super::names::Names;
+use super::tls::Files;
+use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
@@ -34,12 +36,16 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Sizes.
     pub limits: ListenerLimits,
     /// Times.
     pub timeouts: ListenerTimeouts,
     /// What connections of a tcp listener get when no endpoint accepts.
     pub when_empty: WhenEmpty,
+    /// TLS; nothing is none.
+    pub tls: Option<ListenerTls>,
 }
 
 /// What new connections get when no endpoint of the pool and its failover accepts.
@@ -96,13 +102,48 @@ pub struct ListenerLimits {
     pub chunk_extensions: ByteSize,
     /// Bytes that are still read of a client after its last answer.
     pub linger: ByteSize,
+    /// TLS handshakes at once.
+    pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// Connections of HTTP/2.
+    pub http2: Http2Limits,
+}
+
+/// `limits.http2` of a listener: of one connection, rates in any second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http2Limits {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes of one request body that have not gone on.
+    pub stream_window: ByteSize,
+    /// Bytes of all its request bodies that have not gone on.
+    pub connection_window: ByteSize,
+    /// Bytes of all its answers that are held for it.
+    pub send_buffer: ByteSize,
+    /// CONTINUATION frames of one head.
+    pub continuations: u32,
+    /// Requests cancelled before their answer.
+    pub resets: u32,
+    /// Streams that are reset for the client's mistakes.
+    pub faults: u32,
+    /// PING frames.
+    pub pings: u32,
+    /// SETTINGS frames.
+    pub settings: u32,
+    /// PRIORITY frames, and frames of unknown types.
+    pub priorities: u32,
+    /// Tiny WINDOW_UPDATE frames.
+    pub window_updates: u32,
+    /// DATA frames with little or nothing in them.
+    pub empty_frames: u32,
 }
 
 /// `timeouts` of a listener; none is infinite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerTimeouts {
+    /// A whole TLS handshake.
+    pub tls_handshake: Duration,
     /// A whole request head, from its first byte.
     pub request_header: Duration,
     /// Idle between requests.
@@ -119,9 +160,21 @@ pub struct ListenerTimeouts {
 
 impl Listener {
     /// Reads a section `[listener.NAME]` that lies over its base; nothing when something of it was reported.
-    pub(super) fn read(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(
+        name: &str,
+        fields: &Fields,
+        (pools, files): (&Names, Files<'_>),
+        report: &mut Report,
+    ) -> Option<Self> {
         fields.require(&format!("[listener.{name}]"), report);
         let protocol = protocol(name, fields, pools, report);
+        let is_http = fields.is_word("protocol", "http");
+        if let (true, Some(field)) = (fields.is_word("protocol", "udp"), fields.own("tls")) {
+            let message =
+                format!("`tls` has no use: the udp listener `{name}` passes packets on as they are");
+            report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+        }
+        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
@@ -136,9 +189,14 @@ impl Listener {
             allow: fields.plain_list("allow"),
             deny: fields.plain_list("deny"),
             freebind: fields.get("freebind")?,
+            h2c: h2c(name, fields, report)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
             when_empty: WhenEmpty::read(name, fields, report)?,
+            tls: match tls {
+                None => None,
+                Some(read) => Some(read?),
+            },
         })
     }
 }
@@ -159,6 +217,14 @@ impl WhenEmpty {
             None => Some(Self::Reset),
         }
     }
+}
+
+fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
+    if let Some(field) = fields.own("h2c").filter(|_| !fields.is_word("protocol", "http")) {
+        let message = format!("`h2c` has no use: the tcp listener `{listener}` passes on whatever is spoken");
+        report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
+    }
+    fields.get("h2c")
 }
 
 fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Protocol> {
@@ -216,7 +282,9 @@ impl ListenerLimits {
             target: fields.get("target")?,
             chunk_extensions: fields.get("chunk_extensions")?,
             linger: fields.get("linger")?,
+            handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
+            http2: Http2Limits::read(&fields.table("http2")?)?,
         };
         if limits.target > limits.head {
             let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
@@ -235,9 +303,29 @@ impl ListenerLimits {
     }
 }
 
+impl Http2Limits {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self {
+            streams: fields.get("streams")?,
+            stream_window: fields.get("stream_window")?,
+            connection_window: fields.get("connection_window")?,
+            send_buffer: fields.get("send_buffer")?,
+            continuations: fields.get("continuations")?,
+            resets: fields.get("resets")?,
+            faults: fields.get("faults")?,
+            pings: fields.get("pings")?,
+            settings: fields.get("settings")?,
+            priorities: fields.get("priorities")?,
+            window_updates: fields.get("window_updates")?,
+            empty_frames: fields.get("empty_frames")?,
+        })
+    }
+}
+
 impl ListenerTimeouts {
     fn read(fields: &Fields) -> Option<Self> {
         Some(Self {
+            tls_handshake: fields.get("tls_handshake")?,
             request_header: fields.get("request_header")?,
             keep_alive: fields.get("keep_alive")?,
             client_idle: fields.get("client_idle")?,

@@ -1,6 +1,7 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
 
+mod listener;
 mod pool;
 
 use std::collections::HashMap;
@@ -304,6 +305,9 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    if matches!(listener.protocol, Protocol::Http) {
+        page.key("h2c", listener.h2c);
+    }
     match (&listener.protocol, listener.when_empty) {
         (Protocol::Http, _) => {}
         (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
@@ -313,15 +317,19 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.key("when_empty", format_args!("{{ hold = {time}, max = {max} }}"));
         }
     }
+    listener::show_tls(page, listener.tls.as_ref());
     page.section(format_args!("[listener.{name}.limits]"));
     page.text("head", listener.limits.head);
     page.key("fields", listener.limits.fields);
     page.text("target", listener.limits.target);
     page.text("chunk_extensions", listener.limits.chunk_extensions);
     page.text("linger", listener.limits.linger);
+    page.key("handshakes", listener.limits.handshakes);
     page.key("backlog", listener.limits.backlog);
+    listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
+    page.time("tls_handshake", timeouts.tls_handshake);
     page.time("request_header", timeouts.request_header);
     page.time("keep_alive", timeouts.keep_alive);
     page.time("client_idle", timeouts.client_idle);

@@ -1,4 +1,10 @@
-//! TLS of connections that we make: whom we trust, as whom we appear, and which files say so.
+//! TLS of connections that we make: whom we trust, as whom we appear, and which files say so. What listeners show is
+//! `served`'s; `certificate`, `staple` and `ticket_keys` read what stands in the files.
+
+pub mod certificate;
+pub mod served;
+pub mod staple;
+pub mod ticket_keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -205,6 +211,11 @@ impl<'a> Files<'a> {
             Look::OrCopies(copies) => copies.get(path),
             Look::Nowhere | Look::AtNamed => None,
         }
+    }
+
+    /// Whether files are looked into.
+    fn looks(&self) -> bool {
+        !matches!(self.look, Look::Nowhere)
     }
 
     /// Holds a key against its certificate.

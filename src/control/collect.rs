@@ -22,6 +22,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::judge::Judged;
+use crate::runtime::limits::Flood;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
@@ -475,6 +476,10 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
+    }
+    for flood in Flood::ALL {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
     }
     let by_pool: [Named<PoolCounters>; 10] = [
         ("max_requests", |c| &c.queued),

@@ -87,6 +87,14 @@ impl Client {
         self.worker.closes_idle(self.listener as usize)
     }
 
+    /// Whether HTTP/2 may come in the clear on it.
+    #[must_use]
+    pub fn speaks_h2c(&self) -> bool {
+        let snapshot = self.snapshot();
+        let listener = snapshot.as_ref().and_then(|snapshot| self.listener(snapshot));
+        listener.is_some_and(|listener| listener.h2c) && self.stream.plain().is_some()
+    }
+
     /// The place of its listener.
     #[must_use]
     pub const fn listener_place(&self) -> u32 {

@@ -175,6 +175,34 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
     Fate::Ended
 }
 
+/// Answers a request that is refused before anything is done with it.
+pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal: Refusal) {
+    let error = Error::Refused(refusal);
+    let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
+    let Handled { down, trace, .. } = &mut handled;
+    count_error(context.listener.live.counters.of(context.worker.id), &error);
+    answer_error(*down, &error, trace).await;
+    handled.termination = Some(error.termination());
+}
+
+/// Notes a request whose client had left before anything was done with it.
+pub fn abandoned<D: Downstream>(context: &Context<'_>, down: &D) {
+    finish(context, down, &Trace::default(), Termination::ClientAborted);
+}
+
+/// What a request is known by in every log: the client's own id where it is believed, else 128 random bits.
+#[must_use]
+pub fn request_id(worker: &Worker, given: Option<&[u8]>) -> Vec<u8> {
+    // No setting: an id is a key to search logs by, and one that is longer gets a new one, nothing else.
+    const KEPT_MAX: usize = 128;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    if let Some(given) = given.filter(|given| (1..=KEPT_MAX).contains(&given.len())) {
+        return given.to_vec();
+    }
+    let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
+    (0..32).rev().map(|i| DIGITS[(bits >> (i * 4)) as usize & 15]).collect()
+}
+
 /// A request under way: counted and logged when it is dropped, also where that is before its end.
 struct Handled<'h, 'a, D: Downstream> {
     context: &'h Context<'a>,

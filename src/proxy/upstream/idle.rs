@@ -129,7 +129,8 @@ impl IdleConnections {
         keep: Duration,
     ) {
         let (endpoint, most) = (place.endpoint, place.pool.limits.idle_connections);
-        if keep.is_zero() || most == 0 || endpoint.live.is_retired() || !identity.is_current(&place.pool.live) {
+        if keep.is_zero() || most == 0 || endpoint.live.is_retired() || !identity.is_current(&place.pool.live)
+        {
             return;
         }
         let mut shelves = self.0.borrow_mut();

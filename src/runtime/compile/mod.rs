@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive};
 use super::places::Listeners;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use super::tls::files::TlsError;
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
+use crate::model::units::ByteSize;
 use crate::route::{PathPattern, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -176,6 +177,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
             head_max: l.limits.head.as_usize(),
@@ -185,6 +187,7 @@ fn compile_listeners(
                 chunk_extensions: l.limits.chunk_extensions.as_usize(),
                 linger: l.timeouts.linger,
                 linger_bytes: l.limits.linger.as_usize(),
+                http2: http2(&l.limits.http2),
             },
             backlog: l.limits.backlog,
             timeouts: listener::Timeouts {
@@ -198,6 +201,26 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+fn http2(limits: &config::listener::Http2Limits) -> Http2Limits {
+    let window = |size: ByteSize| u32::try_from(size.as_usize()).unwrap_or(u32::MAX >> 1);
+    Http2Limits {
+        streams: limits.streams,
+        stream_window: window(limits.stream_window),
+        connection_window: window(limits.connection_window),
+        send_buffer: limits.send_buffer.as_usize(),
+        continuations: limits.continuations,
+        rates: [
+            limits.resets,
+            limits.faults,
+            limits.pings,
+            limits.settings,
+            limits.priorities,
+            limits.window_updates,
+            limits.empty_frames,
+        ],
+    }
 }
 
 fn compile_http(config: &Config, listener: &config::listener::Listener) -> listener::Protocol {
