@@ -16,6 +16,7 @@ use super::status::{
     PoolStatus, Readiness, Status, WorkerStatus,
 };
 use super::{Handle, Mode};
+use crate::model::grpc;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::breaker::{Gate, Scope};
 use crate::runtime::clock::Clock;
@@ -370,6 +371,13 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     }
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
+    for code in 0..grpc::CODES {
+        let ended: u64 = counters.iter().filter_map(|c| c.calls.counter(code)).map(Counter::get).sum();
+        if ended > 0 {
+            let status = u16::try_from(code).map_or("unknown", grpc::name);
+            sink.counter(&m::POOL_CALLS, &[("pool", name), ("status", status)], ended);
+        }
+    }
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
     for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod field;
+pub mod grpc;
 pub mod host;
 pub mod method;
 pub mod name;

@@ -21,7 +21,8 @@ pub enum Failure {
     Reset,
     /// No response head in time: that of the attempt, or `per_try_timeout`.
     Timeout,
-    /// A response head with this status.
+    /// A response head with this status; behind those of HTTP, a gRPC call that failed with this one and no other answer
+    /// (`model::grpc`).
     Status(u16),
 }
 
@@ -152,7 +153,9 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
     }
     // A connection that was never made took nothing, whatever an earlier attempt sent.
     let nothing_sent = !facts.bytes_sent || facts.failure == Failure::Connect;
-    let undone = nothing_sent || facts.given_back.is_some();
+    // Calls all have one method: whoever lists a status of theirs speaks of what may be done again.
+    let listed_call = matches!(facts.failure, Failure::Status(1000..)) && policy.lists(facts.failure);
+    let undone = nothing_sent || facts.given_back.is_some() || listed_call;
     if !undone && !policy.repeatable(facts.idempotent, facts.idempotency_key) {
         return Next::GiveUp(Why::NotIdempotent);
     }

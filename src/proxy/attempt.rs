@@ -18,6 +18,7 @@ use super::upstream::dial::Target;
 use super::upstream::idle::{Identity, Protocol};
 use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
+use crate::model::grpc;
 use crate::model::protocol::Protocol as Speaks;
 use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
@@ -416,7 +417,9 @@ impl<'a> Tries<'a> {
 
     /// Notes that the endpoint at `place` answered, with this status (0 where there is none) after so long.
     pub fn answered(&self, place: &mut Place<'a>, status: u16, after: Duration) {
-        self.judge(place, Outcome::Answered { status, after }, &|| format!("status {status}"));
+        self.judge(place, Outcome::Answered { status, after }, &|| {
+            grpc::word(status).unwrap_or_else(|| format!("status {status}"))
+        });
     }
 
     fn judge(&self, place: &mut Place<'a>, outcome: Outcome, evidence: &dyn Fn() -> String) {

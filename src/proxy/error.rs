@@ -119,6 +119,9 @@ pub enum Error {
     /// No response head in time.
     #[error("the endpoint did not answer in time")]
     Timeout,
+    /// The time is over that the client gave for its call.
+    #[error("the client's deadline has passed")]
+    Deadline,
     /// The answer is no valid HTTP.
     #[error("the endpoint's answer is not valid: {0}")]
     Answer(&'static str),
@@ -141,6 +144,7 @@ impl Error {
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Exhausted(_)
+            | Self::Deadline
             | Self::Idle
             | Self::Cut(_) => Blame::Us,
             Self::NothingUsable { .. }
@@ -204,7 +208,7 @@ impl Error {
             Self::Reset | Self::GivenBack(_) | Self::StreamReset(_) | Self::Truncated => {
                 Termination::EndpointAborted
             }
-            Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
+            Self::Timeout | Self::Stalled | Self::Deadline => Termination::EndpointTimeout,
             Self::Answer(_) | Self::NoTunnel => Termination::EndpointInvalid,
         }
     }

@@ -5,17 +5,20 @@
 mod hedge;
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Connection, Tries};
 use super::error::Error;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
-use super::request::{Context, Downstream, Failed, Trace};
+use super::request::{Context, Downstream, Failed, Trace, is_call};
 use super::timer::Timer;
 use super::upstream::tls;
+use crate::model::grpc;
+use crate::model::protocol::Protocol;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
@@ -60,7 +63,10 @@ pub(super) async fn forward<'a, D: Downstream>(
     let idempotent = down.view().method().is_idempotent();
     let idempotency_key = !idempotent && down.view().field("idempotency-key").is_some();
     let repeatable = policy.repeatable(idempotent, idempotency_key);
-    if repeatable {
+    let call = is_call(down.view());
+    let deadline = call.then(|| deadline(context, down.view())).flatten();
+    // What HTTP/2 endpoints give back may be sent again whatever its method, if it is still here.
+    if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
     let path = rewritten(route.rewrite.as_ref(), down.view().path());
@@ -72,6 +78,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         trusted: context.trusted,
         scheme: "http",
         request_id: context.request_id,
+        deadline,
     };
     let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
     tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
@@ -89,7 +96,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    let answered = forwarding.run().await;
+    let answered = until(deadline, forwarding.run()).await;
     drop(forwarding);
     if repeatable && !down.body_will_repeat() {
         pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
@@ -97,7 +104,26 @@ pub(super) async fn forward<'a, D: Downstream>(
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    down.deliver(connection, answer, &route.response_edits, &timeouts).await
+    until(deadline, down.deliver(connection, answer, &route.response_edits, &timeouts)).await
+}
+
+/// When the time is over that the client of a gRPC call has given for it.
+fn deadline<V: RequestView>(context: &Context<'_>, view: &V) -> Option<Instant> {
+    context.start.checked_add(grpc::timeout(view.field("grpc-timeout")?)?)
+}
+
+/// Works until it is done or the time is over.
+async fn until<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => match timeout_at(deadline, work).await {
+            Ok(done) => done,
+            Err(_) => Err(Error::Deadline),
+        },
+    }
 }
 
 /// A request on its way to one endpoint after the other.
@@ -148,6 +174,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                     continue;
                 }
             };
+            // What has been repeated for its connection's sake is not repeated for that again.
+            connection.reused &= !fresh;
             self.count(&connection, fresh);
             let timeouts = self.timeouts(&connection, endpoint);
             let hedge = self.policy.hedge.as_ref();
@@ -171,7 +199,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             fresh = false;
             let failed = match outcome {
                 Ok(answer) => {
-                    let status = D::status(&answer);
+                    let status = D::verdict(&answer);
                     if hedge.is_some() {
                         let times = connection.place.pool.live.answer_times();
                         times.observe(self.context.worker.id, took);
@@ -309,7 +337,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.policy,
             &Facts {
                 failure,
-                reused,
+                // A stream that was reset says nothing of its connection.
+                reused: reused && !matches!(failed.error, Error::StreamReset(_)),
                 bytes_sent: failed.bytes_sent,
                 answer_bytes: failed.answer_bytes,
                 given_back: failed.error.given_back(),

@@ -19,6 +19,7 @@ use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
 use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
+use crate::model::grpc;
 use crate::model::name::PoolName;
 use crate::model::protocol::Protocol;
 use crate::policy::budget::Budget;
@@ -290,8 +291,29 @@ pub struct PoolCounters {
     pub http2_full: Counter,
     /// Handshakes with endpoints that failed.
     pub tls_faults: TlsFaults,
+    /// gRPC calls that ended, by their status.
+    pub calls: Calls,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
+}
+
+/// gRPC calls by their status.
+#[derive(Debug, Default)]
+pub struct Calls([Counter; grpc::CODES]);
+
+impl Calls {
+    /// Counts one that ended with this status.
+    pub fn count(&self, code: u16) {
+        if let Some(counter) = self.0.get(usize::from(code)) {
+            counter.one();
+        }
+    }
+
+    /// How many ended with this status.
+    #[must_use]
+    pub fn counter(&self, code: usize) -> Option<&Counter> {
+        self.0.get(code)
+    }
 }
 
 /// Endpoints that a request has tried, by slot.

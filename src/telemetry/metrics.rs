@@ -140,6 +140,9 @@ table! {
         "Failed TLS handshakes with endpoints by reason: expired, not_yet_valid, wrong_name, unknown_authority, bad_certificate, refused (an alert), timeout, closed or protocol.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
 
+    POOL_CALLS = Counter "plimsoll_pool_grpc_calls_total" ["pool", "status"]
+        "gRPC calls that ended, by their grpc-status; those that nobody made are left out.";
+
     ENDPOINT_USABLE = Gauge "plimsoll_endpoint_usable" ["pool", "endpoint"] "1 when the endpoint may be picked now.";
     ENDPOINT_EJECTED = Gauge "plimsoll_endpoint_ejected" ["pool", "endpoint"]
         "1 while live traffic keeps the endpoint ejected.";

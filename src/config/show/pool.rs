@@ -5,6 +5,7 @@ use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
 use crate::config::pool::{Endpoint, Pool};
 use crate::config::retry::{NonIdempotent, Retry};
 use crate::config::tls::{ClientTls, Naming};
+use crate::model::grpc;
 use crate::model::units::format_duration;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
@@ -181,9 +182,14 @@ fn causes(counted: &Counted) -> String {
 }
 
 fn statuses(ranges: &[(u16, u16)]) -> impl Iterator<Item = String> {
-    ranges.iter().map(|(first, last)| match first == last {
-        true => quote(&first.to_string()),
-        false => quote(&format!("{first}-{last}")),
+    ranges.iter().flat_map(|(first, last)| {
+        // Those of gRPC have no ranges.
+        let words: Vec<String> = (*first..=*last).filter_map(grpc::word).collect();
+        match (first == last, words.is_empty()) {
+            (_, false) => words.iter().map(|word| quote(word)).collect(),
+            (true, true) => vec![quote(&first.to_string())],
+            (false, true) => vec![quote(&format!("{first}-{last}"))],
+        }
     })
 }
 

@@ -15,13 +15,14 @@ use super::request::Request;
 use super::upload::{Given, Upload};
 use super::{ClientHalf, EndpointHalf, Frame, Head, Upstream};
 use crate::model::field::FieldEdits;
+use crate::model::grpc;
 use crate::model::method::Method;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::BLOCK;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::http1::encode::RequestEdits;
-use crate::proxy::request::{Downstream, Failed};
+use crate::proxy::request::{Downstream, Failed, is_call};
 use crate::proxy::respond::Own;
 use crate::proxy::tcp::splice::TURN;
 use crate::proxy::timer::Timer;
@@ -51,6 +52,8 @@ pub struct Bridge<'c, C> {
     pub interim: bool,
     /// Bytes of the answer's body that went to the client.
     pub sent: u64,
+    /// The status of the gRPC call that it is, once that has come.
+    pub grpc_code: Option<u16>,
 }
 
 /// A request on its way to one endpoint, and what has come back.
@@ -127,6 +130,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
             started: false,
             interim: false,
             sent: 0,
+            grpc_code: None,
         }
     }
 
@@ -183,6 +187,13 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
         }
     }
 
+    /// Takes note of how a gRPC call ended.
+    fn note_call(&mut self, fields: &HeaderMap) {
+        if is_call(&self.request) {
+            self.grpc_code = fields.get("grpc-status").and_then(|status| grpc::code(status.as_bytes()));
+        }
+    }
+
     /// Passes an interim answer on (RFC 9110 section 15.2).
     fn pass_interim(
         &mut self,
@@ -229,6 +240,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
                 Frame::Data(data) if data.is_empty() => continue,
                 Frame::Data(data) => data,
                 Frame::Trailers(trailers) => {
+                    self.note_call(&trailers);
                     self.half.send(Frame::Trailers(trailers), true)?;
                     return Ok(None);
                 }
@@ -458,6 +470,18 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         Poll::Ready(Ok(Some(Answer { head, half, given, refused, held: None })))
     }
 
+    fn verdict(answer: &Answer) -> u16 {
+        let status = Self::status(answer);
+        let headers = &answer.head.parts.headers;
+        let alone = answer.head.end && status == 200;
+        let failed = headers.get("grpc-status").filter(|_| alone).and_then(|s| grpc::failed(s.as_bytes()));
+        failed.unwrap_or(status)
+    }
+
+    fn grpc_code(&self) -> Option<u16> {
+        self.grpc_code
+    }
+
     fn status(answer: &Answer) -> u16 {
         answer.head.parts.status.as_u16()
     }
@@ -469,6 +493,9 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         edits: &FieldEdits,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
+        if answer.head.end {
+            self.note_call(&answer.head.parts.headers);
+        }
         let head = &mut answer.head;
         edit(&mut head.parts.headers, edits);
         let parts = std::mem::replace(&mut head.parts, Response::new(()).into_parts().0);

@@ -13,6 +13,7 @@ use crate::model::request::RequestView;
 use crate::policy::hedge::{self, Settings};
 use crate::policy::retry::Failure;
 use crate::proxy::attempt::{Connection, Link, Missed};
+use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::timer::Timer;
 use crate::runtime::pick::{Order, Place};
@@ -238,7 +239,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     /// Whether an attempt that came to this matters less than another that is under way.
     fn leaves_it_to_another(&self, heard: &Result<Option<D::Answer>, Failed>) -> bool {
         match heard {
-            Ok(Some(answer)) => self.policy.lists(Failure::Status(D::status(answer))),
+            Ok(Some(answer)) => self.policy.lists(Failure::Status(D::verdict(answer))),
             // The client has part of an answer as soon as this is passed on.
             Ok(None) => false,
             Err(failed) => failed.error.failure().is_some(),
@@ -302,7 +303,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     fn lost(&mut self, heard: Heard<'a, D::Answer>) {
         let Heard { mut connection, outcome, took, late } = heard;
         match outcome {
-            Ok(answer) => self.tries.answered(&mut connection.place, D::status(&answer), took),
+            Ok(answer) => self.tries.answered(&mut connection.place, D::verdict(&answer), took),
             // Closed while it lay idle: no failure of the endpoint's.
             Err(failed) if self.is_stale(&failed, connection.reused) => {
                 let worker = self.context.worker.id;
@@ -313,6 +314,6 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     }
 
     fn is_stale(&self, failed: &Failed, reused: bool) -> bool {
-        failed.error.failure() == Some(Failure::Reset) && reused && !failed.answer_bytes
+        matches!(failed.error, Error::Reset) && reused && !failed.answer_bytes
     }
 }

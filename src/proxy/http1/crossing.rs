@@ -28,6 +28,8 @@ pub struct Crossing<'c> {
     bridge: Option<Box<Bridge<'c, Half<'c>>>>,
     /// Bytes of its body that may be kept for a repeat.
     keep: Option<usize>,
+    /// The status of the gRPC call that it was.
+    grpc_code: Option<u16>,
 }
 
 /// A request on its way to one endpoint.
@@ -52,7 +54,7 @@ impl<'c> Crossing<'c> {
     /// A request that nothing has been done with.
     #[must_use]
     pub const fn new(own: Exchange<'c>) -> Self {
-        Self { own, bridge: None, keep: None }
+        Self { own, bridge: None, keep: None, grpc_code: None }
     }
 
     /// What is left when it has ended.
@@ -93,7 +95,8 @@ impl<'c> Crossing<'c> {
     /// Comes back: what follows on the connection is read by the engine again.
     fn come_back(&mut self) {
         let Some(bridge) = self.bridge.take() else { return };
-        let Bridge { upload, half, started, interim, sent, .. } = *bridge;
+        let Bridge { upload, half, started, interim, sent, grpc_code, .. } = *bridge;
+        self.grpc_code = grpc_code;
         let own = &mut self.own;
         own.upload = Upload::elsewhere(upload.moved(), upload.is_done() && half.is_ended());
         own.started |= started;
@@ -212,6 +215,17 @@ impl Downstream for Crossing<'_> {
             Answer::Own(answer) => Exchange::status(answer),
             Answer::Across(answer) => Bridge::<Half<'_>>::status(answer),
         }
+    }
+
+    fn verdict(answer: &Answer) -> u16 {
+        match answer {
+            Answer::Own(answer) => Exchange::verdict(answer),
+            Answer::Across(answer) => Bridge::<Half<'_>>::verdict(answer),
+        }
+    }
+
+    fn grpc_code(&self) -> Option<u16> {
+        self.bridge.as_ref().map_or(self.grpc_code, |bridge| bridge.grpc_code())
     }
 
     async fn deliver(

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::field::FieldEdits;
@@ -26,6 +28,8 @@ pub struct RequestEdits<'a> {
     pub scheme: &'a str,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+    /// When the time is over that the client of a gRPC call has given for it.
+    pub deadline: Option<Instant>,
 }
 
 /// What changes in a response head on its way to the client.

@@ -400,6 +400,7 @@ impl Unread<'_> {
             phases: Phases { head: total, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }

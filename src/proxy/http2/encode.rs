@@ -8,7 +8,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method as HttpMethod, Request as HttpRequest, Version};
 
+use tokio::time::Instant;
+
 use crate::model::field::FieldEdits;
+use crate::model::grpc::timeout_text;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::bridge::request::{Request, path_and_query};
@@ -68,6 +71,14 @@ fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {
         && !request.websocket
     {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(deadline) = edits.deadline
+        && fields.contains_key("grpc-timeout")
+        && let Ok(left) =
+            HeaderValue::try_from(timeout_text(deadline.saturating_duration_since(Instant::now())))
+    {
+        // What has passed here is gone there too.
+        fields.insert("grpc-timeout", left);
     }
     put_forwarded(&mut fields, request, edits);
     put_own(&mut fields, route, "x-request-id", edits.request_id);

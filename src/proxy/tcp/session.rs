@@ -165,6 +165,7 @@ impl<'a> Session<'a> {
             phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }

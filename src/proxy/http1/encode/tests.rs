@@ -31,6 +31,7 @@ fn request(head: &str, trusted: bool, path: Option<&str>, route: &FieldEdits) ->
         trusted,
         scheme: "http",
         request_id: b"id",
+        deadline: None,
     };
     let mut out = Buffer::default();
     put_request(&mut out, head.as_bytes(), &parsed, &edits);

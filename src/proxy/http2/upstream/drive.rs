@@ -307,11 +307,12 @@ impl Future for Driver {
         }
         loop {
             // What ended it is told to its requests by h2.
-            if Pin::new(&mut this.connection).poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
+            let ended = Pin::new(&mut this.connection).poll(cx).is_ready();
             let now = Instant::now();
             this.note(cx, now);
+            if ended {
+                return Poll::Ready(());
+            }
             let (at, due) = this.due(now);
             if this.timer_at != Some(at) {
                 this.timer_at = Some(at);
