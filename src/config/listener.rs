@@ -1,5 +1,6 @@
 //! `[listener.NAME]`: addresses, protocol, who may connect, limits and timeouts.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// What is spoken on it.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers are believed.
+    /// Networks whose forwarded headers, and PROXY headers, are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of those networks begin with a PROXY header.
+    pub accept_proxy_protocol: bool,
     /// Which header a trusted peer names the client in.
     pub client_address: ClientAddress,
     /// Connections at once.
@@ -69,10 +72,10 @@ pub enum WhenEmpty {
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1, sent on by routes.
     Http,
-    /// Bytes, all to one pool.
+    /// Bytes, to one pool or by the name that a TLS client asks for.
     Tcp {
-        /// The pool.
-        pool: PoolName,
+        /// The pool; nothing only where routes by `sni` serve the listener, and whom they do not take is reset.
+        pool: Option<PoolName>,
     },
 }
 
@@ -102,6 +105,10 @@ pub struct ListenerLimits {
     pub chunk_extensions: ByteSize,
     /// Bytes that are still read of a client after its last answer.
     pub linger: ByteSize,
+    /// Bytes of a PROXY header.
+    pub proxy_header: ByteSize,
+    /// Bytes of a ClientHello that is looked into.
+    pub client_hello: ByteSize,
     /// TLS handshakes at once.
     pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
@@ -142,7 +149,7 @@ pub struct Http2Limits {
 /// `timeouts` of a listener; none is infinite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerTimeouts {
-    /// A whole TLS handshake.
+    /// A whole TLS handshake, a PROXY header before it and a ClientHello that is looked into.
     pub tls_handshake: Duration,
     /// A whole request head, from its first byte.
     pub request_header: Duration,
@@ -158,29 +165,41 @@ pub struct ListenerTimeouts {
     pub linger: Duration,
 }
 
+/// What a listener may name and depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Every pool.
+    pub(super) pools: &'a Names,
+    /// Files that it names.
+    pub(super) files: Files<'a>,
+    /// The listeners that routes by `sni` serve.
+    pub(super) by_sni: &'a HashSet<String>,
+}
+
 impl Listener {
     /// Reads a section `[listener.NAME]` that lies over its base; nothing when something of it was reported.
     pub(super) fn read(
         name: &str,
         fields: &Fields,
-        (pools, files): (&Names, Files<'_>),
+        around: Surroundings<'_>,
         report: &mut Report,
     ) -> Option<Self> {
         fields.require(&format!("[listener.{name}]"), report);
-        let protocol = protocol(name, fields, pools, report);
+        let protocol = protocol(name, fields, around, report);
         let is_http = fields.is_word("protocol", "http");
         if let (true, Some(field)) = (fields.is_word("protocol", "udp"), fields.own("tls")) {
             let message =
                 format!("`tls` has no use: the udp listener `{name}` passes packets on as they are");
             report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
         }
-        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, files, report));
+        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
             bind: fields.plain_list("bind"),
             protocol: protocol?,
             trusted_proxies: fields.plain_list("trusted_proxies"),
+            accept_proxy_protocol: fields.get("accept_proxy_protocol")?,
             client_address: ClientAddress::ALL
                 .into_iter()
                 .find(|a| fields.is_word("client_address", a.word()))?,
@@ -192,7 +211,7 @@ impl Listener {
             h2c: h2c(name, fields, report)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
-            when_empty: WhenEmpty::read(name, fields, report)?,
+            when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,
             tls: match tls {
                 None => None,
                 Some(read) => Some(read?),
@@ -202,7 +221,11 @@ impl Listener {
 }
 
 impl WhenEmpty {
-    fn read(listener: &str, fields: &Fields, report: &mut Report) -> Option<Self> {
+    fn read(listener: &str, fields: &Fields, by_sni: bool, report: &mut Report) -> Option<Self> {
+        if by_sni && fields.is_word("when_empty", "stop_listening") {
+            let message = format!("`{listener}` cannot stop listening: it serves several pools, by `sni`");
+            report.error(fields.span_of("when_empty"), message, "write \"reset\" or { hold = \"30s\" }");
+        }
         if fields.is_word("protocol", "http") {
             if let Some(field) = fields.own("when_empty") {
                 let message =
@@ -227,7 +250,7 @@ fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
     fields.get("h2c")
 }
 
-fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Protocol> {
+fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut Report) -> Option<Protocol> {
     let pool = fields.get::<String>("pool");
     if fields.is_word("protocol", "http") {
         // A protocol that was misspelt, or is not supported yet, may well be one that has a pool.
@@ -249,14 +272,17 @@ fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> 
         return Some(Protocol::Http);
     }
     let Some(pool) = pool else {
+        if !fields.has("pool") && around.by_sni.contains(name) {
+            return Some(Protocol::Tcp { pool: None });
+        }
         if !fields.has("pool") {
             let message = format!("the tcp listener `{name}` has no `pool`");
             report.error(fields.span, message, "add pool = \"NAME\", the pool that its connections go to");
         }
         return None;
     };
-    pools.check(&pool, fields.span_of("pool"), report);
-    Some(Protocol::Tcp { pool: PoolName::new(&pool).ok()? })
+    around.pools.check(&pool, fields.span_of("pool"), report);
+    Some(Protocol::Tcp { pool: Some(PoolName::new(&pool).ok()?) })
 }
 
 impl ClientAddress {
@@ -282,6 +308,8 @@ impl ListenerLimits {
             target: fields.get("target")?,
             chunk_extensions: fields.get("chunk_extensions")?,
             linger: fields.get("linger")?,
+            proxy_header: fields.get("proxy_header")?,
+            client_hello: fields.get("client_hello")?,
             handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
             http2: Http2Limits::read(&fields.table("http2")?)?,

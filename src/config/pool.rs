@@ -18,6 +18,7 @@ use crate::model::address::{DnsName, EndpointAddress};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
+use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -54,6 +55,8 @@ pub struct Pool {
     pub fail_open: bool,
     /// What is spoken with its endpoints.
     pub protocol: Protocol,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; of the family of every endpoint.
     pub source_address: Option<IpAddr>,
     /// In which a returned endpoint grows to its full share; zero is off.
@@ -136,6 +139,8 @@ pub enum HashKey {
     Query(String),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// What endpoints of a name are called by: the written name, or else the host or service without its port.
@@ -238,6 +243,7 @@ impl Pool {
             failover: failover?,
             fail_open: fields.get("fail_open")? && !alone,
             protocol: protocol?,
+            send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
             source_address: fields.get("source_address"),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
@@ -328,9 +334,9 @@ fn read_hash_key(fields: &Fields, balance: Balance, tcp_only: bool, report: &mut
         }
         return HashKey::Source;
     }
-    if tcp_only && key != HashKey::Source {
-        let message = "a pool of tcp listeners can hash the source only: it sees no requests";
-        report.error(field.item.span, message, "write hash_key = \"source\"");
+    if tcp_only && !matches!(key, HashKey::Source | HashKey::Sni) {
+        let message = "a pool of tcp listeners can hash the source or the SNI only: it sees no requests";
+        report.error(field.item.span, message, "write hash_key = \"source\" or \"sni\"");
     }
     key
 }
@@ -491,6 +497,7 @@ impl std::fmt::Display for HashKey {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path => f.write_str("path"),
+            Self::Sni => f.write_str("sni"),
         }
     }
 }

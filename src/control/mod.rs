@@ -2,6 +2,7 @@
 //!
 //! Cold: it may wait and allocate. Workers are told by bounded channels; what they see comes back as events.
 
+pub mod certificates;
 pub mod change;
 mod collect;
 mod descriptors;

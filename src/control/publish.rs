@@ -266,6 +266,9 @@ impl Supervisor {
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
+        if is_new {
+            self.expiry.loaded();
+        }
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);
@@ -428,8 +431,9 @@ fn rekeyed_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
 /// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
 fn patience(previous: &Snapshot, place: usize) -> Duration {
     let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
-        Some(Protocol::Tcp { pool, .. }) => {
-            previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
+        Some(Protocol::Tcp { .. }) => {
+            let pools = previous.listeners.get(place).into_iter().flat_map(Listener::pools);
+            pools.filter_map(|pool| previous.pools.get(pool)).flat_map(|pool| pool.chain.to_vec()).collect()
         }
         Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),
         None => Vec::new(),

@@ -9,5 +9,6 @@ pub mod host;
 pub mod method;
 pub mod name;
 pub mod protocol;
+pub mod proxy_protocol;
 pub mod request;
 pub mod units;

@@ -73,10 +73,11 @@ pub(super) async fn forward<'a, D: Downstream>(
     let edits = RequestEdits {
         route: &route.request_edits,
         path: path.as_deref(),
-        peer: context.peer.ip().to_canonical(),
+        peer: context.source.ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
-        scheme: "http",
+        scheme: context.scheme(),
+        told: context.told(),
         request_id: context.request_id,
         deadline,
     };

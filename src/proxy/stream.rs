@@ -71,6 +71,18 @@ impl Socket {
         std::future::poll_fn(|cx| self.poll_read_ready(cx)).await
     }
 
+    /// As [`Socket::readable`]; true once the other side has ended its direction, so that what is there is all.
+    ///
+    /// # Errors
+    /// As the runtime.
+    pub async fn readable_or_ended(&self) -> io::Result<bool> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).await?,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await?,
+        };
+        Ok(ready.is_read_closed())
+    }
+
     /// Waits until something can be written.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::model::field::FieldName;
 use crate::model::grpc;
 use crate::model::name::PoolName;
 use crate::model::protocol::Protocol;
+use crate::model::proxy_protocol::Version;
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -79,6 +80,8 @@ pub struct Pool {
     pub retry_body: usize,
     /// What endpoints may do.
     pub limits: EndpointLimits,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; nothing leaves it to the system.
     pub source_address: Option<IpAddr>,
     /// TLS to its endpoints.
@@ -100,6 +103,8 @@ pub enum HashKey {
     Query(Box<str>),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// Times of a pool as a request uses them.

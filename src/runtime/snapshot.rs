@@ -9,6 +9,7 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
@@ -27,7 +28,7 @@ pub struct Snapshot {
     pub origin: Arc<Origin>,
     /// Listeners; the place of a listener stays its own for as long as a socket or a connection knows it.
     pub listeners: Listeners,
-    /// Routes in the order of the file.
+    /// Routes in the order of the file: those of requests, then those by `sni`.
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
+    /// The secrets of session tickets, shared by all snapshots.
+    pub tickets: Arc<Ring>,
 }
 
 /// One snapshot as work that holds it knows it, also when it does not run any more.

@@ -101,7 +101,8 @@ table! {
     LISTENER_ACCEPTED = Counter "plimsoll_listener_accepted_total" ["listener"] "Connections accepted.";
     LISTENER_CONNECTIONS = Gauge "plimsoll_listener_connections" ["listener"] "Connections open now.";
     LISTENER_REFUSED = Counter "plimsoll_listener_refused_total" ["listener", "reason"]
-        "Connections closed at once, by reason: denied or per_source.";
+        "Connections closed before anything was done with them, by reason: denied, per_source, proxy_header (none, or a \
+         malformed one), client_hello (malformed) or unknown_name (no pool for the SNI).";
     LISTENER_PAUSED = Counter "plimsoll_listener_paused_total" ["listener"]
         "Times that accepting paused because max_connections was reached.";
     LISTENER_ACCEPT_ERRORS = Counter "plimsoll_listener_accept_errors_total" ["listener"] "Failed accepts.";
@@ -109,6 +110,15 @@ table! {
         "Requests (tcp: connections) that ended, by class of the status sent: 1xx to 5xx, or none.";
     LISTENER_BYTES_IN = Counter "plimsoll_listener_bytes_in_total" ["listener"] "Body bytes from clients.";
     LISTENER_BYTES_OUT = Counter "plimsoll_listener_bytes_out_total" ["listener"] "Body bytes to clients.";
+    LISTENER_TLS_HANDSHAKES = Counter "plimsoll_listener_tls_handshakes_total" ["listener", "result"]
+        "TLS handshakes done: full, or resumed from an earlier session.";
+    LISTENER_TLS_FAILURES = Counter "plimsoll_listener_tls_handshake_failures_total" ["listener", "kind"]
+        "TLS handshakes that failed: timeout, closed, malformed, incompatible, alpn, client_certificate, alert or internal.";
+    LISTENER_TLS_NOW = Gauge "plimsoll_listener_tls_handshakes" ["listener"] "TLS handshakes under way.";
+    LISTENER_TLS_MISDIRECTED = Counter "plimsoll_listener_tls_misdirected_total" ["listener"]
+        "Requests for a name whose certificate asks clients for another one than their connection was asked for (421).";
+    LISTENER_TLS_EXPIRY = Gauge "plimsoll_listener_tls_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
+        "When a certificate expires, since 1970; the label is its file.";
     TERMINATIONS = Counter "plimsoll_terminations_total" ["end"]
         "Requests and tcp connections that ended, by the reason that the access log shows.";
 

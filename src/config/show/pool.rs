@@ -6,6 +6,7 @@ use crate::config::pool::{Endpoint, Pool};
 use crate::config::retry::{NonIdempotent, Retry};
 use crate::config::tls::{ClientTls, Naming};
 use crate::model::grpc;
+use crate::model::proxy_protocol::Version;
 use crate::model::units::format_duration;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
@@ -125,6 +126,7 @@ fn order(page: &mut Page, pool: &Pool) {
     page.key("fail_open", pool.fail_open);
     page.key("panic_threshold", pool.failover.panic_threshold);
     page.amount("min_available", pool.failover.min_available);
+    page.text("send_proxy", pool.send_proxy.map_or("off", Version::word));
     page.text("source_address", pool.source_address.map(|source| source.to_string()).unwrap_or_default());
     page.time("slow_start", pool.slow_start);
     page.time("drain_timeout", pool.drain_timeout);

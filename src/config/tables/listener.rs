@@ -21,12 +21,13 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Default(r#""http""#),
             "http goes on by routes, tcp to one pool.",
         ),
-        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp listener.").own(),
+        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp listener; where routes with `sni` serve it, of the clients that none of them takes, \
+             who without it are reset.").own(),
         Key::new(
             "trusted_proxies",
             Kind::List { of: &Kind::Text(Form::Network), min: 0 },
             Default("[]"),
-            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields are believed.",
+            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields, and PROXY headers, are believed.",
         ),
         Key::new(
             "client_address",
@@ -77,7 +78,13 @@ pub(in super::super) static LISTENER: Section = Section::new(
         ),
         Key::new("limits", Kind::Table(&LISTENER_LIMITS), Default("{}"), "Sizes of requests."),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), Default("{}"), "Times; none is infinite."),
-        Key::later("accept_proxy_protocol"),
+        Key::new(
+            "accept_proxy_protocol",
+            Kind::Bool,
+            Default("false"),
+            "Whether connections of trusted_proxies begin with a PROXY header, version 1 or 2; without one they are closed. \
+             The client that it names takes the peer's place everywhere. From others no header is taken.",
+        ),
         Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&LISTENER_TLS)),
@@ -136,6 +143,18 @@ static LISTENER_LIMITS: Section = Section::new(
             "What is still read of a client after its last answer, so that no reset overtakes that.",
         ),
         Key::new(
+            "proxy_header",
+            size(256, 64 << 10),
+            Default(r#""4KiB""#),
+            "A PROXY header; the connection is reset.",
+        ),
+        Key::new(
+            "client_hello",
+            size(1 << 10, 64 << 10),
+            Default(r#""16KiB""#),
+            "The first message of a TLS client, where routes or a hash_key go by its name; the connection is reset.",
+        ),
+        Key::new(
             "handshakes",
             number(1, 1_000_000),
             Default("1000"),
@@ -170,7 +189,7 @@ static LISTENER_TLS: Section = Section::new(
         Key::new(
             "alpn",
             Kind::List { of: &Kind::Text(Form::Some), min: 0 },
-            Optional(r#"["http/1.1"]"#),
+            Optional(r#"["h2", "http/1.1"]"#),
             "Protocols that are offered (ALPN), most wanted first; by default all that an http listener can speak, and none of \
              a tcp listener.",
         ),
@@ -331,7 +350,8 @@ static LISTENER_TIMEOUTS: Section = Section::new(
             "tls_handshake",
             TIMEOUT,
             Default(r#""5s""#),
-            "A whole TLS handshake, from the accepted connection on; waiting for a place among the handshakes counts.",
+            "A PROXY header, a ClientHello that is looked into and a whole TLS handshake, from the accepted connection on; waiting \
+             for a place among the handshakes counts.",
         ),
         Key::later("udp_idle"),
     ],

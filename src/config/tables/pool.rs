@@ -69,7 +69,8 @@ pub(in super::super) static POOL: Section = Section::new(
             "hash_key",
             Kind::Text(Form::HashKey),
             Optional(r#""source""#),
-            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path. What a request \
+            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path, sni (the name that \
+             a TLS client asks for; of a request its host). What a request \
              does not have is replaced by its source.",
         ),
         Key::new(
@@ -177,7 +178,13 @@ pub(in super::super) static POOL: Section = Section::new(
             Optional("{}"),
             "A breaker; absent or \"off\": none.",
         ),
-        Key::later("send_proxy"),
+        Key::new(
+            "send_proxy",
+            Kind::Choice(&[Word::new("off"), Word::new("v1"), Word::new("v2")]),
+            Default(r#""off""#),
+            "A PROXY header at the start of each connection, before TLS, which tells the endpoint the client's address: off, v1, \
+             v2 (with what is known of its TLS). A connection then serves that client alone.",
+        ),
         Key::later("sticky"),
         Key::new(
             "tls",

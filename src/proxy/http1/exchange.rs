@@ -41,6 +41,8 @@ pub struct Request {
     pub bytes: Buffer,
     /// The client's address after trust has been applied.
     pub source: IpAddr,
+    /// Whether it came under TLS.
+    pub secure: bool,
 }
 
 impl RequestView for Request {
@@ -53,7 +55,7 @@ impl RequestView for Request {
     }
 
     fn scheme(&self) -> &str {
-        "http"
+        if self.secure { "https" } else { "http" }
     }
 
     fn authority(&self) -> &[u8] {

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
 
 use super::answer::{AnswerBody, poll_read, poll_write};
 use super::chunked::{self, Output};
@@ -168,8 +169,13 @@ impl Half {
             (101, None) => {
                 return Err(Error::Answer("it switches to a protocol that was not asked for"));
             }
+            // It has answered in order, only to something else than it was asked: to the client success would mean that
+            // there is a tunnel. What it says is not passed on.
             (200..=299, Some(_)) => {
-                return Err(Error::Answer("it answers a WebSocket handshake without switching"));
+                parts = Response::new(()).into_parts().0;
+                parts.status = StatusCode::NOT_IMPLEMENTED;
+                head.framing = Framing::None;
+                head.persistent = false;
             }
             _ => {}
         }
@@ -227,7 +233,7 @@ impl Half {
         }
     }
 
-    fn put_end(&mut self, trailers: Option<&http::HeaderMap>) {
+    fn put_end(&mut self, trailers: Option<&HeaderMap>) {
         match self.coding {
             Coding::Chunked => {
                 self.out.put(b"0\r\n");

@@ -8,7 +8,9 @@ use http::uri::{Authority, Scheme, Uri};
 use http::{Response, StatusCode};
 
 use super::chunked::may_trail;
-use super::encode::{self, RequestEdits, put_edits, put_field, put_forwarded, put_max_forwards, put_own};
+use super::encode::{
+    self, RequestEdits, Told, put_edits, put_field, put_forwarded, put_max_forwards, put_own,
+};
 use super::exchange;
 use super::fields::{Field, Kind, list_elements, parse_length};
 use super::head::{Framing, ResponseHead};
@@ -46,6 +48,10 @@ pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEd
         put_field(out, b"Sec-WebSocket-Key", key);
     }
     put_forwarded(out, request.authority(), edits, || request.kinds());
+    if let Told::Certificate(Some(client)) = edits.told {
+        put_own(out, route, b"X-Client-Cert-Subject", client.subject.as_bytes());
+        put_own(out, route, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
+    }
     put_own(out, route, b"X-Request-Id", edits.request_id);
     put_edits(out, route);
     out.put(b"\r\n");
@@ -60,6 +66,7 @@ fn goes_on(kind: Kind, name: &[u8], request: &Request, edits: &RequestEdits<'_>)
         Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
             edits.trusted
         }
+        Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
         _ => false,
     }
 }

@@ -15,7 +15,7 @@ use crate::model::grpc::timeout_text;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::bridge::request::{Request, path_and_query};
-use crate::proxy::http1::encode::RequestEdits;
+use crate::proxy::http1::encode::{RequestEdits, Told};
 use crate::proxy::http1::fields::Kind;
 use crate::proxy::http1::head::Framing;
 
@@ -81,6 +81,10 @@ fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {
         fields.insert("grpc-timeout", left);
     }
     put_forwarded(&mut fields, request, edits);
+    if let Told::Certificate(Some(client)) = edits.told {
+        put_own(&mut fields, route, "x-client-cert-subject", client.subject.as_bytes());
+        put_own(&mut fields, route, "x-client-cert-sha256", client.sha256.as_bytes());
+    }
     put_own(&mut fields, route, "x-request-id", edits.request_id);
     for (name, value) in edits_of(route) {
         fields.append(name, value);
@@ -101,6 +105,7 @@ fn goes_on(kind: Kind, name: &HeaderName, request: &Request, edits: &RequestEdit
         Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
             edits.trusted
         }
+        Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
         _ => false,
     }
 }

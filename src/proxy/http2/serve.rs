@@ -88,6 +88,7 @@ pub async fn serve(client: Client) {
         streams: FuturesUnordered::new(),
         state: State::Open,
         waits: Waits::Nothing,
+        flooded: false,
     };
     let hub = Arc::new(Hub::default());
     let waker = Waker::from(Arc::clone(&hub));
@@ -203,6 +204,8 @@ struct Serving<'a, F, S> {
     streams: FuturesUnordered<F>,
     state: State,
     waits: Waits,
+    /// The client has done too much of something, which has been counted.
+    flooded: bool,
 }
 
 impl<F, S> Serving<'_, F, S>
@@ -229,10 +232,13 @@ where
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.client.age.set(Age::Used);
+                    self.gate.accepted(respond.stream_id().as_u32());
                     self.streams.push((self.open)(request, respond));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.note(&error);
+                    if error.is_library() && error.reason() != Some(Reason::ENHANCE_YOUR_CALM) {
+                        count(self.client, |c| &c.bad_requests);
+                    }
                     self.state = State::Closed;
                     break;
                 }
@@ -244,11 +250,15 @@ where
             }
         }
         match self.gate.flood() {
-            Some(flood) if self.state != State::Closed && self.waits != Waits::Last => {
+            Some(flood) if !self.flooded => {
+                self.flooded = true;
                 count(self.client, |c| &c.floods[flood as usize]);
-                self.send_away(cx);
+                // Where h2 has found it, it has said so already.
+                if self.state != State::Closed {
+                    self.send_away(cx);
+                }
             }
-            _ if self.state == State::Open && self.client.is_leaving() => {
+            None if self.state == State::Open && self.client.is_leaving() => {
                 self.state = State::Leaving;
                 self.connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
@@ -263,24 +273,6 @@ where
         self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         self.wait(Waits::Last);
         cx.waker().wake_by_ref();
-    }
-
-    /// Counts what h2 itself has found to be too much.
-    fn note(&self, error: &h2::Error) {
-        if !error.is_library() {
-            return;
-        }
-        let text = error.to_string();
-        let floods = [
-            ("too_many_resets", Flood::Resets),
-            ("too_many_internal_resets", Flood::Faults),
-            ("too_many_data_frames", Flood::EmptyFrames),
-            ("too_many_continuations", Flood::Continuations),
-        ];
-        match floods.into_iter().find(|(name, _)| text.contains(name)) {
-            Some((_, flood)) => count(self.client, |c| &c.floods[flood as usize]),
-            None => count(self.client, |c| &c.bad_requests),
-        }
     }
 
     fn count_refused(&self) {

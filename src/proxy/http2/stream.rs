@@ -37,10 +37,10 @@ pub async fn run(
     let (mut parts, body) = request.into_parts();
     let (ended, protocol) = (body.is_end_stream(), parts.extensions.remove::<Protocol>());
     let scheme = if client.stream.tls().is_some() { "https" } else { "http" };
-    let mut request = Request::new(parts, scheme, client.peer.ip().to_canonical());
+    let mut request = Request::new(parts, scheme, client.source().ip().to_canonical());
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let settled = request.settle(&limits, ended, protocol.as_ref().map(Protocol::as_str));
-    let trusted = listener.trusts(client.peer.ip());
+    let trusted = listener.trusts(client.source().ip());
     if trusted {
         request.source = source(client, listener, &request);
     }
@@ -53,7 +53,9 @@ pub async fn run(
         listener,
         timer: &timer,
         peer: client.peer,
+        source: client.source(),
         trusted,
+        tls: client.secured(),
         request_id: &id,
         start,
         head: Duration::ZERO,
@@ -89,5 +91,5 @@ pub async fn run(
 /// The client's address as a trusted peer tells it.
 fn source(client: &Client, listener: &Listener, request: &Request) -> std::net::IpAddr {
     let fields: Vec<(Kind, &[u8])> = request.kinds().collect();
-    forwarded::client_of(listener, client.peer.ip(), fields.into_iter())
+    forwarded::client_of(listener, client.source().ip(), fields.into_iter())
 }

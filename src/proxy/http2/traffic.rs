@@ -36,6 +36,9 @@ const PADDED: u8 = 8;
 
 const FRAME_HEAD: usize = 9;
 
+/// Bytes of a GOAWAY that tell which of its own limits h2 found passed: two numbers and the longest name.
+const FRONT: usize = 32;
+
 /// A frame: its head, and as much of what is in it as says anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Frame {
@@ -43,13 +46,25 @@ struct Frame {
     flags: u8,
     length: u32,
     stream: u32,
-    /// The first four bytes in it; zeros where there are fewer.
-    front: [u8; 4],
+    /// The first bytes in it, as many as say anything; zeros where there are fewer.
+    front: [u8; FRONT],
 }
 
 impl Frame {
     const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The number that is all there is in it, or that it begins with.
+    const fn number(&self) -> u32 {
+        let [a, b, c, d, ..] = self.front;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    /// Bytes of its front.
+    fn wanted(&self) -> usize {
+        let most = if self.kind == GOAWAY { FRONT } else { 4 };
+        most.min(self.length as usize)
     }
 }
 
@@ -79,7 +94,7 @@ impl Frames {
     fn each(&mut self, mut bytes: &[u8], mut found: impl FnMut(&Frame)) {
         while !bytes.is_empty() {
             if let Some((frame, have)) = &mut self.begun {
-                let wanted = frame.front.len().min(frame.length as usize);
+                let wanted = frame.wanted();
                 let n = bytes.len().min(wanted - *have);
                 frame.front[*have..*have + n].copy_from_slice(&bytes[..n]);
                 *have += n;
@@ -117,7 +132,7 @@ impl Frames {
             flags,
             length: u32::from_be_bytes([0, l0, l1, l2]),
             stream: u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1),
-            front: [0; 4],
+            front: [0; FRONT],
         };
         if frame.length == 0 {
             found(&frame);
@@ -158,8 +173,10 @@ pub struct Traffic {
     head_since: Option<Instant>,
     flood: Option<Flood>,
     refused: Refused,
-    /// The stream whose answer was ended in the last HEADERS.
+    /// The last stream that h2 has answered itself.
     answered: u32,
+    /// The last stream whose request has been accepted.
+    accepted: u32,
 }
 
 impl Traffic {
@@ -176,6 +193,7 @@ impl Traffic {
             flood: None,
             refused: Refused::default(),
             answered: 0,
+            accepted: 0,
         }
     }
 
@@ -234,7 +252,7 @@ impl Traffic {
             PING => self.count(Flood::Pings, 1, now),
             SETTINGS => self.count(Flood::Settings, 1 + frame.length / (6 * SETTINGS_ENTRIES), now),
             WINDOW_UPDATE => {
-                if u32::from_be_bytes(frame.front) < TINY {
+                if frame.number() < TINY {
                     self.count(Flood::WindowUpdates, 1, now);
                 }
             }
@@ -258,11 +276,28 @@ impl Traffic {
         const FRAME_SIZE_ERROR: u32 = 6;
         const REFUSED_STREAM: u32 = 7;
         match frame.kind {
-            HEADERS if frame.has(END_STREAM) => self.answered = frame.stream,
+            // An answer to a request that nobody has been given: h2 says 431 to a head over its own limit.
+            HEADERS if frame.has(END_STREAM) && frame.stream > self.accepted => {
+                self.answered = frame.stream;
+                self.refused.heads += 1;
+            }
+            GOAWAY => {
+                let limits = [
+                    (&b"too_many_resets"[..], Flood::Resets),
+                    (b"too_many_internal_resets", Flood::Faults),
+                    (b"too_many_data_frames", Flood::EmptyFrames),
+                    (b"too_many_continuations", Flood::Continuations),
+                ];
+                if let Some((_, flood)) =
+                    limits.into_iter().find(|(name, _)| frame.front[8..].starts_with(name))
+                {
+                    self.note(flood);
+                }
+            }
             RST_STREAM => {
-                match u32::from_be_bytes(frame.front) {
-                    // h2 answers 431 to a head over its own limit, and resets the stream.
-                    PROTOCOL_ERROR if self.answered == frame.stream => self.refused.heads += 1,
+                match frame.number() {
+                    // It has been counted with its answer.
+                    PROTOCOL_ERROR if self.answered == frame.stream => {}
                     PROTOCOL_ERROR => self.refused.malformed += 1,
                     REFUSED_STREAM => self.refused.streams += 1,
                     FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR => {}
@@ -272,6 +307,11 @@ impl Traffic {
             }
             _ => {}
         }
+    }
+
+    /// The request of this stream has been accepted.
+    pub const fn accepted(&mut self, stream: u32) {
+        self.accepted = stream;
     }
 
     /// A request was cancelled before its answer.
@@ -294,8 +334,10 @@ impl Traffic {
     }
 
     /// Notes what h2 itself or a count has found to be too much; the first stands.
-    pub fn note(&mut self, flood: Flood) {
-        self.flood.get_or_insert(flood);
+    const fn note(&mut self, flood: Flood) {
+        if self.flood.is_none() {
+            self.flood = Some(flood);
+        }
     }
 }
 

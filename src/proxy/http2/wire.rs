@@ -69,6 +69,11 @@ impl Gate {
         self.left.set(self.left.get().saturating_sub(n));
     }
 
+    /// The request of this stream has been accepted.
+    pub fn accepted(&self, stream: u32) {
+        self.traffic.borrow_mut().accepted(stream);
+    }
+
     /// A request was cancelled before its answer.
     pub fn cancelled(&self) {
         self.traffic.borrow_mut().cancelled(Instant::now());
@@ -78,11 +83,6 @@ impl Gate {
     #[must_use]
     pub fn flood(&self) -> Option<Flood> {
         self.traffic.borrow().flood()
-    }
-
-    /// Notes that h2 itself has found something to be too much.
-    pub fn note(&self, flood: Flood) {
-        self.traffic.borrow_mut().note(flood);
     }
 
     /// When the head or frame began that has not ended yet.

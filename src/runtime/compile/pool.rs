@@ -118,6 +118,7 @@ impl Pools<'_> {
             retry,
             retry_body,
             limits: compile_limits(&pool.limits),
+            send_proxy: pool.send_proxy,
             source_address: pool.source_address,
             tls,
             live,
@@ -293,6 +294,7 @@ fn compile_hash_key(pool: &config::pool::Pool) -> Option<HashKey> {
         Written::Cookie(name) => HashKey::Cookie(name.as_str().into()),
         Written::Query(name) => HashKey::Query(name.as_str().into()),
         Written::Path => HashKey::Path,
+        Written::Sni => HashKey::Sni,
     })
 }
 

@@ -34,7 +34,7 @@ pub enum TlsError {
     #[error("\"{0}\" is no server name")]
     ServerName(String),
     /// Certificate, key or trust were refused, such as a key of another certificate.
-    #[error("TLS client settings are refused: {0}")]
+    #[error("TLS settings are refused: {0}")]
     Refused(String),
 }
 
@@ -79,6 +79,14 @@ impl Reader {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.0.finish()
+    }
+
+    /// All of a file.
+    ///
+    /// # Errors
+    /// [`TlsError::Read`].
+    pub fn bytes(&mut self, path: &Path) -> Result<Vec<u8>, TlsError> {
+        self.read(path)
     }
 
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -82,7 +82,7 @@ fn a_head_has_only_so_many_continuations() {
     check(&head(3), Some(Flood::Continuations));
     let mut two = head(1);
     two.push(frame(CONTINUATION, END_HEADERS, 1, &[]));
-    check(&two.repeat(20), None);
+    check(&vec![two; 20].concat(), None);
 }
 
 #[test]
@@ -120,6 +120,8 @@ fn what_h2_refuses_is_told_apart_and_counted_as_faults() {
     let now = Instant::now();
     let mut traffic = Traffic::new(LIMITS, now);
     let reset = |stream, code: u32| frame(RST_STREAM, 0, stream, &code.to_be_bytes());
+    traffic.accepted(1);
+    traffic.sent(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b"\x88"), now);
     traffic.sent(&frame(HEADERS, END_STREAM | END_HEADERS, 3, b"\x88"), now);
     for bytes in [reset(1, 1), reset(3, 1), reset(5, 7), reset(7, 8), reset(9, 0)] {
         traffic.sent(&bytes, now);
@@ -130,4 +132,15 @@ fn what_h2_refuses_is_told_apart_and_counted_as_faults() {
         traffic.sent(&reset(11 + stream, 5), now);
     }
     assert_eq!(traffic.flood(), Some(Flood::Faults));
+}
+
+#[test]
+fn limits_of_h2_are_known_by_what_it_says() {
+    let now = Instant::now();
+    for (name, flood) in [("too_many_internal_resets", Flood::Faults), ("too_many_resets", Flood::Resets)] {
+        let mut traffic = Traffic::new(LIMITS, now);
+        let goaway = [&[0, 0, 0, 9, 0, 0, 0, 11], name.as_bytes()].concat();
+        frame(GOAWAY, 0, 0, &goaway).chunks(5).for_each(|piece| traffic.sent(piece, now));
+        assert_eq!(traffic.flood(), Some(flood));
+    }
 }
