@@ -19,6 +19,7 @@ use super::timer::Timer;
 use super::tls::Secured;
 use super::worker::Worker;
 use crate::model::field::FieldEdits;
+use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
@@ -71,6 +72,15 @@ pub trait Downstream {
         timeouts: &Timeouts,
         timer: &Timer,
     ) -> Poll<Result<Option<Self::Answer>, Failed>>;
+    /// What an answer says of its endpoint: its status, or behind those of HTTP that of a gRPC call which failed without
+    /// another answer.
+    fn verdict(answer: &Self::Answer) -> u16 {
+        Self::status(answer)
+    }
+    /// The status of the gRPC call that this is, once it is known.
+    fn grpc_code(&self) -> Option<u16> {
+        None
+    }
     /// The status of an answer.
     fn status(answer: &Self::Answer) -> u16;
     /// Sends the answer to the client and keeps the endpoint's connection if it can be used again.
@@ -173,6 +183,8 @@ pub(super) struct Trace<'a> {
     pub(super) connect: Duration,
     pub(super) response_header: Duration,
     pub(super) status: u16,
+    /// Of a gRPC call that was answered here.
+    pub(super) grpc_code: Option<u16>,
 }
 
 /// What became of a request.
@@ -281,12 +293,22 @@ async fn answer_error<D: Downstream>(down: &mut D, error: &Error, trace: &mut Tr
     if down.response_started() {
         return;
     }
-    let json = down.view().field("accept").is_some_and(prefers_json);
-    if let Some(own) = Own::of_error(error, json)
+    let own = if is_call(down.view()) {
+        Own::of_failed_call(error)
+    } else {
+        Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
+    };
+    if let Some(own) = own
         && down.respond(&own).await.is_ok()
     {
         trace.status = own.status;
+        trace.grpc_code = own.grpc_code;
     }
+}
+
+/// Whether a request is a gRPC call.
+pub(super) fn is_call<V: RequestView>(view: &V) -> bool {
+    view.field("content-type").is_some_and(grpc::is_call)
 }
 
 async fn serve<'a, D: Downstream>(
@@ -393,10 +415,14 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
     counters.bytes_in.add(bytes_in);
     counters.bytes_out.add(bytes_out);
     worker.count_end(&context.listener.live, trace.status, termination);
+    let grpc_code = trace.grpc_code.or_else(|| down.grpc_code());
     if let Some(pool) = trace.pool {
         let counters = pool.live.counters.of(worker.id);
         counters.ended.count(trace.status);
         counters.duration.observe(total);
+        if let Some(code) = grpc_code {
+            counters.calls.count(code);
+        }
     }
     // A panic inside the log itself leaves no record, rather than another panic.
     let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
@@ -434,6 +460,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
+        grpc_code,
     });
 }
 

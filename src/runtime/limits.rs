@@ -105,4 +105,10 @@ pub struct EndpointLimits {
     pub chunk_extensions: usize,
     /// Idle connections kept per endpoint and worker; the oldest closes when one more comes.
     pub idle_connections: usize,
+    /// HTTP/2 connections per endpoint and worker.
+    pub http2_connections: usize,
+    /// Requests at once on one of them, where the endpoint allows no fewer.
+    pub http2_streams: usize,
+    /// Bytes of one answer over HTTP/2 that are taken before the client has taken any.
+    pub http2_window: u32,
 }

@@ -15,13 +15,14 @@ use super::request::Request;
 use super::upload::{Given, Upload};
 use super::{ClientHalf, EndpointHalf, Frame, Head, Upstream};
 use crate::model::field::FieldEdits;
+use crate::model::grpc;
 use crate::model::method::Method;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::BLOCK;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::http1::encode::RequestEdits;
-use crate::proxy::request::{Downstream, Failed};
+use crate::proxy::request::{Downstream, Failed, is_call};
 use crate::proxy::respond::Own;
 use crate::proxy::tcp::splice::TURN;
 use crate::proxy::timer::Timer;
@@ -51,6 +52,8 @@ pub struct Bridge<'c, C> {
     pub interim: bool,
     /// Bytes of the answer's body that went to the client.
     pub sent: u64,
+    /// The status of the gRPC call that it is, once that has come.
+    pub grpc_code: Option<u16>,
 }
 
 /// A request on its way to one endpoint, and what has come back.
@@ -127,6 +130,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
             started: false,
             interim: false,
             sent: 0,
+            grpc_code: None,
         }
     }
 
@@ -157,6 +161,10 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
         if let Poll::Ready(head) = half.poll_head(cx, connection) {
             return Poll::Ready(head);
         }
+        // Interim answers, which the client half may still hold.
+        if let Poll::Ready(Err(error)) = self.half.poll_sent(cx) {
+            return Poll::Ready(Err(error));
+        }
         self.half.poll_gone(cx).map(|()| Err(Error::ClientGone))
     }
 
@@ -176,6 +184,13 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
             Awaited::Body(_) => self.listener.timeouts.client_idle,
             Awaited::Taking(_) => timeouts.idle,
             Awaited::Answer(_) => timeouts.response_header,
+        }
+    }
+
+    /// Takes note of how a gRPC call ended.
+    fn note_call(&mut self, fields: &HeaderMap) {
+        if is_call(&self.request) {
+            self.grpc_code = fields.get("grpc-status").and_then(|status| grpc::code(status.as_bytes()));
         }
     }
 
@@ -225,6 +240,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
                 Frame::Data(data) if data.is_empty() => continue,
                 Frame::Data(data) => data,
                 Frame::Trailers(trailers) => {
+                    self.note_call(&trailers);
                     self.half.send(Frame::Trailers(trailers), true)?;
                     return Ok(None);
                 }
@@ -259,14 +275,23 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         let mut progress = None;
+        let mut ended = answer.head.end;
         poll_fn(|cx| {
-            let waiting = match self.poll_answer(cx, connection, answer) {
-                Ok(None) => return Poll::Ready(Ok(())),
-                Ok(Some(waiting)) => waiting,
-                // The head has gone: there is no status left for it.
-                Err(Error::Answer(_)) => return Poll::Ready(Err(Error::Truncated)),
-                Err(error) => return Poll::Ready(Err(error)),
-            };
+            let mut waiting = Waiting::Client;
+            if !ended {
+                match self.poll_answer(cx, connection, answer) {
+                    Ok(None) => ended = true,
+                    Ok(Some(side)) => waiting = side,
+                    // The head has gone: there is no status left for it.
+                    Err(Error::Answer(_)) => return Poll::Ready(Err(Error::Truncated)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            let sent = self.half.poll_sent(cx);
+            if ended || matches!(sent, Poll::Ready(Err(_))) {
+                ready!(sent)?;
+                return Poll::Ready(Ok(()));
+            }
             self.poll_rest(cx, connection, answer)?;
             if self.half.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Error::ClientGone));
@@ -445,6 +470,18 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         Poll::Ready(Ok(Some(Answer { head, half, given, refused, held: None })))
     }
 
+    fn verdict(answer: &Answer) -> u16 {
+        let status = Self::status(answer);
+        let headers = &answer.head.parts.headers;
+        let alone = answer.head.end && status == 200;
+        let failed = headers.get("grpc-status").filter(|_| alone).and_then(|s| grpc::failed(s.as_bytes()));
+        failed.unwrap_or(status)
+    }
+
+    fn grpc_code(&self) -> Option<u16> {
+        self.grpc_code
+    }
+
     fn status(answer: &Answer) -> u16 {
         answer.head.parts.status.as_u16()
     }
@@ -456,6 +493,9 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         edits: &FieldEdits,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
+        if answer.head.end {
+            self.note_call(&answer.head.parts.headers);
+        }
         let head = &mut answer.head;
         edit(&mut head.parts.headers, edits);
         let parts = std::mem::replace(&mut head.parts, Response::new(()).into_parts().0);
@@ -467,7 +507,7 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
             let tunnelled = Box::pin(self.tunnel(&connection, &mut answer, timeouts)).await;
             return self.end(tunnelled);
         }
-        let delivered = if end { Ok(()) } else { self.send_answer(&connection, &mut answer, timeouts).await };
+        let delivered = self.send_answer(&connection, &mut answer, timeouts).await;
         if delivered.is_ok() {
             self.part(connection, &answer.half, timeouts);
         }
@@ -507,9 +547,10 @@ pub fn edit(headers: &mut HeaderMap, edits: &FieldEdits) {
     }
     for (name, value) in edits.set.iter().chain(&edits.add) {
         // Both have been checked by rules that are no wider than these.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_str(value.as_str()))
-        {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_str().as_bytes()),
+            HeaderValue::from_bytes(value.as_str().as_bytes()),
+        ) {
             headers.append(name, value);
         }
     }

@@ -18,10 +18,11 @@ use http::HeaderMap;
 use http::response::Parts;
 
 use self::request::Request;
-use super::attempt::Connection;
+use super::attempt::{Connection, Link};
 use super::error::Error;
 use super::http1;
 use super::http1::encode::RequestEdits;
+use super::http2;
 use super::upstream::dial;
 use super::worker::Worker;
 use crate::runtime::pool::Timeouts;
@@ -142,38 +143,63 @@ pub trait EndpointHalf {
 pub enum Upstream {
     /// HTTP/1.
     Http1(http1::half::Half),
+    /// HTTP/2.
+    Http2(http2::half::Half),
 }
 
 impl Upstream {
     /// An attempt over `connection`.
     #[must_use]
-    pub fn new(worker: &Worker, _: &Connection<'_>, request: &Request, edits: &RequestEdits<'_>) -> Self {
-        Self::Http1(http1::half::Half::new(worker, request, edits))
+    pub fn new(
+        worker: &Worker,
+        connection: &Connection<'_>,
+        request: &Request,
+        edits: &RequestEdits<'_>,
+    ) -> Self {
+        match &connection.link {
+            Link::Own(_) => Self::Http1(http1::half::Half::new(worker, request, edits)),
+            Link::Http2(lease) => Self::Http2(http2::half::Half::new(worker.id, lease, request, edits)),
+        }
     }
 
     /// Parts with the endpoint after a whole answer: a connection that can carry another request is kept, at most so long.
     pub fn part(&self, worker: &Worker, connection: Connection<'_>, most: Duration) {
         match self {
             Self::Http1(half) => {
-                if let Some(keep) = half.keep(most) {
-                    let Connection { place, stream, identity, .. } = connection;
+                if let Some(keep) = half.keep(most)
+                    && let Connection { place, link: Link::Own(stream), identity, .. } = connection
+                {
                     worker.idle.put(worker.id, &place, identity, stream, keep);
                 }
             }
+            // Its place goes back when it is dropped.
+            Self::Http2(_) => {}
         }
     }
 
     /// A tunnel begins, which may be quiet for long.
     pub fn begin_tunnel(&self, on: &Connection<'_>, timeouts: &Timeouts) {
         match self {
-            Self::Http1(_) => dial::keep_alive_probes(&on.stream, timeouts.tcp_keepalive),
+            Self::Http1(_) => {
+                if let Ok(stream) = on.stream() {
+                    dial::keep_alive_probes(stream, timeouts.tcp_keepalive);
+                }
+            }
+            // The connection is asked as a whole, by PING.
+            Self::Http2(_) => {}
         }
     }
 
     /// A tunnel was cut off: it is not to look ended.
     pub fn abort(&mut self, on: &Connection<'_>) {
         match self {
-            Self::Http1(_) => on.stream.reset_on_close(),
+            Self::Http1(_) => {
+                if let Ok(stream) = on.stream() {
+                    stream.reset_on_close();
+                }
+            }
+            // A stream that is dropped before its end is reset.
+            Self::Http2(_) => {}
         }
     }
 }
@@ -187,24 +213,28 @@ impl EndpointHalf for Upstream {
     ) -> Poll<Result<usize, Error>> {
         match self {
             Self::Http1(half) => half.poll_room(cx, on, at_hand),
+            Self::Http2(half) => half.poll_room(cx, on, at_hand),
         }
     }
 
     fn send(&mut self, frame: Frame, end: bool) {
         match self {
             Self::Http1(half) => half.send(frame, end),
+            Self::Http2(half) => half.send(frame, end),
         }
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>, on: &Connection<'_>) -> Poll<Result<(), Error>> {
         match self {
             Self::Http1(half) => half.poll_sent(cx, on),
+            Self::Http2(half) => half.poll_sent(cx, on),
         }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, on: &Connection<'_>) -> Poll<Result<Head, Error>> {
         match self {
             Self::Http1(half) => half.poll_head(cx, on),
+            Self::Http2(half) => half.poll_head(cx, on),
         }
     }
 
@@ -216,36 +246,42 @@ impl EndpointHalf for Upstream {
     ) -> Poll<Option<Result<Frame, Error>>> {
         match self {
             Self::Http1(half) => half.poll_frame(cx, on, most),
+            Self::Http2(half) => half.poll_frame(cx, on, most),
         }
     }
 
     fn is_ended(&self) -> bool {
         match self {
             Self::Http1(half) => half.is_ended(),
+            Self::Http2(half) => half.is_ended(),
         }
     }
 
     fn release(&mut self, bytes: usize) {
         match self {
             Self::Http1(half) => half.release(bytes),
+            Self::Http2(half) => half.release(bytes),
         }
     }
 
     fn is_touched(&self) -> bool {
         match self {
             Self::Http1(half) => half.is_touched(),
+            Self::Http2(half) => half.is_touched(),
         }
     }
 
     fn has_answered(&self) -> bool {
         match self {
             Self::Http1(half) => half.has_answered(),
+            Self::Http2(half) => half.has_answered(),
         }
     }
 
     fn taken(&self) -> u64 {
         match self {
             Self::Http1(half) => half.taken(),
+            Self::Http2(half) => half.taken(),
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 
 use crate::model::host::split_authority;
 use crate::model::method::Method;
@@ -165,6 +167,31 @@ impl Request {
     }
 }
 
+/// A path and query of which what may not stand in one (RFC 3986 section 3.3) is percent-encoded: HTTP/1 endpoints get
+/// it as it came, but there is no way to say it here.
+#[must_use]
+pub fn path_and_query(target: Vec<u8>) -> Option<PathAndQuery> {
+    let target = Bytes::from(target);
+    if let Ok(valid) = PathAndQuery::from_maybe_shared(target.clone()) {
+        return Some(valid);
+    }
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = Vec::with_capacity(target.len() + 16);
+    for &byte in &target {
+        match byte {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x7f.. => {
+                encoded.extend_from_slice(&[
+                    b'%',
+                    DIGITS[usize::from(byte >> 4)],
+                    DIGITS[usize::from(byte & 15)],
+                ]);
+            }
+            byte => encoded.push(byte),
+        }
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from(encoded)).ok()
+}
+
 /// What a field weighs beside its name and value: colon, space and the end of its line.
 const FIELD_EXTRA: usize = 4;
 
@@ -192,7 +219,7 @@ fn join_cookies(headers: &mut HeaderMap) {
         joined.extend_from_slice(crumb.as_bytes());
     }
     // Each part has been a valid value, and so is what lies between them.
-    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
         headers.insert(header::COOKIE, joined);
     }
 }

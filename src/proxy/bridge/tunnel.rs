@@ -62,7 +62,8 @@ impl<C: ClientHalf> Bridge<'_, C> {
         self.poll_rest(cx, connection, answer)?;
         let flushed =
             answer.refused || (answer.given.ended && answer.half.poll_sent(cx, connection).is_ready());
-        if life.answered && flushed {
+        let sent = self.half.poll_sent(cx)?;
+        if life.answered && flushed && sent.is_ready() {
             return Poll::Ready(Ok(()));
         }
         if self.half.poll_gone(cx).is_ready() {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::field::FieldEdits;
@@ -29,6 +31,8 @@ pub struct RequestEdits<'a> {
     pub told: Told<'a>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+    /// When the time is over that the client of a gRPC call has given for it.
+    pub deadline: Option<Instant>,
 }
 
 /// What an endpoint is told of the client's certificate.
@@ -256,7 +260,7 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
     out.put(b"\r\n");
 }
 
-fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
+pub(super) fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
     out.put(b"HTTP/1.1 ");
     out.put(itoa::Buffer::new().format(status).as_bytes());
     out.put(b" ");

@@ -103,7 +103,7 @@ impl Half {
         below: usize,
     ) -> Poll<Result<(), Error>> {
         while self.out.len() >= below.max(1) {
-            match poll_write(cx, &on.stream, self.out.bytes()) {
+            match poll_write(cx, on.stream()?, self.out.bytes()) {
                 Poll::Ready(Ok(n)) => {
                     self.taken += n as u64;
                     self.out.consume(n);
@@ -134,7 +134,7 @@ impl Half {
                     return Poll::Ready(Err(Error::Answer("its header section is too large")));
                 }
             }
-            match poll_read(cx, &on.stream, &mut self.answer) {
+            match poll_read(cx, on.stream()?, &mut self.answer) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Reset)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
@@ -295,7 +295,7 @@ impl EndpointHalf for Half {
         ready!(self.poll_flush(cx, on, 0))?;
         if self.coding == Coding::Ended && self.accept.is_some() {
             self.coding = Coding::Shut;
-            on.stream.end_sending();
+            on.stream()?.end_sending();
         }
         Poll::Ready(Ok(()))
     }
@@ -312,7 +312,11 @@ impl EndpointHalf for Half {
         most: usize,
     ) -> Poll<Option<Result<Frame, Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        if let Err(error) = ready!(body.poll_staged(cx, &on.stream)) {
+        let stream = match on.stream() {
+            Ok(stream) => stream,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        if let Err(error) = ready!(body.poll_staged(cx, stream)) {
             self.count_extensions(on);
             return Poll::Ready(Some(Err(error)));
         }

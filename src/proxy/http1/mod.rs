@@ -2,6 +2,8 @@
 
 pub mod answer;
 pub mod chunked;
+pub mod client_half;
+pub mod crossing;
 pub mod encode;
 pub mod exchange;
 pub mod fields;

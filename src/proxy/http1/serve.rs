@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::chunked;
+use super::crossing::Crossing;
 use super::encode;
 use super::exchange::{Exchange, Request};
 use super::fields::{Field, Kind};
@@ -193,7 +194,8 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         head: head_time,
         version,
     };
-    let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
+    let exchange = Exchange::new(worker, client, listener, request, input, upload);
+    let mut exchange = Crossing::new(exchange);
     let mut fate = request::handle(&context, &mut exchange).await;
     while fate == Fate::Outdated {
         // Where the listener has been removed, the request ends with what it began with.
@@ -202,6 +204,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         let Some(listener) = client.listener(&snapshot) else { break };
         fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
     }
+    let mut exchange = exchange.into_own();
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;
     *fields = std::mem::take(&mut exchange.request.head.fields);
@@ -213,7 +216,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     }
 }
 
-fn body_limits(listener: &Listener) -> chunked::Limits {
+pub(super) fn body_limits(listener: &Listener) -> chunked::Limits {
     chunked::Limits {
         trailers: listener.head_max,
         fields: listener.fields_max,
@@ -401,6 +404,7 @@ impl Unread<'_> {
             phases: Phases { head: total, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }

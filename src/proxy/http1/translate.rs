@@ -4,15 +4,19 @@
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
+use http::uri::{Authority, Scheme, Uri};
 use http::{Response, StatusCode};
 
 use super::chunked::may_trail;
-use super::encode::{RequestEdits, Told, put_edits, put_field, put_forwarded, put_max_forwards, put_own};
-use super::fields::{Field, Kind};
+use super::encode::{
+    self, RequestEdits, Told, put_edits, put_field, put_forwarded, put_max_forwards, put_own,
+};
+use super::exchange;
+use super::fields::{Field, Kind, list_elements, parse_length};
 use super::head::{Framing, ResponseHead};
 use crate::model::method::Method;
 use crate::model::request::RequestView;
-use crate::proxy::bridge::request::Request;
+use crate::proxy::bridge::request::{Request, path_and_query};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::error::Error;
 
@@ -89,6 +93,103 @@ pub(super) fn put_trailers(out: &mut Buffer, trailers: &HeaderMap) {
         put_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
     out.put(b"\r\n");
+}
+
+/// A request of the engine's own in neutral form; nothing when its target is too long to be one.
+pub(super) fn neutral(request: &exchange::Request) -> Option<Request> {
+    let bytes = request.bytes.bytes();
+    let head = &request.head;
+    let mut parts = http::Request::new(()).into_parts().0;
+    parts.method = http::Method::from_bytes(request.method_bytes()).ok()?;
+    let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(request.authority())).ok();
+    parts.uri = target(request, authority.clone())?;
+    parts.headers = HeaderMap::with_capacity(head.fields.len());
+    // One copy of them all; the values are parts of it.
+    let block = Bytes::copy_from_slice(bytes);
+    for field in &head.fields {
+        let goes_on = match field.kind {
+            Kind::HopByHop => is_trailers(field, bytes),
+            Kind::Host => authority.is_none(),
+            Kind::LookAlike | Kind::Connection | Kind::KeepAlive => false,
+            Kind::ContentLength | Kind::TransferEncoding | Kind::Upgrade => false,
+            _ => true,
+        };
+        if goes_on {
+            put(&mut parts.headers, &block, field).ok()?;
+        }
+    }
+    let scheme = if request.scheme() == "https" { "https" } else { "http" };
+    let mut neutral = Request::new(parts, scheme, request.source);
+    neutral.method = head.method;
+    neutral.framing = head.framing;
+    neutral.expects_continue = head.expects_continue;
+    neutral.websocket = asks_for_websocket(request);
+    Some(neutral)
+}
+
+fn target(request: &exchange::Request, authority: Option<Authority>) -> Option<Uri> {
+    let mut target = request.path().to_vec();
+    if let Some(query) = request.query() {
+        target.push(b'?');
+        target.extend_from_slice(query);
+    }
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(path_and_query(target)?);
+    parts.scheme = authority.as_ref().map(|_| Scheme::HTTP);
+    parts.authority = authority;
+    Uri::from_parts(parts).ok()
+}
+
+/// `TE: trailers`, the one field for one connection alone that a stream may have too.
+fn is_trailers(field: &Field, bytes: &[u8]) -> bool {
+    field.name.get(bytes).eq_ignore_ascii_case(b"te")
+        && list_elements(field.value.get(bytes)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// A handshake of RFC 6455 section 4.1, which is a GET.
+fn asks_for_websocket(request: &exchange::Request) -> bool {
+    let bytes = request.bytes.bytes();
+    let upgrades = request.head.fields.iter().filter(|f| f.kind == Kind::Upgrade);
+    let mut protocols = upgrades.flat_map(|f| list_elements(f.value.get(bytes)));
+    request.head.upgrade
+        && request.head.method == Method::Get
+        && request.field("sec-websocket-key").is_some()
+        && protocols.any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// `Content-Length` of an answer in neutral form.
+pub(super) fn content_length(head: &Parts) -> Option<u64> {
+    head.headers.get(header::CONTENT_LENGTH).and_then(|length| parse_length(length.as_bytes()))
+}
+
+/// Writes the start of an answer's head.
+pub(super) fn put_status(out: &mut Buffer, status: StatusCode) {
+    encode::put_status_line(out, status.as_u16(), status.canonical_reason().unwrap_or_default().as_bytes());
+}
+
+/// Writes the fields of an answer in neutral form, and those that say how its body ends.
+pub(super) fn put_fields(out: &mut Buffer, head: &Parts, framing: Framing) {
+    let status = head.status.as_u16();
+    // Beside the head alone it says what there would be (RFC 9110 section 8.6).
+    let kept_length = framing == Framing::None && status >= 200 && status != 204;
+    for (name, value) in &head.headers {
+        let goes_on = match Kind::of(name.as_str().as_bytes()) {
+            Kind::HopByHop | Kind::LookAlike | Kind::Connection | Kind::KeepAlive => false,
+            Kind::TransferEncoding | Kind::Upgrade => false,
+            Kind::ContentLength => kept_length,
+            _ => true,
+        };
+        if goes_on {
+            put_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    match framing {
+        Framing::Length(length) => {
+            put_field(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
+        }
+        Framing::Chunked => out.put(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::UntilClose => {}
+    }
 }
 
 /// The head of an answer in neutral form: without what is for one connection alone.
