@@ -191,7 +191,12 @@ impl Control for Node {
     }
     fn plan(&self, source: Source) -> Asking<Plan> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("plan {source:?}"));
-        let plan = Plan { diff: Diff::default(), refused: vec!["too little".to_owned()], hash: 1 };
+        let plan = Plan {
+            diff: Diff::default(),
+            refused: vec!["too little".to_owned()],
+            unasked: Vec::new(),
+            hash: 1,
+        };
         Box::pin(std::future::ready(Ok(plan)))
     }
     fn confirm(&self) -> Asking<u64> {

@@ -130,6 +130,12 @@ pub enum ReloadError {
     /// A sink of events cannot be used.
     #[error("{0}")]
     Notify(Arc<NotifyError>),
+    /// The access log cannot be opened.
+    #[error("log.access cannot be opened: {0}")]
+    AccessLog(Arc<io::Error>),
+    /// What follows the configuration around the proxy cannot.
+    #[error("{0}")]
+    Around(String),
     /// The configuration is valid, and something that it names is not.
     #[error("{0}")]
     Compile(Arc<CompileError>),
