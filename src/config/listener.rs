@@ -118,7 +118,7 @@ pub struct ListenerLimits {
 }
 
 /// `limits.http2` of a listener: of one connection, rates in any second.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Http2Limits {
     /// Requests at once.
     pub streams: u32,
