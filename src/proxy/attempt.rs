@@ -227,17 +227,8 @@ impl<'a> Tries<'a> {
     /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let dialed = match self.target(&place) {
-            Ok(target) => match dial::dial(&target, timer).await {
-                Err(error) if dial::is_ours(&error) => {
-                    // What lies idle is worth less than a request that waits.
-                    self.worker.idle.clear(self.worker.id);
-                    dial::dial(&target, timer).await
-                }
-                dialed => dialed,
-            },
-            Err(error) => Err(error),
-        };
+        // Boxed: most requests find a connection, and need not carry what it takes to make one.
+        let dialed = Box::pin(self.connect(&place, timer)).await;
         self.connecting += start.elapsed();
         self.dialed(place, dialed, timer)
     }
@@ -251,6 +242,18 @@ impl<'a> Tries<'a> {
     /// What connections to a pool are kept apart by.
     fn identity(&self, pool: &Pool) -> Identity {
         Identity::of(pool, self.host.as_ref(), self.header(pool))
+    }
+
+    async fn connect(&self, place: &Place<'a>, timer: &Timer) -> io::Result<Stream> {
+        let target = self.target(place)?;
+        match dial::dial(&target, timer).await {
+            Err(error) if dial::is_ours(&error) => {
+                // What lies idle is worth less than a request that waits.
+                self.worker.idle.clear(self.worker.id);
+                dial::dial(&target, timer).await
+            }
+            dialed => dialed,
+        }
     }
 
     /// What is to be connected to at `place`.
