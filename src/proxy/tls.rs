@@ -33,6 +33,8 @@ pub struct Tls {
     taken: Cell<usize>,
     /// There may be bytes to read that the socket knows nothing of any more.
     more: Cell<bool>,
+    /// The other side has said that nothing follows. The socket may go on without a word, so it cannot be asked for that.
+    ended: Cell<bool>,
     /// Nothing is said at the end: it is closed already, or has been given up.
     silent: Cell<bool>,
 }
@@ -117,6 +119,7 @@ impl Tls {
             session: RefCell::new(session),
             taken: Cell::new(0),
             more: Cell::new(true),
+            ended: Cell::new(false),
             silent: Cell::new(false),
         })
     }
@@ -201,7 +204,7 @@ impl Tls {
                     return if matches!(*session, Connection::Server(_)) { Ok(0) } else { Err(error) };
                 }
                 done => {
-                    self.more.set(matches!(done, Ok(n) if n == 0 || n == room.len()));
+                    self.more.set(self.ended.get() || matches!(done, Ok(n) if n == 0 || n == room.len()));
                     return done;
                 }
             }
@@ -213,10 +216,13 @@ impl Tls {
     /// Takes in what the socket has.
     fn receive(&self, session: &mut Connection) -> io::Result<usize> {
         let n = session.read_tls(&mut Wire(&self.socket))?;
-        if let Err(error) = session.process_new_packets() {
-            session.write_tls(&mut Wire(&self.socket)).ok();
-            self.silent.set(true);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        match session.process_new_packets() {
+            Ok(state) => self.ended.set(state.peer_has_closed()),
+            Err(error) => {
+                session.write_tls(&mut Wire(&self.socket)).ok();
+                self.silent.set(true);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
         }
         Ok(n)
     }

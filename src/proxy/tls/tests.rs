@@ -162,6 +162,19 @@ async fn an_end_without_a_word_is_an_error_of_an_endpoint_only() {
 }
 
 #[tokio::test]
+async fn an_end_that_comes_with_the_last_bytes_is_seen_though_the_socket_stays_open() {
+    let (client, server) = pair().await;
+    write_all(&server, b"answer").await.expect("written");
+    server.tls().expect("TLS").close();
+    let mut room = [0; 16];
+    assert_eq!(read(&client, &mut room).await.expect("bytes"), 6);
+    // As the kernel has nothing more to tell, waiting for it would never end.
+    let end = tokio::time::timeout(std::time::Duration::from_secs(10), read(&client, &mut room)).await;
+    assert_eq!(end.expect("it is known already").expect("an end"), 0);
+    drop(server);
+}
+
+#[tokio::test]
 async fn half_of_a_connection_can_end() {
     let (client, server) = pair().await;
     write_all(&client, b"request").await.expect("written");

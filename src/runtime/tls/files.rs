@@ -34,7 +34,7 @@ pub enum TlsError {
     #[error("\"{0}\" is no server name")]
     ServerName(String),
     /// Certificate, key or trust were refused, such as a key of another certificate.
-    #[error("TLS client settings are refused: {0}")]
+    #[error("TLS settings are refused: {0}")]
     Refused(String),
 }
 

@@ -28,7 +28,7 @@ fn what_is_wrong_with_the_files_is_said() {
     assert!(message(with_ca(&folder.path().join("none.pem"))).contains("none.pem cannot be read"));
     assert!(message(with_ca(&text)).contains("text.pem is not a PEM file of certificates: it holds none"));
     assert!(message(with_pair(&ca, &text)).contains("text.pem is not a PEM file with a private key"));
-    assert!(message(with_pair(&ca, &key)).starts_with("TLS client settings are refused"));
+    assert!(message(with_pair(&ca, &key)).starts_with("TLS settings are refused"));
     assert_eq!(parse_name("a b").expect_err("no name").to_string(), "\"a b\" is no server name");
 }
 
