@@ -5,7 +5,6 @@
 mod hedge;
 
 use std::borrow::Cow;
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -81,13 +80,12 @@ pub(super) async fn forward<'a, D: Downstream>(
         request_id: context.request_id,
         deadline,
     };
-    let mut tries = Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request);
-    tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
-    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
+    let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
+    let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,
         down,
-        tries,
+        tries: Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request),
         policy,
         edits: &edits,
         idempotent,
@@ -97,7 +95,12 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    let answered = until(deadline, forwarding.run()).await;
+    (forwarding.tries.host, forwarding.tries.key) = (host, key);
+    // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
+    let answered = match deadline {
+        None => forwarding.run().await,
+        Some(at) => Box::pin(timeout_at(at, forwarding.run())).await.unwrap_or(Err(Error::Deadline)),
+    };
     drop(forwarding);
     if repeatable && !down.body_will_repeat() {
         pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
@@ -105,26 +108,20 @@ pub(super) async fn forward<'a, D: Downstream>(
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    until(deadline, down.deliver(connection, answer, &route.response_edits, &timeouts)).await
+    let edits = &route.response_edits;
+    match deadline {
+        None => down.deliver(connection, answer, edits, &timeouts).await,
+        Some(at) => {
+            let delivered =
+                Box::pin(timeout_at(at, down.deliver(connection, answer, edits, &timeouts))).await;
+            delivered.unwrap_or(Err(Error::Deadline))
+        }
+    }
 }
 
 /// When the time is over that the client of a gRPC call has given for it.
 fn deadline<V: RequestView>(context: &Context<'_>, view: &V) -> Option<Instant> {
     context.start.checked_add(grpc::timeout(view.field("grpc-timeout")?)?)
-}
-
-/// Works until it is done or the time is over.
-async fn until<T>(
-    deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match deadline {
-        None => work.await,
-        Some(deadline) => match timeout_at(deadline, work).await {
-            Ok(done) => done,
-            Err(_) => Err(Error::Deadline),
-        },
-    }
 }
 
 /// A request on its way to one endpoint after the other.

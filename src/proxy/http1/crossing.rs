@@ -1,6 +1,7 @@
 //! A request of an HTTP/1 client to whichever protocol its endpoint speaks: of the engine's own kind while it is HTTP/1,
 //! across the bridge from the first endpoint on that is not.
 
+use std::future::Future;
 use std::task::{Context, Poll};
 
 use super::client_half::{Beginning, Half};
@@ -90,6 +91,19 @@ impl<'c> Crossing<'c> {
         }
         self.bridge = Some(Box::new(bridge));
         true
+    }
+
+    async fn deliver_across(
+        &mut self,
+        connection: Connection<'_>,
+        answer: bridge::Answer,
+        edits: &FieldEdits,
+        timeouts: &Timeouts,
+    ) -> Result<(), Error> {
+        let Some(bridge) = &mut self.bridge else { return Err(Error::Truncated) };
+        let delivered = bridge.deliver(connection, answer, edits, timeouts).await;
+        self.come_back();
+        delivered
     }
 
     /// Comes back: what follows on the connection is read by the engine again.
@@ -228,21 +242,21 @@ impl Downstream for Crossing<'_> {
         self.bridge.as_ref().map_or(self.grpc_code, |bridge| bridge.grpc_code())
     }
 
-    async fn deliver(
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every request")]
+    fn deliver(
         &mut self,
         connection: Connection<'_>,
         answer: Answer,
         edits: &FieldEdits,
         timeouts: &Timeouts,
-    ) -> Result<(), Error> {
-        match (answer, &mut self.bridge) {
-            (Answer::Own(answer), _) => self.own.deliver(connection, answer, edits, timeouts).await,
-            (Answer::Across(answer), Some(bridge)) => {
-                let delivered = Box::pin(bridge.deliver(connection, *answer, edits, timeouts)).await;
-                self.come_back();
-                delivered
+    ) -> impl Future<Output = Result<(), Error>> {
+        async move {
+            match answer {
+                Answer::Own(answer) => self.own.deliver(connection, answer, edits, timeouts).await,
+                Answer::Across(answer) => {
+                    Box::pin(self.deliver_across(connection, *answer, edits, timeouts)).await
+                }
             }
-            (Answer::Across(_), None) => Err(Error::Truncated),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A request of an HTTP/1 client and what it becomes: sent to an HTTP/1 endpoint, answered to the client.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem::take;
 use std::net::IpAddr;
 use std::task::{Context as TaskContext, Poll};
@@ -276,55 +276,58 @@ impl Downstream for Exchange<'_> {
         answer.head.status
     }
 
-    async fn deliver(
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every request")]
+    fn deliver(
         &mut self,
         connection: Connection<'_>,
         answer: Answer,
         edits: &FieldEdits,
         timeouts: &Timeouts,
-    ) -> Result<(), Error> {
-        if answer.head.status == 101 {
-            return Box::pin(self.tunnel(connection, answer, edits, timeouts)).await;
-        }
-        let Answer { head, mut bytes, mut rest } = answer;
-        let http11 = self.request.head.version == Version::Http11;
-        let (framing, output) = match head.framing {
-            Framing::Chunked if !http11 => (Framing::UntilClose, Output::Data),
-            framing => (framing, Output::Chunked),
-        };
-        // An answer before the end of the request: what is left of it may never be read.
-        let early = !rest.out.is_empty() || !self.upload.is_done();
-        self.close |= early || framing == Framing::UntilClose || self.client.is_leaving();
-        let mut out = Buffer::default();
-        let response =
-            ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
-        encode::put_response(&mut out, bytes.bytes(), &head, &response);
-        bytes.consume(head.length);
-        let limits = chunked::Limits {
-            trailers: connection.place.pool.limits.answer_head,
-            fields: connection.place.pool.limits.answer_fields,
-            extensions: connection.place.pool.limits.chunk_extensions,
-        };
-        let mut body = AnswerBody::new(head.framing, bytes, output, limits);
-        // Before the head is gone: a body that is malformed from the start is still an error with a status.
-        if let Err(error) = body.join(&mut out) {
+    ) -> impl Future<Output = Result<(), Error>> {
+        async move {
+            if answer.head.status == 101 {
+                return Box::pin(self.tunnel(connection, answer, edits, timeouts)).await;
+            }
+            let Answer { head, mut bytes, mut rest } = answer;
+            let http11 = self.request.head.version == Version::Http11;
+            let (framing, output) = match head.framing {
+                Framing::Chunked if !http11 => (Framing::UntilClose, Output::Data),
+                framing => (framing, Output::Chunked),
+            };
+            // An answer before the end of the request: what is left of it may never be read.
+            let early = !rest.out.is_empty() || !self.upload.is_done();
+            self.close |= early || framing == Framing::UntilClose || self.client.is_leaving();
+            let mut out = Buffer::default();
+            let response =
+                ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
+            encode::put_response(&mut out, bytes.bytes(), &head, &response);
+            bytes.consume(head.length);
+            let limits = chunked::Limits {
+                trailers: connection.place.pool.limits.answer_head,
+                fields: connection.place.pool.limits.answer_fields,
+                extensions: connection.place.pool.limits.chunk_extensions,
+            };
+            let mut body = AnswerBody::new(head.framing, bytes, output, limits);
+            // Before the head is gone: a body that is malformed from the start is still an error with a status.
+            if let Err(error) = body.join(&mut out) {
+                self.count_extensions(&connection, &body);
+                return Err(error);
+            }
+            self.started = true;
+            let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
+            if body.is_done() && !early {
+                // The endpoint has done its part: its place is free before the client has the answer.
+                self.part(connection, keep, head.persistent && !rest.refused && !body.has_surplus());
+                self.sent = body.moved();
+                let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
+                return self.end(written);
+            }
+            let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
             self.count_extensions(&connection, &body);
-            return Err(error);
+            let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
+            self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
+            self.end(delivered)
         }
-        self.started = true;
-        let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
-        if body.is_done() && !early {
-            // The endpoint has done its part: its place is free before the client has the answer.
-            self.part(connection, keep, head.persistent && !rest.refused && !body.has_surplus());
-            self.sent = body.moved();
-            let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
-            return self.end(written);
-        }
-        let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
-        self.count_extensions(&connection, &body);
-        let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
-        self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
-        self.end(delivered)
     }
 
     async fn respond(&mut self, own: &Own) -> Result<(), Error> {

@@ -175,7 +175,9 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let mut upload = Upload::new(request.head.framing, body_limits(listener));
     // Before anything is done with the request: a body that is malformed from the start reaches nobody.
     if let Err(refusal) = upload.stage(input) {
-        *input = request.bytes;
+        // Taken apart as a whole: a part that stays would be carried by every request.
+        let Request { bytes, .. } = request;
+        *input = bytes;
         return unread.refuse(input, &Error::Refused(refusal)).await;
     }
     unread.ended = true;
