@@ -61,6 +61,7 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         endpoints: endpoints.iter().map(|name| endpoint(name)).collect::<Result<_, _>>()?,
         names: Vec::new(),
         endpoints_file: None,
+        verify_off: None,
         added: Vec::new(),
         removed: Vec::new(),
     })

@@ -60,7 +60,8 @@ pub fn parse(text: String, path: &Path, pool: &PoolName) -> Result<Vec<Endpoint>
 #[must_use]
 pub fn listed(endpoints: &[Endpoint]) -> Json {
     let one = |endpoint: &Endpoint| {
-        let Endpoint { name, address, weight, tier, max_requests, zone, health } = endpoint;
+        // A file lists addresses, none of which is resolved from a name.
+        let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _ } = endpoint;
         let mut object = json!({
             "name": name.as_str(), "address": address.to_string(), "weight": weight.get(), "tier": tier, "zone": zone,
         });

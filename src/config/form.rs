@@ -14,6 +14,7 @@ use super::tree::quoted;
 use super::value::Value;
 use crate::model::address::{AddressError, EndpointAddress, parse_socket};
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
+use crate::model::grpc;
 use crate::model::host::HostPattern;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
@@ -123,7 +124,9 @@ impl Form {
             Self::PathAndQuery => "a path such as \"/health\"",
             Self::Authority => "a host such as \"example.com\", with or without a port",
             Self::Ip => "an IP address such as \"10.0.0.1\"",
-            Self::HashKey => "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"",
+            Self::HashKey => {
+                "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"sni\""
+            }
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
@@ -361,6 +364,9 @@ fn location(text: &str) -> Result<Value, Fault> {
 }
 
 fn cause(text: &str) -> Result<Value, Fault> {
+    if let Some(status) = grpc::status(text) {
+        return Ok(Value::Cause(FailureCause::Statuses(status, status)));
+    }
     match (text, statuses(text, 400, 599)) {
         ("connect", _) => Ok(Value::Cause(FailureCause::Connect)),
         ("reset", _) => Ok(Value::Cause(FailureCause::Reset)),
@@ -368,7 +374,7 @@ fn cause(text: &str) -> Result<Value, Fault> {
         (_, Some((first, last))) => Ok(Value::Cause(FailureCause::Statuses(first, last))),
         _ => Err(Fault::new(
             "it is no failure",
-            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\"",
+            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\", or of gRPC such as \"grpc-unavailable\"",
         )),
     }
 }
@@ -419,6 +425,7 @@ fn hash_key(text: &str) -> Result<Value, Fault> {
     match text.split_once(':') {
         None if text == "source" => Ok(Value::HashKey(HashKey::Source)),
         None if text == "path" => Ok(Value::HashKey(HashKey::Path)),
+        None if text == "sni" => Ok(Value::HashKey(HashKey::Sni)),
         Some(("header", name)) => {
             let field = FieldName::new(name).map_err(|e| Fault::new(e, FIELD_HELP))?;
             Ok(Value::HashKey(HashKey::Header(field)))

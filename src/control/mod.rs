@@ -2,6 +2,7 @@
 //!
 //! Cold: it may wait and allocate. Workers are told by bounded channels; what they see comes back as events.
 
+pub mod certificates;
 pub mod change;
 mod collect;
 mod descriptors;
@@ -50,7 +51,7 @@ use crate::config::notify::Notify;
 use crate::model::name::PoolName;
 use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, compile};
+use crate::runtime::compile::{CompileError, Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
@@ -100,6 +101,9 @@ pub enum StartError {
     /// A sink of events cannot be used.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// The configuration is valid, and something that it names is not.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// A health check cannot be made.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -233,7 +237,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let (membership, names) = Membership::new(config, overrides.roster.clone(), findings);
     let expanded = membership.expand(config);
     let snapshot =
-        compile(&expanded, None, &machine, &overrides.weights()).after(given.generation, machine.workers);
+        compile(&expanded, None, &machine, &overrides.weights())?.after(given.generation, machine.workers);
     snapshot.settle();
     let recalled = given.state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;

@@ -1,7 +1,7 @@
 //! The way of a reload from a configuration to what runs: compile, bind, warm up, publish, drain what is gone. Whatever
 //! changes the snapshot comes this way, whoever asked; anything that fails on it has changed nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -186,7 +186,7 @@ impl Supervisor {
     /// The snapshot of a configuration, with everything that has been changed at run time, and what of it is probed.
     fn compile(&self, config: &Config, previous: &Snapshot) -> Result<(Snapshot, Vec<Watch>), ReloadError> {
         let config = self.membership.expand(config);
-        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights);
+        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights)?;
         let watches = targets::watches(&config.pools, &next)?;
         Ok((next, watches))
     }
@@ -265,6 +265,9 @@ impl Supervisor {
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
+        if is_new {
+            self.expiry.loaded();
+        }
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);
@@ -336,9 +339,10 @@ impl Supervisor {
                 endpoint.live.retire();
             }
         }
-        if !gone.is_empty() {
-            let gone: Vec<u32> = gone.into_iter().collect();
-            self.tell(|| WorkerCommand::Purge(gone.clone()));
+        let next = self.inner.store.load();
+        let purged: Vec<u32> = gone.into_iter().chain(rekeyed_slots(previous, &next)).collect();
+        if !purged.is_empty() {
+            self.tell(|| WorkerCommand::Purge(purged.clone()));
         }
     }
 
@@ -415,11 +419,21 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
     &slots(previous) - &slots(next)
 }
 
+/// Endpoints that stay, to which connections are made in another way from now on: idle ones are of no use any more.
+fn rekeyed_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
+    let key = |pool: &Pool| (pool.tls.as_ref().map(|tls| tls.number()), pool.source_address);
+    let before: HashMap<&PoolName, &Pool> = previous.pools.iter().map(|pool| (&pool.name, pool)).collect();
+    let rekeyed =
+        next.pools.iter().filter(|pool| before.get(&pool.name).is_some_and(|b| key(b) != key(pool)));
+    rekeyed.flat_map(|pool| &pool.endpoints).map(|endpoint| endpoint.live.slot()).collect()
+}
+
 /// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
 fn patience(previous: &Snapshot, place: usize) -> Duration {
     let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
-        Some(Protocol::Tcp { pool, .. }) => {
-            previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
+        Some(Protocol::Tcp { .. }) => {
+            let pools = previous.listeners.get(place).into_iter().flat_map(Listener::pools);
+            pools.filter_map(|pool| previous.pools.get(pool)).flat_map(|pool| pool.chain.to_vec()).collect()
         }
         Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),
         None => Vec::new(),

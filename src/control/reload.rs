@@ -20,6 +20,7 @@ use super::names::Answers;
 use super::notify::NotifyError;
 use super::publish::Prepared;
 use crate::config::{self, Config, Diagnostics};
+use crate::runtime::compile::CompileError;
 
 /// Reloads that may wait for the one at work; more are refused.
 const QUEUE_MAX: usize = 16;
@@ -135,6 +136,9 @@ pub enum ReloadError {
     /// What follows the configuration around the proxy cannot.
     #[error("{0}")]
     Around(String),
+    /// The configuration is valid, and something that it names is not.
+    #[error("{0}")]
+    Compile(Arc<CompileError>),
     /// A health check cannot be made.
     #[error("{0}")]
     Probe(Arc<ProbeError>),
@@ -189,6 +193,12 @@ impl From<NotifyError> for ReloadError {
     }
 }
 
+impl From<CompileError> for ReloadError {
+    fn from(error: CompileError) -> Self {
+        Self::Compile(Arc::new(error))
+    }
+}
+
 impl From<ProbeError> for ReloadError {
     fn from(error: ProbeError) -> Self {
         Self::Probe(Arc::new(error))
@@ -239,7 +249,11 @@ impl Loader {
     /// [`ReloadError::Invalid`] and [`ReloadError::NoFile`].
     pub fn load(&self, source: Source) -> Result<Box<Config>, ReloadError> {
         let loaded = match source {
-            Source::Config(config) => return Ok(config),
+            // Whoever hands one over again may want the files that it names to be read again.
+            Source::Config(mut config) => {
+                config.origin = Arc::new((*config.origin).clone());
+                return Ok(config);
+            }
             Source::File => config::load(self.file.as_ref().ok_or(ReloadError::NoFile)?),
             Source::Text(text) => {
                 let folder =

@@ -206,7 +206,7 @@ impl Handle {
         let previous = self.0.store.load();
         let weights = running.overrides.weights();
         let (expanded, unasked) = self.0.members.foresee(&next);
-        let compiled = compile(&expanded, Some(&previous), &self.0.machine, &weights);
+        let compiled = compile(&expanded, Some(&previous), &self.0.machine, &weights)?;
         super::health::targets::watches(&expanded.pools, &compiled)?;
         let diff = diff(
             Side { config: &running.config, snapshot: &previous },

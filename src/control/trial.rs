@@ -9,7 +9,6 @@ use super::supervisor::Supervisor;
 use crate::config::Config;
 use crate::policy::trial::{Failed, History, Sample, Trial};
 use crate::runtime::counters::Statuses;
-use crate::runtime::listener::Protocol;
 use crate::runtime::snapshot::Snapshot;
 
 /// What the supervisor knows of trials.
@@ -37,9 +36,8 @@ pub(super) fn sample(snapshot: &Snapshot) -> Sample {
         let server_error = Statuses::WORDS.iter().position(|word| *word == "5xx").unwrap_or_default();
         sample.failed += counters.sum(|c| c.ended.counter(server_error)) + counters.sum(|c| &c.no_route);
         // A tcp session has no status: connections that its endpoints refused stand for it.
-        if let Protocol::Tcp { pool, .. } = &listener.protocol
-            && let Some(pool) = snapshot.pools.get(*pool)
-        {
+        let pools: std::collections::BTreeSet<usize> = listener.pools().collect();
+        for pool in pools.into_iter().filter_map(|pool| snapshot.pools.get(pool)) {
             let refused = pool.endpoints.iter().map(|e| e.live.counters.sum(|c| &c.failed_connect));
             sample.failed += refused.sum::<u64>();
         }

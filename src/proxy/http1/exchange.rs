@@ -18,7 +18,7 @@ use super::upload::Upload;
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
-use crate::proxy::attempt::Connection;
+use crate::proxy::attempt::{Connection, Link};
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
@@ -27,8 +27,7 @@ use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::Moved;
 use crate::proxy::tcp::splice::Splice;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial;
-use crate::proxy::upstream::idle::Identity;
+use crate::proxy::upstream::{dial, tls};
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::runtime::pool::{PoolCounters, Timeouts};
@@ -42,6 +41,8 @@ pub struct Request {
     pub bytes: Buffer,
     /// The client's address after trust has been applied.
     pub source: IpAddr,
+    /// Whether it came under TLS.
+    pub secure: bool,
 }
 
 impl RequestView for Request {
@@ -54,7 +55,7 @@ impl RequestView for Request {
     }
 
     fn scheme(&self) -> &str {
-        "http"
+        if self.secure { "https" } else { "http" }
     }
 
     fn authority(&self) -> &[u8] {
@@ -195,7 +196,7 @@ impl Downstream for Exchange<'_> {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
+    fn compose(&mut self, _: &Connection<'_>, edits: &RequestEdits<'_>) -> Sending {
         let mut out = Buffer::default();
         encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
         out.put(self.upload.sent_before());
@@ -374,9 +375,9 @@ impl<'c> Exchange<'c> {
 
     /// Parts with the endpoint: its connection is kept if it can carry another request.
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
-        let Connection { place, stream, .. } = connection;
-        if usable {
-            self.worker.idle.put(self.worker.id, &place, Identity::of(place.pool), stream, keep);
+        let Connection { place, link, identity, .. } = connection;
+        if usable && let Link::Own(stream) = link {
+            self.worker.idle.put(self.worker.id, &place, identity, stream, keep);
         }
     }
 
@@ -427,7 +428,7 @@ impl<'c> Exchange<'c> {
         connection: &Connection<'_>,
         sending: &mut Sending,
     ) -> Poll<Result<usize, Error>> {
-        let (endpoint, most) = (&connection.stream, connection.place.pool.limits.answer_head);
+        let (endpoint, most) = (connection.stream()?, connection.place.pool.limits.answer_head);
         if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, &mut sending.going) {
             return Poll::Ready(Err(error));
         }
@@ -444,7 +445,12 @@ impl<'c> Exchange<'c> {
                 }
             }
             match poll_read(cx, endpoint, &mut sending.answer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Reset)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Reset)),
+                Poll::Ready(Err(error)) => {
+                    let is_first = !connection.reused && sending.answer.is_empty();
+                    let refused = is_first.then(|| tls::late_refusal(&error)).flatten();
+                    return Poll::Ready(Err(refused.map_or(Error::Reset, Error::Connect)));
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => break,
             }
@@ -520,10 +526,10 @@ impl<'c> Exchange<'c> {
     ) -> Result<(), Error> {
         self.sent = body.moved();
         write_all(self.client, out, self.listener.timeouts.client_idle).await?;
-        let timer = &self.client.timer;
+        let (timer, stream) = (&self.client.timer, connection.stream()?);
         let mut moved = None;
         poll_fn(|cx| {
-            let polled = body.poll(cx, &connection.stream, &self.client.stream, &self.worker.pipes);
+            let polled = body.poll(cx, stream, &self.client.stream, &self.worker.pipes);
             // Kept up to date, for an answer that is cut short.
             self.sent = body.moved();
             let waiting = match polled {
@@ -540,7 +546,7 @@ impl<'c> Exchange<'c> {
             };
             let uploaded = self.upload.moved();
             // A failure on the endpoint's side shows in the answer, or does not matter.
-            let sent = self.poll_send(cx, &connection.stream, rest);
+            let sent = self.poll_send(cx, stream, rest);
             let gone = matches!(sent, Poll::Ready(Err(Error::ClientGone)));
             if gone || (self.upload.is_complete() && self.poll_gone(cx).is_ready()) {
                 return Poll::Ready(Err(Error::ClientGone));
