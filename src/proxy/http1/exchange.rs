@@ -18,7 +18,7 @@ use super::upload::Upload;
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
-use crate::proxy::attempt::Connection;
+use crate::proxy::attempt::{Connection, Link};
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
@@ -196,7 +196,7 @@ impl Downstream for Exchange<'_> {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
+    fn compose(&mut self, _: &Connection<'_>, edits: &RequestEdits<'_>) -> Sending {
         let mut out = Buffer::default();
         encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
         out.put(self.upload.sent_before());
@@ -375,8 +375,8 @@ impl<'c> Exchange<'c> {
 
     /// Parts with the endpoint: its connection is kept if it can carry another request.
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
-        let Connection { place, stream, identity, .. } = connection;
-        if usable {
+        let Connection { place, link, identity, .. } = connection;
+        if usable && let Link::Own(stream) = link {
             self.worker.idle.put(self.worker.id, &place, identity, stream, keep);
         }
     }
@@ -428,7 +428,7 @@ impl<'c> Exchange<'c> {
         connection: &Connection<'_>,
         sending: &mut Sending,
     ) -> Poll<Result<usize, Error>> {
-        let (endpoint, most) = (&connection.stream, connection.place.pool.limits.answer_head);
+        let (endpoint, most) = (connection.stream()?, connection.place.pool.limits.answer_head);
         if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, &mut sending.going) {
             return Poll::Ready(Err(error));
         }
@@ -526,10 +526,10 @@ impl<'c> Exchange<'c> {
     ) -> Result<(), Error> {
         self.sent = body.moved();
         write_all(self.client, out, self.listener.timeouts.client_idle).await?;
-        let timer = &self.client.timer;
+        let (timer, stream) = (&self.client.timer, connection.stream()?);
         let mut moved = None;
         poll_fn(|cx| {
-            let polled = body.poll(cx, &connection.stream, &self.client.stream, &self.worker.pipes);
+            let polled = body.poll(cx, stream, &self.client.stream, &self.worker.pipes);
             // Kept up to date, for an answer that is cut short.
             self.sent = body.moved();
             let waiting = match polled {
@@ -546,7 +546,7 @@ impl<'c> Exchange<'c> {
             };
             let uploaded = self.upload.moved();
             // A failure on the endpoint's side shows in the answer, or does not matter.
-            let sent = self.poll_send(cx, &connection.stream, rest);
+            let sent = self.poll_send(cx, stream, rest);
             let gone = matches!(sent, Poll::Ready(Err(Error::ClientGone)));
             if gone || (self.upload.is_complete() && self.poll_gone(cx).is_ready()) {
                 return Poll::Ready(Err(Error::ClientGone));

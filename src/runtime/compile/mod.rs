@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
@@ -17,6 +17,7 @@ use super::tls::tickets::Ring;
 use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName};
+use crate::model::units::ByteSize;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -222,6 +223,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
             head_max: l.limits.head.as_usize(),
@@ -231,6 +233,7 @@ fn compile_listeners(
                 chunk_extensions: l.limits.chunk_extensions.as_usize(),
                 linger: l.timeouts.linger,
                 linger_bytes: l.limits.linger.as_usize(),
+                http2: http2(&l.limits.http2),
             },
             handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
@@ -247,6 +250,26 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+fn http2(limits: &config::listener::Http2Limits) -> Http2Limits {
+    let window = |size: ByteSize| u32::try_from(size.as_usize()).unwrap_or(u32::MAX >> 1);
+    Http2Limits {
+        streams: limits.streams,
+        stream_window: window(limits.stream_window),
+        connection_window: window(limits.connection_window),
+        send_buffer: limits.send_buffer.as_usize(),
+        continuations: limits.continuations,
+        rates: [
+            limits.resets,
+            limits.faults,
+            limits.pings,
+            limits.settings,
+            limits.priorities,
+            limits.window_updates,
+            limits.empty_frames,
+        ],
+    }
 }
 
 /// Where names lead; nothing where nothing goes by one, so that nobody waits for it.
