@@ -52,7 +52,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
     ("regex", &["route/", "config/", "control/health/"]),
-    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"]),
+    (
+        "rustix",
+        &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "proxy/tls.rs", "control/", "cli/upgrade.rs"],
+    ),
     (
         "rustls",
         &[
