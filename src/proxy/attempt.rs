@@ -356,16 +356,21 @@ impl<'a> Tries<'a> {
     /// what is shared stayed full.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let mut dialed = self.go(&place, timer).await;
-        if let Err(Missed::Unmade { error, .. }) = &dialed
-            && dial::is_ours(error)
-        {
-            // What lies idle is worth less than a request that waits.
-            self.worker.idle.clear(self.worker.id);
-            dialed = self.go(&place, timer).await;
-        }
+        // Boxed: most requests find a connection, and need not carry what it takes to make one.
+        let dialed = Box::pin(self.connect(&place, timer)).await;
         self.connecting += start.elapsed();
         self.dialed(place, dialed)
+    }
+
+    async fn connect(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
+        match self.go(place, timer).await {
+            Err(Missed::Unmade { error, .. }) if dial::is_ours(&error) => {
+                // What lies idle is worth less than a request that waits.
+                self.worker.idle.clear(self.worker.id);
+                self.go(place, timer).await
+            }
+            dialed => dialed,
+        }
     }
 
     async fn go(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
