@@ -145,12 +145,9 @@ async fn busy(worker: &Worker, client: &Client) -> After {
 /// Handles one request.
 async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
     let start = Instant::now();
-    let Some(snapshot) = client.snapshot() else {
-        return After::Close { linger: false };
-    };
-    let Some(listener) = client.listener(&snapshot) else {
-        return After::Close { linger: false };
-    };
+    const GONE: After = After::Close { linger: false };
+    let Some(snapshot) = client.snapshot() else { return GONE };
+    let Some(listener) = client.listener(&snapshot) else { return GONE };
     let mut unread = Unread { worker, client, listener, start, ended: false };
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let read = match read_head(client, input, &limits, listener, start).await {

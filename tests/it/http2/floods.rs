@@ -90,13 +90,19 @@ fn check_faults(attack: impl Fn(u32) -> Vec<u8>) {
 
 #[test]
 fn resets_that_the_server_is_made_to_send() {
-    // A WINDOW_UPDATE by nothing is an error of its stream (RFC 9113 section 6.9).
-    check_faults(|stream| http2::frame(WINDOW_UPDATE, 0, stream, &[0; 4]));
+    // A window wider than there can be is an error of its stream (RFC 9113 section 6.9.1).
+    check_faults(|stream| http2::frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff]));
 }
 
 #[test]
-fn data_behind_the_end() {
-    check_faults(|stream| http2::frame(DATA, 0, stream, b"x"));
+fn mistakes_that_end_the_connection_at_once() {
+    for mistake in [http2::frame(DATA, 0, 1, b"x"), http2::frame(WINDOW_UPDATE, 0, 1, &[0; 4])] {
+        let (origin, proxy) = stand();
+        let mut frames = Frames::connect(proxy.web);
+        frames.say([open(1, "/never"), mistake].concat());
+        assert!(matches!(frames.outcome(1), Outcome::Ended(Some(1 | 5))), "PROTOCOL_ERROR or STREAM_CLOSED");
+        until("the endpoint's connection to close", || (origin.open() == 0).then_some(()));
+    }
 }
 
 #[test]
