@@ -24,7 +24,7 @@ fn edits(route: &FieldEdits, trusted: bool) -> RequestEdits<'_> {
         source: PEER,
         trusted,
         scheme: "https",
-        told: crate::proxy::http1::encode::Told::Nothing,
+        told: Told::Nothing,
         request_id: b"6f",
         deadline: None,
     }
