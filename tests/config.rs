@@ -196,7 +196,7 @@ fn certificates_of_a_listener_are_held_against_their_keys_names_staples_and_rule
     let guarded = r#"{ cert = "b.crt", key = "b.key", client_ca = "a.crt" }"#;
     assert_eq!(tls(&format!("{a}, {b}"), ""), Ok(()));
     let cases = [
-        (r#"{ cert = "none.crt", key = "a.key" }"#, "", "plimsoll.toml:3:33: `cert` cannot be "),
+        (r#"{ cert = "none.crt", key = "a.key" }"#, "", "plimsoll.toml:3:34: `cert` cannot be "),
         (r#"{ cert = "a.crt", key = "b.key" }"#, "", "b.key is not the key of "),
         (r#"{ cert = "a.crt", key = "short.key" }"#, "", "it has no private key"),
         (r#"{ cert = "nobody.crt", key = "nobody.key" }"#, "", "nobody.crt names nobody"),

@@ -232,6 +232,14 @@ mod tests {
         bind = ["127.0.0.1:5432"]
         protocol = "tcp"
         pool = "api"
+        [listener.secure]
+        bind = ["127.0.0.1:5433"]
+        protocol = "tcp"
+        [[route]]
+        name = "databases"
+        listeners = ["secure"]
+        sni = "*.db.example"
+        pool = "new"
         [[route]]
         name = "canary"
         host = "a.example"
@@ -315,8 +323,19 @@ mod tests {
     fn the_listener_is_named_or_found_by_port() {
         assert!(check(&["GET", "http://b:8081/"]).contains("listener: other\n"));
         assert!(check(&["GET", "http://b/", "--listener", "other"]).contains("elsewhere: taken"));
-        assert!(check(&["GET", "http://b/"]).ends_with("--listener: web, other, db"));
+        assert!(check(&["GET", "http://b/"]).ends_with("--listener: web, other, db, secure"));
         assert!(check(&["GET", "/", "--listener", "db"]).contains("every connection goes to pool api"));
+    }
+
+    #[test]
+    fn tls_clients_of_a_tcp_listener_go_by_name() {
+        let text = |host: &str| check(&["GET", &format!("https://{host}/"), "--listener", "secure"]);
+        let taken = text("X.db.example:5432");
+        assert!(taken.contains("routes by sni, the closest name first: 1\n"), "{taken}");
+        assert!(taken.contains("  databases: taken, sni: wants *.db.example\n\npool new: "), "{taken}");
+        let other = text("db.example");
+        assert!(other.contains("  databases: lost, sni: wants *.db.example\n"), "{other}");
+        assert!(other.ends_with("no route takes \"db.example\": the connection is reset\n"), "{other}");
     }
 
     #[test]

@@ -56,7 +56,9 @@ fn load_from(
         used.borrow_mut().insert(name.to_owned(), value.clone());
         Some(value)
     };
-    let table = read(&mut Loader::new(&mut sources, &mut report, &noting, kept));
+    let mut loader = Loader::new(&mut sources, &mut report, &noting, kept);
+    let table = read(&mut loader);
+    let folders = std::mem::take(&mut loader.folders);
     // What is missing may be in the part that could not be read: saying more would mislead.
     let config = if report.incomplete {
         None
@@ -66,7 +68,10 @@ fn load_from(
     match config {
         Some(config) if report.is_empty() => {
             let (texts, named) = sources.into_parts();
-            Ok(Config { origin: Arc::new(Origin { texts, environment: used.take(), named }), ..config })
+            Ok(Config {
+                origin: Arc::new(Origin { texts, environment: used.take(), named, folders }),
+                ..config
+            })
         }
         _ => {
             if report.is_empty() {

@@ -22,6 +22,8 @@ pub struct Health {
     pub check: Check,
     /// The port that is asked; nothing is the endpoint's.
     pub port: Option<u16>,
+    /// Whether probes begin with the pool's PROXY header; nothing is where they go to the endpoint's own address.
+    pub send_proxy: Option<bool>,
     /// How results become a state, and how often to ask.
     pub settings: Settings,
     /// What happens to live connections when the probe says no; nothing is nothing.
@@ -140,7 +142,7 @@ pub struct EndpointHealth {
 const FAST: Duration = Duration::from_millis(500);
 
 /// The keys that only some checks have.
-const OF_CHECKS: [(&str, &[&str]); 13] = [
+const OF_CHECKS: [(&str, &[&str]); 14] = [
     ("path", &["http"]),
     ("method", &["http"]),
     ("host", &["http", "grpc"]),
@@ -148,6 +150,7 @@ const OF_CHECKS: [(&str, &[&str]); 13] = [
     ("expect_status", &["http"]),
     ("expect_body", &["http"]),
     ("port", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
+    ("send_proxy", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
     ("tls", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis"]),
     ("send", &["tcp", "agent"]),
     ("expect", &["tcp"]),
@@ -170,6 +173,18 @@ impl Health {
         foreign_keys(&fields, word, report);
         let check = Check::read(word, name, (pool, &fields), files, report);
         agent_port(word, pool, &fields, report);
+        let misspelt =
+            pool.written("send_proxy").is_some_and(|field| matches!(field.item.value, Value::Invalid));
+        if fields.get("send_proxy") == Some(true) && pool.is_word("send_proxy", "off") && !misspelt {
+            let message = format!(
+                "which PROXY header probes begin with is the pool `{name}`'s to say, and it has none"
+            );
+            report.error(
+                fields.span_of("send_proxy"),
+                message,
+                "add send_proxy = \"v2\" to the pool, or remove it",
+            );
+        }
         if exclusive {
             tells_a_leader(word, pool, &fields, report);
         }
@@ -184,6 +199,7 @@ impl Health {
         Some(Self {
             check: check?,
             port: fields.get("port"),
+            send_proxy: fields.get("send_proxy"),
             settings: settings?,
             on_demotion,
             on_unreachable: fields.table("on_unreachable").and_then(|table| Closing::read(&table)),

@@ -85,7 +85,7 @@ impl Pool {
 }
 
 /// One address that traffic can be sent to, or one name that stands for some.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its name: the written address unless named.
     pub name: EndpointName,
@@ -379,6 +379,19 @@ fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpo
 }
 
 impl Endpoint {
+    /// One that nothing else is said of than who and where it is, and what its share is.
+    #[must_use]
+    pub fn plain(
+        name: EndpointName,
+        address: EndpointAddress,
+        weight: Weight,
+        tier: u8,
+        zone: String,
+    ) -> Self {
+        let health = EndpointHealth::default();
+        Self { name, address, weight, tier, max_requests: None, zone, health, host: None }
+    }
+
     /// Reads tables of endpoints of a pool, whose names and addresses must differ.
     pub(super) fn read_all(pool: &str, written: &[(Fields, Span)], report: &mut Report) -> Vec<Self> {
         let mut names = Names::new("endpoint");

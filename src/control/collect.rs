@@ -244,6 +244,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         required: pool.required,
         is_usable: pool.is_usable(),
         exclusive: pool.exclusive,
+        verify_off: pool.tls.as_ref().and_then(|tls| tls.verify_off()).map(str::to_owned),
         serving_tier: seen.serving_tier,
         fails_open: seen.fails_open,
         failover: seen.failover,
@@ -259,7 +260,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
 fn name_status(name: &Query, state: Option<&NameState>, now: Instant) -> NameStatus {
     NameStatus {
         name: name.to_string(),
-        addresses: state.map_or(0, |state| state.addresses),
+        addresses: state.map_or(0, |state| state.known.len()),
         age: state.and_then(|state| Some(now.saturating_duration_since(state.answered?))),
         fault: state.and_then(|state| state.fault.as_deref()).map(str::to_owned),
     }
@@ -271,7 +272,7 @@ fn collect_names(sink: &mut dyn Sink, names: &BTreeMap<Query, NameState>) {
     for (name, state) in names {
         let name = name.to_string();
         let labels = [("name", name.as_str())];
-        sink.gauge(&m::DNS_ADDRESSES, &labels, state.addresses as f64);
+        sink.gauge(&m::DNS_ADDRESSES, &labels, state.known.len() as f64);
         if let Some(answered) = state.answered {
             let age = now.saturating_duration_since(answered);
             sink.gauge(&m::DNS_ANSWER_AGE, &labels, age.as_secs_f64());

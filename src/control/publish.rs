@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::level_filters::LevelFilter;
 
 use super::doors::{Doors, Fresh, Moves};
 use super::health::targets::{self, Watch};
@@ -19,7 +18,6 @@ use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, So
 use super::supervisor::{Phase, Supervisor};
 use super::{Inner, Mode, guard, trial};
 use crate::config::Config;
-use crate::config::process::LogLevel;
 use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::listener::DoorId;
 use crate::proxy::worker::Command as WorkerCommand;
@@ -28,7 +26,6 @@ use crate::runtime::diff::{Side, diff};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
-use crate::telemetry::logging;
 
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -240,6 +237,7 @@ impl Supervisor {
             doors = self.doors.clone();
             moves = doors.change(&next.listeners, &is_shut, workers, fresh)?;
         }
+        let around = self.inner.prepare_around(&self.config, &config)?;
         self.inner.notify(&config.notify, self.inner.journal.newest())?;
         // Nothing fails from here on.
         self.doors = doors;
@@ -247,7 +245,8 @@ impl Supervisor {
         let vacated: Arc<[usize]> =
             vacated.into_iter().filter(|&place| next.listeners.get(place).is_none()).collect();
         self.close(std::mem::take(&mut moves.close), &vacated).await;
-        let warnings = set_process(&self.config, &config).into_iter().chain(warmth.cold()).collect();
+        let foreign = self.inner.change_around(around);
+        let warnings = told(&self.config, &config).into_iter().chain(foreign).chain(warmth.cold()).collect();
         let proven = proven(&next, warmth);
         let reloaded = Reloaded { generation: next.generation, hash: next.hash, warnings };
         self.emptiness.keep(&previous.listeners, &next.listeners);
@@ -272,6 +271,7 @@ impl Supervisor {
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);
+        self.forget_gone_pools();
         let why = format!("generation {} is published, by {}: {summary}", reloaded.generation, cause.word());
         self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(reloaded)
@@ -442,32 +442,10 @@ fn patience(previous: &Snapshot, place: usize) -> Duration {
     pools.map(|pool| pool.drain_timeout).max().unwrap_or_default()
 }
 
-/// A level of the configuration as the log knows it.
-const fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-/// Sets what the process as a whole can change while it runs; names the other settings that differ.
-fn set_process(runs: &Config, next: &Config) -> Vec<String> {
-    let (admin, log) = (&runs.admin, &runs.log);
-    let differ = [
-        ("admin.bind", admin.bind != next.admin.bind),
-        ("admin.allowed_hosts", admin.allowed_hosts != next.admin.allowed_hosts),
-        ("health.bind", runs.health != next.health),
-        ("process.state_dir", runs.process.state_dir != next.process.state_dir),
-        ("log.level", log.level != next.log.level && !logging::set_level(level(next.log.level))),
-        ("log.format", log.format != next.log.format),
-        ("log.access", log.access != next.log.access),
-    ];
-    let told = differ.into_iter().filter(|(_, differs)| *differs);
-    told.map(|(key, _)| {
-        format!("{key} has changed, which needs a restart: what the process was started with stays")
-    })
-    .collect()
+/// What has changed and holds only after a restart.
+fn told(runs: &Config, next: &Config) -> Option<String> {
+    let differs = runs.process.state_dir != next.process.state_dir;
+    let text =
+        "process.state_dir has changed, which needs a restart: what the process was started with stays";
+    differs.then(|| text.to_owned())
 }

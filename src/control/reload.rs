@@ -130,6 +130,12 @@ pub enum ReloadError {
     /// A sink of events cannot be used.
     #[error("{0}")]
     Notify(Arc<NotifyError>),
+    /// The access log cannot be opened.
+    #[error("log.access cannot be opened: {0}")]
+    AccessLog(Arc<io::Error>),
+    /// What follows the configuration around the proxy cannot.
+    #[error("{0}")]
+    Around(String),
     /// The configuration is valid, and something that it names is not.
     #[error("{0}")]
     Compile(Arc<CompileError>),
@@ -243,7 +249,11 @@ impl Loader {
     /// [`ReloadError::Invalid`] and [`ReloadError::NoFile`].
     pub fn load(&self, source: Source) -> Result<Box<Config>, ReloadError> {
         let loaded = match source {
-            Source::Config(config) => return Ok(config),
+            // Whoever hands one over again may want the files that it names to be read again.
+            Source::Config(mut config) => {
+                config.origin = Arc::new((*config.origin).clone());
+                return Ok(config);
+            }
             Source::File => config::load(self.file.as_ref().ok_or(ReloadError::NoFile)?),
             Source::Text(text) => {
                 let folder =

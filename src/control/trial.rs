@@ -87,9 +87,18 @@ impl Supervisor {
         let pending = self.trials.pending.take().ok_or(ReloadError::NothingToConfirm)?;
         self.inner.shared.running().confirm_until = None;
         self.inner.shared.keep_config();
+        self.forget_gone_pools();
         let why = format!("generation {} is confirmed and stays", pending.generation);
         self.inner.journal.append(Change::new(Kind::Reload, "confirmed", why));
         Ok(pending.generation)
+    }
+
+    /// Forgets what was added to pools and removed from them that are gone for good.
+    pub(super) fn forget_gone_pools(&mut self) {
+        if self.trials.pending.is_none() {
+            self.membership.forget_others(&self.config);
+            self.note_roster();
+        }
     }
 
     /// Looks how things are, and goes back where the trial has failed.

@@ -151,7 +151,8 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
     if facts.response_started {
         return Next::GiveUp(Why::ResponseStarted);
     }
-    // A connection that was never made took nothing, whatever an earlier attempt sent.
+    // A connection that was never made took nothing, whatever an earlier attempt sent; nor did one whose endpoint has
+    // refused our certificate, but what of the body went into it is gone all the same.
     let nothing_sent = !facts.bytes_sent || facts.failure == Failure::Connect;
     // Calls all have one method: whoever lists a status of theirs speaks of what may be done again.
     let listed_call = matches!(facts.failure, Failure::Status(1000..)) && policy.lists(facts.failure);
@@ -159,7 +160,7 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
     if !undone && !policy.repeatable(facts.idempotent, facts.idempotency_key) {
         return Next::GiveUp(Why::NotIdempotent);
     }
-    if !nothing_sent && !facts.body_replayable {
+    if facts.bytes_sent && !facts.body_replayable {
         return Next::GiveUp(Why::BodyGone);
     }
     let late = facts.elapsed >= policy.within;
@@ -384,6 +385,9 @@ mod tests {
             let gone = |f: &mut Facts| f.body_replayable = false;
             check("streamed", failure, gone, Next::GiveUp(Why::BodyGone), Next::GiveUp(Why::NotIdempotent));
         }
+        let refused = |f: &mut Facts| (f.bytes_sent, f.body_replayable) = (true, false);
+        let never = Next::GiveUp(Why::BodyGone);
+        check("a certificate that was refused late", Failure::Connect, refused, never, never);
     }
 
     #[test]

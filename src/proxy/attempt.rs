@@ -1,6 +1,7 @@
 //! A place on an endpoint and a connection to it: picking, waiting in the queue, dialing, and going on to the next
 //! endpoint when a connection cannot be made.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::http2::upstream::{Granted, Lease, Wanted, is_http2};
+use super::presentation::{Presentation, Presents};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
@@ -48,6 +50,10 @@ pub struct Tries<'a> {
     pub key: Option<Vec<u8>>,
     /// The request's host, where a pool asks for it by TLS.
     pub host: Option<Rc<str>>,
+    /// Whom the work is for.
+    pub client: &'a dyn Presents,
+    /// What a PROXY header says of it, once one was wanted.
+    presentation: OnceCell<Box<Presentation>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -157,6 +163,7 @@ impl<'a> Tries<'a> {
     #[must_use]
     pub fn new(
         worker: &'a Worker,
+        client: &'a dyn Presents,
         order: Order<'a>,
         home: &'a Pool,
         overrides: Overrides,
@@ -164,6 +171,8 @@ impl<'a> Tries<'a> {
     ) -> Self {
         Self {
             worker,
+            client,
+            presentation: OnceCell::new(),
             order,
             home,
             overrides,
@@ -310,8 +319,15 @@ impl<'a> Tries<'a> {
         if self.work == Work::Request { pool.protocol } else { Speaks::Http1 }
     }
 
+    /// The PROXY header of connections to a pool.
+    fn header(&self, pool: &Pool) -> Option<Rc<[u8]>> {
+        let version = pool.send_proxy?;
+        Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
+    }
+
+    /// What connections to a pool are kept apart by.
     fn identity(&self, pool: &Pool, protocol: Protocol) -> Identity {
-        Identity::of(pool, protocol, self.host.as_ref())
+        Identity::of(pool, protocol, self.host.as_ref(), self.header(pool))
     }
 
     /// How a link to the endpoint of `place` is made.
@@ -322,6 +338,7 @@ impl<'a> Tries<'a> {
         let target = Target {
             address: place.endpoint.socket(),
             source: place.pool.source_address,
+            header: self.header(place.pool),
             tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
             timeouts: self.timeouts(place.pool),
         };
@@ -339,16 +356,21 @@ impl<'a> Tries<'a> {
     /// what is shared stayed full.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let mut dialed = self.go(&place, timer).await;
-        if let Err(Missed::Unmade { error, .. }) = &dialed
-            && dial::is_ours(error)
-        {
-            // What lies idle is worth less than a request that waits.
-            self.worker.idle.clear(self.worker.id);
-            dialed = self.go(&place, timer).await;
-        }
+        // Boxed: most requests find a connection, and need not carry what it takes to make one.
+        let dialed = Box::pin(self.connect(&place, timer)).await;
         self.connecting += start.elapsed();
         self.dialed(place, dialed)
+    }
+
+    async fn connect(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
+        match self.go(place, timer).await {
+            Err(Missed::Unmade { error, .. }) if dial::is_ours(&error) => {
+                // What lies idle is worth less than a request that waits.
+                self.worker.idle.clear(self.worker.id);
+                self.go(place, timer).await
+            }
+            dialed => dialed,
+        }
     }
 
     async fn go(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {

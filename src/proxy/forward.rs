@@ -73,7 +73,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     let edits = RequestEdits {
         route: &route.request_edits,
         path: path.as_deref(),
-        peer: context.source.ip().to_canonical(),
+        peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
         scheme: context.scheme(),
@@ -81,7 +81,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         request_id: context.request_id,
         deadline,
     };
-    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    let mut tries = Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request);
     tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
     tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {

@@ -7,7 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::time::Instant;
 
@@ -103,13 +102,19 @@ pub async fn hear(mut client: Client) -> Option<Client> {
                 let introduction = client.introduction.get_or_insert_default();
                 (introduction.header, introduction.place) = (Some(header), place);
             }
-            Err(refusal) => return refuse(&client, listener, start, &refusal),
+            Err(refusal) => {
+                refuse(&client, listener, start, &refusal);
+                return None;
+            }
         }
     }
     if let Protocol::Tcp { sni: Some(routes), .. } = &listener.protocol {
         match look_for_name(&client, routes.hello_max).await {
             Ok(name) => client.introduction.get_or_insert_default().server_name = name,
-            Err(refusal) => return refuse(&client, listener, start, &refusal),
+            Err(refusal) => {
+                refuse(&client, listener, start, &refusal);
+                return None;
+            }
         }
     }
     client.timer.clear();
@@ -175,7 +180,7 @@ fn peek<T>(
     read: &impl Fn(&[u8]) -> Result<Option<T>, Refusal>,
 ) -> io::Result<Result<T, Refusal>> {
     let mut bytes = vec![0; max];
-    let (n, _) = rustix::net::recv(socket, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    let n = socket.look(&mut bytes)?;
     if n == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -187,11 +192,11 @@ fn peek<T>(
     }
 }
 
-/// Ends a connection with a reset, which tells the client at once that nobody is there for it. Always nothing.
-pub fn refuse<T>(client: &Client, listener: &Listener, start: Instant, refusal: &Refusal) -> Option<T> {
+/// Ends a connection with a reset, which tells the client at once that nobody is there for it.
+pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Refusal) {
     client.stream.reset_on_close();
     if matches!(refusal, Refusal::Gone { bytes: false }) {
-        return None;
+        return;
     }
     let (worker, termination) = (&client.worker, refusal.termination());
     if let Some(counter) = refusal.counter(listener.live.counters.of(worker.id)) {
@@ -199,7 +204,8 @@ pub fn refuse<T>(client: &Client, listener: &Listener, start: Instant, refusal: 
     }
     tracing::debug!(peer = %client.peer, %refusal, "a connection ends before it has begun");
     worker.count_end(&listener.live, 0, termination);
-    let mut log = worker.access_log.try_borrow_mut().ok()?;
+    // A panic inside the log itself leaves no record, rather than another panic.
+    let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
     let total = start.elapsed();
     log.log(&Record {
         at: std::time::SystemTime::now() - total,
@@ -223,5 +229,4 @@ pub fn refuse<T>(client: &Client, listener: &Listener, start: Instant, refusal: 
         request_id: b"",
         grpc_code: None,
     });
-    None
 }

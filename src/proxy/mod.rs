@@ -23,6 +23,7 @@ pub mod hash_key;
 pub mod http1;
 pub mod http2;
 pub mod listener;
+pub mod presentation;
 pub mod proxy_protocol;
 pub mod request;
 pub mod respond;

@@ -125,8 +125,8 @@ pub struct Context<'a> {
     pub timer: &'a Timer,
     /// The other end of the connection.
     pub peer: std::net::SocketAddr,
-    /// Whom the connection is from: the other end, or the client that its PROXY header names.
-    pub source: std::net::SocketAddr,
+    /// Whom the connection is from, and what endpoints are told of that.
+    pub client: &'a dyn super::presentation::Presents,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
     /// What the TLS of the connection came to; nothing is none.
@@ -435,7 +435,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         at: SystemTime::now() - total,
         client: std::net::SocketAddr::new(
             view.source(),
-            if context.trusted { 0 } else { context.source.port() },
+            if context.trusted { 0 } else { context.client.source().port() },
         ),
         peer: context.peer,
         listener: context.listener.name.as_str(),

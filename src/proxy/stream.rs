@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -142,12 +143,18 @@ impl Socket {
         Ok(rustix::net::recv(self, room, RecvFlags::DONTWAIT)?.0)
     }
 
-    /// Looks at what waits, as far as there is room; takes nothing away. 0 is the end.
+    /// What lies at the front of what has arrived, without taking it, whatever the runtime knows of readiness; 0 is the end.
     ///
     /// # Errors
     /// As the socket; `WouldBlock` when nothing is there.
-    pub fn peek_into(&self, room: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(self, room, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
+    pub fn look(&self, room: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self, room, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// Our own end, where it has an address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(self).ok()?).ok()
     }
 
     /// What a look at the first byte that waits comes to; takes nothing away, and asks the socket itself.

@@ -85,6 +85,8 @@ pub struct Tls {
     taken: Cell<usize>,
     /// There may be bytes to read that the socket knows nothing of any more.
     more: Cell<bool>,
+    /// The other side has said that nothing follows. The socket may go on without a word, so it cannot be asked for that.
+    ended: Cell<bool>,
     /// Nothing is said at the end: it is closed already, or has been given up.
     silent: Cell<bool>,
     /// What is known of a client.
@@ -227,6 +229,7 @@ impl Tls {
             session: RefCell::new(session),
             taken: Cell::new(0),
             more: Cell::new(true),
+            ended: Cell::new(false),
             silent: Cell::new(false),
             secured: None,
         })
@@ -265,6 +268,18 @@ impl Tls {
         self.session.borrow().negotiated_cipher_suite()
     }
 
+    /// The name of the version as OpenSSL has it: `TLSv1.3`.
+    #[must_use]
+    pub fn version_name(&self) -> String {
+        self.version().map(|version| format!("{version:?}").replace('_', ".")).unwrap_or_default()
+    }
+
+    /// The name of the cipher suite as OpenSSL has it.
+    #[must_use]
+    pub fn cipher_name(&self) -> String {
+        self.cipher().map(|suite| openssl_name(&format!("{:?}", suite.suite()))).unwrap_or_default()
+    }
+
     /// The certificates that the other side has shown, its own first.
     #[must_use]
     pub fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
@@ -300,7 +315,7 @@ impl Tls {
                     return if matches!(*session, Connection::Server(_)) { Ok(0) } else { Err(error) };
                 }
                 done => {
-                    self.more.set(matches!(done, Ok(n) if n == 0 || n == room.len()));
+                    self.more.set(self.ended.get() || matches!(done, Ok(n) if n == 0 || n == room.len()));
                     return done;
                 }
             }
@@ -312,10 +327,13 @@ impl Tls {
     /// Takes in what the socket has.
     fn receive(&self, session: &mut Connection) -> io::Result<usize> {
         let n = session.read_tls(&mut Wire(&self.socket))?;
-        if let Err(error) = session.process_new_packets() {
-            session.write_tls(&mut Wire(&self.socket)).ok();
-            self.silent.set(true);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        match session.process_new_packets() {
+            Ok(state) => self.ended.set(state.peer_has_closed()),
+            Err(error) => {
+                session.write_tls(&mut Wire(&self.socket)).ok();
+                self.silent.set(true);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
         }
         Ok(n)
     }
@@ -437,6 +455,17 @@ fn name_of(suite: CipherSuite) -> &'static str {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
         other => other.as_str().unwrap_or(""),
     }
+}
+
+/// The name of a cipher suite as OpenSSL, and so everybody who compares names, has it: that of the registry for TLS 1.3, an older
+/// one before it.
+fn openssl_name(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("TLS13_") {
+        return format!("TLS_{rest}");
+    }
+    let name = name.strip_prefix("TLS_").unwrap_or(name).replace("_WITH_", "_").replace("AES_", "AES");
+    let name = if name.contains("CHACHA20") { name.trim_end_matches("_SHA256") } else { &name };
+    name.replace('_', "-")
 }
 
 /// Nothing where it would block.

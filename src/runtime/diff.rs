@@ -15,8 +15,7 @@ use crate::model::name::RouteName;
 use crate::model::units::format_duration;
 
 /// Sections and keys of which a new value only counts after a restart.
-const RESTART: [&str; 6] =
-    ["admin.", "health.", "log.format", "log.access", "process.workers", "process.state_dir"];
+const RESTART: [&str; 2] = ["process.workers", "process.state_dir"];
 
 /// A configuration and what it was compiled to.
 #[derive(Debug, Clone, Copy)]
@@ -452,6 +451,7 @@ mod tests {
             r#"
             [process]
             drain_timeout = "5s"
+            state_dir = "/kept"
             [log]
             format = "json"
             [listener.web]
@@ -476,9 +476,10 @@ mod tests {
             "#,
         );
         let expected = r#"process: changed
+  log.format: "text" -> "json"
   process.drain_timeout: "30s" -> "5s"
 process: needs a restart
-  log.format: "text" -> "json"
+  process.state_dir: "" -> "/kept"
 listener db: replaced
   bind: ["127.0.0.1:5432"] -> ["127.0.0.1:5433"]
 listener new: added

@@ -385,6 +385,21 @@ impl Pool {
         self.with_budget(|budget, _, _| budget.left())
     }
 
+    /// What the budget has in it, with its settings, for a process to come.
+    #[must_use]
+    pub fn budget_memory(&self) -> Option<(budget::Settings, Budget)> {
+        let held = self.with_budget(|budget, _, _| budget.clone())?;
+        Some((self.budget?, held))
+    }
+
+    /// Goes on with the budget of another process, if it had the same settings.
+    pub fn resume_budget(&self, settings: budget::Settings, slots: [i64; budget::SLOTS + 1], slot: u64) {
+        if self.budget != Some(settings) {
+            return;
+        }
+        self.with_budget(|budget, _, _| *budget = budget.clone().resumed(slots, slot));
+    }
+
     fn with_budget<T>(&self, work: impl FnOnce(&mut Budget, Duration, u64) -> T) -> Option<T> {
         let settings = self.budget?;
         let requests = self.live.counters.sum(|c| &c.started);

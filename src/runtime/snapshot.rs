@@ -60,6 +60,14 @@ impl Edition {
 }
 
 impl Snapshot {
+    /// The first one of a process of `workers` that goes on from another one's, which ran `generation`.
+    #[must_use]
+    pub fn after(mut self, generation: u64, workers: usize) -> Self {
+        self.generation += generation;
+        self.edition = Arc::new(Edition::new(self.generation, workers));
+        self
+    }
+
     /// Brings live state into line with this snapshot once it is published: endpoints without weight are passed over,
     /// and those who wait get what has been added.
     pub fn settle(&self) {

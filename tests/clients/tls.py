@@ -13,6 +13,11 @@ REPORT = stand.Report("tls")
 FILES = stand.directory()
 
 
+def check(name, holds, detail):
+    """What a client said is of interest only where it is not what it should be."""
+    REPORT.check(name, holds, "" if holds else detail)
+
+
 def run(*arguments, data=b"", seconds=30):
     try:
         done = subprocess.run([str(a) for a in arguments], input=data, capture_output=True, timeout=seconds, check=False)
@@ -36,7 +41,9 @@ def authority(name):
 def sign(by, file, subject, names, key=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
     """FILE.crt and FILE.key, signed by an authority."""
     extensions = FILES / f"{file}.ext"
-    extensions.write_text(f"subjectAltName = {','.join('DNS:' + name for name in names)}\n" if names else "")
+    # With an extension at least, for a certificate without is one of X.509 version 1, which nobody accepts any more.
+    listed = f"subjectAltName = {','.join('DNS:' + name for name in names)}\n" if names else ""
+    extensions.write_text("basicConstraints = CA:FALSE\n" + listed)
     openssl("req", "-new", "-newkey", *key, "-nodes", "-subj", subject,
             "-keyout", FILES / f"{file}.key", "-out", FILES / f"{file}.csr")
     openssl("x509", "-req", "-in", FILES / f"{file}.csr", "-CA", FILES / f"{by}.pem", "-CAkey", FILES / f"{by}.key",
@@ -67,18 +74,18 @@ def curl(proxy, name, *arguments):
 def names(proxy):
     for version in ["1.2", "1.3"]:
         code, out = curl(proxy, "a.test", f"--tlsv{version}", "--tls-max", version)
-        REPORT.check(f"curl TLS {version}", code == 0, out)
+        check(f"curl TLS {version}", code == 0, out)
     for name, good in [("b.w.test", True), ("exact.w.test", True), ("a.b.w.test", False), ("unknown.test", False)]:
         code, out = curl(proxy, name)
         REPORT.equal(f"curl to {name} verifies", code == 0, good)
     _, out = client(proxy.port, name="exact.w.test")
-    REPORT.check("exact before wildcard", "CN = exact" in out, out[:300])
+    check("exact before wildcard", "CN = exact" in out, out[:300])
     for version in ["-tls1_2", "-tls1_3"]:
         _, out = client(proxy.port, version)
-        REPORT.check(f"ECDSA where the client can, {version}", "signature type: ECDSA" in out, out[-900:])
+        check(f"ECDSA where the client can, {version}", "signature type: ECDSA" in out, out[-900:])
         rsa = ["-sigalgs", "RSA-PSS+SHA256"] if version == "-tls1_3" else ["-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]
         _, out = client(proxy.port, version, *rsa)
-        REPORT.check(f"RSA where it cannot, {version}", "signature type: RSA" in out, out[-900:])
+        check(f"RSA where it cannot, {version}", "signature type: RSA" in out, out[-900:])
     for version in ["-tls1", "-tls1_1"]:
         code, _ = client(proxy.port, version, "-cipher", "ALL:@SECLEVEL=0")
         REPORT.check(f"{version} is refused", code != 0)
@@ -88,7 +95,7 @@ def resumption(one, other, stranger):
     for version in ["-tls1_2", "-tls1_3"]:
         session = FILES / f"session{version}"
         _, out = client(one.port, version, "-sess_out", session)
-        REPORT.check(f"{version}: a full handshake first", "New, TLSv1" in out and "HTTP/1.1 200" in out, out[-600:])
+        check(f"{version}: a full handshake first", "New, TLSv1" in out and "HTTP/1.1 200" in out, out[-600:])
         for node, reused in [("the same", True), ("another with its keys", True), ("one without", False)]:
             to = {"the same": one, "another with its keys": other, "one without": stranger}[node]
             _, out = client(to.port, version, "-sess_in", session)
@@ -103,7 +110,7 @@ def clients(required, requested):
             case = f"{version}: {'required' if proxy is required else 'requested'}, {'shown' if shown else 'not shown'}"
             REPORT.equal(case, "HTTP/1.1 200" in out, good)
         _, out = client(required.port, version)
-        REPORT.check(f"{version}: the client learns why", re.search("alert (certificate|handshake)", out) is not None, out[-400:])
+        check(f"{version}: the client learns why", re.search("alert (certificate|handshake)", out) is not None, out[-400:])
         _, out = client(required.port, version, "-cert", FILES / "mallory.crt", "-key", FILES / "mallory.key")
         REPORT.check(f"{version}: a stranger's certificate is refused", "HTTP/1.1 200" not in out)
     stand.until("the records", lambda: any(r["client_cert"] == "CN=alice,O=Example" for r in required.records()))
@@ -112,14 +119,24 @@ def clients(required, requested):
 
 def staple(proxy):
     _, out = client(proxy.port, "-status")
-    REPORT.check("an OCSP answer is stapled", "OCSP Response Status: successful" in out, out[:300])
+    check("an OCSP answer is stapled", "OCSP Response Status: successful" in out, out[:300])
 
 
 def renegotiation(proxy):
-    """Asks for new keys in the middle of a connection."""
-    code, out = client(proxy.port, "-tls1_2", "-legacy_server_connect", data=b"R\nR\n")
-    refused = "no renegotiation" in out or "RENEGOTIATING" in out and code != 0
-    REPORT.check("a renegotiation ends the connection", refused, out[-400:])
+    """Asks for new keys in the middle of a connection, as openssl does when it is told R."""
+    asks = subprocess.Popen(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-servername", "a.test", "-tls1_2"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
+    asks.stdin.write(b"R\n")
+    asks.stdin.flush()
+    try:
+        asks.wait(10)
+    except subprocess.TimeoutExpired:
+        asks.kill()
+    out = asks.stdout.read().decode(errors="replace")
+    refused = "RENEGOTIATING" in out and "no renegotiation" in out
+    check("a renegotiation ends the connection", refused and asks.returncode > 0, out[-400:])
 
 
 def sslyze(proxy, profile, name):
@@ -129,7 +146,7 @@ def sslyze(proxy, profile, name):
     complaints = re.findall(r"^ +\* (.*)$", verdict, re.MULTILINE)
     # The authority is this test's own.
     complaints = [line for line in complaints if "certificate_path_validation" not in line]
-    REPORT.check(f"sslyze: Mozilla {profile}, {name}", "COMPLIANCE" in out and not complaints, err or "; ".join(complaints))
+    check(f"sslyze: Mozilla {profile}, {name}", "COMPLIANCE" in out and not complaints, err or "; ".join(complaints))
     attack = re.search(r"Client Renegotiation DoS Attack: +(.*)", out)
     REPORT.check(f"sslyze: renegotiation, {name}", attack is None or "OK" in attack[1], attack and attack[1])
 
@@ -147,8 +164,8 @@ def stands_still(proxy):
                 pass
         took = time.monotonic() - since
         REPORT.check(f"{what} is cut off", took < 3, f"{took:.1f} s")
-    ends = stand.until("the records", lambda: [r["end"] for r in proxy.records() if r["protocol"] == "TLS"][-3:])
-    REPORT.equal("and the log says why", sorted(ends), ["tls_failed", "tls_timeout", "tls_timeout"])
+    timeouts = lambda: [r["end"] for r in proxy.records()].count("tls_timeout") == 2
+    REPORT.check("and the log says why", stand.until("the records", timeouts))
 
 
 def main():

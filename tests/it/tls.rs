@@ -102,7 +102,7 @@ fn the_certificate_is_that_of_the_name_exact_before_wildcard_else_the_first() {
 fn of_two_certificates_for_a_name_the_client_gets_one_that_it_can_verify() {
     let authority = Authority::new();
     let rsa_key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
-    let rsa = authority.sign_by("rsa", &["a.test"], rsa_key, |_| {});
+    let rsa = authority.sign_by("rsa", &["a.test"], &rsa_key, |_| {});
     let ecdsa = authority.sign("ecdsa", &["a.test"]);
     let listed = ["rsa", "ecdsa"].map(|file| authority.listed(file, ""));
     let origin = Origin::saying("ok");
@@ -237,7 +237,7 @@ fn what_expires_within_three_weeks_is_an_alarm_and_a_metric() {
     let authority = Authority::new();
     let soon = std::time::SystemTime::now() + Duration::from_secs(10 * 24 * 3600);
     let key = KeyPair::generate().expect("a key");
-    authority.sign_by("a", &["a.test"], key, |params| params.not_after = soon.into());
+    authority.sign_by("a", &["a.test"], &key, |params| params.not_after = soon.into());
     authority.sign("b", &["b.test"]);
     let listed = ["a", "b"].map(|file| authority.listed(file, ""));
     let origin = Origin::saying("ok");

@@ -201,6 +201,9 @@ fn show_health(page: &mut Page, probes: &Health) {
     if let Some(port) = probes.port {
         page.key("port", port);
     }
+    if let Some(sends) = probes.send_proxy {
+        page.key("send_proxy", sends);
+    }
     show_schedule(page, &probes.settings);
     page.key("on_demotion", or_off(probes.on_demotion.map(closing)));
     page.key("on_unreachable", or_off(probes.on_unreachable.map(closing)));

@@ -68,6 +68,13 @@ pub(in super::super) static HEALTH: Section = Section::new(
             "The port that is asked; the endpoint's unless given. An agent needs one.",
         ),
         Key::new(
+            "send_proxy",
+            Kind::Bool,
+            Optional("true"),
+            "Whether probes begin with a PROXY header as the pool's send_proxy has it, one that says LOCAL; by default those do \
+             that go to the endpoint's own address and port.",
+        ),
+        Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&PROBE_TLS)),
             Optional(r#"{ server_name = "kubernetes", ca = "ca.crt" }"#),

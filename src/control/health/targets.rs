@@ -72,6 +72,9 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
                 address,
                 host: named.host.as_ref().filter(|_| asks_for_host).map(|host| host.as_str().into()),
                 source: written.source_address,
+                header: written
+                    .send_proxy
+                    .filter(|_| health.send_proxy.unwrap_or_else(|| address == endpoint.socket())),
                 timeout: health.settings.timeout,
             });
             let (settings, traffic) = (health.settings.clone(), endpoint.socket());

@@ -33,7 +33,7 @@ impl<C: ClientHalf> Bridge<'_, C> {
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         let pool = connection.place.pool;
-        let (slot, peer) = (connection.place.endpoint.live.slot(), self.client.peer);
+        let (slot, peer) = (connection.place.endpoint.live.slot(), self.client.source());
         let listener = self.client.listener_place();
         let _session = self.worker.sessions.enter(slot, self.timer, &pool.edition, peer, listener);
         answer.half.begin_tunnel(connection, timeouts);

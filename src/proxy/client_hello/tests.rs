@@ -117,7 +117,7 @@ fn other_protocols_are_told_from_the_first_byte() {
     assert_eq!(read(&[], MAX), Ok(Progress::Partial));
     // Once it has begun to be TLS, anything else breaks its rules.
     let hello = records(&message(Some(&server_name(b"a.example"))), &[10]);
-    let mut alert = hello.clone();
+    let mut alert = hello;
     alert[15] = 21;
     assert_eq!(read(&alert, MAX), Err(Unreadable::Malformed));
     assert_eq!(read(&[22, 3, 1, 0, 0], MAX), Err(Unreadable::Malformed), "an empty record");

@@ -186,7 +186,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         listener,
         timer: &client.timer,
         peer: client.peer,
-        source: client.source(),
+        client,
         trusted,
         tls: client.secured(),
         request_id: &id,

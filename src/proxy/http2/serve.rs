@@ -39,7 +39,7 @@ pub async fn is_wanted(client: &Client) -> Option<bool> {
     drop(snapshot);
     loop {
         let mut first = [0; PREFACE.len()];
-        match socket.peek_into(&mut first) {
+        match socket.look(&mut first) {
             Ok(0) => return Some(false),
             Ok(n) if first[..n] != PREFACE[..n] => return Some(false),
             Ok(n) if n == PREFACE.len() => return Some(true),

@@ -53,7 +53,7 @@ pub async fn run(
         listener,
         timer: &timer,
         peer: client.peer,
-        source: client.source(),
+        client,
         trusted,
         tls: client.secured(),
         request_id: &id,

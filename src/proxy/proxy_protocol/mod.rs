@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): what a header says, and where its parts lie. Pure:
-//! [`read`] takes headers from bytes, [`write`] makes them; taking them off a connection is `greeting`'s.
+//! [`read`] takes headers from bytes, [`mod@write`] makes them; taking them off a connection is `greeting`'s.
 
 mod crc32c;
 pub mod read;

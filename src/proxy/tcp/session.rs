@@ -6,17 +6,18 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::relay::{Ended, Life, Moved, Relay};
-use crate::proxy::attempt::{Connection, Tries};
+use crate::proxy::attempt::{Connection, Link, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::greeting::{self, Refusal};
 use crate::proxy::hash_key;
+use crate::proxy::stream::Stream;
 use crate::proxy::tls::Secured;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
-use crate::runtime::pick::Order;
+use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Tried};
 use crate::runtime::snapshot::{Overrides, Route, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -29,21 +30,18 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
         let Some(snapshot) = client.snapshot() else { return };
         let Some(listener) = client.listener(&snapshot) else { return };
         let Some((route, pool)) = target(&snapshot, listener, &client) else {
-            let _none: Option<()> = greeting::refuse(&client, listener, Instant::now(), &Refusal::Nowhere);
-            return;
+            return greeting::refuse(&client, listener, Instant::now(), &Refusal::Nowhere);
         };
         let order = Order::new(&snapshot.pools, &pool.chain);
         let mut session = Session::new(worker, &client, listener, (route, pool));
         // Boxed: what it takes to connect is of no use to a session that lasts.
         let connected = Box::pin(session.connect(order)).await;
         session.termination = Some(match &connected {
-            Ok(connection) => {
-                let Ok(theirs) = connection.stream() else { return };
-                let ours = &client.stream;
-                let pool = connection.place.pool;
+            Ok((place, theirs)) => {
+                let (ours, pool) = (&client.stream, place.pool);
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
                 dial::keep_alive_probes(theirs, pool.timeouts.tcp_keepalive);
-                let slot = connection.place.endpoint.live.slot();
+                let slot = place.endpoint.live.slot();
                 let (edition, listener) = (&pool.edition, client.listener_place());
                 let _entered = worker.sessions.enter(slot, &client.timer, edition, client.source(), listener);
                 match Relay::new((ours, theirs), life, &client.timer, &worker.pipes, &session.moved).await {
@@ -106,9 +104,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn connect(&mut self, order: Order<'a>) -> Result<Connection<'a>, Error> {
+    async fn connect(&mut self, order: Order<'a>) -> Result<(Place<'a>, Stream), Error> {
         let (worker, pool) = (self.worker, self.pool);
-        let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
+        let mut tries = Tries::new(worker, self.client, order, pool, Overrides::default(), Work::Connection);
         tries.key = pool
             .hash_key
             .as_ref()
@@ -119,7 +117,12 @@ impl<'a> Session<'a> {
         }
         (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
-        connected
+        // What else is known of the connection is of no use any more, and would lie in every session.
+        connected.and_then(|Connection { place, link, .. }| match link {
+            Link::Own(stream) => Ok((place, stream)),
+            // What speaks HTTP/2 is for requests.
+            Link::Http2(_) => Err(Error::Reset),
+        })
     }
 
     /// Keeps the client waiting for something to become usable, where the listener wants that.

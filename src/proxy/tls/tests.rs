@@ -164,6 +164,19 @@ async fn an_end_without_a_word_is_an_error_of_an_endpoint_only() {
 }
 
 #[tokio::test]
+async fn an_end_that_comes_with_the_last_bytes_is_seen_though_the_socket_stays_open() {
+    let (client, server) = pair().await;
+    write_all(&server, b"answer").await.expect("written");
+    server.tls().expect("TLS").close();
+    let mut room = [0; 16];
+    assert_eq!(read(&client, &mut room).await.expect("bytes"), 6);
+    // As the kernel has nothing more to tell, waiting for it would never end.
+    let end = tokio::time::timeout(std::time::Duration::from_secs(10), read(&client, &mut room)).await;
+    assert_eq!(end.expect("it is known already").expect("an end"), 0);
+    drop(server);
+}
+
+#[tokio::test]
 async fn half_of_a_connection_can_end() {
     let (client, server) = pair().await;
     write_all(&client, b"request").await.expect("written");
@@ -205,4 +218,17 @@ async fn what_protocol_engines_write_arrives_once_flushed() {
     assert!(written.is_ok() && read.is_ok());
     assert!(got == sent);
     assert!(poll_fn(|cx| server.poll_write_ready(cx)).await.is_ok());
+}
+
+#[test]
+fn suites_have_the_names_that_others_compare() {
+    for (name, want) in [
+        ("TLS13_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+        ("TLS13_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
+    ] {
+        assert_eq!(super::openssl_name(name), want);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
@@ -22,6 +23,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// What the connection comes from, where that is written.
     pub source: Option<IpAddr>,
+    /// The PROXY header that it begins with, before TLS.
+    pub header: Option<Rc<[u8]>>,
     /// TLS on it.
     pub tls: Option<Handshake>,
     /// Of these, how long connecting and the handshake may take together, and unacknowledged data.
@@ -33,9 +36,12 @@ pub struct Target {
 /// # Errors
 /// As the system and as [`Handshake::make`]; `TimedOut` when the endpoint does not answer in time.
 pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
-    let Target { address, source, tls, timeouts } = target;
+    let Target { address, source, header, tls, timeouts } = target;
     timer.set(Instant::now() + timeouts.connect);
     let socket = connect(*address, *source, timeouts, timer).await?;
+    if let Some(header) = header {
+        introduce(&socket, header)?;
+    }
     match tls.clone() {
         None => Ok(Stream::Plain(socket)),
         // Boxed: most connections have none, and every one would weigh so much more while it is made.
@@ -43,6 +49,14 @@ pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
             Ok(made) => made,
             Err(_) => Err(tls::timed_out()),
         },
+    }
+}
+
+/// Sends a PROXY header. The buffer of a new connection has room for it, so that it goes at once and whole.
+fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
+    match socket.try_write(header)? {
+        sent if sent == header.len() => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::WriteZero, "the PROXY header did not go out whole")),
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Identity {
     pub source: Option<IpAddr>,
     /// TLS on it.
     pub tls: Option<TlsIdentity>,
+    /// The PROXY header that it began with: it is for that client alone, and for what was known of it then.
+    pub header: Option<Rc<[u8]>>,
 }
 
 /// What connections under TLS are kept apart by.
@@ -39,14 +41,14 @@ pub struct TlsIdentity {
 }
 
 impl Identity {
-    /// What the connections of a pool are kept apart by, for a request to `host`.
+    /// What the connections of a pool are kept apart by, for a request to `host`, where they begin with `header`.
     #[must_use]
-    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>) -> Self {
+    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>, header: Option<Rc<[u8]>>) -> Self {
         let tls = pool.tls.as_ref().map(|tls| TlsIdentity {
             number: tls.number(),
             name: host.filter(|_| tls.follows_host()).map(Rc::clone),
         });
-        Self { protocol, source: pool.source_address, tls }
+        Self { protocol, source: pool.source_address, tls, header }
     }
 
     /// Whether a connection with it may still be used: a reload may have given the pool another TLS.

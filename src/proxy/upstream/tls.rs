@@ -143,7 +143,8 @@ fn fault(error: &rustls::Error) -> TlsFault {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 TlsFault::WrongName
             }
-            CertificateError::UnknownIssuer => TlsFault::UnknownAuthority,
+            // The second: an authority of the name of one that is trusted, with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownAuthority,
             _ => TlsFault::BadCertificate,
         },
         Error::NoCertificatesPresented => TlsFault::BadCertificate,

@@ -10,6 +10,7 @@ pub(crate) mod moody;
 pub(crate) mod names;
 pub(crate) mod origin;
 pub(crate) mod proxy;
+pub(crate) mod secure;
 pub(crate) mod tls;
 pub(crate) mod wire;
 

@@ -94,6 +94,11 @@ impl Setup {
         setup.listener("pool = \"main\"")
     }
 
+    /// The same, where routes by `sni` alone lead to them.
+    pub(crate) fn tcp_by_sni(endpoints: &str) -> Self {
+        Self { protocol: "tcp", ..Self::listed(endpoints) }
+    }
+
     /// Adds a key to `[process]`.
     pub(crate) fn process(mut self, line: &str) -> Self {
         add(&mut self.process, line);

@@ -48,7 +48,7 @@ impl Authority {
 
     /// Signs for these names with a key of P-256, and writes `FILE.crt` and `FILE.key`.
     pub(crate) fn sign(&self, file: &str, names: &[&str]) -> CertificateDer<'static> {
-        self.sign_by(file, names, KeyPair::generate().expect("a key"), |_| {})
+        self.sign_by(file, names, &KeyPair::generate().expect("a key"), |_| {})
     }
 
     /// The same with any key, and whatever else is to be in the certificate.
@@ -56,13 +56,13 @@ impl Authority {
         &self,
         file: &str,
         names: &[&str],
-        key: KeyPair,
+        key: &KeyPair,
         change: impl FnOnce(&mut CertificateParams),
     ) -> CertificateDer<'static> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         fs::write(self.folder.join(format!("{file}.crt")), certificate.pem()).expect("a file");
         fs::write(self.folder.join(format!("{file}.key")), key.serialize_pem()).expect("a file");
         certificate.der().clone()

@@ -1,77 +1,36 @@
-//! The load: a closed loop of clients on one epoll instance, each with one request under way, each latency kept.
-//! What is asked of whom, and for how long, is the caller's choice.
+//! Clients that have a connection of bytes each, plain or TLS, all on one epoll instance.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Error, ErrorKind};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::memmem;
 use rustix::event::epoll;
+use rustls::ClientConfig;
 use tokio::time::Instant;
+
+use super::wire::{Buffers, Wire};
+use super::{Exchange, Load, Outcome, PATIENCE};
+use crate::certificate::HOST;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
-/// A client that waits for so long has been let down by the proxy.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a client sends, and how it knows that the answer is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exchange {
-    /// An HTTP request on a connection that is kept; the answer's length is in its head.
-    Http { path: &'static str },
-    /// An HTTP request on a connection of its own, which the proxy closes after the answer.
-    HttpOnce { path: &'static str },
-    /// A message of so many bytes that comes back as it is.
-    Echo { bytes: usize },
-}
-
-impl Exchange {
-    fn message(self) -> Vec<u8> {
-        match self {
-            Self::Http { path } => format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\n\r\n").into_bytes(),
-            Self::HttpOnce { path } => {
-                format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n").into_bytes()
-            }
-            Self::Echo { bytes } => vec![b'.'; bytes],
-        }
-    }
-}
-
-/// What came of one stretch of load.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// Answers that arrived complete.
-    pub(crate) answers: u64,
-    /// How long the stretch was.
-    pub(crate) elapsed: Duration,
-    /// Latencies in nanoseconds, ascending.
-    pub(crate) latencies: Vec<u64>,
-}
-
-impl Outcome {
-    /// The latency that `share` of all answers did not exceed.
-    pub(crate) fn quantile(&self, share: f64) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        let place = (last as f64 * share) as usize;
-        Duration::from_nanos(self.latencies.get(place).copied().unwrap_or(0))
-    }
-}
-
-/// A set of connected clients.
-pub(crate) struct Load {
+pub(crate) struct Streams {
     poll: OwnedFd,
     target: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
     exchange: Exchange,
     message: Vec<u8>,
     clients: Vec<Client>,
-    buffer: Vec<u8>,
+    buffers: Buffers,
     latencies: Vec<u64>,
 }
 
 struct Client {
-    socket: TcpStream,
+    wire: Wire,
     sent: Instant,
     state: Awaited,
 }
@@ -93,48 +52,37 @@ enum Progress {
     Closed,
 }
 
-impl Load {
+impl Streams {
     /// Connects all clients, which stay silent.
-    pub(crate) fn connect(target: SocketAddr, exchange: Exchange, clients: usize) -> std::io::Result<Self> {
+    pub(crate) fn connect(
+        target: SocketAddr,
+        exchange: Exchange,
+        clients: usize,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> std::io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut load = Self {
             poll,
             target,
+            tls,
             exchange,
-            message: exchange.message(),
+            message: message(exchange)?,
             clients: Vec::with_capacity(clients),
-            buffer: vec![0; 256 << 10],
+            buffers: Buffers::new(),
             latencies: Vec::new(),
         };
         for place in 0..clients {
-            let socket = load.open(place)?;
-            load.clients.push(Client { socket, sent: Instant::now(), state: Awaited::Nothing });
+            let wire = load.open(place)?;
+            load.clients.push(Client { wire, sent: Instant::now(), state: Awaited::Nothing });
         }
         Ok(load)
     }
 
-    /// Connecting blocks, which over loopback is no wait while the backlog has room.
-    fn open(&self, place: usize) -> std::io::Result<TcpStream> {
-        let socket = TcpStream::connect(self.target)?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        epoll::add(&self.poll, &socket, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
-        Ok(socket)
-    }
-
-    /// Keeps one request of every client under way for `length`.
-    pub(crate) fn run(&mut self, length: Duration) -> std::io::Result<Outcome> {
-        self.latencies.clear();
-        let start = Instant::now();
-        for place in 0..self.clients.len() {
-            if matches!(self.clients[place].state, Awaited::Nothing) {
-                self.send(place, start)?;
-            }
-        }
-        while start.elapsed() < length {
-            self.turn(true)?;
-        }
-        Ok(self.outcome(start.elapsed()))
+    fn open(&self, place: usize) -> std::io::Result<Wire> {
+        let wire = Wire::open(self.target, self.tls.as_ref())?;
+        let data = epoll::EventData::new_u64(place as u64);
+        epoll::add(&self.poll, wire.socket(), data, epoll::EventFlags::IN)?;
+        Ok(wire)
     }
 
     /// One exchange of every client, `window` of them at a time; afterwards all are silent.
@@ -154,20 +102,14 @@ impl Load {
         Ok(())
     }
 
-    fn outcome(&mut self, elapsed: Duration) -> Outcome {
-        let mut latencies = std::mem::take(&mut self.latencies);
-        latencies.sort_unstable();
-        Outcome { answers: latencies.len() as u64, elapsed, latencies }
-    }
-
     fn send(&mut self, place: usize, now: Instant) -> std::io::Result<()> {
         let client = &mut self.clients[place];
         client.sent = now;
         client.state = match self.exchange {
             Exchange::Echo { bytes } => Awaited::Bytes(bytes),
-            Exchange::Http { .. } | Exchange::HttpOnce { .. } => Awaited::Head(Vec::new()),
+            _ => Awaited::Head(Vec::new()),
         };
-        client.socket.write_all(&self.message)
+        client.wire.write(&self.message)
     }
 
     /// Waits for events once and reads what there is; `again` sends the next request after each answer.
@@ -176,15 +118,15 @@ impl Load {
         let patience = rustix::event::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
         epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
         if events.is_empty() {
-            return Err(std::io::Error::new(ErrorKind::TimedOut, "no answer for 10 s"));
+            return Err(Error::new(ErrorKind::TimedOut, "no answer for 10 s"));
         }
         for event in &events {
             let place = event.data.u64() as usize;
-            match self.clients[place].read(&mut self.buffer)? {
+            match self.clients[place].read(&mut self.buffers)? {
                 Progress::Partial => {}
                 Progress::Answered => self.answered(place, again)?,
                 Progress::Closed => {
-                    self.clients[place].socket = self.open(place)?;
+                    self.clients[place].wire = self.open(place)?;
                     self.send(place, Instant::now())?;
                 }
             }
@@ -207,16 +149,32 @@ impl Load {
     }
 }
 
+impl Load for Streams {
+    fn run(&mut self, length: Duration) -> std::io::Result<Outcome> {
+        self.latencies.clear();
+        let start = Instant::now();
+        for place in 0..self.clients.len() {
+            if matches!(self.clients[place].state, Awaited::Nothing) {
+                self.send(place, start)?;
+            }
+        }
+        while start.elapsed() < length {
+            self.turn(true)?;
+        }
+        Ok(Outcome::new(std::mem::take(&mut self.latencies), start.elapsed()))
+    }
+}
+
 impl Client {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Progress> {
-        let length = match self.socket.read(buffer) {
+    fn read(&mut self, buffers: &mut Buffers) -> std::io::Result<Progress> {
+        let length = match self.wire.read(buffers) {
             Ok(0) if matches!(self.state, Awaited::Close) => return Ok(Progress::Closed),
-            Ok(0) => return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "closed before the answer")),
+            Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "closed before the answer")),
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Partial),
             Err(error) => return Err(error),
         };
-        self.take(&buffer[..length])
+        self.take(buffers.plain(length))
     }
 
     fn take(&mut self, mut arrived: &[u8]) -> std::io::Result<Progress> {
@@ -229,20 +187,33 @@ impl Client {
             self.state = Awaited::Bytes(body);
         }
         let Awaited::Bytes(awaited) = &mut self.state else {
-            return Err(std::io::Error::new(ErrorKind::InvalidData, "bytes that nobody asked for"));
+            return Err(Error::new(ErrorKind::InvalidData, "bytes that nobody asked for"));
         };
         *awaited = awaited
             .checked_sub(arrived.len())
-            .ok_or_else(|| std::io::Error::new(ErrorKind::InvalidData, "more than the head announced"))?;
+            .ok_or_else(|| Error::new(ErrorKind::InvalidData, "more than the head announced"))?;
         Ok(if *awaited == 0 { Progress::Answered } else { Progress::Partial })
     }
+}
+
+fn message(exchange: Exchange) -> std::io::Result<Vec<u8>> {
+    Ok(match exchange {
+        Exchange::Http { path } => format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").into_bytes(),
+        Exchange::HttpOnce { path } => {
+            format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n").into_bytes()
+        }
+        Exchange::Echo { bytes } => vec![b'.'; bytes],
+        Exchange::Http2 { .. } | Exchange::Grpc { .. } => {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("{exchange:?} is multiplexed")));
+        }
+    })
 }
 
 /// The length that a response head announces. A status other than 200 ends the run: it must not look fast.
 fn body_length(head: &[u8]) -> std::io::Result<usize> {
     let wrong = || {
         let shown = String::from_utf8_lossy(&head[..head.len().min(200)]);
-        std::io::Error::new(ErrorKind::InvalidData, format!("unexpected answer: {shown}"))
+        Error::new(ErrorKind::InvalidData, format!("unexpected answer: {shown}"))
     };
     if !head.starts_with(b"HTTP/1.1 200") {
         return Err(wrong());
