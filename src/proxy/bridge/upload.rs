@@ -66,7 +66,7 @@ impl Upload {
     /// Whether all that has been given on can be given again.
     #[must_use]
     pub const fn is_replayable(&self) -> bool {
-        (self.moved == 0 && !(self.exists && self.ended)) || !self.exists || self.is_kept()
+        !self.exists || self.is_kept() || (self.moved == 0 && !self.ended)
     }
 
     /// Whether there is nothing of it, or it will be kept for a repeat.

@@ -35,11 +35,14 @@ struct Beside {
     connecting: Duration,
 }
 
+/// What came of connecting for the second attempt, and its timer.
+type Dialed = (Result<Link, Missed>, Timer);
+
 /// A connection that is being made for the second attempt.
 struct Dialing<'a> {
     place: Place<'a>,
     start: Instant,
-    dialed: Pin<Box<dyn Future<Output = (Result<Link, Missed>, Timer)> + 'a>>,
+    dialed: Pin<Box<dyn Future<Output = Dialed> + 'a>>,
 }
 
 /// How the second attempt begins.

@@ -167,6 +167,9 @@ pub struct Traffic {
     incoming: Frames,
     outgoing: Frames,
     rates: [Rate; Flood::RATED],
+    /// Tiny WINDOW_UPDATEs that small answers of ours have earned: one of the stream and one of the connection for each
+    /// piece. gRPC clients acknowledge every message so.
+    earned: u32,
     /// CONTINUATION frames of the present head.
     continuations: u32,
     /// When the head began that has not ended.
@@ -188,6 +191,7 @@ impl Traffic {
             incoming: Frames::after(PREFACE.len()),
             outgoing: Frames::after(0),
             rates: [Rate { since: now, count: 0 }; Flood::RATED],
+            earned: 0,
             continuations: 0,
             head_since: None,
             flood: None,
@@ -253,7 +257,10 @@ impl Traffic {
             SETTINGS => self.count(Flood::Settings, 1 + frame.length / (6 * SETTINGS_ENTRIES), now),
             WINDOW_UPDATE => {
                 if frame.number() < TINY {
-                    self.count(Flood::WindowUpdates, 1, now);
+                    match self.earned.checked_sub(1) {
+                        Some(left) => self.earned = left,
+                        None => self.count(Flood::WindowUpdates, 1, now),
+                    }
                 }
             }
             // Those that cancel a request before its answer are counted as such.
@@ -276,6 +283,7 @@ impl Traffic {
         const FRAME_SIZE_ERROR: u32 = 6;
         const REFUSED_STREAM: u32 = 7;
         match frame.kind {
+            DATA if frame.length > 0 => self.earned = self.earned.saturating_add(2),
             // An answer to a request that nobody has been given: h2 says 431 to a head over its own limit.
             HEADERS if frame.has(END_STREAM) && frame.stream > self.accepted => {
                 self.answered = frame.stream;
