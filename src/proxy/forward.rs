@@ -97,7 +97,11 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    let answered = until(deadline, forwarding.run()).await;
+    // Boxed where it has a deadline: most have none, and every one would weigh so much more.
+    let answered = match deadline {
+        None => forwarding.run().await,
+        Some(deadline) => until(deadline, Box::pin(forwarding.run())).await,
+    };
     drop(forwarding);
     if repeatable && !down.body_will_repeat() {
         pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
@@ -105,7 +109,13 @@ pub(super) async fn forward<'a, D: Downstream>(
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    until(deadline, down.deliver(connection, answer, &route.response_edits, &timeouts)).await
+    let edits = &route.response_edits;
+    match deadline {
+        None => down.deliver(connection, answer, edits, &timeouts).await,
+        Some(deadline) => {
+            until(deadline, Box::pin(down.deliver(connection, answer, edits, &timeouts))).await
+        }
+    }
 }
 
 /// When the time is over that the client of a gRPC call has given for it.
@@ -115,15 +125,12 @@ fn deadline<V: RequestView>(context: &Context<'_>, view: &V) -> Option<Instant> 
 
 /// Works until it is done or the time is over.
 async fn until<T>(
-    deadline: Option<Instant>,
+    deadline: Instant,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    match deadline {
-        None => work.await,
-        Some(deadline) => match timeout_at(deadline, work).await {
-            Ok(done) => done,
-            Err(_) => Err(Error::Deadline),
-        },
+    match timeout_at(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::Deadline),
     }
 }
 
@@ -216,16 +223,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Err(failed) => failed,
             };
             let next = self.decide(endpoint, &failed, connection.reused);
-            if failed.error.given_back().is_some() && matches!(next, Next::Repick | Next::SameAfter(_)) {
-                // Nothing was attempted, in effect; what follows is counted in its place.
-                self.tries.attempts -= 1;
-            }
+            self.note_given_back(endpoint, &failed, next);
             if next == Next::RepeatFresh {
                 let counters = connection.place.endpoint.live.counters.of(self.context.worker.id);
-                match failed.error.given_back() {
-                    Some(_) => counters.given_back.one(),
-                    None => counters.stale.one(),
-                }
+                counters.stale.add(u64::from(failed.error.given_back().is_none()));
                 fresh = true;
                 place = connection.place;
                 continue;
@@ -233,6 +234,19 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.tries.failed(connection.place, &failed.error, late);
             drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
+        }
+    }
+
+    /// Takes note of a request that was given back: nothing was attempted, in effect, and what follows is counted in its
+    /// place.
+    fn note_given_back(&mut self, endpoint: &Endpoint, failed: &Failed, next: Next) {
+        if failed.error.given_back().is_none() {
+            return;
+        }
+        match next {
+            Next::RepeatFresh => endpoint.live.counters.of(self.context.worker.id).given_back.one(),
+            Next::Repick | Next::SameAfter(_) => self.tries.attempts -= 1,
+            Next::Another | Next::GiveUp(_) => {}
         }
     }
 

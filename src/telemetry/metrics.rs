@@ -226,7 +226,10 @@ mod tests {
         for metric in ALL {
             let Metric { name, help, kind, labels } = metric;
             assert!(name.starts_with("plimsoll_") || name.starts_with("process_"), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{name}"
+            );
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(help.ends_with('.'), "{name}");
             assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase())), "{name}");
