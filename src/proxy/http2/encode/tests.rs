@@ -1,3 +1,5 @@
+//! Heads for HTTP/2 endpoints: what goes on, what stays here, and what has another form there.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
