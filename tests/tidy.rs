@@ -26,14 +26,16 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
-    ("bytes", &["proxy/http2/", "control/", "admin/"]),
+    ("aws-lc-rs", &["runtime/tls/", "proxy/bridge/websocket.rs"]),
+    ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),
+    ("futures-util", &["proxy/http2/serve.rs"]),
     ("h2", &["proxy/http2/", "control/health/"]),
     ("hickory-resolver", &["control/dns.rs"]),
-    ("http", &["proxy/http2/", "control/", "admin/"]),
+    ("http", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("http-body-util", &["admin/", "control/", "cli/"]),
     ("httparse", &["proxy/http1/"]),
     ("httpdate", &["proxy/respond.rs"]),
@@ -50,11 +52,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
     ("regex", &["route/", "config/", "control/health/"]),
-    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"]),
+    (
+        "rustix",
+        &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "proxy/tls.rs", "control/", "cli/upgrade.rs"],
+    ),
     (
         "rustls",
         &[
             "config/tls.rs",
+            "config/tls/",
             "runtime/tls.rs",
             "runtime/tls/",
             "proxy/tls.rs",
@@ -81,6 +87,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config/"]),
     ("tracing", &["telemetry/", "config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "lib.rs"]),
     ("tracing-subscriber", &["telemetry/"]),
+    ("x509-parser", &["config/tls/"]),
 ];
 
 /// Names that say nothing about what is inside; also banned as the last part of a name (`conn_util.rs`).

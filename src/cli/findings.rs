@@ -1,12 +1,13 @@
 //! What `plimsoll check` finds in a configuration that is valid and may all the same not be what was meant. Each finding has
 //! a code, by which `allow_codes` of `[check]` keeps it from being reported; `config` lists them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::process::AdminBind;
+use crate::control::certificates::SOON;
 use crate::model::units::format_duration;
 use crate::policy::balance::rendezvous::ADVISED_MAX;
 use crate::policy::health::bounds::Bounds;
@@ -36,6 +37,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         ("L005", in_the_clear(config)),
         ("L006", too_many(config)),
         ("L007", without_effect(config)),
+        ("L008", expiring(config, SystemTime::now())),
         ("L010", unbelieved(config)),
     ];
     let wanted = |(code, _): &(&'static str, Vec<String>)| !rules.allow_codes.iter().any(|one| one == code);
@@ -143,6 +145,26 @@ fn unbelieved(config: &Config) -> Vec<String> {
 pub(super) fn seconds(time: Duration) -> String {
     let tenths = time.as_millis().div_ceil(100);
     format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+/// Certificates of listeners that have expired, are not valid yet, or expire soon, one a line.
+fn expiring(config: &Config, now: SystemTime) -> Vec<String> {
+    let mut findings = Vec::new();
+    for listener in &config.listeners {
+        for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
+            let path = &certificate.identity.cert;
+            // What cannot be read is an error, and said as one.
+            let Some(facts) = certificate.facts() else { continue };
+            let what = match (facts.expires.duration_since(now), now.duration_since(facts.begins)) {
+                (_, Err(_)) => "is not valid yet".to_owned(),
+                (Err(_), _) => "has expired".to_owned(),
+                (Ok(left), _) if left <= SOON => format!("expires in {} days", left.as_secs() / (24 * 3600)),
+                _ => continue,
+            };
+            findings.push(format!("listener {}: {} {what}", listener.name, path.display()));
+        }
+    }
+    findings
 }
 
 /// Retry rules that do nothing as they stand beside others, one a line.

@@ -39,6 +39,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Sizes.
     pub limits: ListenerLimits,
     /// Times.
@@ -111,6 +113,37 @@ pub struct ListenerLimits {
     pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// Connections of HTTP/2.
+    pub http2: Http2Limits,
+}
+
+/// `limits.http2` of a listener: of one connection, rates in any second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http2Limits {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes of one request body that have not gone on.
+    pub stream_window: ByteSize,
+    /// Bytes of all its request bodies that have not gone on.
+    pub connection_window: ByteSize,
+    /// Bytes of all its answers that are held for it.
+    pub send_buffer: ByteSize,
+    /// CONTINUATION frames of one head.
+    pub continuations: u32,
+    /// Requests cancelled before their answer.
+    pub resets: u32,
+    /// Streams that are reset for the client's mistakes.
+    pub faults: u32,
+    /// PING frames.
+    pub pings: u32,
+    /// SETTINGS frames.
+    pub settings: u32,
+    /// PRIORITY frames, and frames of unknown types.
+    pub priorities: u32,
+    /// Tiny WINDOW_UPDATE frames.
+    pub window_updates: u32,
+    /// DATA frames with little or nothing in them.
+    pub empty_frames: u32,
 }
 
 /// `timeouts` of a listener; none is infinite.
@@ -175,6 +208,7 @@ impl Listener {
             allow: fields.plain_list("allow"),
             deny: fields.plain_list("deny"),
             freebind: fields.get("freebind")?,
+            h2c: h2c(name, fields, report)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
             when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,
@@ -206,6 +240,14 @@ impl WhenEmpty {
             None => Some(Self::Reset),
         }
     }
+}
+
+fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
+    if let Some(field) = fields.own("h2c").filter(|_| !fields.is_word("protocol", "http")) {
+        let message = format!("`h2c` has no use: the tcp listener `{listener}` passes on whatever is spoken");
+        report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
+    }
+    fields.get("h2c")
 }
 
 fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut Report) -> Option<Protocol> {
@@ -270,6 +312,7 @@ impl ListenerLimits {
             client_hello: fields.get("client_hello")?,
             handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
+            http2: Http2Limits::read(&fields.table("http2")?)?,
         };
         if limits.target > limits.head {
             let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
@@ -285,6 +328,25 @@ impl ListenerLimits {
             return None;
         }
         Some(limits)
+    }
+}
+
+impl Http2Limits {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self {
+            streams: fields.get("streams")?,
+            stream_window: fields.get("stream_window")?,
+            connection_window: fields.get("connection_window")?,
+            send_buffer: fields.get("send_buffer")?,
+            continuations: fields.get("continuations")?,
+            resets: fields.get("resets")?,
+            faults: fields.get("faults")?,
+            pings: fields.get("pings")?,
+            settings: fields.get("settings")?,
+            priorities: fields.get("priorities")?,
+            window_updates: fields.get("window_updates")?,
+            empty_frames: fields.get("empty_frames")?,
+        })
     }
 }
 

@@ -310,6 +310,9 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    if matches!(listener.protocol, Protocol::Http) {
+        page.key("h2c", listener.h2c);
+    }
     match (&listener.protocol, listener.when_empty) {
         (Protocol::Http, _) => {}
         (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
@@ -330,6 +333,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.text("client_hello", listener.limits.client_hello);
     page.key("handshakes", listener.limits.handshakes);
     page.key("backlog", listener.limits.backlog);
+    listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
     page.time("tls_handshake", timeouts.tls_handshake);

@@ -9,7 +9,7 @@ pub mod ticket_keys;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -241,7 +241,7 @@ impl<'a> Files<'a> {
 fn is_pair(cert: &Path, key: &Path) -> bool {
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_file(key)) else { return false };
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).is_ok()
+    CertifiedKey::from_der(chain, key, &provider::default_provider()).is_ok()
 }
 
 fn certificates(path: &Path) -> Result<(), String> {

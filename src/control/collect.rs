@@ -1,7 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -16,17 +16,21 @@ use super::status::{
     PoolStatus, Readiness, Status, WorkerStatus,
 };
 use super::{Handle, Mode};
+use crate::model::grpc;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::breaker::{Gate, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::judge::Judged;
+use crate::runtime::limits::Flood;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tls::fault::TlsFault;
+use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
@@ -358,6 +362,34 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     }
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
     sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
+    if let Some(tls) = &listener.tls {
+        collect_tls(sink, listener, tls);
+    }
+}
+
+/// What came of the handshakes of a listener, and how long its certificates are good for.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_tls(sink: &mut dyn Sink, listener: &Listener, tls: &ListenerTls) {
+    let name = listener.name.as_str();
+    let done: [Named<ListenerCounters>; 2] = [("full", |c| &c.tls.full), ("resumed", |c| &c.tls.resumed)];
+    for (result, counter) in done {
+        let labels = [("listener", name), ("result", result)];
+        sink.counter(&m::LISTENER_TLS_HANDSHAKES, &labels, listener.live.counters.sum(counter));
+    }
+    for (index, kind) in HandshakeFailure::ALL.into_iter().enumerate() {
+        let failed = listener.live.counters.sum(|c| &c.tls.failed[index]);
+        sink.counter(&m::LISTENER_TLS_FAILURES, &[("listener", name), ("kind", kind.word())], failed);
+    }
+    let misdirected = listener.live.counters.sum(|c| &c.tls.misdirected);
+    sink.counter(&m::LISTENER_TLS_MISDIRECTED, &[("listener", name)], misdirected);
+    sink.gauge(&m::LISTENER_TLS_NOW, &[("listener", name)], listener.live.handshakes.now() as f64);
+    let mut told = HashSet::new();
+    for certificate in tls.certificates.iter().filter(|one| told.insert(&one.path)) {
+        let path = certificate.path.display().to_string();
+        let expiry = certificate.facts.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let labels = [("listener", name), ("certificate", path.as_str())];
+        sink.gauge(&m::LISTENER_TLS_EXPIRY, &labels, expiry.as_secs_f64());
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
@@ -370,6 +402,13 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     }
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
+    for code in 0..grpc::CODES {
+        let ended: u64 = counters.iter().filter_map(|c| c.calls.counter(code)).map(Counter::get).sum();
+        if ended > 0 {
+            let status = u16::try_from(code).map_or("unknown", grpc::name);
+            sink.counter(&m::POOL_CALLS, &[("pool", name), ("status", status)], ended);
+        }
+    }
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
     for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {
@@ -401,6 +440,10 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
     sink.counter(&m::ENDPOINT_CONNECTS, &labels, sum(|c| &c.connects));
     sink.counter(&m::ENDPOINT_REUSED, &labels, sum(|c| &c.reused));
     sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
+    sink.gauge(&m::ENDPOINT_HTTP2, &labels, sum(|c| &c.multiplexed) as f64);
+    sink.counter(&m::ENDPOINT_GOAWAYS, &labels, sum(|c| &c.goaways));
+    sink.counter(&m::ENDPOINT_GIVEN_BACK, &labels, sum(|c| &c.given_back));
+    sink.counter(&m::ENDPOINT_SILENT, &labels, sum(|c| &c.silent));
     sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
     sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
     let failures: [Named<EndpointCounters>; 4] = [
@@ -455,7 +498,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 15] = [
+    let by_listener: [Named<ListenerCounters>; 16] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -468,6 +511,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("keep_alive", |c| &c.keep_alive_timeouts),
         ("chunk_extensions", |c| &c.extensions_exceeded),
         ("linger", |c| &c.linger_exceeded),
+        ("handshakes", |c| &c.tls.waited),
         ("proxy_header", |c| &c.proxy_header_exceeded),
         ("client_hello", |c| &c.client_hello_exceeded),
         ("tls_handshake", |c| &c.greeting_timeouts),
@@ -476,7 +520,11 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 9] = [
+    for flood in Flood::ALL {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
+    }
+    let by_pool: [Named<PoolCounters>; 10] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -486,6 +534,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("interim_answers", |c| &c.interim_exceeded),
         ("answer_chunk_extensions", |c| &c.extensions_exceeded),
         ("idle_connections", |c| &c.idle_exceeded),
+        ("http2_connections", |c| &c.http2_full),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

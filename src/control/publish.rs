@@ -265,6 +265,9 @@ impl Supervisor {
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
+        if is_new {
+            self.expiry.loaded();
+        }
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);

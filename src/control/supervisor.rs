@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch::Receiver as Watched;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::certificates::Expiry;
 use super::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use super::doors::{Doors, Moves};
 use super::empty::{Emptiness, Step};
@@ -130,6 +131,8 @@ pub(super) struct Supervisor {
     /// Who is in the pools, beside what is written.
     pub(super) membership: Membership,
     follower: Follower,
+    /// Certificates that expire soon.
+    pub(super) expiry: Expiry,
     /// Where changes of files are told.
     files: mpsc::Sender<Changed>,
 }
@@ -191,6 +194,7 @@ pub(super) fn start(
                 trials: Trials::default(),
                 membership,
                 follower: Follower::default(),
+                expiry: Expiry::default(),
                 files,
                 upgrading: false,
                 withheld,
@@ -501,6 +505,9 @@ impl Supervisor {
         self.inner.stuck.store(stuck, Ordering::Relaxed);
         self.end_removed(now);
         self.look_at_listeners(now).await;
+        for change in self.expiry.look(&self.inner.store.load(), SystemTime::now()) {
+            self.inner.journal.append(change);
+        }
         if matches!(self.phase, Phase::Running) {
             self.look_at_trial().await;
         }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,10 +16,13 @@ use tokio::time::Instant;
 use super::buffer::Buffer;
 use super::error::Error;
 use super::greeting::{self, Introduction};
+use super::handshake;
 use super::http1;
+use super::http2;
 use super::stream::Stream;
 use super::tcp;
 use super::timer::Timer;
+use super::tls::{Secured, Tls};
 use super::worker::Worker;
 use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
 use crate::runtime::snapshot::Snapshot;
@@ -58,13 +62,12 @@ pub struct Client {
     /// The other end.
     pub peer: SocketAddr,
     /// The worker that it belongs to.
-    pub worker: Rc<Worker>,
+    pub worker: Seat,
     /// The one deadline of the connection.
     pub timer: Timer,
     /// Where it stands between requests.
     pub age: Cell<Age>,
-    listener: u32,
-    place: ConnectionPlace,
+    pub(super) listener: u32,
     /// What it has told of itself. Boxed: most have not, and every idle connection has the field.
     pub introduction: Option<Box<Introduction>>,
 }
@@ -101,6 +104,20 @@ impl Client {
         self.worker.closes_idle(self.listener as usize)
     }
 
+    /// Whether HTTP/2 may come in the clear on it.
+    #[must_use]
+    pub fn speaks_h2c(&self) -> bool {
+        let snapshot = self.snapshot();
+        let listener = snapshot.as_ref().and_then(|snapshot| self.listener(snapshot));
+        listener.is_some_and(|listener| listener.h2c) && self.stream.plain().is_some()
+    }
+
+    /// What the handshake has come to; nothing where there was none.
+    #[must_use]
+    pub fn secured(&self) -> Option<&Secured> {
+        self.stream.tls().and_then(Tls::secured)
+    }
+
     /// The place of its listener.
     #[must_use]
     pub const fn listener_place(&self) -> u32 {
@@ -114,7 +131,22 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+/// A connection's seat at its worker, and its place at its listener: both given back when dropped. Apart from [`Client`],
+/// whose parts can so be put together anew.
+pub struct Seat {
+    worker: Rc<Worker>,
+    place: ConnectionPlace,
+}
+
+impl Deref for Seat {
+    type Target = Rc<Worker>;
+
+    fn deref(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.fleet.left(self.worker.id);
         // On its way through here a panic ends this connection, and no other.
@@ -138,30 +170,35 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         }
     };
     worker.fleet.joined(worker.id);
+    let seat = Seat { worker: Rc::clone(worker), place: arrival.place };
     let client = Client {
         stream: stream.into(),
         peer: arrival.peer,
-        worker: Rc::clone(worker),
+        worker: seat,
         timer: worker.timers.timer(),
         age: Cell::new(Age::New),
         listener: u32::try_from(arrival.listener).ok()?,
-        place: arrival.place,
         introduction: arrival
             .source
             .map(|place| Box::new(Introduction { place: Some(place), ..Introduction::default() })),
     };
     let snapshot = client.snapshot()?;
-    if greeting::is_due(client.listener(&snapshot)?, client.peer) {
+    let listener = client.listener(&snapshot)?;
+    if greeting::is_due(listener, client.peer) || listener.tls.is_some() {
         return Some(after_greeting(client));
     }
     speak(client)
 }
 
-/// Hears the connection out before its protocol begins; what that takes is given back then.
+/// Hears the connection out and shakes hands before its protocol begins; what that takes is given back then.
 fn after_greeting(client: Client) -> Conversation {
-    let heard = Box::pin(greeting::hear(client));
+    let start = Instant::now();
+    let greeted = Box::pin(async move {
+        let client = greeting::hear(client).await?;
+        handshake::secure(client, start).await
+    });
     Box::pin(async move {
-        if let Some(conversation) = heard.await.and_then(speak) {
+        if let Some(conversation) = greeted.await.and_then(speak) {
             conversation.await;
         }
     })
@@ -172,6 +209,9 @@ fn speak(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
+        Protocol::Http { .. } if client.stream.tls().and_then(Tls::alpn).is_some_and(|p| p == b"h2") => {
+            Some(Box::pin(http2::serve::serve(client)))
+        }
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
     }
 }

@@ -216,6 +216,7 @@ pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Re
         pool: None,
         endpoint: None,
         attempts: 0,
+        tls: None,
         protocol: "TCP",
         method: b"",
         host: client.server_name().unwrap_or_default().as_bytes(),
@@ -226,5 +227,6 @@ pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Re
         phases: Phases { total, ..Phases::default() },
         termination,
         request_id: b"",
+        grpc_code: None,
     });
 }

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
+use super::http2::upstream::Connections;
 use super::listener::{self, Door, DoorId, DoorUse, Opening};
 use super::sessions::{Cut, Listed, Sessions};
 use super::tcp::splice::Pipes;
@@ -223,6 +224,8 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     /// Its idle upstream connections.
     pub idle: IdleConnections,
+    /// Its HTTP/2 connections to endpoints.
+    pub multiplexed: Connections,
     /// Its pipes.
     pub pipes: Pipes,
     /// Its tunnels and tcp sessions.
@@ -360,7 +363,10 @@ impl Worker {
                     self.timers.wake_all();
                     drop(tokio::task::spawn_local(Rc::clone(self).forget(places)));
                 }
-                Command::Purge(slots) => self.idle.purge(self.id, &slots),
+                Command::Purge(slots) => {
+                    self.idle.purge(self.id, &slots);
+                    self.multiplexed.purge(&slots);
+                }
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
                 // Whoever asked may have left.
                 Command::ListSessions { slots, most, answer } => {
@@ -378,6 +384,7 @@ impl Worker {
         self.doors.borrow_mut().clear();
         self.drained.notify_waiters();
         self.idle.clear(self.id);
+        self.multiplexed.clear();
         self.timers.wake_all();
     }
 
@@ -411,6 +418,7 @@ impl Worker {
         loop {
             sleep(HOUSEKEEPING).await;
             self.idle.sweep(self.id, Instant::now());
+            self.multiplexed.sweep();
             self.access_log.borrow_mut().flush();
             // What nobody works with any more is not kept by an idle worker.
             self.reader.refresh();
@@ -443,6 +451,7 @@ pub async fn run(start: Start) {
         id: start.id,
         timers: Timers::new(),
         idle: IdleConnections::default(),
+        multiplexed: Connections::default(),
         pipes: Pipes::default(),
         sessions: Sessions::new(start.id),
         access_log: RefCell::new(start.access_log),

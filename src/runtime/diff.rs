@@ -113,6 +113,8 @@ pub struct Diff {
 #[must_use]
 pub fn diff(before: Side<'_>, after: Side<'_>) -> Diff {
     let mut items = settings(before, after);
+    let renewed: Vec<Item> = renewed(before, after).filter(|item| !names(&items, item)).collect();
+    items.extend(renewed);
     items.extend(order_of_routes(before.config, after.config));
     items.extend(endpoints(before.snapshot, after.snapshot));
     items.sort_by(|a, b| (a.what as u8, &a.name).cmp(&(b.what as u8, &b.name)));
@@ -277,6 +279,25 @@ fn whole((subject, name): &(Subject, String), fate: Fate, running: Side<'_>, key
         _ => format!("closed on {bind}; its connections go on"),
     }));
     item
+}
+
+/// Listeners whose certificates, keys or authorities are others although every key is the same.
+fn renewed<'a>(before: Side<'a>, after: Side<'a>) -> impl Iterator<Item = Item> + use<'a> {
+    after.snapshot.listeners.iter().filter_map(move |is| {
+        let was = before.snapshot.listeners.iter().find(|was| was.name == is.name)?;
+        let (Some(old), Some(new)) = (&was.tls, &is.tls) else { return None };
+        (!Arc::ptr_eq(old, new)).then(|| Item {
+            what: What::Listener,
+            name: is.name.to_string(),
+            fate: Fate::Changed,
+            details: vec!["tls: its files say something else now".to_owned()],
+            in_flight: was.live.connections() as u64,
+        })
+    })
+}
+
+fn names(items: &[Item], other: &Item) -> bool {
+    items.iter().any(|item| (item.what, &item.name) == (other.what, &other.name))
 }
 
 /// Where several routes take a request, the first in the file does.

@@ -9,8 +9,10 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::counters::{Counter, PerWorker, Statuses};
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Flood};
 use super::sources::Sources;
+use super::tls::handshake::{HandshakeCounters, Handshakes};
+use super::tls::listener::ListenerTls;
 use crate::model::name::ListenerName;
 use crate::route::SniTable;
 
@@ -35,6 +37,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Connections at once.
     pub max_connections: usize,
     /// Connections at once of one source; 0 is no limit.
@@ -47,8 +51,12 @@ pub struct Listener {
     pub target_max: usize,
     /// What else a client may do.
     pub limits: ClientLimits,
+    /// TLS handshakes at once.
+    pub handshakes_max: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// TLS; nothing is none.
+    pub tls: Option<Arc<ListenerTls>>,
     /// Times.
     pub timeouts: Timeouts,
     /// What happens to it.
@@ -226,6 +234,8 @@ pub struct ListenerCounters {
     pub extensions_exceeded: Counter,
     /// Connections whose client had not ended its side when reading after the last answer stopped.
     pub linger_exceeded: Counter,
+    /// Connections of HTTP/2 that did too much of something, by [`Flood`]; of streams, those refused.
+    pub floods: [Counter; Flood::ALL.len()],
     /// Connections that were reset because as many are held already as may be while nothing is usable.
     pub hold_full: Counter,
     /// Idle connections closed after `keep_alive`.
@@ -236,6 +246,8 @@ pub struct ListenerCounters {
     pub answered_here: Counter,
     /// Connections that ended by a panic of ours.
     pub panics: Counter,
+    /// TLS handshakes.
+    pub tls: HandshakeCounters,
     /// Requests and connections that ended.
     pub ended: Statuses,
     /// Bytes received from clients.
@@ -262,6 +274,8 @@ pub struct ListenerLive {
     paused: AtomicUsize,
     held: AtomicUsize,
     room: Notify,
+    /// TLS handshakes that go on.
+    pub handshakes: Handshakes,
     /// Connections by source, counted only where a ceiling is set.
     pub sources: Sources,
     /// Counters, per worker.
@@ -277,6 +291,7 @@ impl ListenerLive {
             paused: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             room: Notify::new(),
+            handshakes: Handshakes::default(),
             sources: Sources::default(),
             counters: PerWorker::new(workers),
         }

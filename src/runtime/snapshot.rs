@@ -9,6 +9,7 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
+    /// The secrets of session tickets, shared by all snapshots.
+    pub tickets: Arc<Ring>,
 }
 
 /// One snapshot as work that holds it knows it, also when it does not run any more.

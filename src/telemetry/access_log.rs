@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=10.0.0.2:41002 listener=web route=api pool=api
-//! endpoint=10.0.1.10:8080 attempts=1 protocol=HTTP/1.1 method="GET" host="example.com" target="/v1/a?b=c" status=200
+//! endpoint=10.0.1.10:8080 attempts=1 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256
+//! resumed=false sni="example.com" client_cert="" method="GET" host="example.com" target="/v1/a?b=c" status=200
 //! bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 response_header_us=1800 total_us=2100 end=done id="6f.."
 //! ```
 //!
@@ -48,8 +49,10 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// Tries on endpoints.
     pub attempts: u32,
-    /// `HTTP/1.1`, `HTTP/1.0` or `TCP`.
+    /// `HTTP/1.1`, `HTTP/1.0` or `TCP`; `TLS` of a connection whose handshake failed.
     pub protocol: &'static str,
+    /// What TLS came to; nothing is none.
+    pub tls: Option<Secure<'a>>,
     /// Method as sent; empty for tcp.
     pub method: &'a [u8],
     /// Host as sent; empty for tcp.
@@ -68,6 +71,23 @@ pub struct Record<'a> {
     pub termination: Termination,
     /// X-Request-Id; empty for tcp.
     pub request_id: &'a [u8],
+    /// `grpc-status` of a gRPC call, by its number.
+    pub grpc_code: Option<u16>,
+}
+
+/// What the TLS of a connection came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Secure<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub cipher: &'static str,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
+    /// The name that the client asked for (SNI); empty where it asked for none.
+    pub server_name: &'a [u8],
+    /// The subject of the certificate that the client has shown; empty where it has shown none.
+    pub client: &'a [u8],
 }
 
 /// How long each phase took; what did not happen took no time.
@@ -119,6 +139,10 @@ terminations! {
     Refused = "refused",
     /// A ceiling on what a client may send was reached (413, 414, 431).
     Limit = "limit",
+    /// No connection under TLS could be agreed on.
+    TlsFailed = "tls_failed",
+    /// The TLS handshake was not done in time.
+    TlsTimeout = "tls_timeout",
     /// The client's address may not connect, or has too many connections.
     Denied = "denied",
     /// No connection could be made to any endpoint that was tried (503).
@@ -187,6 +211,7 @@ impl Record<'_> {
         line.name("endpoint", self.endpoint);
         line.number("attempts", self.attempts.into());
         line.raw("protocol", |out| out.extend_from_slice(self.protocol.as_bytes()));
+        line.secure(self.tls);
         line.bytes("method", self.method);
         line.bytes("host", self.host);
         line.bytes("target", self.target);
@@ -200,6 +225,9 @@ impl Record<'_> {
         line.micros("total_us", self.phases.total);
         line.raw("end", |out| out.extend_from_slice(self.termination.as_str().as_bytes()));
         line.bytes("id", self.request_id);
+        if let Some(code) = self.grpc_code {
+            line.number("grpc_status", code.into());
+        }
         line.close();
     }
 }
@@ -275,6 +303,21 @@ impl Line<'_> {
             Format::Text => escape::text(bytes, self.out),
             Format::Json => escape::json(bytes, self.out),
         }
+    }
+
+    /// What TLS came to.
+    fn secure(&mut self, tls: Option<Secure<'_>>) {
+        self.name("tls", tls.map(|tls| tls.version));
+        self.name("cipher", tls.map(|tls| tls.cipher));
+        match tls {
+            Some(tls) => {
+                self.key("resumed");
+                self.out.extend_from_slice(if tls.is_resumed { b"true" } else { b"false" });
+            }
+            None => self.name("resumed", None),
+        }
+        self.bytes("sni", tls.map_or(b"", |tls| tls.server_name));
+        self.bytes("client_cert", tls.map_or(b"", |tls| tls.client));
     }
 
     fn number(&mut self, key: &str, number: u64) {
@@ -487,6 +530,13 @@ mod tests {
             endpoint: Some("[::1]:80"),
             attempts: 2,
             protocol: "HTTP/1.1",
+            tls: Some(Secure {
+                version: "TLSv1.3",
+                cipher: "TLS_AES_128_GCM_SHA256",
+                is_resumed: true,
+                server_name: b"a",
+                client: b"CN=b",
+            }),
             method: b"GET",
             host: b"example.com",
             target: b"/a?b=c",
@@ -502,6 +552,7 @@ mod tests {
             },
             termination: Termination::Done,
             request_id: b"6f",
+            grpc_code: None,
         }
     }
 
@@ -516,8 +567,8 @@ mod tests {
         assert_eq!(
             line(&record(), Format::Text),
             "time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=[2001:db8::1]:443 listener=web route=api \
-             pool=api endpoint=[::1]:80 attempts=2 protocol=HTTP/1.1 method=\"GET\" host=\"example.com\" \
-             target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
+             pool=api endpoint=[::1]:80 attempts=2 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 \
+             resumed=true sni=\"a\" client_cert=\"CN=b\" method=\"GET\" host=\"example.com\" target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
              response_header_us=1800 total_us=3000 end=done id=\"6f\"\n"
         );
         let tcp = Record { route: None, endpoint: None, method: b"", ..record() };
@@ -616,7 +667,7 @@ mod tests {
             let text = line(&record, Format::Text);
             prop_assert!(text.is_ascii() && text.matches('\n').count() == 1 && text.ends_with('\n'));
             let pairs = parse_text(&text).ok_or_else(|| TestCaseError::fail(text.clone()))?;
-            prop_assert_eq!(pairs.len(), 22);
+            prop_assert_eq!(pairs.len(), 27);
             let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
             prop_assert_eq!(value("method"), Some(method.clone()));
             prop_assert_eq!(value("target"), Some(target.clone()));

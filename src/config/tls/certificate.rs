@@ -59,6 +59,14 @@ pub fn subject_of(der: &[u8]) -> String {
     X509Certificate::from_der(der).map_or_else(|_| String::new(), |(_, read)| text_of(read.subject()))
 }
 
+/// The common name of a certificate in DER, the most specific one, where it has one that is text.
+#[must_use]
+pub fn common_name_of(der: &[u8]) -> Option<String> {
+    let (_, read) = X509Certificate::from_der(der).ok()?;
+    let names = read.subject().iter_common_name();
+    names.filter_map(|name| name.as_str().ok()).last().map(str::to_owned)
+}
+
 fn time(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let moved = if seconds < 0 {
@@ -176,5 +184,7 @@ mod tests {
         assert_eq!(subject(" a\r\nb "), "CN=\\ a\\0D\\0Ab\\ ,O=Example");
         assert_eq!(subject("zo\u{eb}"), "CN=zo\\C3\\AB,O=Example");
         assert_eq!(subject_of(b"no certificate"), "");
+        let der = certificate(&["a"], &[(OrganizationName, "Example"), (CommonName, "x,CN=admin")]);
+        assert_eq!(common_name_of(&der).as_deref(), Some("x,CN=admin"));
     }
 }

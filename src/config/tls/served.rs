@@ -17,7 +17,7 @@ use crate::config::source::Span;
 use crate::config::value::Fields;
 
 /// What an http listener can speak behind TLS, by ALPN (RFC 7301), most wanted first; also what it offers by itself.
-pub const SPOKEN: &[&str] = &["http/1.1"];
+pub const SPOKEN: &[&str] = &["h2", "http/1.1"];
 
 /// The longest name of a protocol in ALPN (RFC 7301 section 3.1).
 const PROTOCOL_MAX: usize = 255;
@@ -142,6 +142,12 @@ impl Certificate {
         let certificate = Self { identity, ocsp, client };
         let facts = if files.looks() { certificate.check(fields, report) } else { None };
         Some(Read { certificate, span: fields.span_of("cert"), facts })
+    }
+
+    /// What the certificate says, where its file can be read.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        Facts::of(&CertificateDer::from_pem_file(&self.identity.cert).ok()?).ok()
     }
 
     /// Holds the certificate against what clients want of one, and the staple against it.

@@ -51,7 +51,9 @@ impl Staple {
                 return None;
             }
             let mut id = one.take(SEQUENCE)?;
-            (id.any()?, id.any()?, id.any()?);
+            for _ in 0..3 {
+                id.any()?;
+            }
             staple.serials.push(id.take(INTEGER)?.0.to_vec());
             one.any()?;
             one.take(TIME)?;

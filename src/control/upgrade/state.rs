@@ -2,6 +2,7 @@
 //! microseconds on the policies' time line, of which the moment of the handover is given.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,19 @@ pub struct LiveState {
     /// The moment of the handover.
     now: u64,
     pools: Vec<PoolState>,
+    #[serde(default)]
+    tickets: TicketSecrets,
+}
+
+/// The secrets of session tickets: seconds since 1970 at which each was made, and itself.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct TicketSecrets(Vec<(u64, [u8; 32])>);
+
+impl fmt::Debug for TicketSecrets {
+    // They stay out of it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("TicketSecrets").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -227,7 +241,9 @@ impl LiveState {
                 endpoints: endpoints.collect(),
             }
         });
-        Self { now: micros(snapshot.clock.now()), pools: pools.collect() }
+        let secrets = snapshot.tickets.secrets().into_iter().map(|(made, secret)| (seconds(made), secret));
+        let tickets = TicketSecrets(secrets.collect());
+        Self { now: micros(snapshot.clock.now()), pools: pools.collect(), tickets }
     }
 
     /// The moment of the handover.
@@ -238,6 +254,10 @@ impl LiveState {
     /// Gives the pools and endpoints of a first snapshot what is known of them, and the keeper its part. What the new
     /// configuration does not have is passed over.
     pub(in crate::control) fn apply(&self, snapshot: &Snapshot) -> Memory {
+        let at = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        snapshot
+            .tickets
+            .adopt(self.tickets.0.iter().filter_map(|(made, secret)| Some((at(*made)?, *secret))));
         let mut memory = Memory::default();
         for pool in &snapshot.pools {
             let Some(own) = self.pools.iter().find(|own| own.name == pool.name.as_str()) else { continue };

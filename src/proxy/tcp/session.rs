@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::relay::{Ended, Life, Moved, Relay};
-use crate::proxy::attempt::{Connection, Tries};
+use crate::proxy::attempt::{Connection, Link, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::greeting::{self, Refusal};
 use crate::proxy::hash_key;
 use crate::proxy::stream::Stream;
+use crate::proxy::tls::Secured;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
@@ -117,7 +118,11 @@ impl<'a> Session<'a> {
         (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
         // What else is known of the connection is of no use any more, and would lie in every session.
-        connected.map(|Connection { place, stream, .. }| (place, stream))
+        connected.and_then(|Connection { place, link, .. }| match link {
+            Link::Own(stream) => Ok((place, stream)),
+            // What speaks HTTP/2 is for requests.
+            Link::Http2(_) => Err(Error::Reset),
+        })
     }
 
     /// Keeps the client waiting for something to become usable, where the listener wants that.
@@ -171,6 +176,7 @@ impl<'a> Session<'a> {
             endpoint: self.endpoint.map(|e| e.name.as_str()),
             attempts: self.attempts,
             protocol: "TCP",
+            tls: self.client.secured().map(Secured::logged),
             method: b"",
             host: self.client.server_name().unwrap_or_default().as_bytes(),
             target: b"",
@@ -180,6 +186,7 @@ impl<'a> Session<'a> {
             phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }

@@ -47,8 +47,10 @@ async fn pair() -> (Stream, Stream) {
     let (server, client) = configs();
     let (ours, theirs) = sockets().await;
     let name = ServerName::try_from("localhost").expect("a name");
-    let (client, server) =
-        tokio::join!(Tls::connect(Socket::Tcp(ours), client, name), Tls::accept(Socket::Tcp(theirs), server));
+    let (client, server) = tokio::join!(
+        Tls::connect(Socket::Tcp(ours), client, name),
+        Tls::accept(Socket::Tcp(theirs), |_| (server, None))
+    );
     (client.expect("a session").into(), server.expect("a session").into())
 }
 
@@ -191,13 +193,13 @@ async fn an_end_or_nonsense_instead_of_a_handshake_is_an_error() {
     let (server, _) = configs();
     let (ours, theirs) = sockets().await;
     drop(ours);
-    let ended = Tls::accept(Socket::Tcp(theirs), Arc::clone(&server)).await;
+    let ended = Tls::accept(Socket::Tcp(theirs), |_| (Arc::clone(&server), None)).await;
     assert!(matches!(ended, Err(HandshakeError::Socket(_))));
 
     let (ours, theirs) = sockets().await;
     let ours = Stream::from(ours);
     write_all(&ours, b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
-    let refused = Tls::accept(Socket::Tcp(theirs), server).await;
+    let refused = Tls::accept(Socket::Tcp(theirs), |_| (server, None)).await;
     assert!(matches!(refused, Err(HandshakeError::Refused(_))));
 }
 

@@ -12,7 +12,7 @@ use crate::proxy::stream::Stream;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
 use crate::runtime::pick::Place;
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Pool, PoolLive};
 
 /// A request that may not be repeated only uses a connection that was used this recently. No setting: part of the promise that
 /// nothing is sent twice, and what it costs is one connect.
@@ -43,18 +43,18 @@ pub struct TlsIdentity {
 impl Identity {
     /// What the connections of a pool are kept apart by, for a request to `host`, where they begin with `header`.
     #[must_use]
-    pub fn of(pool: &Pool, host: Option<&Rc<str>>, header: Option<Rc<Vec<u8>>>) -> Self {
+    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>, header: Option<Rc<Vec<u8>>>) -> Self {
         let tls = pool.tls.as_ref().map(|tls| TlsIdentity {
             number: tls.number(),
             name: host.filter(|_| tls.follows_host()).map(Rc::clone),
         });
-        Self { protocol: Protocol::Http1, source: pool.source_address, tls, header }
+        Self { protocol, source: pool.source_address, tls, header }
     }
 
     /// Whether a connection with it may still be used: a reload may have given the pool another TLS.
     #[must_use]
-    pub fn is_current(&self, pool: &Pool) -> bool {
-        self.tls.as_ref().map_or(0, |tls| tls.number) == pool.live.tls()
+    pub fn is_current(&self, pool: &PoolLive) -> bool {
+        self.tls.as_ref().map_or(0, |tls| tls.number) == pool.tls()
     }
 }
 
@@ -64,6 +64,8 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 #[derive(Debug)]
@@ -129,7 +131,8 @@ impl IdleConnections {
         keep: Duration,
     ) {
         let (endpoint, most) = (place.endpoint, place.pool.limits.idle_connections);
-        if keep.is_zero() || most == 0 || endpoint.live.is_retired() || !identity.is_current(place.pool) {
+        if keep.is_zero() || most == 0 || endpoint.live.is_retired() || !identity.is_current(&place.pool.live)
+        {
             return;
         }
         let mut shelves = self.0.borrow_mut();

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use super::tls::files::TlsError;
+use super::tls::listener::ListenerTls;
+use super::tls::tickets::Ring;
 use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
-use crate::model::name::PoolName;
+use crate::model::name::{ListenerName, PoolName};
+use crate::model::units::ByteSize;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -37,6 +40,9 @@ pub enum CompileError {
     /// TLS of a pool.
     #[error("tls of pool \"{0}\": {1}")]
     PoolTls(PoolName, TlsError),
+    /// TLS of a listener.
+    #[error("tls of listener \"{0}\": {1}")]
+    ListenerTls(ListenerName, TlsError),
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -61,7 +67,9 @@ pub fn compile(
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
     let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
-    let listeners = compile_listeners(config, previous, &index, machine);
+    let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
+    let mut tls = secure_listeners(config, previous, &tickets)?;
+    let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
     Ok(Snapshot {
         generation: edition.generation,
         edition,
@@ -73,6 +81,7 @@ pub fn compile(
         connections_max: machine.connections_max,
         clock,
         slots,
+        tickets,
     })
 }
 
@@ -139,6 +148,27 @@ fn compile_route(
     }
 }
 
+/// TLS of the listeners that have it. Their files are read again once the configuration has been.
+fn secure_listeners(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    tickets: &Arc<Ring>,
+) -> Result<HashMap<ListenerName, Arc<ListenerTls>>, CompileError> {
+    let is_same_load = previous.is_some_and(|p| Arc::ptr_eq(&p.origin, &config.origin));
+    let mut all = HashMap::new();
+    for (listener, written) in config.listeners.iter().filter_map(|l| Some((l, l.tls.as_ref()?))) {
+        let before = previous.and_then(|p| p.listeners.iter().find(|known| known.name == listener.name));
+        let before = before.and_then(|known| known.tls.as_ref());
+        let tls = match before.filter(|_| is_same_load) {
+            Some(known) => Arc::clone(known),
+            None => ListenerTls::new(written, before, tickets)
+                .map_err(|error| CompileError::ListenerTls(listener.name.clone(), error))?,
+        };
+        all.insert(listener.name.clone(), tls);
+    }
+    Ok(all)
+}
+
 fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, usize>) -> Route {
     Route {
         name: route.name.clone(),
@@ -156,6 +186,7 @@ fn compile_listeners(
     previous: Option<&Snapshot>,
     pools: &HashMap<&PoolName, usize>,
     machine: &Machine,
+    tls: &mut HashMap<ListenerName, Arc<ListenerTls>>,
 ) -> Listeners {
     let live = |l: &config::listener::Listener| {
         let before = previous.and_then(|p| p.listeners.live_of(&l.name));
@@ -192,6 +223,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
             head_max: l.limits.head.as_usize(),
@@ -201,8 +233,11 @@ fn compile_listeners(
                 chunk_extensions: l.limits.chunk_extensions.as_usize(),
                 linger: l.timeouts.linger,
                 linger_bytes: l.limits.linger.as_usize(),
+                http2: http2(&l.limits.http2),
             },
+            handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
+            tls: tls.remove(&l.name),
             timeouts: listener::Timeouts {
                 tls_handshake: l.timeouts.tls_handshake,
                 request_header: l.timeouts.request_header,
@@ -215,6 +250,26 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+fn http2(limits: &config::listener::Http2Limits) -> Http2Limits {
+    let window = |size: ByteSize| u32::try_from(size.as_usize()).unwrap_or(u32::MAX >> 1);
+    Http2Limits {
+        streams: limits.streams,
+        stream_window: window(limits.stream_window),
+        connection_window: window(limits.connection_window),
+        send_buffer: limits.send_buffer.as_usize(),
+        continuations: limits.continuations,
+        rates: [
+            limits.resets,
+            limits.faults,
+            limits.pings,
+            limits.settings,
+            limits.priorities,
+            limits.window_updates,
+            limits.empty_frames,
+        ],
+    }
 }
 
 /// Where names lead; nothing where nothing goes by one, so that nobody waits for it.

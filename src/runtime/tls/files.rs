@@ -81,6 +81,14 @@ impl Reader {
         self.0.finish()
     }
 
+    /// All of a file.
+    ///
+    /// # Errors
+    /// [`TlsError::Read`].
+    pub fn bytes(&mut self, path: &Path) -> Result<Vec<u8>, TlsError> {
+        self.read(path)
+    }
+
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, TlsError> {
         let bytes = std::fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error })?;
         bytes.hash(&mut self.0);
