@@ -320,7 +320,7 @@ impl<'a> Tries<'a> {
     }
 
     /// The PROXY header of connections to a pool.
-    fn header(&self, pool: &Pool) -> Option<Rc<[u8]>> {
+    fn header(&self, pool: &Pool) -> Option<Rc<Vec<u8>>> {
         let version = pool.send_proxy?;
         Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
     }

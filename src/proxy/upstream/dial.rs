@@ -24,7 +24,7 @@ pub struct Target {
     /// What the connection comes from, where that is written.
     pub source: Option<IpAddr>,
     /// The PROXY header that it begins with, before TLS.
-    pub header: Option<Rc<[u8]>>,
+    pub header: Option<Rc<Vec<u8>>>,
     /// TLS on it.
     pub tls: Option<Handshake>,
     /// Of these, how long connecting and the handshake may take together, and unacknowledged data.

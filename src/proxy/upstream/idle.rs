@@ -28,7 +28,7 @@ pub struct Identity {
     /// TLS on it.
     pub tls: Option<TlsIdentity>,
     /// The PROXY header that it began with: it is for that client alone, and for what was known of it then.
-    pub header: Option<Rc<[u8]>>,
+    pub header: Option<Rc<Vec<u8>>>,
 }
 
 /// What connections under TLS are kept apart by.
@@ -43,7 +43,7 @@ pub struct TlsIdentity {
 impl Identity {
     /// What the connections of a pool are kept apart by, for a request to `host`, where they begin with `header`.
     #[must_use]
-    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>, header: Option<Rc<[u8]>>) -> Self {
+    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>, header: Option<Rc<Vec<u8>>>) -> Self {
         let tls = pool.tls.as_ref().map(|tls| TlsIdentity {
             number: tls.number(),
             name: host.filter(|_| tls.follows_host()).map(Rc::clone),
