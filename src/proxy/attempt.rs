@@ -62,7 +62,7 @@ pub struct Connection<'a> {
     /// The connection.
     pub stream: Stream,
     /// What it is kept apart by while it is idle.
-    pub identity: Identity,
+    pub identity: Rc<Identity>,
     /// Whether it has carried a request before.
     pub reused: bool,
 }
@@ -204,7 +204,7 @@ impl<'a> Tries<'a> {
         let identity = Identity::of(place.pool, self.host.as_ref());
         let idle = self.worker.idle.take(self.worker.id, place.endpoint, &identity, fresh_only);
         match idle {
-            Some(stream) => {
+            Some((stream, identity)) => {
                 place.endpoint.live.counters.of(self.worker.id).reused.one();
                 Ok(Connection { place, stream, identity, reused: true })
             }
@@ -259,7 +259,7 @@ impl<'a> Tries<'a> {
         match dialed {
             Ok(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).connects.one();
-                let identity = Identity::of(place.pool, self.host.as_ref());
+                let identity = Rc::new(Identity::of(place.pool, self.host.as_ref()));
                 Ok(Connection { place, stream, identity, reused: false })
             }
             // Our own want is no evidence against the endpoint.

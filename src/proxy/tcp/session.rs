@@ -28,14 +28,13 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
         let Some((listener, order, pool)) = target(&snapshot, &client) else { return };
         let mut session = Session::new(worker, &client, listener, pool);
         // Boxed: what it takes to connect is of no use to a session that lasts.
-        let connected = Box::pin(session.connect(order)).await;
+        let connected = Box::pin(session.connect(order)).await.map(|made| (made.place, made.stream));
         session.termination = Some(match &connected {
-            Ok(connection) => {
-                let (ours, theirs) = (&client.stream, &connection.stream);
-                let pool = connection.place.pool;
+            Ok((place, theirs)) => {
+                let (ours, pool) = (&client.stream, place.pool);
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
                 dial::keep_alive_probes(theirs, pool.timeouts.tcp_keepalive);
-                let slot = connection.place.endpoint.live.slot();
+                let slot = place.endpoint.live.slot();
                 let (edition, listener) = (&pool.edition, client.listener_place());
                 let _entered = worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
                 match Relay::new((ours, theirs), life, &client.timer, &worker.pipes, &session.moved).await {
