@@ -70,8 +70,8 @@ pub struct Connection<'a> {
     pub place: Place<'a>,
     /// What leads to it.
     pub link: Link,
-    /// What it is kept apart by while it is idle.
-    pub identity: Identity,
+    /// What it is kept apart by while it is idle; none where it is shared or never lies idle.
+    pub identity: Option<Rc<Identity>>,
     /// Whether it has carried a request before.
     pub reused: bool,
 }
@@ -301,12 +301,12 @@ impl<'a> Tries<'a> {
             let identity = self.identity(place.pool, Protocol::Http2);
             // Its end would have been heard of, so that it need not be fresh.
             let lease = self.worker.multiplexed.take(&place, &identity);
-            found = lease.map(|lease| (lease.reused, Link::Http2(lease), identity));
+            found = lease.map(|lease| (lease.reused, Link::Http2(lease), None));
         }
         if found.is_none() && speaks != Speaks::Http2 {
             let identity = self.identity(place.pool, Protocol::Http1);
             let idle = self.worker.idle.take(self.worker.id, place.endpoint, &identity, fresh_only);
-            found = idle.map(|stream| (true, Link::Own(stream), identity));
+            found = idle.map(|(stream, identity)| (true, Link::Own(stream), Some(identity)));
         }
         let Some((reused, link, identity)) = found else { return Err(place) };
         if reused {
@@ -391,15 +391,16 @@ impl<'a> Tries<'a> {
     ) -> Result<Connection<'a>, Error> {
         let (error, late) = match dialed {
             Ok(link) => {
-                let (protocol, reused) = match &link {
+                let (identity, reused) = match &link {
                     Link::Own(_) => {
                         place.endpoint.live.counters.of(self.worker.id).connects.one();
-                        (Protocol::Http1, false)
+                        let lies_idle = self.work == Work::Request;
+                        let identity = lies_idle.then(|| self.identity(place.pool, Protocol::Http1));
+                        (identity.map(Rc::new), false)
                     }
                     // It was counted when it was made, for all who share it.
-                    Link::Http2(lease) => (Protocol::Http2, lease.reused),
+                    Link::Http2(lease) => (None, lease.reused),
                 };
-                let identity = self.identity(place.pool, protocol);
                 return Ok(Connection { place, link, identity, reused });
             }
             Err(Missed::Full) => {

@@ -167,7 +167,8 @@ impl Upstream {
         match self {
             Self::Http1(half) => {
                 if let Some(keep) = half.keep(most)
-                    && let Connection { place, link: Link::Own(stream), identity, .. } = connection
+                    && let Connection { place, link: Link::Own(stream), identity: Some(identity), .. } =
+                        connection
                 {
                     worker.idle.put(worker.id, &place, identity, stream, keep);
                 }

@@ -379,7 +379,7 @@ impl<'c> Exchange<'c> {
     /// Parts with the endpoint: its connection is kept if it can carry another request.
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
         let Connection { place, link, identity, .. } = connection;
-        if usable && let Link::Own(stream) = link {
+        if usable && let (Link::Own(stream), Some(identity)) = (link, identity) {
             self.worker.idle.put(self.worker.id, &place, identity, stream, keep);
         }
     }

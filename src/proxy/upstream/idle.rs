@@ -71,7 +71,7 @@ pub enum Protocol {
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
-    identity: Identity,
+    identity: Rc<Identity>,
     since: Instant,
     until: Instant,
 }
@@ -88,20 +88,21 @@ struct Shelf {
 pub struct IdleConnections(RefCell<Vec<Shelf>>);
 
 impl IdleConnections {
-    /// Takes the connection that was used last and still looks open. With `fresh_only` one that was idle for
-    /// [`FRESH`] or more is left alone, and the socket itself is asked whether it has been closed.
+    /// Takes the connection that was used last and still looks open, with the identity that it is put back by. With
+    /// `fresh_only` one that was idle for [`FRESH`] or more is left alone, and the socket itself is asked whether it has
+    /// been closed.
     pub fn take(
         &self,
         worker: WorkerId,
         endpoint: &Endpoint,
         identity: &Identity,
         fresh_only: bool,
-    ) -> Option<Stream> {
+    ) -> Option<(Stream, Rc<Identity>)> {
         let mut shelves = self.0.borrow_mut();
         let shelf = shelves.get_mut(endpoint.live.slot() as usize)?;
         let counters = endpoint.live.counters.of(worker);
         let now = Instant::now();
-        while let Some(at) = shelf.idle.iter().rposition(|idle| idle.identity == *identity) {
+        while let Some(at) = shelf.idle.iter().rposition(|idle| *idle.identity == *identity) {
             if fresh_only && now.saturating_duration_since(shelf.idle[at].since) >= FRESH {
                 return None;
             }
@@ -114,7 +115,7 @@ impl IdleConnections {
                 continue;
             }
             if is_open(&idle.stream, fresh_only) {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.identity));
             }
             counters.stale.one();
         }
@@ -126,7 +127,7 @@ impl IdleConnections {
         &self,
         worker: WorkerId,
         place: &Place<'_>,
-        identity: Identity,
+        identity: Rc<Identity>,
         stream: Stream,
         keep: Duration,
     ) {

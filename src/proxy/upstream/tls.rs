@@ -27,7 +27,7 @@ impl Handshake {
     ///
     /// # Errors
     /// [`Failure`] where the request's host is to be asked for, and is no name that a certificate could have.
-    pub fn with(endpoint: &Endpoint, work: Work, host: Option<&str>) -> io::Result<Option<Self>> {
+    pub fn with(endpoint: &Endpoint, work: Work, host: Option<&str>) -> io::Result<Option<Box<Self>>> {
         let Some(tls) = endpoint.tls.as_deref() else { return Ok(None) };
         let name = match host.filter(|_| tls.pool().follows_host()) {
             None => tls.name().clone(),
@@ -37,7 +37,7 @@ impl Handshake {
                     .map_err(|_| failed(TlsFault::WrongName, format!("no certificate is for \"{host}\"")))?
             }
         };
-        Ok(Some(Self { config: Arc::clone(tls.client(work)), name }))
+        Ok(Some(Box::new(Self { config: Arc::clone(tls.client(work)), name })))
     }
 
     /// Makes it. No time limit of its own.
