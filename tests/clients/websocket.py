@@ -54,6 +54,7 @@ class Upgrade:
         self.status = int(lines[0].split()[1])
         self.fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         if self.status != 101:
+            self.close()
             raise Refused(self.status, self.rest)
         proof = base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
         if self.fields.get("sec-websocket-accept") != proof:
@@ -86,7 +87,9 @@ class Tunnel:
         self.stream = self.session.tunnel(path, host, fields)
         self.status, self.fields = self.stream.status, self.stream.fields
         if self.status != 200:
-            raise Refused(self.status, bytes(self.stream.whole().data))
+            body = bytes(self.stream.whole().data)
+            self.close()
+            raise Refused(self.status, body)
 
     def send(self, data):
         # Where the other side is done, h2 does not let us go on.
@@ -166,7 +169,7 @@ def verdicts(stage):
 def logged(stage, every, through):
     """The log has the bytes of every tunnel."""
     def records():
-        found = {record["path"]: record for record in stage.proxy.records() if record["path"].count("/") == 2}
+        found = {record["target"]: record for record in stage.proxy.records() if record["target"].count("/") == 2}
         return found if len(found) == len(every) * len(through) else None
 
     found = stand.until("a record of every tunnel", records)
@@ -307,7 +310,7 @@ def quiet():
         for thread in threads:
             thread.join()
         ended = stand.until("the records", lambda: [r for r in proxy.records() if r["end"] == "idle_timeout"])
-        REPORT.equal(f"to {host}: the log says that they were idle", [r["path"] for r in ended], ["/quiet"] * 2)
+        REPORT.equal(f"to {host}: the log says that they were idle", [r["target"] for r in ended], ["/quiet"] * 2)
         proxy.stop()
 
 

@@ -79,7 +79,7 @@ class Echo:
             answering.send(b"h2", end=True)
             return
         if answering.fields[":path"] == "/refuse":
-            answering.head(403)
+            answering.head(403, [("content-length", "8")])
             answering.send(b"not you\n", end=True)
             return
         deflate = wsproto.extensions.PerMessageDeflate()
