@@ -48,6 +48,13 @@ pub enum Check {
         /// TLS, or none.
         tls: Option<ClientTls>,
     },
+    /// A datagram, and what is to come back.
+    Udp {
+        /// Sent; may be empty.
+        send: Vec<u8>,
+        /// What must be in the answer; nothing takes silence for a yes, since only a refusal is a sure no.
+        expect: Option<Expected>,
+    },
     /// A TLS handshake.
     Tls(ClientTls),
     /// `grpc.health.v1.Health/Check`, answered with SERVING.
@@ -149,10 +156,10 @@ const OF_CHECKS: [(&str, &[&str]); 13] = [
     ("headers", &["http"]),
     ("expect_status", &["http"]),
     ("expect_body", &["http"]),
-    ("port", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
+    ("port", &["http", "tcp", "udp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
     ("tls", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis"]),
-    ("send", &["tcp", "agent"]),
-    ("expect", &["tcp"]),
+    ("send", &["tcp", "udp", "agent"]),
+    ("expect", &["tcp", "udp"]),
     ("service", &["grpc"]),
     ("user", &["postgres", "mysql"]),
     ("role", &["redis"]),
@@ -237,7 +244,9 @@ fn agent_port(check: &str, pool: &Fields, fields: &Fields, report: &mut Report) 
 fn tells_a_leader(check: &str, pool: &Fields, fields: &Fields, report: &mut Report) {
     let help = match check {
         "redis" if !fields.is_word("role", "primary") => "write role = \"primary\"",
-        "tcp" if !fields.has("expect") => "add send and expect, or ask a health API with check = \"http\"",
+        "tcp" | "udp" if !fields.has("expect") => {
+            "add send and expect, or ask a health API with check = \"http\""
+        }
         "tls" | "postgres" | "mysql" | "agent" => {
             "ask a health API with check = \"http\", or a program with check = \"exec\""
         }
@@ -319,6 +328,7 @@ impl Check {
                 let tls = tls().flatten();
                 Some(Self::Tcp { send: read_send(fields), expect: read_expect(fields), tls })
             }
+            "udp" => Some(Self::Udp { send: read_send(fields), expect: read_expect(fields) }),
             "agent" => Some(Self::Agent { send: read_send(fields) }),
             "postgres" => {
                 let tls = tls().flatten();
@@ -347,6 +357,7 @@ impl Check {
         match self {
             Self::Http(_) => "http",
             Self::Tcp { .. } => "tcp",
+            Self::Udp { .. } => "udp",
             Self::Tls(_) => "tls",
             Self::Grpc { .. } => "grpc",
             Self::Postgres { .. } => "postgres",

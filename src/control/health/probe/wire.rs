@@ -224,7 +224,7 @@ enum Stage {
 /// What a probe notes while it runs, beside what it connects from. Clones are the same notes.
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
     started: Instant,
     noted: Arc<Mutex<Noted>>,
 }
