@@ -46,11 +46,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("listenfd", &["control/inherited.rs"]),
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
-    ("nix", &["proxy/upstream/dial.rs"]),
+    ("nix", &["proxy/udp/", "proxy/upstream/dial.rs"]),
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
+    ("quinn-udp", &["proxy/udp/"]),
     ("regex", &["route/", "config/", "control/health/"]),
-    ("rustix", &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"]),
+    (
+        "rustix",
+        &["proxy/tcp/", "proxy/udp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"],
+    ),
     (
         "rustls",
         &["config/tls.rs", "runtime/tls.rs", "proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"],
@@ -62,6 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "proxy/listener.rs",
             "proxy/stream.rs",
+            "proxy/udp/",
             "proxy/upstream/dial.rs",
             "control/health/",
             "control/inherited.rs",

@@ -60,6 +60,7 @@ fn listener(listener: &Listener) -> String {
     match &listener.protocol {
         Protocol::Http => format!("{} http on {addresses}", listener.name),
         Protocol::Tcp { pool } => format!("{} tcp on {addresses} -> pool {pool}", listener.name),
+        Protocol::Udp { pool } => format!("{} udp on {addresses} -> pool {pool}", listener.name),
     }
 }
 

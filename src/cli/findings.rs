@@ -70,7 +70,7 @@ fn late(config: &Config, limit: Duration) -> Vec<(bool, String)> {
 /// The pools of requests that may still wait for an answer when clients, who wait for `limit`, have left, one a line.
 fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
     let is_tcp = |pool: &Pool| {
-        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: own } if *own == pool.name);
+        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: own } | Protocol::Udp { pool: own } if *own == pool.name);
         config.listeners.iter().any(of)
     };
     let slow = |pool: &Pool| {
@@ -122,7 +122,7 @@ const fn tls(check: &Check) -> Option<&ClientTls> {
         | Check::Postgres { tls, .. }
         | Check::Mysql { tls, .. }
         | Check::Redis { tls, .. } => tls.as_ref(),
-        Check::Agent { .. } | Check::Exec { .. } => None,
+        Check::Udp { .. } | Check::Agent { .. } | Check::Exec { .. } => None,
     }
 }
 

@@ -147,19 +147,21 @@ fn read_notify(root: &Fields, report: &mut Report) -> Option<Vec<Notify>> {
 
 /// Reports an address that two listeners, or one of them and the admin or the health API, would bind.
 fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report: &mut Report) {
-    let mut bound: HashMap<SocketAddr, (String, Span)> = HashMap::new();
+    // Connections and datagrams are not in each other's way.
+    let mut bound: HashMap<(bool, SocketAddr), (String, Span)> = HashMap::new();
     if let Some(Admin { bind: AdminBind::Tcp(address), .. }) = admin {
         let span =
             root.table("admin").filter(|fields| fields.has("bind")).map(|fields| fields.span_of("bind"));
-        bound.insert(*address, ("the admin API".to_owned(), span.unwrap_or_default()));
+        bound.insert((false, *address), ("the admin API".to_owned(), span.unwrap_or_default()));
     }
     let health = root.table("health");
     let health = health.iter().map(|fields| ("the health API".to_owned(), fields));
     let named = listeners.iter().map(|one| (format!("listener `{}`", one.name), &one.fields));
     for (owner, fields) in health.chain(named) {
+        let is_udp = fields.has("protocol") && fields.is_word("protocol", "udp");
         for (address, span) in fields.list::<SocketAddr>("bind") {
-            let Some((other, first)) = bound.get(&address) else {
-                bound.insert(address, (owner.clone(), span));
+            let Some((other, first)) = bound.get(&(is_udp, address)) else {
+                bound.insert((is_udp, address), (owner.clone(), span));
                 continue;
             };
             let message = format!("{address} is bound already, by {other}");
@@ -187,11 +189,11 @@ fn read_routes(root: &Fields, around: &Surroundings<'_>, report: &mut Report) ->
     routes.into_iter().collect()
 }
 
-/// The pools that tcp listeners name and no route does.
+/// The pools that tcp and udp listeners name and no route does.
 fn tcp_only(listeners: &[Listener], routes: &[Route]) -> HashSet<String> {
     let mut pools: HashSet<String> = HashSet::new();
     for listener in listeners {
-        if let Protocol::Tcp { pool } = &listener.protocol {
+        if let Protocol::Tcp { pool } | Protocol::Udp { pool } = &listener.protocol {
             pools.insert(pool.to_string());
         }
     }

@@ -68,6 +68,11 @@ pub enum Protocol {
         /// The pool.
         pool: PoolName,
     },
+    /// Datagrams, all to one pool.
+    Udp {
+        /// The pool.
+        pool: PoolName,
+    },
 }
 
 /// The header in which a trusted peer names the client.
@@ -98,6 +103,10 @@ pub struct ListenerLimits {
     pub linger: ByteSize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// Bytes of a datagram, either way.
+    pub udp_datagram: ByteSize,
+    /// Datagrams of the endpoint after which a udp session ends; 0 is no limit.
+    pub udp_answers: u32,
 }
 
 /// `timeouts` of a listener; none is infinite.
@@ -115,6 +124,8 @@ pub struct ListenerTimeouts {
     pub tcp_user_timeout: Duration,
     /// How long is read of a client after its last answer.
     pub linger: Duration,
+    /// A udp session without a datagram either way.
+    pub udp_idle: Duration,
 }
 
 impl Listener {
@@ -145,10 +156,16 @@ impl Listener {
 
 impl WhenEmpty {
     fn read(listener: &str, fields: &Fields, report: &mut Report) -> Option<Self> {
-        if fields.is_word("protocol", "http") {
+        let why = if fields.is_word("protocol", "http") {
+            Some(format!("the http listener `{listener}` answers 503 itself"))
+        } else if fields.is_word("protocol", "udp") {
+            Some(format!("the udp listener `{listener}` has no connections to answer"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
             if let Some(field) = fields.own("when_empty") {
-                let message =
-                    format!("`when_empty` has no use: the http listener `{listener}` answers 503 itself");
+                let message = format!("`when_empty` has no use: {why}");
                 report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
             }
             return Some(Self::Reset);
@@ -182,15 +199,22 @@ fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> 
         }
         return Some(Protocol::Http);
     }
+    let is_udp = fields.is_word("protocol", "udp");
     let Some(pool) = pool else {
         if !fields.has("pool") {
-            let message = format!("the tcp listener `{name}` has no `pool`");
-            report.error(fields.span, message, "add pool = \"NAME\", the pool that its connections go to");
+            let (word, what) = if is_udp { ("udp", "datagrams") } else { ("tcp", "connections") };
+            let message = format!("the {word} listener `{name}` has no `pool`");
+            report.error(
+                fields.span,
+                message,
+                format!("add pool = \"NAME\", the pool that its {what} go to"),
+            );
         }
         return None;
     };
     pools.check(&pool, fields.span_of("pool"), report);
-    Some(Protocol::Tcp { pool: PoolName::new(&pool).ok()? })
+    let pool = PoolName::new(&pool).ok()?;
+    Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool } })
 }
 
 impl ClientAddress {
@@ -217,6 +241,8 @@ impl ListenerLimits {
             chunk_extensions: fields.get("chunk_extensions")?,
             linger: fields.get("linger")?,
             backlog: fields.get("backlog")?,
+            udp_datagram: fields.get("udp_datagram")?,
+            udp_answers: fields.get("udp_answers")?,
         };
         if limits.target > limits.head {
             let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
@@ -244,6 +270,7 @@ impl ListenerTimeouts {
             tcp_keepalive: fields.get("tcp_keepalive")?,
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
             linger: fields.get("linger")?,
+            udp_idle: fields.get("udp_idle")?,
         })
     }
 }

@@ -269,6 +269,10 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.text("protocol", "tcp");
             page.text("pool", pool);
         }
+        Protocol::Udp { pool } => {
+            page.text("protocol", "udp");
+            page.text("pool", pool);
+        }
     }
     page.list("trusted_proxies", &listener.trusted_proxies);
     page.text("client_address", listener.client_address.word());
@@ -278,7 +282,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
     match (&listener.protocol, listener.when_empty) {
-        (Protocol::Http, _) => {}
+        (Protocol::Http | Protocol::Udp { .. }, _) => {}
         (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
         (_, WhenEmpty::StopListening) => page.text("when_empty", "stop_listening"),
         (_, WhenEmpty::Hold { time, max }) => {
@@ -293,6 +297,8 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.text("chunk_extensions", listener.limits.chunk_extensions);
     page.text("linger", listener.limits.linger);
     page.key("backlog", listener.limits.backlog);
+    page.text("udp_datagram", listener.limits.udp_datagram);
+    page.key("udp_answers", listener.limits.udp_answers);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
     page.time("request_header", timeouts.request_header);
@@ -301,6 +307,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
     page.time("linger", timeouts.linger);
+    page.time("udp_idle", timeouts.udp_idle);
 }
 
 fn show_route(page: &mut Page, route: &Route) {

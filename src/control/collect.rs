@@ -217,6 +217,7 @@ fn listener_status(listener: &Listener, mode: Mode) -> ListenerStatus {
         protocol: match listener.protocol {
             Protocol::Http { .. } => "http",
             Protocol::Tcp { .. } => "tcp",
+            Protocol::Udp { .. } => "udp",
         },
         addresses: match mode {
             Mode::Serve => listener.bind.clone(),
@@ -356,6 +357,35 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     }
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
     sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
+    if matches!(listener.protocol, Protocol::Udp { .. }) {
+        collect_datagrams(sink, listener);
+    }
+}
+
+fn collect_datagrams(sink: &mut dyn Sink, listener: &Listener) {
+    let name = listener.name.as_str();
+    let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
+    let ways: [Named<ListenerCounters>; 2] =
+        [("in", |c| &c.udp.from_clients), ("out", |c| &c.udp.to_clients)];
+    for (direction, counter) in ways {
+        let labels = [("listener", name), ("direction", direction)];
+        sink.counter(&m::LISTENER_DATAGRAMS, &labels, sum(counter));
+    }
+    let reasons: [Named<ListenerCounters>; 8] = [
+        ("denied", |c| &c.refused_address),
+        ("per_source", |c| &c.refused_source),
+        ("max_connections", |c| &c.udp.dropped_full),
+        ("udp_datagram", |c| &c.udp.dropped_oversized),
+        ("waiting", |c| &c.udp.dropped_waiting),
+        ("draining", |c| &c.udp.dropped_draining),
+        ("unsent", |c| &c.udp.dropped_unsent),
+        ("refused", |c| &c.udp.dropped_refused),
+    ];
+    for (reason, counter) in reasons {
+        let labels = [("listener", name), ("reason", reason)];
+        sink.counter(&m::LISTENER_DATAGRAMS_DROPPED, &labels, sum(counter));
+    }
+    sink.counter(&m::LISTENER_EVICTED, &[("listener", name)], sum(|c| &c.udp.evicted));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
@@ -449,7 +479,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 12] = [
+    let by_listener: [Named<ListenerCounters>; 14] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -462,6 +492,8 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("keep_alive", |c| &c.keep_alive_timeouts),
         ("chunk_extensions", |c| &c.extensions_exceeded),
         ("linger", |c| &c.linger_exceeded),
+        ("udp_datagram", |c| &c.udp.dropped_oversized),
+        ("udp_sessions", |c| &c.udp.dropped_full),
     ];
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();

@@ -418,7 +418,7 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
 /// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
 fn patience(previous: &Snapshot, place: usize) -> Duration {
     let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
-        Some(Protocol::Tcp { pool, .. }) => {
+        Some(Protocol::Tcp { pool, .. } | Protocol::Udp { pool, .. }) => {
             previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
         }
         Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),

@@ -37,7 +37,7 @@ pub(super) fn sample(snapshot: &Snapshot) -> Sample {
         let server_error = Statuses::WORDS.iter().position(|word| *word == "5xx").unwrap_or_default();
         sample.failed += counters.sum(|c| c.ended.counter(server_error)) + counters.sum(|c| &c.no_route);
         // A tcp session has no status: connections that its endpoints refused stand for it.
-        if let Protocol::Tcp { pool, .. } = &listener.protocol
+        if let Protocol::Tcp { pool, .. } | Protocol::Udp { pool, .. } = &listener.protocol
             && let Some(pool) = snapshot.pools.get(*pool)
         {
             let refused = pool.endpoints.iter().map(|e| e.live.counters.sum(|c| &c.failed_connect));

@@ -138,6 +138,8 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
+        // A listener keeps its place under its protocol only.
+        Protocol::Udp { .. } => None,
     }
 }
 

@@ -62,5 +62,6 @@ mod stale_connections;
 mod state_dir;
 mod tcp_relay;
 mod timeouts;
+mod udp;
 mod upgrade;
 mod when_empty;

@@ -17,11 +17,12 @@ pub(in super::super) static LISTENER: Section = Section::new(
         .own(),
         Key::new(
             "protocol",
-            Kind::Choice(&[Word::new("http"), Word::new("tcp"), Word::later("udp")]),
+            Kind::Choice(&[Word::new("http"), Word::new("tcp"), Word::new("udp")]),
             Default(r#""http""#),
-            "http goes on by routes, tcp to one pool.",
+            "http goes on by routes, tcp and udp to one pool.",
         ),
-        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp listener.").own(),
+        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp or udp listener.")
+            .own(),
         Key::new(
             "trusted_proxies",
             Kind::List { of: &Kind::Text(Form::Network), min: 0 },
@@ -43,7 +44,8 @@ pub(in super::super) static LISTENER: Section = Section::new(
             "max_connections",
             number(1, 10_000_000),
             Default("20000"),
-            "Connections at once; at the ceiling accepting pauses. Also bounded by the descriptor limit.",
+            "Connections at once; at the ceiling accepting pauses. Of a udp listener sessions: at the ceiling one that has been quiet for a second \
+             gives way, else the newcomer's datagram is dropped. Also bounded by the descriptor limit.",
         ),
         Key::new(
             "max_connections_per_source",
@@ -131,6 +133,18 @@ static LISTENER_LIMITS: Section = Section::new(
             Default("4096"),
             "Connections that wait to be accepted, for each worker; the kernel cuts it to net.core.somaxconn.",
         ),
+        Key::new(
+            "udp_datagram",
+            size(1, 65_535),
+            Default(r#""65535B""#),
+            "A datagram of a udp listener, either way; longer ones are dropped.",
+        ),
+        Key::new(
+            "udp_answers",
+            number(0, 1_000_000),
+            Default("0"),
+            "Datagrams of the endpoint after which a udp session ends (1 suits DNS); 0 is no limit.",
+        ),
     ],
 );
 
@@ -159,6 +173,11 @@ static LISTENER_TIMEOUTS: Section = Section::new(
             "How long is read of a client after its last answer; see limits.",
         ),
         Key::later("tls_handshake"),
-        Key::later("udp_idle"),
+        Key::new(
+            "udp_idle",
+            TIMEOUT,
+            Default(r#""30s""#),
+            "A session of a udp listener without a datagram either way.",
+        ),
     ],
 );

@@ -2,7 +2,8 @@
 
 mod pool;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::clock::Clock;
 use super::limits::ClientLimits;
 use super::listener::{self, Listener, ListenerLive};
 use super::places::Listeners;
+use super::pool::Pool;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use crate::config::{self, Config};
 use crate::model::name::PoolName;
@@ -43,11 +45,12 @@ pub fn compile(
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let pools =
+    let mut pools =
         Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index);
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
     let listeners = compile_listeners(config, previous, &index, machine);
+    mark_datagrams(&mut pools, config, &index);
     Snapshot {
         generation: edition.generation,
         edition,
@@ -58,6 +61,37 @@ pub fn compile(
         connections_max: machine.connections_max,
         clock,
         slots,
+    }
+}
+
+/// Notes which pools take datagrams only: udp listeners lead to them, perhaps by way of other pools, and nothing else does.
+fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName, usize>) {
+    let mut named: [HashSet<usize>; 2] = Default::default();
+    let [datagrams, streams] = &mut named;
+    let chain = |name: &PoolName| {
+        let pool = index.get(name).and_then(|&pool| pools.get(pool));
+        pool.into_iter().flat_map(|pool| pool.chain.iter().copied())
+    };
+    for listener in &config.listeners {
+        match &listener.protocol {
+            config::listener::Protocol::Udp { pool } => datagrams.extend(chain(pool)),
+            config::listener::Protocol::Tcp { pool } => streams.extend(chain(pool)),
+            config::listener::Protocol::Http => {}
+        }
+    }
+    for route in &config.routes {
+        match &route.action {
+            config::route::Action::Pool(pool) => streams.extend(chain(pool)),
+            config::route::Action::Split { parts, .. } => {
+                streams.extend(parts.iter().flat_map(|(pool, _)| chain(pool)));
+            }
+            config::route::Action::Redirect { .. }
+            | config::route::Action::Respond { .. }
+            | config::route::Action::Health(_) => {}
+        }
+    }
+    for (at, pool) in pools.iter_mut().enumerate() {
+        pool.datagrams = named[0].contains(&at) && !named[1].contains(&at);
     }
 }
 
@@ -76,7 +110,7 @@ fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: b
 
 /// Each pool where it comes first.
 fn each_once(pools: impl Iterator<Item = usize>) -> Box<[usize]> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     pools.filter(|pool| seen.insert(*pool)).collect()
 }
 
@@ -150,6 +184,14 @@ fn compile_listeners(
                             listener::WhenEmpty::Hold { time, max }
                         }
                         config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
+                    },
+                },
+                config::listener::Protocol::Udp { pool } => listener::Protocol::Udp {
+                    pool: pools.get(pool).copied().unwrap_or_default(),
+                    rules: listener::SessionRules {
+                        idle: l.timeouts.udp_idle,
+                        datagram_max: l.limits.udp_datagram.as_usize(),
+                        answers: NonZero::new(l.limits.udp_answers),
                     },
                 },
             },
