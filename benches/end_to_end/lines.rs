@@ -89,6 +89,15 @@ pub(crate) const LINES: &[Line] = &[
         targets: Targets::Ratio { haproxy_3: 0.65, haproxy_2: 0.65, nginx: 0.0 },
     },
     Line {
+        name: "udp",
+        title: "UDP, a datagram of 64 bytes there and back",
+        work: Work::Exchanges(CLIENTS),
+        exchange: Exchange::Datagram { bytes: 64 },
+        relay: true,
+        splice: false,
+        targets: Targets::Ratio { haproxy_3: 0.0, haproxy_2: 0.0, nginx: 1.0 },
+    },
+    Line {
         name: "idle-http",
         title: "idle keep-alive connections after a burst",
         work: Work::Idle(IDLE_HTTP),

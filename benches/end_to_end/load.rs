@@ -2,8 +2,8 @@
 //! What is asked of whom, and for how long, is the caller's choice.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use memchr::memmem;
@@ -25,6 +25,8 @@ pub(crate) enum Exchange {
     HttpOnce { path: &'static str },
     /// A message of so many bytes that comes back as it is.
     Echo { bytes: usize },
+    /// A datagram of so many bytes that comes back as it is.
+    Datagram { bytes: usize },
 }
 
 impl Exchange {
@@ -34,7 +36,51 @@ impl Exchange {
             Self::HttpOnce { path } => {
                 format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n").into_bytes()
             }
-            Self::Echo { bytes } => vec![b'.'; bytes],
+            Self::Echo { bytes } | Self::Datagram { bytes } => vec![b'.'; bytes],
+        }
+    }
+}
+
+/// What a client talks through.
+enum Socket {
+    Stream(TcpStream),
+    Datagrams(UdpSocket),
+}
+
+impl Socket {
+    fn connect(target: SocketAddr, exchange: Exchange) -> std::io::Result<Self> {
+        if let Exchange::Datagram { .. } = exchange {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            socket.connect(target)?;
+            socket.set_nonblocking(true)?;
+            return Ok(Self::Datagrams(socket));
+        }
+        let socket = TcpStream::connect(target)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self::Stream(socket))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Stream(stream) => stream.read(buffer),
+            Self::Datagrams(socket) => socket.recv(buffer),
+        }
+    }
+
+    fn write(&mut self, message: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Stream(stream) => stream.write_all(message),
+            Self::Datagrams(socket) => socket.send(message).map(|_| ()),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stream(stream) => stream.as_fd(),
+            Self::Datagrams(socket) => socket.as_fd(),
         }
     }
 }
@@ -71,7 +117,7 @@ pub(crate) struct Load {
 }
 
 struct Client {
-    socket: TcpStream,
+    socket: Socket,
     sent: Instant,
     state: Awaited,
 }
@@ -114,10 +160,8 @@ impl Load {
     }
 
     /// Connecting blocks, which over loopback is no wait while the backlog has room.
-    fn open(&self, place: usize) -> std::io::Result<TcpStream> {
-        let socket = TcpStream::connect(self.target)?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
+    fn open(&self, place: usize) -> std::io::Result<Socket> {
+        let socket = Socket::connect(self.target, self.exchange)?;
         epoll::add(&self.poll, &socket, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
         Ok(socket)
     }
@@ -164,10 +208,10 @@ impl Load {
         let client = &mut self.clients[place];
         client.sent = now;
         client.state = match self.exchange {
-            Exchange::Echo { bytes } => Awaited::Bytes(bytes),
+            Exchange::Echo { bytes } | Exchange::Datagram { bytes } => Awaited::Bytes(bytes),
             Exchange::Http { .. } | Exchange::HttpOnce { .. } => Awaited::Head(Vec::new()),
         };
-        client.socket.write_all(&self.message)
+        client.socket.write(&self.message)
     }
 
     /// Waits for events once and reads what there is; `again` sends the next request after each answer.

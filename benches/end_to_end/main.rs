@@ -166,7 +166,8 @@ fn run(arguments: &Arguments) -> std::io::Result<()> {
 
 /// All rounds of one line; in each round every peer has its turn, so that a noisy minute harms all alike.
 fn measure_line(line: &Line, peers: &[Peer], task: &Task, arguments: &Arguments) -> Vec<Entry> {
-    let able = peers.iter().filter(|peer| !line.relay || peer.relays());
+    let is_datagram = matches!(line.exchange, load::Exchange::Datagram { .. });
+    let able = peers.iter().filter(|peer| !line.relay || peer.relays(is_datagram));
     let mut entries: Vec<Entry> =
         able.map(|peer| Entry { peer: peer.clone(), rounds: Vec::new(), failure: None }).collect();
     for round in 1..=arguments.rounds {

@@ -2,7 +2,7 @@
 //! anything that is no HTTP back as it came. It is as cheap as it can be, because it shares its CPU with the load.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use memchr::memmem;
 use rustix::event::epoll;
@@ -27,8 +27,20 @@ pub(crate) fn start() -> std::io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let mut origin = Origin::new(listener)?;
+    let datagrams = UdpSocket::bind(address)?;
+    std::thread::Builder::new().name("datagrams".to_owned()).spawn(move || send_back(&datagrams))?;
     std::thread::Builder::new().name("origin".to_owned()).spawn(move || origin.run())?;
     Ok(address)
+}
+
+/// Sends every datagram back as it came, for ever.
+fn send_back(socket: &UdpSocket) {
+    let mut room = vec![0; 64 << 10];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut room) else { continue };
+        // One that is not taken is lost, as datagrams are.
+        socket.send_to(&room[..length], from).ok();
+    }
 }
 
 struct Origin {

@@ -127,10 +127,11 @@ fn version(binary: &Path, flag: &str) -> Option<String> {
 }
 
 impl Peer {
-    /// Whether this binary can relay plain TCP here.
-    pub(crate) fn relays(&self) -> bool {
+    /// Whether this binary can relay plain TCP here, or datagrams.
+    pub(crate) fn relays(&self, datagrams: bool) -> bool {
         match self.kind {
-            Kind::Plimsoll | Kind::Haproxy => true,
+            Kind::Plimsoll => true,
+            Kind::Haproxy => !datagrams,
             Kind::Nginx => Path::new(NGINX_STREAM).exists(),
             Kind::Pingora => false,
         }
@@ -235,7 +236,10 @@ fn plimsoll(task: &Task, http: SocketAddr, tcp: SocketAddr, admin: SocketAddr, f
     let access =
         if task.access_log { folder.join("access.log").display().to_string() } else { "off".to_owned() };
     let relay = if task.relay {
-        format!("[listener.relay]\nbind = [\"{tcp}\"]\nprotocol = \"tcp\"\npool = \"raw\"\n")
+        format!(
+            "[listener.relay]\nbind = [\"{tcp}\"]\nprotocol = \"tcp\"\npool = \"raw\"\n\
+             [listener.datagrams]\nbind = [\"{tcp}\"]\nprotocol = \"udp\"\npool = \"raw\"\n"
+        )
     } else {
         String::new()
     };
@@ -322,7 +326,8 @@ fn nginx(task: &Task, http: SocketAddr, tcp: SocketAddr, folder: &Path) -> Strin
     let (module, stream) = if task.relay {
         let stream = format!(
             "stream {{ {tcp_log}; upstream origin {{ server {origin}; }}\n\
-             server {{ listen {tcp} backlog=4096; proxy_pass origin; }} }}"
+             server {{ listen {tcp} backlog=4096; proxy_pass origin; }}\n\
+             server {{ listen {tcp} udp; proxy_pass origin; }} }}"
         );
         (format!("load_module {NGINX_STREAM};"), stream)
     } else {
