@@ -158,7 +158,7 @@ impl Inherited {
             let Socket { name, address, .. } = socket;
             match by {
                 Some((listener, _)) => {
-                    tracing::info!(listener = listener.name, %address, name, "an inherited socket serves");
+                    tracing::info!(listener = listener.name, %address, name, "accepting on an inherited socket");
                 }
                 None => tracing::warn!(
                     %address,

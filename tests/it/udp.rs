@@ -97,9 +97,11 @@ fn who_refuses_is_passed_over_before_the_client_notices() {
     }
     assert!((proxy.metric("plimsoll_endpoint_failures_total", "kind=\"connect\"") - 2.0).abs() < 0.5);
     proxy.until_endpoint("main", &dead.to_string(), "usable", false);
-    let attempts: Vec<u64> =
+    let mut attempts: Vec<u64> =
         proxy.records(3).iter().filter_map(|record| record["attempts"].as_u64()).collect();
-    assert_eq!(attempts, [2, 2, 1], "the third session knows of the ejection");
+    // Workers write theirs when they like.
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 2, 2], "the third session knows of the ejection");
 }
 
 #[test]
