@@ -20,6 +20,9 @@ use tokio::time::Instant;
 const POOLS: usize = 1000;
 const ENDPOINTS: usize = 10;
 
+/// Routes to each pool.
+const ROUTES: usize = 10;
+
 /// What a reload may take; design.md section 8.
 const TARGET: Duration = Duration::from_millis(250);
 
@@ -68,8 +71,9 @@ fn measure(length: Duration) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{} endpoints in {POOLS} pools behind as many routes; each reload replaces {POOLS} endpoints; target {} ms",
+        "{} endpoints in {POOLS} pools behind {} routes; each reload replaces {POOLS} endpoints; target {} ms",
         POOLS * ENDPOINTS,
+        POOLS * ROUTES,
         TARGET.as_millis()
     )?;
     let mut turn = 0;
@@ -168,8 +172,13 @@ fn text(listen: SocketAddr, port: u16, version: usize) -> String {
         let last = ENDPOINTS - 1 + version;
         let list: Vec<String> = (0..ENDPOINTS - 1).chain([last]).map(address).collect();
         // Writing to a string cannot fail.
-        let _infallible =
-            writeln!(text, "[[route]]\nname = \"r{pool}\"\npath_prefix = \"/p{pool}/\"\npool = \"p{pool}\"");
+        for route in 0..ROUTES {
+            let name = if route == 0 { format!("p{pool}") } else { format!("p{pool}-{route}") };
+            let _infallible = writeln!(
+                text,
+                "[[route]]\nname = \"{name}\"\npath_prefix = \"/{name}/\"\npool = \"p{pool}\""
+            );
+        }
         let _infallible = writeln!(pools, "[pool.p{pool}]\nendpoints = [{}]", list.join(", "));
     }
     text + &pools
@@ -181,8 +190,13 @@ fn parse(text: &str) -> Result<Config, config::Diagnostics> {
 
 /// An origin on every loopback address, on a thread of its own; says its port.
 async fn origin() -> std::io::Result<u16> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    listener.set_nonblocking(true)?;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    // It is every endpoint, and each of the many is connected to before it is published: with a short queue it would be
+    // the repeats of lost SYNs that are measured, a second each.
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    let listener = std::net::TcpListener::from(socket);
     let port = listener.local_addr()?.port();
     let thread: std::io::Result<JoinHandle<()>> =
         std::thread::Builder::new().name("origin".to_owned()).spawn(move || {

@@ -230,7 +230,7 @@ fn idle(line: &Line, running: &Running, target: SocketAddr, clients: usize) -> s
     let mut few = Load::connect(target, line.exchange, BURST)?;
     few.burst(BURST)?;
     let account = Account::of(running.pid());
-    let before = account.anonymous_memory();
+    let before = settled(&account);
     let mut many = Load::connect(target, line.exchange, clients)?;
     many.burst(BURST)?;
     let after = settled(&account);
@@ -241,16 +241,19 @@ fn idle(line: &Line, running: &Running, target: SocketAddr, clients: usize) -> s
     })
 }
 
-/// Memory once two readings, a moment apart, agree; a proxy may give buffers back on a timer.
+/// Memory once it has not changed for two seconds: a proxy may give buffers back on a timer.
 fn settled(account: &Account) -> u64 {
+    const AGREEING: u32 = 4;
     let mut last = account.anonymous_memory();
-    for _ in 0..10 {
+    let mut agreed = 0;
+    for _ in 0..20 {
         std::thread::park_timeout(Duration::from_millis(500));
         let now = account.anonymous_memory();
-        if now == last {
+        agreed = if now == last { agreed + 1 } else { 0 };
+        last = now;
+        if agreed == AGREEING {
             break;
         }
-        last = now;
     }
     last
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::RegexBuilder;
 
 use super::notify::Webhook;
 use super::pool::HashKey;
@@ -18,6 +18,7 @@ use crate::model::host::HostPattern;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
 use crate::model::units::Rate;
+use crate::route::Pattern;
 
 /// What a text must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,8 +282,8 @@ fn path(text: &str) -> Result<Value, Fault> {
 }
 
 /// Compiles a regular expression within a bound of memory.
-pub(super) fn regex(text: &str) -> Result<Regex, Fault> {
-    RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
+pub(super) fn regex(text: &str) -> Result<Pattern, Fault> {
+    RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build().map(Pattern::from).map_err(|error| {
         let error = error.to_string();
         let reason = error.lines().find_map(|line| line.strip_prefix("error: "));
         let what = format!("it is no regular expression: {}", reason.unwrap_or(&error));

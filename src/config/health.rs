@@ -4,8 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use regex::bytes::Regex;
-
 use super::diagnostic::Report;
 use super::notify::program;
 use super::pool::Endpoint;
@@ -15,10 +13,10 @@ use super::value::{Fields, Value};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::units::Rate;
 use crate::policy::health::{Damping, Settings};
-use crate::route::ValuePattern;
+use crate::route::{Pattern, ValuePattern};
 
 /// Active probes of a pool.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Health {
     /// What is asked, and what a good answer is.
     pub check: Check,
@@ -35,7 +33,7 @@ pub struct Health {
 }
 
 /// What a probe asks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Check {
     /// An HTTP/1.1 request.
     Http(HttpCheck),
@@ -100,7 +98,7 @@ pub enum Check {
 }
 
 /// An HTTP request and its good answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpCheck {
     /// Path and query.
     pub path: String,
@@ -113,18 +111,18 @@ pub struct HttpCheck {
     /// Good statuses: sorted, inclusive ranges.
     pub expect_status: Vec<(u16, u16)>,
     /// What the body must match.
-    pub expect_body: Option<Regex>,
+    pub expect_body: Option<Pattern>,
     /// TLS, or none.
     pub tls: Option<ClientTls>,
 }
 
 /// What must be in an answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Expected {
     /// This text.
     Text(String),
     /// Something that this matches.
-    Regex(Regex),
+    Regex(Pattern),
 }
 
 /// How live connections of an endpoint end.

@@ -12,7 +12,7 @@ use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
 
 /// A name with one or more bound addresses and a protocol.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// Its name.
     pub name: ListenerName,
@@ -89,7 +89,7 @@ pub enum ClientAddress {
 }
 
 /// `limits` of a listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ListenerLimits {
     /// Bytes of a whole request head (431).
     pub head: ByteSize,
@@ -110,7 +110,7 @@ pub struct ListenerLimits {
 }
 
 /// `timeouts` of a listener; none is infinite.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ListenerTimeouts {
     /// A whole request head, from its first byte.
     pub request_header: Duration,

@@ -52,7 +52,7 @@ use process::{Admin, CheckRules, HealthApi, Log, Process};
 pub use reference::reference;
 use route::Route;
 pub use schema::schema;
-pub use show::{Setting, Subject, settings, show};
+pub use show::{Setting, Subject, differing_settings, show};
 use tls::Look;
 use tree::Table;
 

@@ -21,7 +21,7 @@ use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
 /// A named set of endpoints with one balancing policy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// Its name.
     pub name: PoolName,
@@ -65,6 +65,15 @@ pub struct Pool {
     pub outlier: Option<outlier::Settings>,
     /// A breaker.
     pub breaker: Option<breaker::Settings>,
+}
+
+impl Pool {
+    /// Whether everything but the endpoints is as in another one.
+    #[must_use]
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        let settings = |pool: &Self| Self { endpoints: Vec::new(), ..pool.clone() };
+        self == other || settings(self) == settings(other)
+    }
 }
 
 /// One address that traffic can be sent to, or one name that stands for some.
@@ -128,7 +137,7 @@ fn label<'a>(name: &'a str, address: &'a EndpointAddress) -> &'a str {
 }
 
 /// `limits` of a pool.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PoolLimits {
     /// Requests in flight per endpoint of a pool that serves http.
     pub max_requests: u32,
@@ -151,7 +160,7 @@ pub struct PoolLimits {
 }
 
 /// `timeouts` of a pool; none is infinite.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PoolTimeouts {
     /// Connecting.
     pub connect: Duration,

@@ -11,7 +11,7 @@ use super::tls::Files;
 use super::value::Fields;
 
 /// `[process]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     /// Data-plane threads; nothing means one per CPU.
     pub workers: Option<usize>,
@@ -87,7 +87,7 @@ impl fmt::Display for AdminBind {
 }
 
 /// `[admin]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// Where it listens.
     pub bind: AdminBind,
@@ -139,7 +139,7 @@ pub enum AccessLog {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// The least level that is written.
     pub level: LogLevel,

@@ -15,7 +15,7 @@ use crate::model::units::Weight;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Conditions on a request and what happens to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Name, priority, listeners and every condition.
     pub rule: Rule,
@@ -34,7 +34,7 @@ pub struct Route {
 }
 
 /// What a route does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Send it to a pool.
     Pool(PoolName),
@@ -82,7 +82,7 @@ pub enum Rewrite {
 }
 
 /// Times of a route; what is absent is the pool's.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RouteTimeouts {
     /// Connecting.
     pub connect: Option<Duration>,

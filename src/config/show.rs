@@ -3,12 +3,14 @@
 
 mod pool;
 
+use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::Config;
 use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
+use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
 use super::route::{Action, Rewrite, Route, SplitBy};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
@@ -62,10 +64,35 @@ pub enum Subject {
     Pool,
 }
 
-/// Every key of a whole configuration, but the endpoints of pools.
+/// The keys of two configurations, of the process and of whatever they do not have alike: what is equal in both is not
+/// even printed. The endpoints of pools are no settings.
 #[must_use]
-pub fn settings(config: &Config) -> Vec<Setting> {
-    page(config).settings
+pub fn differing_settings(one: &Config, other: &Config) -> [Vec<Setting>; 2] {
+    [settings_beside(one, other), settings_beside(other, one)]
+}
+
+/// The settings of one that another one does not have alike.
+fn settings_beside(config: &Config, other: &Config) -> Vec<Setting> {
+    let mut page = Page::default();
+    process(&mut page, config);
+    let listeners = unlike(&config.listeners, &other.listeners, |l| l.name.as_str(), |a, b| a == b);
+    listeners.for_each(|listener| show_listener(&mut page, listener));
+    let routes = unlike(&config.routes, &other.routes, |r| r.rule.name.as_str(), |a, b| a == b);
+    routes.for_each(|route| show_route(&mut page, route));
+    let pools = unlike(&config.pools, &other.pools, |p| p.name.as_str(), Pool::has_settings_of);
+    pools.for_each(|pool| pool::pool(&mut page, pool));
+    page.settings
+}
+
+/// Those of `items` that have no equal of the same name among `others`.
+fn unlike<'a, T>(
+    items: &'a [T],
+    others: &'a [T],
+    name: fn(&T) -> &str,
+    equal: fn(&T, &T) -> bool,
+) -> impl Iterator<Item = &'a T> {
+    let others: HashMap<&str, &T> = others.iter().map(|other| (name(other), other)).collect();
+    items.iter().filter(move |item| !others.get(name(item)).is_some_and(|other| equal(item, other)))
 }
 
 /// TOML being written, and the same as single settings.

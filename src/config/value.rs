@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use regex::bytes::Regex;
 
 use super::diagnostic::Report;
 use super::form::Form;
@@ -19,7 +18,7 @@ use crate::model::address::EndpointAddress;
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
 use crate::model::units::{Amount, ByteSize, Rate};
-use crate::route::ValuePattern;
+use crate::route::{Pattern, ValuePattern};
 
 /// A value of the right type.
 #[derive(Debug, Clone)]
@@ -42,7 +41,7 @@ pub(super) enum Value {
     Endpoint(EndpointAddress),
     Network(IpNet),
     Host(HostPattern),
-    Regex(Regex),
+    Regex(Pattern),
     Field(FieldName),
     FieldValue(FieldValue),
     Pattern(ValuePattern),
@@ -113,7 +112,7 @@ from_value! {
     Endpoint => EndpointAddress,
     Network => IpNet,
     Host => HostPattern,
-    Regex => Regex,
+    Regex => Pattern,
     Field => FieldName,
     FieldValue => FieldValue,
     Pattern => ValuePattern,

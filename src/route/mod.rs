@@ -23,12 +23,14 @@ mod host;
 mod host_index;
 pub mod path;
 mod path_tree;
+mod pattern;
 mod precedence;
 mod rule;
 mod table;
 
 pub use condition::{cookie_values, query_values};
 pub use explain::{Candidate, Verdict};
+pub use pattern::Pattern;
 pub use rule::{PathPattern, Rule, ValuePattern};
 pub use table::Table;
 

@@ -3,12 +3,13 @@
 
 use ipnet::IpNet;
 
+use super::pattern::Pattern;
 use crate::model::field::FieldName;
 use crate::model::host::HostPattern;
 use crate::model::name::{ListenerName, RouteName};
 
 /// The conditions of one route, all of which must hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// Its name.
     pub name: RouteName,
@@ -34,7 +35,7 @@ pub struct Rule {
 
 /// What the path must be. Texts start with `/`; both they and the path are compared in the form that
 /// [`super::path::normalize`] gives.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PathPattern {
     /// Anything; also the only one that `OPTIONS *` can match beside a regular expression.
     Any,
@@ -44,16 +45,16 @@ pub enum PathPattern {
     /// `/v1/x` and leave `/v1x` (Gateway API, `PathMatchPathPrefix`). `/` is [`PathPattern::Any`].
     Prefix(String),
     /// A regular expression, unanchored unless it anchors itself.
-    Regex(regex::bytes::Regex),
+    Regex(Pattern),
 }
 
 /// What a value must be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ValuePattern {
     /// Exactly this.
     Exact(String),
     /// A regular expression, unanchored unless it anchors itself.
-    Regex(regex::bytes::Regex),
+    Regex(Pattern),
 }
 
 impl ValuePattern {

@@ -95,8 +95,8 @@ fn rule(host: &str, path: &str) -> Rule {
     Rule { hosts, path, ..any() }
 }
 
-fn regex(text: &str) -> ::regex::bytes::Regex {
-    ::regex::bytes::Regex::new(text).expect("a regex")
+fn regex(text: &str) -> Pattern {
+    ::regex::bytes::Regex::new(text).expect("a regex").into()
 }
 
 fn exact(value: &str) -> ValuePattern {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::endpoint::Endpoint;
 use super::pool::Pool;
 use super::snapshot::Snapshot;
-use crate::config::{self, Config, Subject};
+use crate::config::{Config, Setting, Subject, differing_settings};
+use crate::model::name::RouteName;
 use crate::model::units::format_duration;
 
 /// Sections and keys of which a new value only counts after a restart.
@@ -190,9 +191,9 @@ impl fmt::Display for Item {
 type Keys = BTreeMap<String, String>;
 
 /// Every subject with its keys.
-fn keys(config: &Config) -> BTreeMap<(Subject, String), Keys> {
+fn keys(settings: Vec<Setting>) -> BTreeMap<(Subject, String), Keys> {
     let mut all: BTreeMap<(Subject, String), Keys> = BTreeMap::new();
-    for setting in config::settings(config) {
+    for setting in settings {
         let keys = all.entry((setting.subject, setting.name)).or_default();
         let value = keys.entry(setting.key).or_default();
         if !value.is_empty() {
@@ -204,7 +205,7 @@ fn keys(config: &Config) -> BTreeMap<(Subject, String), Keys> {
 }
 
 fn settings(before: Side<'_>, after: Side<'_>) -> Vec<Item> {
-    let (was, is) = (keys(before.config), keys(after.config));
+    let [was, is] = differing_settings(before.config, after.config).map(keys);
     let mut items = Vec::new();
     for (subject, old) in &was {
         let Some(new) = is.get(subject) else {
@@ -281,12 +282,9 @@ fn whole((subject, name): &(Subject, String), fate: Fate, running: Side<'_>, key
 
 /// Where several routes take a request, the first in the file does.
 fn order_of_routes(before: &Config, after: &Config) -> Option<Item> {
-    let names = |config: &Config| -> Vec<String> {
-        config.routes.iter().map(|route| route.rule.name.to_string()).collect()
-    };
-    let (was, is) = (names(before), names(after));
-    let place: HashMap<&String, usize> = was.iter().enumerate().map(|(place, name)| (name, place)).collect();
-    let places: Vec<usize> = is.iter().filter_map(|name| place.get(name).copied()).collect();
+    let place: HashMap<&RouteName, usize> =
+        before.routes.iter().enumerate().map(|(place, route)| (&route.rule.name, place)).collect();
+    let places = after.routes.iter().filter_map(|route| place.get(&route.rule.name));
     (!places.is_sorted()).then(|| Item {
         what: What::Route,
         name: String::new(),
@@ -352,6 +350,11 @@ fn drains(pool: &Pool, in_flight: u64) -> String {
 
 /// What is another of an endpoint that stays.
 fn changed(was: &Endpoint, is: &Endpoint) -> Vec<String> {
+    let same = (was.weight, was.tier, &was.zone) == (is.weight, is.tier, &is.zone)
+        && (was.limits.requests, was.limits.connections) == (is.limits.requests, is.limits.connections);
+    if same {
+        return Vec::new();
+    }
     let mut details = Vec::new();
     let mut compare = |key: &str, was: String, is: String| {
         if was != is {
@@ -375,6 +378,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config;
     use crate::runtime::compile::{Machine, Weights, compile};
 
     const MACHINE: Machine = Machine { workers: 1, connections_max: 100, time: std::time::Duration::ZERO };

@@ -152,7 +152,7 @@ fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result
         .map_err(|error| ProbeError::Request(pool.name.to_string(), error))?;
     Ok(Http {
         expect_status: http.expect_status.clone(),
-        expect_body: http.expect_body.clone().map(Expect::Regex),
+        expect_body: http.expect_body.as_deref().cloned().map(Expect::Regex),
         rank: pool.exclusive.as_ref().and_then(|exclusive| exclusive.rank.clone()),
         tls: clients.of(pool, http.tls.as_ref())?,
         ..Http::new(request)
@@ -162,6 +162,6 @@ fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result
 fn expected(expected: &Expected) -> Expect {
     match expected {
         Expected::Text(text) => Expect::Text(text.clone().into_bytes()),
-        Expected::Regex(pattern) => Expect::Regex(pattern.clone()),
+        Expected::Regex(pattern) => Expect::Regex((**pattern).clone()),
     }
 }
