@@ -26,6 +26,7 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
+    ("aws-lc-rs", &["runtime/tls/"]),
     ("bytes", &["proxy/http2/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
@@ -57,7 +58,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "rustls",
-        &["config/tls.rs", "runtime/tls.rs", "proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"],
+        &[
+            "config/tls.rs",
+            "config/tls/",
+            "runtime/tls.rs",
+            "runtime/tls/",
+            "proxy/tls.rs",
+            "proxy/upstream/tls.rs",
+            "control/tls.rs",
+        ],
     ),
     ("serde", &["admin/", "cli/", "control/upgrade/", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),
@@ -79,6 +88,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config/"]),
     ("tracing", &["telemetry/", "config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "lib.rs"]),
     ("tracing-subscriber", &["telemetry/"]),
+    ("x509-parser", &["config/tls/"]),
 ];
 
 /// Names that say nothing about what is inside; also banned as the last part of a name (`conn_util.rs`).

@@ -123,7 +123,9 @@ impl Form {
             Self::PathAndQuery => "a path such as \"/health\"",
             Self::Authority => "a host such as \"example.com\", with or without a port",
             Self::Ip => "an IP address such as \"10.0.0.1\"",
-            Self::HashKey => "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"",
+            Self::HashKey => {
+                "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"sni\""
+            }
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
@@ -419,6 +421,7 @@ fn hash_key(text: &str) -> Result<Value, Fault> {
     match text.split_once(':') {
         None if text == "source" => Ok(Value::HashKey(HashKey::Source)),
         None if text == "path" => Ok(Value::HashKey(HashKey::Path)),
+        None if text == "sni" => Ok(Value::HashKey(HashKey::Sni)),
         Some(("header", name)) => {
             let field = FieldName::new(name).map_err(|e| Fault::new(e, FIELD_HELP))?;
             Ok(Value::HashKey(HashKey::Header(field)))

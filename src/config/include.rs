@@ -23,6 +23,8 @@ pub(super) struct Loader<'a> {
     kept: Option<&'a Origin>,
     /// Files that were read, by their real path: each is read once, so that cycles end.
     seen: Vec<PathBuf>,
+    /// Folders in which patterns look, whether anything there matches or not.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 impl<'a> Loader<'a> {
@@ -32,7 +34,7 @@ impl<'a> Loader<'a> {
         environment: Environment<'a>,
         kept: Option<&'a Origin>,
     ) -> Self {
-        Self { sources, report, environment, kept, seen: Vec::new() }
+        Self { sources, report, environment, kept, seen: Vec::new(), folders: Vec::new() }
     }
 
     /// Reads the main file.
@@ -124,6 +126,7 @@ impl<'a> Loader<'a> {
         if !is_glob(pattern) {
             return vec![base.join(pattern)];
         }
+        self.folders.extend(base.join(pattern).parent().map(Path::to_owned));
         let found = match self.kept {
             Some(kept) => Ok(glob_kept(kept, base, pattern)),
             None => glob(base, pattern),

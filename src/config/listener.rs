@@ -1,5 +1,6 @@
 //! `[listener.NAME]`: addresses, protocol, who may connect, limits and timeouts.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use ipnet::IpNet;
 
 use super::diagnostic::Report;
 use super::names::Names;
+use super::tls::Files;
+use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
@@ -20,8 +23,10 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// What is spoken on it.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers are believed.
+    /// Networks whose forwarded headers, and PROXY headers, are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of those networks begin with a PROXY header.
+    pub accept_proxy_protocol: bool,
     /// Which header a trusted peer names the client in.
     pub client_address: ClientAddress,
     /// Connections at once.
@@ -40,6 +45,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// What connections of a tcp listener get when no endpoint accepts.
     pub when_empty: WhenEmpty,
+    /// TLS; nothing is none.
+    pub tls: Option<ListenerTls>,
 }
 
 /// What new connections get when no endpoint of the pool and its failover accepts.
@@ -63,10 +70,10 @@ pub enum WhenEmpty {
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1, sent on by routes.
     Http,
-    /// Bytes, all to one pool.
+    /// Bytes, to one pool or by the name that a TLS client asks for.
     Tcp {
-        /// The pool.
-        pool: PoolName,
+        /// The pool; nothing only where routes by `sni` serve the listener, and whom they do not take is reset.
+        pool: Option<PoolName>,
     },
     /// Datagrams, all to one pool.
     Udp {
@@ -101,6 +108,12 @@ pub struct ListenerLimits {
     pub chunk_extensions: ByteSize,
     /// Bytes that are still read of a client after its last answer.
     pub linger: ByteSize,
+    /// Bytes of a PROXY header.
+    pub proxy_header: ByteSize,
+    /// Bytes of a ClientHello that is looked into.
+    pub client_hello: ByteSize,
+    /// TLS handshakes at once.
+    pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
     /// Bytes of a datagram, either way.
@@ -112,6 +125,8 @@ pub struct ListenerLimits {
 /// `timeouts` of a listener; none is infinite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerTimeouts {
+    /// A whole TLS handshake, a PROXY header before it and a ClientHello that is looked into.
+    pub tls_handshake: Duration,
     /// A whole request head, from its first byte.
     pub request_header: Duration,
     /// Idle between requests.
@@ -128,17 +143,41 @@ pub struct ListenerTimeouts {
     pub udp_idle: Duration,
 }
 
+/// What a listener may name and depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Every pool.
+    pub(super) pools: &'a Names,
+    /// Files that it names.
+    pub(super) files: Files<'a>,
+    /// The listeners that routes by `sni` serve.
+    pub(super) by_sni: &'a HashSet<String>,
+}
+
 impl Listener {
     /// Reads a section `[listener.NAME]` that lies over its base; nothing when something of it was reported.
-    pub(super) fn read(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(
+        name: &str,
+        fields: &Fields,
+        around: Surroundings<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
         fields.require(&format!("[listener.{name}]"), report);
-        let protocol = protocol(name, fields, pools, report);
+        let protocol = protocol(name, fields, around, report);
+        let is_http = fields.is_word("protocol", "http");
+        if let (true, Some(field)) = (fields.is_word("protocol", "udp"), fields.own("tls")) {
+            let message =
+                format!("`tls` has no use: the udp listener `{name}` passes packets on as they are");
+            report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+        }
+        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
             bind: fields.plain_list("bind"),
             protocol: protocol?,
             trusted_proxies: fields.plain_list("trusted_proxies"),
+            accept_proxy_protocol: fields.get("accept_proxy_protocol")?,
             client_address: ClientAddress::ALL
                 .into_iter()
                 .find(|a| fields.is_word("client_address", a.word()))?,
@@ -149,13 +188,21 @@ impl Listener {
             freebind: fields.get("freebind")?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
-            when_empty: WhenEmpty::read(name, fields, report)?,
+            when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,
+            tls: match tls {
+                None => None,
+                Some(read) => Some(read?),
+            },
         })
     }
 }
 
 impl WhenEmpty {
-    fn read(listener: &str, fields: &Fields, report: &mut Report) -> Option<Self> {
+    fn read(listener: &str, fields: &Fields, by_sni: bool, report: &mut Report) -> Option<Self> {
+        if by_sni && fields.is_word("when_empty", "stop_listening") {
+            let message = format!("`{listener}` cannot stop listening: it serves several pools, by `sni`");
+            report.error(fields.span_of("when_empty"), message, "write \"reset\" or { hold = \"30s\" }");
+        }
         let why = if fields.is_word("protocol", "http") {
             Some(format!("the http listener `{listener}` answers 503 itself"))
         } else if fields.is_word("protocol", "udp") {
@@ -178,7 +225,7 @@ impl WhenEmpty {
     }
 }
 
-fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Protocol> {
+fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut Report) -> Option<Protocol> {
     let pool = fields.get::<String>("pool");
     if fields.is_word("protocol", "http") {
         // A protocol that was misspelt, or is not supported yet, may well be one that has a pool.
@@ -201,6 +248,9 @@ fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> 
     }
     let is_udp = fields.is_word("protocol", "udp");
     let Some(pool) = pool else {
+        if !is_udp && !fields.has("pool") && around.by_sni.contains(name) {
+            return Some(Protocol::Tcp { pool: None });
+        }
         if !fields.has("pool") {
             let (word, what) = if is_udp { ("udp", "datagrams") } else { ("tcp", "connections") };
             let message = format!("the {word} listener `{name}` has no `pool`");
@@ -212,9 +262,9 @@ fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> 
         }
         return None;
     };
-    pools.check(&pool, fields.span_of("pool"), report);
+    around.pools.check(&pool, fields.span_of("pool"), report);
     let pool = PoolName::new(&pool).ok()?;
-    Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool } })
+    Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool: Some(pool) } })
 }
 
 impl ClientAddress {
@@ -240,6 +290,9 @@ impl ListenerLimits {
             target: fields.get("target")?,
             chunk_extensions: fields.get("chunk_extensions")?,
             linger: fields.get("linger")?,
+            proxy_header: fields.get("proxy_header")?,
+            client_hello: fields.get("client_hello")?,
+            handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
             udp_datagram: fields.get("udp_datagram")?,
             udp_answers: fields.get("udp_answers")?,
@@ -264,6 +317,7 @@ impl ListenerLimits {
 impl ListenerTimeouts {
     fn read(fields: &Fields) -> Option<Self> {
         Some(Self {
+            tls_handshake: fields.get("tls_handshake")?,
             request_header: fields.get("request_header")?,
             keep_alive: fields.get("keep_alive")?,
             client_idle: fields.get("client_idle")?,

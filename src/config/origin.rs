@@ -17,6 +17,8 @@ pub struct Origin {
     pub environment: BTreeMap<String, String>,
     /// Certificates, keys and authorities that it names.
     pub named: Vec<PathBuf>,
+    /// Folders in which its patterns of included files look.
+    pub folders: Vec<PathBuf>,
 }
 
 impl Origin {

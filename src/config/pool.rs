@@ -11,12 +11,13 @@ use super::health::{self, EndpointHealth, Health};
 use super::names::Names;
 use super::retry::Retry;
 use super::source::Span;
-use super::tls::Files;
+use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
 use super::{passive, preset};
-use crate::model::address::EndpointAddress;
+use crate::model::address::{DnsName, EndpointAddress};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
+use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -51,6 +52,8 @@ pub struct Pool {
     pub failover: failover::Settings,
     /// Whether probe state and ejections are ignored when nothing at all is usable.
     pub fail_open: bool,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; of the family of every endpoint.
     pub source_address: Option<IpAddr>,
     /// In which a returned endpoint grows to its full share; zero is off.
@@ -59,6 +62,8 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// The age at which long-lived tcp sessions end; nothing is never.
     pub max_connection_age: Option<Duration>,
+    /// TLS to the endpoints.
+    pub tls: Option<PoolTls>,
     /// Active probes.
     pub health: Option<Health>,
     /// Passive ejection.
@@ -77,7 +82,7 @@ impl Pool {
 }
 
 /// One address that traffic can be sent to, or one name that stands for some.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its name: the written address unless named.
     pub name: EndpointName,
@@ -93,6 +98,8 @@ pub struct Endpoint {
     pub zone: String,
     /// Where its probes go.
     pub health: EndpointHealth,
+    /// The name that it was resolved from, where it was.
+    pub host: Option<DnsName>,
 }
 
 /// Balancing policies.
@@ -129,6 +136,8 @@ pub enum HashKey {
     Query(String),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// What endpoints of a name are called by: the written name, or else the host or service without its port.
@@ -194,6 +203,7 @@ impl Pool {
         let endpoints_file = around.files.path(fields, "endpoints_file");
         let endpoints = read_endpoints(name, fields, report);
         preset::check(name, fields, report);
+        let tls = PoolTls::read(fields, !around.tcp_only, around.files, report);
         let health = Health::read(name, fields, alone, around.files, report);
         needs_health(name, fields, alone, report);
         contradictions(fields, alone, report);
@@ -220,10 +230,12 @@ impl Pool {
             failover_pools,
             failover: failover?,
             fail_open: fields.get("fail_open")? && !alone,
+            send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
             source_address: fields.get("source_address"),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
             max_connection_age: Some(age).filter(|age| !age.is_zero()),
+            tls,
             health,
             outlier,
             breaker,
@@ -309,9 +321,9 @@ fn read_hash_key(fields: &Fields, balance: Balance, tcp_only: bool, report: &mut
         }
         return HashKey::Source;
     }
-    if tcp_only && key != HashKey::Source {
-        let message = "a pool of tcp listeners can hash the source only: it sees no requests";
-        report.error(field.item.span, message, "write hash_key = \"source\"");
+    if tcp_only && !matches!(key, HashKey::Source | HashKey::Sni) {
+        let message = "a pool of tcp listeners can hash the source or the SNI only: it sees no requests";
+        report.error(field.item.span, message, "write hash_key = \"source\" or \"sni\"");
     }
     key
 }
@@ -354,6 +366,19 @@ fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpo
 }
 
 impl Endpoint {
+    /// One that nothing else is said of than who and where it is, and what its share is.
+    #[must_use]
+    pub fn plain(
+        name: EndpointName,
+        address: EndpointAddress,
+        weight: Weight,
+        tier: u8,
+        zone: String,
+    ) -> Self {
+        let health = EndpointHealth::default();
+        Self { name, address, weight, tier, max_requests: None, zone, health, host: None }
+    }
+
     /// Reads tables of endpoints of a pool, whose names and addresses must differ.
     pub(super) fn read_all(pool: &str, written: &[(Fields, Span)], report: &mut Report) -> Vec<Self> {
         let mut names = Names::new("endpoint");
@@ -381,7 +406,11 @@ impl Endpoint {
     pub fn at(&self, address: SocketAddr) -> Option<Self> {
         let label = label(self.name.as_str(), &self.address);
         let name = EndpointName::new(&format!("{label}@{address}")).ok()?;
-        Some(Self { name, address: EndpointAddress::Ip(address), ..self.clone() })
+        let host = match &self.address {
+            EndpointAddress::Host { name, .. } => Some(name.clone()),
+            EndpointAddress::Ip(_) | EndpointAddress::Service(_) => None,
+        };
+        Some(Self { name, address: EndpointAddress::Ip(address), host, ..self.clone() })
     }
 
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
@@ -402,6 +431,7 @@ impl Endpoint {
             max_requests: fields.get("max_requests"),
             zone: fields.get("zone")?,
             health: EndpointHealth::read(fields),
+            host: None,
         })
     }
 }
@@ -464,6 +494,7 @@ impl std::fmt::Display for HashKey {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path => f.write_str("path"),
+            Self::Sni => f.write_str("sni"),
         }
     }
 }

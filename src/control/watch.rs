@@ -66,6 +66,7 @@ impl Files {
         if let (true, Some(main)) = (config.process.watch, main) {
             files.insert(main.to_owned(), None);
             files.extend(config.origin.named.iter().map(|path| (path.clone(), None)));
+            folders.extend(config.origin.folders.iter().filter(|folder| folder.is_dir()).cloned());
             for (path, text) in config.origin.texts.iter().filter(|(path, _)| path.exists()) {
                 files.insert(path.clone(), Some(hash_of(text.as_bytes())));
                 folders.extend(path.parent().filter(|_| path != main).map(PathBuf::from));

@@ -7,5 +7,6 @@ pub mod field;
 pub mod host;
 pub mod method;
 pub mod name;
+pub mod proxy_protocol;
 pub mod request;
 pub mod units;

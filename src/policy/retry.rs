@@ -139,12 +139,13 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
     if facts.response_started {
         return Next::GiveUp(Why::ResponseStarted);
     }
-    // A connection that was never made took nothing, whatever an earlier attempt sent.
+    // A connection that was never made took nothing, whatever an earlier attempt sent; nor did one whose endpoint has
+    // refused our certificate, but what of the body went into it is gone all the same.
     let nothing_sent = !facts.bytes_sent || facts.failure == Failure::Connect;
     if !nothing_sent && !policy.repeatable(facts.idempotent, facts.idempotency_key) {
         return Next::GiveUp(Why::NotIdempotent);
     }
-    if !nothing_sent && !facts.body_replayable {
+    if facts.bytes_sent && !facts.body_replayable {
         return Next::GiveUp(Why::BodyGone);
     }
     let late = facts.elapsed >= policy.within;
@@ -330,6 +331,9 @@ mod tests {
             let gone = |f: &mut Facts| f.body_replayable = false;
             check("streamed", failure, gone, Next::GiveUp(Why::BodyGone), Next::GiveUp(Why::NotIdempotent));
         }
+        let refused = |f: &mut Facts| (f.bytes_sent, f.body_replayable) = (true, false);
+        let never = Next::GiveUp(Why::BodyGone);
+        check("a certificate that was refused late", Failure::Connect, refused, never, never);
     }
 
     #[test]

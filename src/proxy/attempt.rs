@@ -1,17 +1,23 @@
 //! A place on an endpoint and a connection to it: picking, waiting in the queue, dialing, and going on to the next
 //! endpoint when a connection cannot be made.
 
+use std::cell::OnceCell;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::presentation::{Presentation, Presents};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
+use super::upstream::dial::Target;
 use super::upstream::idle::Identity;
+use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
 use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
@@ -23,6 +29,7 @@ use crate::runtime::pick::{Order, Picked, Place};
 use crate::runtime::pool::{Pool, Timeouts, Tried};
 use crate::runtime::queue::{Dismissed, Joined};
 use crate::runtime::snapshot::Overrides;
+use crate::runtime::tls::fault::TlsFault;
 
 /// What the tries of one piece of work have in common.
 pub struct Tries<'a> {
@@ -38,6 +45,12 @@ pub struct Tries<'a> {
     pub work: Work,
     /// What the hashing policies go by.
     pub key: Option<Vec<u8>>,
+    /// The request's host, where a pool asks for it by TLS.
+    pub host: Option<Rc<str>>,
+    /// Whom the work is for.
+    pub client: &'a dyn Presents,
+    /// What a PROXY header says of it, once one was wanted.
+    presentation: OnceCell<Box<Presentation>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -54,6 +67,8 @@ pub struct Connection<'a> {
     pub place: Place<'a>,
     /// The connection.
     pub stream: Stream,
+    /// What it is kept apart by while it is idle.
+    pub identity: Identity,
     /// Whether it has carried a request before.
     pub reused: bool,
 }
@@ -63,6 +78,7 @@ impl<'a> Tries<'a> {
     #[must_use]
     pub fn new(
         worker: &'a Worker,
+        client: &'a dyn Presents,
         order: Order<'a>,
         home: &'a Pool,
         overrides: Overrides,
@@ -70,11 +86,14 @@ impl<'a> Tries<'a> {
     ) -> Self {
         Self {
             worker,
+            client,
+            presentation: OnceCell::new(),
             order,
             home,
             overrides,
             work,
             key: None,
+            host: None,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -191,12 +210,12 @@ impl<'a> Tries<'a> {
 
     /// An idle connection to the endpoint of `place`, if there is one that may be used.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
-        let idle =
-            self.worker.idle.take(self.worker.id, place.endpoint, Identity::of(place.pool), fresh_only);
+        let identity = self.identity(place.pool);
+        let idle = self.worker.idle.take(self.worker.id, place.endpoint, &identity, fresh_only);
         match idle {
             Some(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).reused.one();
-                Ok(Connection { place, stream, reused: true })
+                Ok(Connection { place, stream, identity, reused: true })
             }
             None => Err(place),
         }
@@ -208,15 +227,44 @@ impl<'a> Tries<'a> {
     /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
     pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
         let start = Instant::now();
-        let (timeouts, source) = (self.timeouts(place.pool), place.pool.source_address);
-        let mut dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
-        if dialed.as_ref().is_err_and(dial::is_ours) {
-            // What lies idle is worth less than a request that waits.
-            self.worker.idle.clear(self.worker.id);
-            dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
-        }
+        let dialed = match self.target(&place) {
+            Ok(target) => match dial::dial(&target, timer).await {
+                Err(error) if dial::is_ours(&error) => {
+                    // What lies idle is worth less than a request that waits.
+                    self.worker.idle.clear(self.worker.id);
+                    dial::dial(&target, timer).await
+                }
+                dialed => dialed,
+            },
+            Err(error) => Err(error),
+        };
         self.connecting += start.elapsed();
         self.dialed(place, dialed, timer)
+    }
+
+    /// The PROXY header of connections to a pool.
+    fn header(&self, pool: &Pool) -> Option<Rc<[u8]>> {
+        let version = pool.send_proxy?;
+        Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
+    }
+
+    /// What connections to a pool are kept apart by.
+    fn identity(&self, pool: &Pool) -> Identity {
+        Identity::of(pool, self.host.as_ref(), self.header(pool))
+    }
+
+    /// What is to be connected to at `place`.
+    ///
+    /// # Errors
+    /// As [`Handshake::with`].
+    pub fn target(&self, place: &Place<'a>) -> io::Result<Target> {
+        Ok(Target {
+            address: place.endpoint.socket(),
+            source: place.pool.source_address,
+            header: self.header(place.pool),
+            tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
+            timeouts: self.timeouts(place.pool),
+        })
     }
 
     /// What came of dialing the endpoint of `place` within `timer`.
@@ -226,24 +274,33 @@ impl<'a> Tries<'a> {
     pub fn dialed(
         &mut self,
         place: Place<'a>,
-        dialed: std::io::Result<Stream>,
+        dialed: io::Result<Stream>,
         timer: &Timer,
     ) -> Result<Connection<'a>, Error> {
         match dialed {
             Ok(stream) => {
                 place.endpoint.live.counters.of(self.worker.id).connects.one();
-                Ok(Connection { place, stream, reused: false })
+                let identity = self.identity(place.pool);
+                Ok(Connection { place, stream, identity, reused: false })
             }
             // Our own want is no evidence against the endpoint.
             Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
             Err(error) => {
                 // A timer of ours that ran late says nothing of the endpoint.
-                let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
+                let late = error.kind() == io::ErrorKind::TimedOut && timer.is_late();
+                let void = late || self.is_about_host(place.pool, &error);
                 let error = Error::Connect(error);
-                self.failed(place, &error, late);
+                self.failed(place, &error, void);
                 Err(error)
             }
         }
+    }
+
+    /// Whether a handshake failed that says more of the name which the client chose than of the endpoint: else any client
+    /// could have endpoints ejected by asking for names that they do not have.
+    fn is_about_host(&self, pool: &Pool, error: &io::Error) -> bool {
+        let follows = self.host.is_some() && pool.tls.as_ref().is_some_and(|tls| tls.follows_host());
+        follows && tls::fault_of(error).is_some_and(TlsFault::depends_on_name)
     }
 
     /// A pool's times with the route's in their place.
@@ -276,19 +333,24 @@ impl<'a> Tries<'a> {
     }
 
     /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters, the policies
-    /// and control know. `late` says that it is no evidence, because our own timer ran late.
-    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, late: bool) {
+    /// and control know. `void` says that it is no evidence, such as when our own timer ran late.
+    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, void: bool) {
         let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
         let Some(failure) = error.failure() else { return };
+        if let Error::Connect(error) = error
+            && let Some(fault) = tls::fault_of(error)
+        {
+            place.pool.live.counters.of(self.worker.id).tls_faults.counter(fault).one();
+        }
         match failure {
             Failure::Connect => counters.failed_connect.one(),
             Failure::Timeout => counters.failed_timeout.one(),
             Failure::Reset if matches!(error, Error::Answer(_)) => counters.failed_answer.one(),
             Failure::Reset | Failure::Status(_) => counters.failed_reset.one(),
         }
-        if !late {
+        if !void {
             self.judge(&mut place, Outcome::Failed(failure), &|| error.to_string());
         }
         if self.worker.events.is_full() {

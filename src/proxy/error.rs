@@ -70,6 +70,9 @@ pub enum Error {
     /// The client left.
     #[error("the client left")]
     ClientGone,
+    /// The request is for a name whose certificate asks clients for another one than its connection was asked for.
+    #[error("this connection has not shown what the name of the request asks for")]
+    Misdirected,
     /// No route takes the request.
     #[error("no route takes this request")]
     NoRoute,
@@ -123,7 +126,11 @@ impl Error {
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
+            Self::Refused(_)
+            | Self::Misdirected
+            | Self::HeadTimeout
+            | Self::ClientTimeout
+            | Self::ClientGone => Blame::Client,
             Self::NoRoute
             | Self::Outdated
             | Self::QueueFull
@@ -162,7 +169,7 @@ impl Error {
                 | Refusal::TooManyFields
                 | Refusal::ExtensionsTooLarge,
             ) => Termination::Limit,
-            Self::Refused(_) => Termination::Refused,
+            Self::Refused(_) | Self::Misdirected => Termination::Refused,
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
             Self::NoRoute => Termination::NoRoute,

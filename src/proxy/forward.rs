@@ -15,6 +15,7 @@ use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::request::{Context, Downstream, Failed, Trace};
 use super::timer::Timer;
+use super::upstream::tls;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
@@ -66,13 +67,15 @@ pub(super) async fn forward<'a, D: Downstream>(
     let edits = RequestEdits {
         route: &route.request_edits,
         path: path.as_deref(),
-        peer: context.peer.ip().to_canonical(),
+        peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
-        scheme: "http",
+        scheme: context.scheme(),
+        told: context.told(),
         request_id: context.request_id,
     };
-    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
+    let mut tries = Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request);
+    tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
     tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,

@@ -93,8 +93,13 @@ mod tests {
         Listener {
             name: ListenerName::new("web").expect("a name"),
             bind: Vec::new(),
-            protocol: Protocol::Tcp { pool: 0, when_empty: crate::runtime::listener::WhenEmpty::Reset },
+            protocol: Protocol::Tcp {
+                pool: None,
+                sni: None,
+                when_empty: crate::runtime::listener::WhenEmpty::Reset,
+            },
             trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().expect("a network")).to_vec(),
+            proxy_header_max: None,
             client_address,
             allow: Vec::new(),
             deny: Vec::new(),
@@ -105,8 +110,11 @@ mod tests {
             fields_max: 0,
             target_max: 0,
             limits: ClientLimits { chunk_extensions: 0, linger: second, linger_bytes: 0 },
+            handshakes_max: 1,
             backlog: 1,
+            tls: None,
             timeouts: Timeouts {
+                tls_handshake: second,
                 request_header: second,
                 keep_alive: second,
                 client_idle: second,

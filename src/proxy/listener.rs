@@ -17,7 +17,9 @@ use tokio::time::sleep;
 
 use super::connection::Arrival;
 use super::worker::Worker;
+use crate::runtime::counters::WorkerId;
 use crate::runtime::listener::{Listener, ListenerLive, Transport};
+use crate::runtime::sources::SourcePlace;
 
 /// Flags of accepted sockets.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -375,21 +377,33 @@ fn admit(
     let Some(listener) = snapshot.listeners.get(index) else { return };
     let counters = listener.live.counters.of(worker.id);
     counters.accepted.one();
-    if !listener.admits(peer.ip()) {
-        counters.refused_address.one();
-        return refuse(&socket);
+    // Whom a trusted peer brings is let in or not once its PROXY header has told who that is.
+    if listener.is_introduced(peer.ip()) {
+        return worker.place(Arrival { socket, peer, listener: index, place, source: None });
     }
-    let source = match listener.max_connections_per_source {
-        0 => None,
-        limit => match listener.live.sources.try_enter(source_key(peer.ip()), limit) {
-            Some(source) => Some(source),
-            None => {
-                counters.refused_source.one();
-                return refuse(&socket);
-            }
-        },
-    };
-    worker.place(Arrival { socket, peer, listener: index, place, source });
+    match admission(worker.id, listener, peer.ip()) {
+        Some(source) => worker.place(Arrival { socket, peer, listener: index, place, source }),
+        None => refuse(&socket),
+    }
+}
+
+/// Lets a client in, or nothing: it may not connect, or has as many connections as a source may. Where sources have a ceiling,
+/// there is a place under it.
+pub fn admission(worker: WorkerId, listener: &Listener, source: IpAddr) -> Option<Option<SourcePlace>> {
+    let counters = listener.live.counters.of(worker);
+    if !listener.admits(source) {
+        counters.refused_address.one();
+        return None;
+    }
+    let limit = listener.max_connections_per_source;
+    if limit == 0 {
+        return Some(None);
+    }
+    let place = listener.live.sources.try_enter(source_key(source), limit);
+    if place.is_none() {
+        counters.refused_source.one();
+    }
+    place.map(Some)
 }
 
 /// A reset costs neither side a TIME_WAIT, and tells the peer at once.

@@ -13,11 +13,13 @@ use tokio::time::Instant;
 use super::attempt::Connection;
 use super::error::{Error, Refusal};
 use super::forward::forward;
-use super::http1::encode::RequestEdits;
+use super::http1::encode::{RequestEdits, Told};
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
+use super::tls::Secured;
 use super::worker::Worker;
 use crate::model::field::FieldEdits;
+use crate::model::host::split_authority;
 use crate::model::request::RequestView;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
@@ -113,8 +115,12 @@ pub struct Context<'a> {
     pub timer: &'a Timer,
     /// The other end of the connection.
     pub peer: std::net::SocketAddr,
+    /// Whom the connection is from, and what endpoints are told of that.
+    pub client: &'a dyn super::presentation::Presents,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
+    /// What the TLS of the connection came to; nothing is none.
+    pub tls: Option<&'a Secured>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
     /// When its first byte came.
@@ -125,7 +131,31 @@ pub struct Context<'a> {
     pub version: &'static str,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// What endpoints are told of the client's certificate.
+    #[must_use]
+    pub fn told(&self) -> Told<'a> {
+        match &self.listener.tls {
+            Some(tls) if tls.client_headers => {
+                Told::Certificate(self.tls.and_then(|secured| secured.client.as_ref()))
+            }
+            _ => Told::Nothing,
+        }
+    }
+
+    /// Whether the connection was not asked for what the certificate of the request's name asks clients for.
+    fn is_misdirected<V: RequestView>(&self, view: &V) -> bool {
+        let (Some(secured), Some(tls)) = (self.tls, &self.listener.tls) else { return false };
+        let host = split_authority(view.authority()).map_or(&[][..], |(host, _)| host);
+        tls.is_misdirected(host, secured.asked)
+    }
+
     /// Whether a newer snapshot has the listener too.
     fn is_current(&self) -> bool {
         self.worker.snapshot().listeners.iter().any(|other| Arc::ptr_eq(&other.live, &self.listener.live))
@@ -239,6 +269,10 @@ async fn serve<'a, D: Downstream>(
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own).await;
     }
+    if context.is_misdirected(down.view()) {
+        context.listener.live.counters.of(context.worker.id).tls.misdirected.one();
+        return Err(Error::Misdirected);
+    }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);
     #[cfg(debug_assertions)]
@@ -347,7 +381,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         at: SystemTime::now() - total,
         client: std::net::SocketAddr::new(
             view.source(),
-            if context.trusted { 0 } else { context.peer.port() },
+            if context.trusted { 0 } else { context.client.source().port() },
         ),
         peer: context.peer,
         listener: context.listener.name.as_str(),
@@ -356,6 +390,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         endpoint: trace.endpoint,
         attempts: trace.attempts,
         protocol: context.version,
+        tls: context.tls.map(Secured::logged),
         method: view.method_bytes(),
         host: view.authority(),
         target,

@@ -114,6 +114,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
             return Some((status, refusal.to_string()));
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
+        Error::Misdirected => (421, "this connection is not for that name"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. } | Error::Connect(_) | Error::Exhausted(_) | Error::Outdated => {
             (503, "no server can take this request now")

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -71,6 +72,18 @@ impl Socket {
         std::future::poll_fn(|cx| self.poll_read_ready(cx)).await
     }
 
+    /// As [`Socket::readable`]; true once the other side has ended its direction, so that what is there is all.
+    ///
+    /// # Errors
+    /// As the runtime.
+    pub async fn readable_or_ended(&self) -> io::Result<bool> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).await?,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await?,
+        };
+        Ok(ready.is_read_closed())
+    }
+
     /// Waits until something can be written.
     ///
     /// # Errors
@@ -128,6 +141,20 @@ impl Socket {
     /// As the socket; `WouldBlock` when nothing is there.
     pub fn ask(&self, room: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::net::recv(self, room, RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// What lies at the front of what has arrived, without taking it, whatever the runtime knows of readiness; 0 is the end.
+    ///
+    /// # Errors
+    /// As the socket; `WouldBlock` when nothing is there.
+    pub fn look(&self, room: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self, room, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// Our own end, where it has an address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(self).ok()?).ok()
     }
 
     /// What a look at the first byte that waits comes to; takes nothing away, and asks the socket itself.

@@ -10,6 +10,7 @@ use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
+use super::tls::client::EndpointTls;
 use crate::model::name::EndpointName;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::balance::peak_ewma::{DECAY, PeakEwma};
@@ -29,6 +30,8 @@ pub struct Endpoint {
     pub zone: Box<str>,
     /// Written ceilings on work in flight; `u32::MAX` is none. [`Endpoint::ceiling`] is what holds.
     pub limits: Ceilings,
+    /// TLS to it, where its pool has some.
+    pub tls: Option<Arc<EndpointTls>>,
     /// What happens to it.
     pub live: Arc<EndpointLive>,
 }

@@ -67,7 +67,7 @@ fn perform(world: &Rc<World>) {
             Effect::Tell(change) => {
                 world.remember(Event::Told(change.to.into_owned(), change.because.clone()))
             }
-            Effect::Unwatch(_) | Effect::Purge(_) => {}
+            Effect::Unwatch(_) | Effect::Purge(_) | Effect::Suspect(..) => {}
         }
     }
 }

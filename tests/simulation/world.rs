@@ -118,7 +118,8 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::draw(&mut rng);
         let start = Instant::now();
-        let snapshot = compile(&scenario.config, None, &machine(), &Weights::default());
+        let snapshot =
+            compile(&scenario.config, None, &machine(), &Weights::default()).expect("no file is named");
         snapshot.settle();
         let exclusive: Vec<usize> = snapshot.pools[DB].endpoints.iter().map(number).collect();
         let nodes: Vec<Rc<Node>> = (0..scenario.nodes)

@@ -4,6 +4,7 @@ use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
+use super::tls::POOL_TLS;
 use super::{DELAY, TIMEOUT, number, real, size};
 use Given::{Default, Optional, Required};
 
@@ -62,7 +63,8 @@ pub(in super::super) static POOL: Section = Section::new(
             "hash_key",
             Kind::Text(Form::HashKey),
             Optional(r#""source""#),
-            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path. What a request \
+            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path, sni (the name that \
+             a TLS client asks for; of a request its host). What a request \
              does not have is replaced by its source.",
         ),
         Key::new(
@@ -171,9 +173,20 @@ pub(in super::super) static POOL: Section = Section::new(
             "A breaker; absent or \"off\": none.",
         ),
         Key::later("protocol"),
-        Key::later("send_proxy"),
+        Key::new(
+            "send_proxy",
+            Kind::Choice(&[Word::new("off"), Word::new("v1"), Word::new("v2")]),
+            Default(r#""off""#),
+            "A PROXY header at the start of each connection, before TLS, which tells the endpoint the client's address: off, v1, \
+             v2 (with what is known of its TLS). A connection then serves that client alone.",
+        ),
         Key::later("sticky"),
-        Key::later("tls"),
+        Key::new(
+            "tls",
+            Kind::Or("off", &Kind::Table(&POOL_TLS)),
+            Optional(r#"{ server_name = "api.internal", ca = "internal-ca.pem" }"#),
+            "TLS to the endpoints, verified; absent or \"off\": none.",
+        ),
     ],
 );
 

@@ -10,10 +10,12 @@ use super::probe::http::{Http, HttpError, RequestHead};
 use super::probe::{Check, Probe};
 use crate::config::health::{self, Expected, Health, HttpCheck};
 use crate::config::pool::Pool;
-use crate::config::tls::ClientTls;
-use crate::control::tls::{Certificate, Settings as TlsSettings, TlsClient, TlsError, Verify};
+use crate::config::tls::{ClientTls, Naming};
+use crate::control::tls::TlsClient;
 use crate::policy::health::Settings;
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::tls::client;
+use crate::runtime::tls::files::TlsError;
 
 /// Why a probe cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,7 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
         let Some(written) = pools.iter().find(|p| p.name == pool.name) else { continue };
         let Some(health) = &written.health else { continue };
         let asked = question(written, health, &mut clients)?;
+        let asks_for_host = health.check.tls().is_some_and(|tls| tls.server_name == Naming::Endpoint);
         let by_name: HashMap<_, _> = written.endpoints.iter().map(|e| (&e.name, e)).collect();
         for (index, endpoint) in pool.endpoints.iter().enumerate() {
             let Some(named) = by_name.get(&endpoint.name) else { continue };
@@ -66,7 +69,11 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
             let probe = Arc::new(Probe {
                 check,
                 address,
+                host: named.host.as_ref().filter(|_| asks_for_host).map(|host| host.as_str().into()),
                 source: written.source_address,
+                header: written
+                    .send_proxy
+                    .filter(|_| health.send_proxy.unwrap_or_else(|| address == endpoint.socket())),
                 timeout: health.settings.timeout,
             });
             let (settings, traffic) = (health.settings.clone(), endpoint.socket());
@@ -76,33 +83,22 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
     Ok(watches)
 }
 
-/// TLS clients by their settings, so that files are read once.
+/// TLS clients of probes.
 #[derive(Default)]
-struct Clients(HashMap<TlsSettings, Arc<TlsClient>>);
+struct Clients(client::Clients);
 
 impl Clients {
     fn of(&mut self, pool: &Pool, tls: Option<&ClientTls>) -> Result<Option<Arc<TlsClient>>, ProbeError> {
         let Some(tls) = tls else { return Ok(None) };
-        let settings = TlsSettings {
-            server_name: tls.server_name.clone(),
-            ca: tls.ca.clone(),
-            certificate: tls
-                .identity
-                .as_ref()
-                .map(|own| Certificate { chain: own.cert.clone(), key: own.key.clone() }),
-            verify: match &tls.verify_off {
-                None => Verify::On,
-                Some(reason) => Verify::Off { reason: reason.clone() },
-            },
+        let name = match &tls.server_name {
+            Naming::Fixed(name) => Some(name.as_str()),
+            Naming::Endpoint | Naming::Host => None,
         };
-        if let Some(client) = self.0.get(&settings) {
-            return Ok(Some(Arc::clone(client)));
+        let client = self.0.of(&client::Settings::from(tls)).and_then(|client| TlsClient::of(&client, name));
+        match client {
+            Ok(client) => Ok(Some(Arc::new(client))),
+            Err(error) => Err(ProbeError::Tls(pool.name.to_string(), error)),
         }
-        let client = TlsClient::new(settings.clone())
-            .map(Arc::new)
-            .map_err(|error| ProbeError::Tls(pool.name.to_string(), error))?;
-        self.0.insert(settings, Arc::clone(&client));
-        Ok(Some(client))
     }
 }
 

@@ -149,10 +149,9 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Begun::Sent(self.send_beside(connection, Beside { timer, connecting: Duration::ZERO }))
             }
             Err(place) => {
-                let (address, timeouts) = (place.endpoint.socket(), self.tries.timeouts(place.pool));
-                let source = place.pool.source_address;
+                let target = self.tries.target(&place).ok()?;
                 let dialed = Box::pin(async move {
-                    let dialed = dial::dial(address, source, &timeouts, &timer).await;
+                    let dialed = dial::dial(&target, &timer).await;
                     (dialed, timer)
                 });
                 Begun::Dialing(Dialing { place, start: Instant::now(), dialed })

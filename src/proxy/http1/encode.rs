@@ -8,6 +8,7 @@ use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
+use crate::runtime::tls::listener::ClientCertificate;
 
 /// Everything that changes in a request head on its way to the endpoint.
 #[derive(Debug)]
@@ -24,8 +25,20 @@ pub struct RequestEdits<'a> {
     pub trusted: bool,
     /// `http` or `https`.
     pub scheme: &'a str,
+    /// What is said of the client's certificate.
+    pub told: Told<'a>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+}
+
+/// What an endpoint is told of the client's certificate.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Told<'a> {
+    /// Nothing by us; what a trusted peer says goes on.
+    #[default]
+    Nothing,
+    /// Which one it has shown, if any; whatever the peer says is left out.
+    Certificate(Option<&'a ClientCertificate>),
 }
 
 /// What changes in a response head on its way to the client.
@@ -102,6 +115,10 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
         put_upgrade(out, bytes, &head.fields);
     }
     put_forwarded(out, bytes, head, edits);
+    if let Told::Certificate(Some(client)) = edits.told {
+        put_own(out, route, b"X-Client-Cert-Subject", client.subject.as_bytes());
+        put_own(out, route, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
+    }
     put_own(out, route, b"X-Request-Id", edits.request_id);
     put_edits(out, route);
     out.put(b"\r\n");
@@ -128,6 +145,7 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
         Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
             edits.trusted
         }
+        Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
         _ => false,
     }
 }

@@ -27,8 +27,7 @@ use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::Moved;
 use crate::proxy::tcp::splice::Splice;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial;
-use crate::proxy::upstream::idle::Identity;
+use crate::proxy::upstream::{dial, tls};
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::runtime::pool::{PoolCounters, Timeouts};
@@ -42,6 +41,8 @@ pub struct Request {
     pub bytes: Buffer,
     /// The client's address after trust has been applied.
     pub source: IpAddr,
+    /// Whether it came under TLS.
+    pub secure: bool,
 }
 
 impl RequestView for Request {
@@ -54,7 +55,7 @@ impl RequestView for Request {
     }
 
     fn scheme(&self) -> &str {
-        "http"
+        if self.secure { "https" } else { "http" }
     }
 
     fn authority(&self) -> &[u8] {
@@ -374,9 +375,9 @@ impl<'c> Exchange<'c> {
 
     /// Parts with the endpoint: its connection is kept if it can carry another request.
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
-        let Connection { place, stream, .. } = connection;
+        let Connection { place, stream, identity, .. } = connection;
         if usable {
-            self.worker.idle.put(self.worker.id, &place, Identity::of(place.pool), stream, keep);
+            self.worker.idle.put(self.worker.id, &place, identity, stream, keep);
         }
     }
 
@@ -444,7 +445,12 @@ impl<'c> Exchange<'c> {
                 }
             }
             match poll_read(cx, endpoint, &mut sending.answer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Reset)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Reset)),
+                Poll::Ready(Err(error)) => {
+                    let is_first = !connection.reused && sending.answer.is_empty();
+                    let refused = is_first.then(|| tls::late_refusal(&error)).flatten();
+                    return Poll::Ready(Err(refused.map_or(Error::Reset, Error::Connect)));
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => break,
             }

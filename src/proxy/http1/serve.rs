@@ -22,6 +22,7 @@ use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
 use crate::proxy::request::{self, Context, Fate};
 use crate::proxy::respond::{Own, prefers_json};
+use crate::proxy::tls::Secured;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -158,7 +159,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         Err(error) => return unread.refuse(input, &error).await,
     };
     let head_time = start.elapsed();
-    let trusted = listener.trusts(client.peer.ip());
+    let trusted = listener.trusts(client.source().ip());
     let request = split(client, listener, input, head);
     let id = request_id(worker, &request, trusted);
     let mut upload = Upload::new(request.head.framing, body_limits(listener));
@@ -175,7 +176,9 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         listener,
         timer: &client.timer,
         peer: client.peer,
+        client,
         trusted,
+        tls: client.secured(),
         request_id: &id,
         start,
         head: head_time,
@@ -311,8 +314,8 @@ fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: Request
     }
     let own = bytes.bytes();
     let fields = head.fields.iter().map(|f| (f.kind, f.value.get(own)));
-    let source = forwarded::client_of(listener, client.peer.ip(), fields);
-    Request { head, bytes, source }
+    let source = forwarded::client_of(listener, client.source().ip(), fields);
+    Request { head, bytes, source, secure: client.stream.tls().is_some() }
 }
 
 /// The client's own id where it is believed, else 128 random bits.
@@ -382,7 +385,7 @@ impl Unread<'_> {
         let total = self.start.elapsed();
         log.log(&Record {
             at: std::time::SystemTime::now() - total,
-            client: peer,
+            client: self.client.source(),
             peer,
             listener: listener.name.as_str(),
             route: None,
@@ -390,6 +393,7 @@ impl Unread<'_> {
             endpoint: None,
             attempts: 0,
             protocol: "HTTP/1.1",
+            tls: self.client.secured().map(Secured::logged),
             method: &method[..method.len().min(32)],
             host: b"",
             target: &target[..target.len().min(1024)],

@@ -51,7 +51,7 @@ impl Exchange<'_> {
         let pool = connection.place.pool;
         let (slot, client) = (connection.place.endpoint.live.slot(), self.client);
         let (edition, listener) = (&pool.edition, client.listener_place());
-        let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
+        let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.source(), listener);
         dial::keep_alive_probes(&connection.stream, timeouts.tcp_keepalive);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
         let sides = (&self.client.stream, &connection.stream);

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,10 +15,13 @@ use tokio::time::Instant;
 
 use super::socket::{Answering, Upstream, count, is_refusal, send};
 use super::table::{Key, Position, Table};
+use crate::model::proxy_protocol::Version;
 use crate::proxy::attempt::Tries;
 use crate::proxy::error::Error;
 use crate::proxy::hash_key;
 use crate::proxy::listener::Door;
+use crate::proxy::presentation::{Presentation, Presents};
+use crate::proxy::proxy_protocol::{Addresses, Transport, write};
 use crate::proxy::sessions::Cut;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial::is_ours;
@@ -237,6 +241,34 @@ pub(super) struct Session {
     pub(super) _source: Option<SourcePlace>,
 }
 
+impl Presents for Session {
+    fn source(&self) -> SocketAddr {
+        self.flow.key.client
+    }
+
+    fn presentation(&self) -> Presentation {
+        let Key { client, local } = self.flow.key;
+        let destination = self.answering.address.map(|address| match local {
+            Some(ip) => SocketAddr::new(ip, address.port()),
+            None => address,
+        });
+        let addresses = destination.map(|destination| Addresses { source: client, destination });
+        Presentation { addresses, ..Presentation::default() }
+    }
+}
+
+impl Session {
+    /// The header that goes before each datagram to an endpoint of this pool.
+    fn header(&self, pool: &Pool) -> Vec<u8> {
+        let mut header = Vec::new();
+        let Presentation { addresses, facts } = self.presentation();
+        if let (Some(Version::V2), Some(addresses)) = (pool.send_proxy, addresses) {
+            write::v2(addresses, &facts, Transport::Datagram, &mut header);
+        }
+        header
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.table.remove(&self.flow);
@@ -257,7 +289,7 @@ pub(super) async fn run(session: Session) {
     let Protocol::Udp { pool, rules } = listener.protocol else { return };
     let Some(pool) = snapshot.pools.get(pool) else { return };
     let order = Order::new(&snapshot.pools, &pool.chain);
-    let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
+    let mut tries = Tries::new(worker, &session, order, pool, Overrides::default(), Work::Connection);
     tries.key = pool.hash_key.as_ref().map(|_| hash_key::of_source(session.flow.key.client.ip()));
     let mut account = Account {
         session: &session,
@@ -308,7 +340,9 @@ impl<'a> Account<'a> {
             self.attempts = tries.attempts;
             self.endpoint = Some(place.endpoint);
             place.endpoint.live.counters.of(worker.id).attempts.one();
-            let connected = Upstream::connect(place.endpoint.socket(), place.pool.source_address);
+            let header = session.header(place.pool);
+            let connected =
+                Upstream::connect(place.endpoint.socket(), place.pool.source_address, header.into());
             let error = match connected.map(Rc::new) {
                 Ok(upstream) => {
                     place.endpoint.live.counters.of(worker.id).connects.one();
@@ -470,6 +504,7 @@ impl<'a> Account<'a> {
             endpoint: self.endpoint.map(|endpoint| endpoint.name.as_str()),
             attempts: self.attempts,
             protocol: "UDP",
+            tls: None,
             method: b"",
             host: b"",
             target: b"",

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
@@ -10,20 +11,61 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
-use crate::proxy::stream::Stream;
+use super::tls::{self, Handshake};
+use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
 
-/// Connects to `address`, from `source` where there is one, before `timer`, set to the connect timeout, fires.
+/// What is connected to, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where.
+    pub address: SocketAddr,
+    /// What the connection comes from, where that is written.
+    pub source: Option<IpAddr>,
+    /// The PROXY header that it begins with, before TLS.
+    pub header: Option<Rc<[u8]>>,
+    /// TLS on it.
+    pub tls: Option<Handshake>,
+    /// Of these, how long connecting and the handshake may take together, and unacknowledged data.
+    pub timeouts: Timeouts,
+}
+
+/// Connects before `timer`, set to the connect timeout, fires.
 ///
 /// # Errors
-/// As the system; `TimedOut` when the endpoint does not answer in time.
-pub async fn dial(
+/// As the system and as [`Handshake::make`]; `TimedOut` when the endpoint does not answer in time.
+pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
+    let Target { address, source, header, tls, timeouts } = target;
+    timer.set(Instant::now() + timeouts.connect);
+    let socket = connect(*address, *source, timeouts, timer).await?;
+    if let Some(header) = header {
+        introduce(&socket, header)?;
+    }
+    match tls.clone() {
+        None => Ok(Stream::Plain(socket)),
+        // Boxed: most connections have none, and every one would weigh so much more while it is made.
+        Some(handshake) => match timer.within(Box::pin(handshake.make(socket))).await {
+            Ok(made) => made,
+            Err(_) => Err(tls::timed_out()),
+        },
+    }
+}
+
+/// Sends a PROXY header. The buffer of a new connection has room for it, so that it goes at once and whole.
+fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
+    match socket.try_write(header)? {
+        sent if sent == header.len() => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::WriteZero, "the PROXY header did not go out whole")),
+    }
+}
+
+async fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
     timeouts: &Timeouts,
     timer: &Timer,
-) -> io::Result<Stream> {
+) -> io::Result<Socket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = source {
         connect_from(&socket, source)?;
@@ -31,9 +73,8 @@ pub async fn dial(
     socket.set_nodelay(true)?;
     let options = SockRef::from(&socket);
     options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
-    timer.set(Instant::now() + timeouts.connect);
     match timer.within(socket.connect(address)).await {
-        Ok(connected) => Ok(connected?.into()),
+        Ok(connected) => Ok(Socket::Tcp(connected?)),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout")),
     }
 }

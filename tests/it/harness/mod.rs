@@ -9,6 +9,8 @@ pub(crate) mod moody;
 pub(crate) mod names;
 pub(crate) mod origin;
 pub(crate) mod proxy;
+pub(crate) mod secure;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::control::tls::TlsClient;
+use crate::model::proxy_protocol::Version;
 use crate::policy::health::Verdict;
 use crate::policy::health::guard::is_void;
 use crate::proxy::upstream::dial::is_ours;
@@ -46,6 +47,10 @@ pub struct Probe {
     pub address: SocketAddr,
     /// What its connections come from; nothing leaves it to the system.
     pub source: Option<IpAddr>,
+    /// What it is called, where it was resolved from a name: TLS asks for it unless it asks for another.
+    pub host: Option<Arc<str>>,
+    /// The PROXY header that its connections begin with, which says that they are our own; nothing is none.
+    pub header: Option<Version>,
     /// Limit over connect, TLS and answer together.
     pub timeout: Duration,
 }
@@ -118,7 +123,7 @@ pub enum Check {
 /// Makes the probe. Never fails: what goes wrong is part of the outcome. Dropping the future ends the probe at once, its
 /// connection and its program included.
 pub async fn run(probe: &Probe) -> Outcome {
-    let notes = Notes::start(probe.source);
+    let notes = Notes::start(probe.source, probe.header, probe.host.clone());
     let (asked, lateness) = timed(probe.timeout, ask(probe, &notes)).await;
     let total = notes.elapsed();
     let (mut reading, parting) = match asked {
@@ -150,7 +155,7 @@ pub async fn run(probe: &Probe) -> Outcome {
 /// Whether a port accepts a connection, from `source` where there is one, within `limit`; nothing when we cannot know, because our own loop was late, our
 /// own address has gone, or we lack descriptors, ports or memory.
 pub async fn port_accepts(address: SocketAddr, source: Option<IpAddr>, limit: Duration) -> Option<bool> {
-    let notes = Notes::start(source);
+    let notes = Notes::start(source, None, None);
     let (connected, lateness) = timed(limit, wire::connect(address, Close::Reset, &notes)).await;
     match connected {
         Some(Ok(_)) => Some(true),
