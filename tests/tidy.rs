@@ -26,15 +26,16 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
-    ("aws-lc-rs", &["runtime/tls/"]),
-    ("bytes", &["proxy/http2/", "control/", "admin/"]),
+    ("aws-lc-rs", &["runtime/tls/", "proxy/bridge/websocket.rs"]),
+    ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),
+    ("futures-util", &["proxy/http2/serve.rs"]),
     ("h2", &["proxy/http2/", "control/health/"]),
     ("hickory-resolver", &["control/dns.rs"]),
-    ("http", &["proxy/http2/", "control/", "admin/"]),
+    ("http", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("http-body-util", &["admin/", "control/", "cli/"]),
     ("httparse", &["proxy/http1/"]),
     ("httpdate", &["proxy/respond.rs"]),
@@ -54,7 +55,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("regex", &["route/", "config/", "control/health/"]),
     (
         "rustix",
-        &["proxy/tcp/", "proxy/udp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"],
+        &[
+            "proxy/tcp/",
+            "proxy/udp/",
+            "proxy/listener.rs",
+            "proxy/stream.rs",
+            "proxy/tls.rs",
+            "control/",
+            "cli/upgrade.rs",
+        ],
     ),
     (
         "rustls",

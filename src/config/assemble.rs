@@ -115,7 +115,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let (routes, sni_routes) = read_routes(&root, &around, &mut targets, report);
     let some_routes = (routes.as_deref().unwrap_or(&[]), sni_routes.as_deref().unwrap_or(&[]));
     let tcp_only = tcp_only(read_listeners.as_deref().unwrap_or(&[]), some_routes);
-    check_headers(read_listeners.as_deref().unwrap_or(&[]), &pools, report);
+    check_headers(&listeners, &pools, report);
     let read = |pool: &Named| {
         let tcp_only = tcp_only.contains(&pool.name);
         let around = pool::Surroundings { tcp_only, pools: &pool_names, files };
@@ -194,16 +194,17 @@ fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report:
 
 /// Both kinds of routes, which have one order and one set of names.
 /// Reports a header that datagrams cannot have.
-fn check_headers(listeners: &[Listener], pools: &[Named], report: &mut Report) {
-    for listener in listeners {
-        let Protocol::Udp { pool } = &listener.protocol else { continue };
-        let named = pools.iter().find(|named| named.name == pool.as_str());
-        if let Some(named) = named.filter(|named| named.fields.is_word("send_proxy", "v1")) {
+fn check_headers(listeners: &[Named], pools: &[Named], report: &mut Report) {
+    let mut reported = HashSet::new();
+    for listener in listeners.iter().filter(|listener| listener.fields.is_word("protocol", "udp")) {
+        let pool = listener.fields.get::<String>("pool");
+        let Some(pool) = pools.iter().find(|named| Some(&named.name) == pool.as_ref()) else { continue };
+        if pool.fields.is_word("send_proxy", "v1") && reported.insert(&pool.name) {
             let message = format!(
                 "the udp listener `{}` cannot send PROXY v1, which is for connections",
                 listener.name
             );
-            report.error(named.fields.span_of("send_proxy"), message, "write send_proxy = \"v2\"");
+            report.error(pool.fields.span_of("send_proxy"), message, "write send_proxy = \"v2\"");
         }
     }
 }

@@ -14,6 +14,7 @@ use super::tree::quoted;
 use super::value::Value;
 use crate::model::address::{AddressError, EndpointAddress, parse_socket};
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
+use crate::model::grpc;
 use crate::model::host::HostPattern;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
@@ -363,6 +364,9 @@ fn location(text: &str) -> Result<Value, Fault> {
 }
 
 fn cause(text: &str) -> Result<Value, Fault> {
+    if let Some(status) = grpc::status(text) {
+        return Ok(Value::Cause(FailureCause::Statuses(status, status)));
+    }
     match (text, statuses(text, 400, 599)) {
         ("connect", _) => Ok(Value::Cause(FailureCause::Connect)),
         ("reset", _) => Ok(Value::Cause(FailureCause::Reset)),
@@ -370,7 +374,7 @@ fn cause(text: &str) -> Result<Value, Fault> {
         (_, Some((first, last))) => Ok(Value::Cause(FailureCause::Statuses(first, last))),
         _ => Err(Fault::new(
             "it is no failure",
-            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\"",
+            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\", or of gRPC such as \"grpc-unavailable\"",
         )),
     }
 }

@@ -39,6 +39,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Sizes.
     pub limits: ListenerLimits,
     /// Times.
@@ -120,6 +122,37 @@ pub struct ListenerLimits {
     pub udp_datagram: ByteSize,
     /// Datagrams of the endpoint after which a udp session ends; 0 is no limit.
     pub udp_answers: u32,
+    /// Connections of HTTP/2.
+    pub http2: Http2Limits,
+}
+
+/// `limits.http2` of a listener: of one connection, rates in any second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http2Limits {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes of one request body that have not gone on.
+    pub stream_window: ByteSize,
+    /// Bytes of all its request bodies that have not gone on.
+    pub connection_window: ByteSize,
+    /// Bytes of all its answers that are held for it.
+    pub send_buffer: ByteSize,
+    /// CONTINUATION frames of one head.
+    pub continuations: u32,
+    /// Requests cancelled before their answer.
+    pub resets: u32,
+    /// Streams that are reset for the client's mistakes.
+    pub faults: u32,
+    /// PING frames.
+    pub pings: u32,
+    /// SETTINGS frames.
+    pub settings: u32,
+    /// PRIORITY frames, and frames of unknown types.
+    pub priorities: u32,
+    /// Tiny WINDOW_UPDATE frames.
+    pub window_updates: u32,
+    /// DATA frames with little or nothing in them.
+    pub empty_frames: u32,
 }
 
 /// `timeouts` of a listener; none is infinite.
@@ -165,12 +198,12 @@ impl Listener {
         fields.require(&format!("[listener.{name}]"), report);
         let protocol = protocol(name, fields, around, report);
         let is_http = fields.is_word("protocol", "http");
-        if let (true, Some(field)) = (fields.is_word("protocol", "udp"), fields.own("tls")) {
-            let message =
-                format!("`tls` has no use: the udp listener `{name}` passes packets on as they are");
-            report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+        let is_udp = fields.is_word("protocol", "udp");
+        if is_udp {
+            check_datagrams(name, fields, report);
         }
-        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
+        let tls = fields.table("tls").filter(|_| !is_udp);
+        let tls = tls.map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
@@ -186,6 +219,7 @@ impl Listener {
             allow: fields.plain_list("allow"),
             deny: fields.plain_list("deny"),
             freebind: fields.get("freebind")?,
+            h2c: h2c(name, fields, report)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
             when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,
@@ -223,6 +257,29 @@ impl WhenEmpty {
             None => Some(Self::Reset),
         }
     }
+}
+
+/// Reports what is written for a udp listener and can only be done with connections.
+fn check_datagrams(listener: &str, fields: &Fields, report: &mut Report) {
+    let tls = fields.own("tls").filter(|_| fields.table("tls").is_some());
+    let proxied = fields.get::<bool>("accept_proxy_protocol") == Some(true);
+    let proxied = fields.own("accept_proxy_protocol").filter(|_| proxied);
+    let why = [(tls, "passes packets on as they are"), (proxied, "takes clients by the packets' addresses")];
+    for (field, why) in why {
+        let Some(field) = field else { continue };
+        let message = format!("`{}` has no use: the udp listener `{listener}` {why}", field.name);
+        report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+    }
+}
+
+fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
+    if let Some(field) = fields.own("h2c").filter(|_| !fields.is_word("protocol", "http")) {
+        let word = if fields.is_word("protocol", "udp") { "udp" } else { "tcp" };
+        let message =
+            format!("`h2c` has no use: the {word} listener `{listener}` passes on whatever is spoken");
+        report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
+    }
+    fields.get("h2c")
 }
 
 fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut Report) -> Option<Protocol> {
@@ -296,6 +353,7 @@ impl ListenerLimits {
             backlog: fields.get("backlog")?,
             udp_datagram: fields.get("udp_datagram")?,
             udp_answers: fields.get("udp_answers")?,
+            http2: Http2Limits::read(&fields.table("http2")?)?,
         };
         if limits.target > limits.head {
             let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
@@ -311,6 +369,25 @@ impl ListenerLimits {
             return None;
         }
         Some(limits)
+    }
+}
+
+impl Http2Limits {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self {
+            streams: fields.get("streams")?,
+            stream_window: fields.get("stream_window")?,
+            connection_window: fields.get("connection_window")?,
+            send_buffer: fields.get("send_buffer")?,
+            continuations: fields.get("continuations")?,
+            resets: fields.get("resets")?,
+            faults: fields.get("faults")?,
+            pings: fields.get("pings")?,
+            settings: fields.get("settings")?,
+            priorities: fields.get("priorities")?,
+            window_updates: fields.get("window_updates")?,
+            empty_frames: fields.get("empty_frames")?,
+        })
     }
 }
 

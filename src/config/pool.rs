@@ -17,6 +17,7 @@ use super::{passive, preset};
 use crate::model::address::{DnsName, EndpointAddress};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
+use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
@@ -52,6 +53,8 @@ pub struct Pool {
     pub failover: failover::Settings,
     /// Whether probe state and ejections are ignored when nothing at all is usable.
     pub fail_open: bool,
+    /// What is spoken with its endpoints.
+    pub protocol: Protocol,
     /// The PROXY header at the start of connections to endpoints; nothing is none.
     pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; of the family of every endpoint.
@@ -166,6 +169,12 @@ pub struct PoolLimits {
     pub answer_chunk_extensions: ByteSize,
     /// Idle connections kept per endpoint and worker.
     pub idle_connections: usize,
+    /// HTTP/2 connections per endpoint and worker.
+    pub http2_connections: usize,
+    /// Requests at once on one of them.
+    pub http2_streams: usize,
+    /// What of one answer over HTTP/2 is taken before the client has taken any.
+    pub http2_window: ByteSize,
 }
 
 /// `timeouts` of a pool; none is infinite.
@@ -185,6 +194,8 @@ pub struct PoolTimeouts {
     pub tcp_user_timeout: Duration,
     /// First keepalive probe of a tcp session or tunnel without a byte.
     pub tcp_keepalive: Duration,
+    /// PING on a busy HTTP/2 connection without a byte.
+    pub http2_ping: Duration,
 }
 
 impl Pool {
@@ -214,6 +225,7 @@ impl Pool {
         let outlier = passive::outlier(fields, alone, report);
         let breaker = passive::breaker(fields, report);
         let failover = passive::failover(fields, alone, report);
+        let protocol = Protocol::ALL.into_iter().find(|protocol| fields.is_word("protocol", protocol.word()));
         let age: Duration = fields.get("max_connection_age")?;
         Some(Self {
             name: PoolName::new(name).ok()?,
@@ -230,6 +242,7 @@ impl Pool {
             failover_pools,
             failover: failover?,
             fail_open: fields.get("fail_open")? && !alone,
+            protocol: protocol?,
             send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
             source_address: fields.get("source_address"),
             slow_start: fields.get("slow_start")?,
@@ -448,6 +461,9 @@ impl PoolLimits {
             interim_answers: fields.get("interim_answers")?,
             answer_chunk_extensions: fields.get("answer_chunk_extensions")?,
             idle_connections: fields.get("idle_connections")?,
+            http2_connections: fields.get("http2_connections")?,
+            http2_streams: fields.get("http2_streams")?,
+            http2_window: fields.get("http2_window")?,
         })
     }
 }
@@ -509,6 +525,7 @@ impl PoolTimeouts {
             tunnel: fields.get("tunnel")?,
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
             tcp_keepalive: fields.get("tcp_keepalive")?,
+            http2_ping: fields.get("http2_ping")?,
         })
     }
 }

@@ -314,6 +314,9 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    if matches!(listener.protocol, Protocol::Http) {
+        page.key("h2c", listener.h2c);
+    }
     match (&listener.protocol, listener.when_empty) {
         (Protocol::Http | Protocol::Udp { .. }, _) => {}
         (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
@@ -336,6 +339,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.key("backlog", listener.limits.backlog);
     page.text("udp_datagram", listener.limits.udp_datagram);
     page.key("udp_answers", listener.limits.udp_answers);
+    listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
     page.time("tls_handshake", timeouts.tls_handshake);

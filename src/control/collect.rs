@@ -16,12 +16,14 @@ use super::status::{
     PoolStatus, Readiness, Status, WorkerStatus,
 };
 use super::{Handle, Mode};
+use crate::model::grpc;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::breaker::{Gate, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::judge::Judged;
+use crate::runtime::limits::Flood;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
@@ -430,6 +432,13 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     }
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
+    for code in 0..grpc::CODES {
+        let ended: u64 = counters.iter().filter_map(|c| c.calls.counter(code)).map(Counter::get).sum();
+        if ended > 0 {
+            let status = u16::try_from(code).map_or("unknown", grpc::name);
+            sink.counter(&m::POOL_CALLS, &[("pool", name), ("status", status)], ended);
+        }
+    }
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
     for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {
@@ -461,6 +470,10 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
     sink.counter(&m::ENDPOINT_CONNECTS, &labels, sum(|c| &c.connects));
     sink.counter(&m::ENDPOINT_REUSED, &labels, sum(|c| &c.reused));
     sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
+    sink.gauge(&m::ENDPOINT_HTTP2, &labels, sum(|c| &c.multiplexed) as f64);
+    sink.counter(&m::ENDPOINT_GOAWAYS, &labels, sum(|c| &c.goaways));
+    sink.counter(&m::ENDPOINT_GIVEN_BACK, &labels, sum(|c| &c.given_back));
+    sink.counter(&m::ENDPOINT_SILENT, &labels, sum(|c| &c.silent));
     sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
     sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
     let failures: [Named<EndpointCounters>; 4] = [
@@ -539,7 +552,11 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 9] = [
+    for flood in Flood::ALL {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
+    }
+    let by_pool: [Named<PoolCounters>; 10] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -549,6 +566,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("interim_answers", |c| &c.interim_exceeded),
         ("answer_chunk_extensions", |c| &c.extensions_exceeded),
         ("idle_connections", |c| &c.idle_exceeded),
+        ("http2_connections", |c| &c.http2_full),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

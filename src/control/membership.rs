@@ -128,6 +128,7 @@ impl Membership {
             Self { members, origins: Origins::new(), files: BTreeMap::new(), dns, board, fresh: false };
         membership.recall_files(config, &findings.files);
         membership.read_files(config);
+        membership.show(config);
         (membership, changes)
     }
 
@@ -237,6 +238,12 @@ impl Membership {
         let named: Vec<PathBuf> = Members::named_files(config).into_keys().map(PathBuf::from).collect();
         self.files.retain(|path, _| named.contains(path));
         self.members.files.retain(|path, _| named.contains(path));
+        self.show(config);
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Lets others see who is in the pools of this configuration, and why.
+    fn show(&self, config: &Config) {
         let places = |of: &PoolName, places: &mut dyn Iterator<Item = &Place>| -> Vec<EndpointName> {
             places.filter(|(pool, _)| pool == of).map(|(_, endpoint)| endpoint.clone()).collect()
         };
@@ -254,7 +261,6 @@ impl Membership {
         });
         let pools = pools.filter(|(_, members)| *members != PoolMembers::default()).collect();
         self.board.write(&self.members, pools);
-        std::mem::take(&mut self.fresh)
     }
 
     /// An endpoint cannot be connected to: where a name led to it, the name is asked again.

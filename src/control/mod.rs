@@ -233,8 +233,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let mut given = given.unwrap_or_default();
     let machine = machine(config, given.state.now());
     let journal = Arc::<Journal>::default();
-    let (overrides, findings, recorder) = recall(config, &journal);
-    let (overrides, findings) = (given.overrides.unwrap_or(overrides), given.findings.unwrap_or(findings));
+    let (overrides, findings, recorder) = recall(config, &journal, &mut given);
     let (membership, names) = Membership::new(config, overrides.roster.clone(), findings);
     let expanded = membership.expand(config);
     let snapshot =
@@ -242,7 +241,6 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     snapshot.settle();
     let recalled = given.state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;
-    drop(expanded);
     let (fleet, handovers) = Fleet::new(machine.workers);
     let (doors, openings) = match mode {
         Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut given.handed, machine.workers)?,
@@ -331,21 +329,31 @@ fn machine(config: &Config, time: Duration) -> Machine {
 
 /// What a state directory has of run-time changes and of who is in the pools, and what will write to it. Without one, and
 /// where it cannot be used, nothing: that is said, and does not keep the proxy from serving.
-fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Findings, Option<Recorder>) {
-    let Some(path) = &config.process.state_dir else { return Default::default() };
+fn recall(
+    config: &Config,
+    journal: &Arc<Journal>,
+    given: &mut Given,
+) -> (Overrides, Findings, Option<Recorder>) {
+    // What another process hands over is newer.
+    let (overrides, findings) = (given.overrides.take(), given.findings.take());
+    let Some(path) = &config.process.state_dir else {
+        return (overrides.unwrap_or_default(), findings.unwrap_or_default(), None);
+    };
     let directory = StateDir::at(path);
     let alarm = |to: &'static str, why: String| journal.append(Change::new(Kind::Alarm, to, why));
     if let Err(error) = directory.prepare() {
         alarm("state is not kept", format!("state_dir {} cannot be used: {error}", path.display()));
     }
-    let overrides = directory.overrides().unwrap_or_else(|error| {
+    let kept = directory.overrides().unwrap_or_else(|error| {
         alarm("overrides are lost", error.to_string());
         Overrides::default()
     });
-    let findings = directory.findings().unwrap_or_else(|error| {
+    let overrides = overrides.unwrap_or(kept);
+    let kept = directory.findings().unwrap_or_else(|error| {
         alarm("last answers are lost", error.to_string());
         Findings::default()
     });
+    let findings = findings.unwrap_or(kept);
     match Recorder::start(directory, Arc::clone(journal)) {
         Ok(recorder) => (overrides, findings, Some(recorder)),
         Err(error) => {

@@ -18,6 +18,7 @@ use super::error::Error;
 use super::greeting::{self, Introduction};
 use super::handshake;
 use super::http1;
+use super::http2;
 use super::stream::Stream;
 use super::tcp;
 use super::timer::Timer;
@@ -101,6 +102,14 @@ impl Client {
     #[must_use]
     pub fn closes_idle(&self) -> bool {
         self.worker.closes_idle(self.listener as usize)
+    }
+
+    /// Whether HTTP/2 may come in the clear on it.
+    #[must_use]
+    pub fn speaks_h2c(&self) -> bool {
+        let snapshot = self.snapshot();
+        let listener = snapshot.as_ref().and_then(|snapshot| self.listener(snapshot));
+        listener.is_some_and(|listener| listener.h2c) && self.stream.plain().is_some()
     }
 
     /// What the handshake has come to; nothing where there was none.
@@ -200,6 +209,9 @@ fn speak(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
+        Protocol::Http { .. } if client.stream.tls().and_then(Tls::alpn).is_some_and(|p| p == b"h2") => {
+            Some(Box::pin(http2::serve::serve(client)))
+        }
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
         // A listener keeps its place under its protocol only.
         Protocol::Udp { .. } => None,

@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::model::name::ListenerName;
-    use crate::runtime::limits::ClientLimits;
+    use crate::runtime::limits::{ClientLimits, Flood, Http2Limits};
     use crate::runtime::listener::{ListenerLive, Protocol, Timeouts};
 
     fn listener(client_address: ClientAddress) -> Listener {
@@ -104,12 +104,25 @@ mod tests {
             allow: Vec::new(),
             deny: Vec::new(),
             freebind: false,
+            h2c: false,
             max_connections: 1,
             max_connections_per_source: 0,
             head_max: 0,
             fields_max: 0,
             target_max: 0,
-            limits: ClientLimits { chunk_extensions: 0, linger: second, linger_bytes: 0 },
+            limits: ClientLimits {
+                chunk_extensions: 0,
+                linger: second,
+                linger_bytes: 0,
+                http2: Http2Limits {
+                    streams: 1,
+                    stream_window: 0,
+                    connection_window: 0,
+                    send_buffer: 0,
+                    continuations: 0,
+                    rates: [0; Flood::RATED],
+                },
+            },
             handshakes_max: 1,
             backlog: 1,
             tls: None,

@@ -228,5 +228,6 @@ pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Re
         phases: Phases { total, ..Phases::default() },
         termination,
         request_id: b"",
+        grpc_code: None,
     });
 }

@@ -130,6 +130,7 @@ impl Failed {
             phases: Phases { total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
         None
     }

@@ -10,6 +10,7 @@
 //! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
+pub mod bridge;
 pub mod buffer;
 pub mod client_hello;
 pub mod connection;
@@ -20,6 +21,7 @@ pub mod greeting;
 pub mod handshake;
 pub mod hash_key;
 pub mod http1;
+pub mod http2;
 pub mod listener;
 pub mod presentation;
 pub mod proxy_protocol;

@@ -30,11 +30,11 @@ pub trait Presents {
 impl Presentation {
     /// The header that begins a connection which is for this client alone.
     #[must_use]
-    pub fn header(&self, version: Version) -> Rc<[u8]> {
-        match self.addresses {
-            Some(addresses) => write::of_client(version, addresses, &self.facts).into(),
-            None => write::of_ourselves(version).into(),
-        }
+    pub fn header(&self, version: Version) -> Rc<Vec<u8>> {
+        Rc::new(match self.addresses {
+            Some(addresses) => write::of_client(version, addresses, &self.facts),
+            None => write::of_ourselves(version).to_vec(),
+        })
     }
 
     /// What is known of a connection from `peer`. What a trusted peer's own header has told goes on; TLS that ends here comes

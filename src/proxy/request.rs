@@ -19,6 +19,7 @@ use super::timer::Timer;
 use super::tls::Secured;
 use super::worker::Worker;
 use crate::model::field::FieldEdits;
+use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
@@ -48,8 +49,8 @@ pub trait Downstream {
     fn body_is_replayable(&self) -> bool;
     /// Resolves when the client has left.
     fn gone(&mut self) -> impl Future<Output = ()>;
-    /// The request as it goes to one endpoint, with what is kept of the body sent before.
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Self::Sending;
+    /// The request as it goes to one endpoint over this connection, with what is kept of the body sent before.
+    fn compose(&mut self, connection: &Connection<'_>, edits: &RequestEdits<'_>) -> Self::Sending;
     /// Sends the request and waits for the head of the answer. What an endpoint answers meanwhile (RFC 9110 section 15.2)
     /// is passed on.
     fn exchange(
@@ -71,6 +72,15 @@ pub trait Downstream {
         timeouts: &Timeouts,
         timer: &Timer,
     ) -> Poll<Result<Option<Self::Answer>, Failed>>;
+    /// What an answer says of its endpoint: its status, or behind those of HTTP that of a gRPC call which failed without
+    /// another answer.
+    fn verdict(answer: &Self::Answer) -> u16 {
+        Self::status(answer)
+    }
+    /// The status of the gRPC call that this is, once it is known.
+    fn grpc_code(&self) -> Option<u16> {
+        None
+    }
     /// The status of an answer.
     fn status(answer: &Self::Answer) -> u16;
     /// Sends the answer to the client and keeps the endpoint's connection if it can be used again.
@@ -173,6 +183,8 @@ pub(super) struct Trace<'a> {
     pub(super) connect: Duration,
     pub(super) response_header: Duration,
     pub(super) status: u16,
+    /// Of a gRPC call that was answered here.
+    pub(super) grpc_code: Option<u16>,
 }
 
 /// What became of a request.
@@ -203,6 +215,34 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
     };
     handled.termination = Some(termination);
     Fate::Ended
+}
+
+/// Answers a request that is refused before anything is done with it.
+pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal: Refusal) {
+    let error = Error::Refused(refusal);
+    let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
+    let Handled { down, trace, .. } = &mut handled;
+    count_error(context.listener.live.counters.of(context.worker.id), &error);
+    answer_error(*down, &error, trace).await;
+    handled.termination = Some(error.termination());
+}
+
+/// Notes a request whose client had left before anything was done with it.
+pub fn abandoned<D: Downstream>(context: &Context<'_>, down: &D) {
+    finish(context, down, &Trace::default(), Termination::ClientAborted);
+}
+
+/// What a request is known by in every log: the client's own id where it is believed, else 128 random bits.
+#[must_use]
+pub fn request_id(worker: &Worker, given: Option<&[u8]>) -> Vec<u8> {
+    // No setting: an id is a key to search logs by, and one that is longer gets a new one, nothing else.
+    const KEPT_MAX: usize = 128;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    if let Some(given) = given.filter(|given| (1..=KEPT_MAX).contains(&given.len())) {
+        return given.to_vec();
+    }
+    let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
+    (0..32).rev().map(|i| DIGITS[(bits >> (i * 4)) as usize & 15]).collect()
 }
 
 /// A request under way: counted and logged when it is dropped, also where that is before its end.
@@ -253,12 +293,22 @@ async fn answer_error<D: Downstream>(down: &mut D, error: &Error, trace: &mut Tr
     if down.response_started() {
         return;
     }
-    let json = down.view().field("accept").is_some_and(prefers_json);
-    if let Some(own) = Own::of_error(error, json)
+    let own = if is_call(down.view()) {
+        Own::of_failed_call(error)
+    } else {
+        Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
+    };
+    if let Some(own) = own
         && down.respond(&own).await.is_ok()
     {
         trace.status = own.status;
+        trace.grpc_code = own.grpc_code;
     }
+}
+
+/// Whether a request is a gRPC call.
+pub(super) fn is_call<V: RequestView>(view: &V) -> bool {
+    view.field("content-type").is_some_and(grpc::is_call)
 }
 
 async fn serve<'a, D: Downstream>(
@@ -365,10 +415,14 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
     counters.bytes_in.add(bytes_in);
     counters.bytes_out.add(bytes_out);
     worker.count_end(&context.listener.live, trace.status, termination);
+    let grpc_code = trace.grpc_code.or_else(|| down.grpc_code());
     if let Some(pool) = trace.pool {
         let counters = pool.live.counters.of(worker.id);
         counters.ended.count(trace.status);
         counters.duration.observe(total);
+        if let Some(code) = grpc_code {
+            counters.calls.count(code);
+        }
     }
     // A panic inside the log itself leaves no record, rather than another panic.
     let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
@@ -407,6 +461,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
+        grpc_code,
     });
 }
 

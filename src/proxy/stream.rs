@@ -334,14 +334,14 @@ impl AsFd for Stream {
     }
 }
 
-// For protocol engines that own their connection. Under TLS these keep what they took until it is flushed, so they and
-// `try_write` are not for one connection.
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+/// For protocol engines that own their connection. Under TLS these keep what they took until it is flushed, so they and
+/// [`Stream::try_write`] are not for one connection.
+impl Stream {
+    /// As [`AsyncRead::poll_read`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
             match self.try_read(buffer.initialize_unfilled()) {
@@ -354,20 +354,18 @@ impl AsyncRead for Stream {
             }
         }
     }
-}
 
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
+    /// As [`AsyncWrite::poll_write_vectored`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_write_vectored(
+        &self,
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let taken = match &*self {
+            let taken = match self {
                 Self::Plain(socket) => socket.try_write_vectored(pieces),
                 Self::Tls(tls) => tls.take_vectored(pieces),
             };
@@ -378,12 +376,12 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tls(tls) = &*self else { return Poll::Ready(Ok(())) };
+    /// As [`AsyncWrite::poll_flush`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Tls(tls) = self else { return Poll::Ready(Ok(())) };
         loop {
             match tls.flush() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_write_ready(cx))?,
@@ -392,9 +390,49 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
+    /// As [`AsyncWrite::poll_shutdown`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
         self.end_sending();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Self::poll_read(&self, cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&self, cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&self, cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(&self, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(&self, cx)
     }
 }

@@ -112,6 +112,14 @@ pub struct EndpointCounters {
     pub answers: Counter,
     /// Times to them, in microseconds.
     pub answer_micros: Counter,
+    /// HTTP/2 connections of this worker now, busy or not.
+    pub multiplexed: Counter,
+    /// Connections on which the endpoint announced that it takes no more requests.
+    pub goaways: Counter,
+    /// Requests that the endpoint gave back unprocessed.
+    pub given_back: Counter,
+    /// HTTP/2 connections that were closed because a PING was not answered.
+    pub silent: Counter,
     /// Idle pooled connections of this worker now.
     pub idle: Counter,
     /// Bytes sent to it.

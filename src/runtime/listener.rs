@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::counters::{Counter, PerWorker, Statuses};
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Flood};
 use super::sources::Sources;
 use super::tls::handshake::{HandshakeCounters, Handshakes};
 use super::tls::listener::ListenerTls;
@@ -38,6 +38,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Connections at once.
     pub max_connections: usize,
     /// Connections at once of one source; 0 is no limit.
@@ -270,6 +272,8 @@ pub struct ListenerCounters {
     pub extensions_exceeded: Counter,
     /// Connections whose client had not ended its side when reading after the last answer stopped.
     pub linger_exceeded: Counter,
+    /// Connections of HTTP/2 that did too much of something, by [`Flood`]; of streams, those refused.
+    pub floods: [Counter; Flood::ALL.len()],
     /// Connections that were reset because as many are held already as may be while nothing is usable.
     pub hold_full: Counter,
     /// Idle connections closed after `keep_alive`.

@@ -19,7 +19,9 @@ use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
 use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
+use crate::model::grpc;
 use crate::model::name::PoolName;
+use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
@@ -33,6 +35,8 @@ pub struct Pool {
     pub edition: Arc<Edition>,
     /// Endpoints, those of one tier side by side, tiers in order.
     pub endpoints: Vec<Endpoint>,
+    /// What is spoken with its endpoints.
+    pub protocol: Protocol,
     /// Where each tier lies in `endpoints`, and its balancers.
     pub tiers: Vec<Tier>,
     /// The pools that take its work, as indexes into the snapshot's: itself, then its failover pools in order, each
@@ -122,6 +126,8 @@ pub struct Timeouts {
     pub tcp_user_timeout: Duration,
     /// First keepalive probe of a tcp session or tunnel without a byte.
     pub tcp_keepalive: Duration,
+    /// A busy HTTP/2 connection without a byte from the endpoint is asked by a PING, and closed after as long again.
+    pub http2_ping: Duration,
 }
 
 impl Timeouts {
@@ -288,10 +294,33 @@ pub struct PoolCounters {
     pub extensions_exceeded: Counter,
     /// Idle connections closed because there were too many of their endpoint.
     pub idle_exceeded: Counter,
+    /// Requests that waited because all HTTP/2 connections to their endpoint were full.
+    pub http2_full: Counter,
     /// Handshakes with endpoints that failed.
     pub tls_faults: TlsFaults,
+    /// gRPC calls that ended, by their status.
+    pub calls: Calls,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
+}
+
+/// gRPC calls by their status.
+#[derive(Debug, Default)]
+pub struct Calls([Counter; grpc::CODES]);
+
+impl Calls {
+    /// Counts one that ended with this status.
+    pub fn count(&self, code: u16) {
+        if let Some(counter) = self.0.get(usize::from(code)) {
+            counter.one();
+        }
+    }
+
+    /// How many ended with this status.
+    #[must_use]
+    pub fn counter(&self, code: usize) -> Option<&Counter> {
+        self.0.get(code)
+    }
 }
 
 /// Endpoints that a request has tried, by slot.

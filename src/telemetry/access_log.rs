@@ -73,6 +73,8 @@ pub struct Record<'a> {
     pub termination: Termination,
     /// X-Request-Id; empty for tcp.
     pub request_id: &'a [u8],
+    /// `grpc-status` of a gRPC call, by its number.
+    pub grpc_code: Option<u16>,
 }
 
 /// What the TLS of a connection came to.
@@ -231,6 +233,9 @@ impl Record<'_> {
         line.micros("total_us", self.phases.total);
         line.raw("end", |out| out.extend_from_slice(self.termination.as_str().as_bytes()));
         line.bytes("id", self.request_id);
+        if let Some(code) = self.grpc_code {
+            line.number("grpc_status", code.into());
+        }
         line.close();
     }
 }
@@ -556,6 +561,7 @@ mod tests {
             },
             termination: Termination::Done,
             request_id: b"6f",
+            grpc_code: None,
         }
     }
 

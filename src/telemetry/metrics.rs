@@ -156,6 +156,9 @@ table! {
         "Failed TLS handshakes with endpoints by reason: expired, not_yet_valid, wrong_name, unknown_authority, bad_certificate, refused (an alert), timeout, closed or protocol.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
 
+    POOL_CALLS = Counter "plimsoll_pool_grpc_calls_total" ["pool", "status"]
+        "gRPC calls that ended, by their grpc-status; those that nobody made are left out.";
+
     ENDPOINT_USABLE = Gauge "plimsoll_endpoint_usable" ["pool", "endpoint"] "1 when the endpoint may be picked now.";
     ENDPOINT_EJECTED = Gauge "plimsoll_endpoint_ejected" ["pool", "endpoint"]
         "1 while live traffic keeps the endpoint ejected.";
@@ -176,6 +179,14 @@ table! {
     ENDPOINT_REUSED = Counter "plimsoll_endpoint_reused_total" ["pool", "endpoint"] "Attempts on a connection used before.";
     ENDPOINT_STALE = Counter "plimsoll_endpoint_stale_total" ["pool", "endpoint"]
         "Idle connections found closed when they were wanted, and repeats because of one.";
+    ENDPOINT_HTTP2 = Gauge "plimsoll_endpoint_http2_connections" ["pool", "endpoint"]
+        "Open HTTP/2 connections, busy or not; a request on one is a stream.";
+    ENDPOINT_GOAWAYS = Counter "plimsoll_endpoint_http2_goaways_total" ["pool", "endpoint"]
+        "HTTP/2 connections on which the endpoint announced that it takes no more requests.";
+    ENDPOINT_GIVEN_BACK = Counter "plimsoll_endpoint_http2_given_back_total" ["pool", "endpoint"]
+        "Requests that the endpoint gave back unprocessed: refused, or not reached when it left.";
+    ENDPOINT_SILENT = Counter "plimsoll_endpoint_http2_silent_total" ["pool", "endpoint"]
+        "HTTP/2 connections closed because a PING was not answered in time.";
     ENDPOINT_BYTES_IN = Counter "plimsoll_endpoint_bytes_in_total" ["pool", "endpoint"] "Body bytes from the endpoint.";
     ENDPOINT_BYTES_OUT = Counter "plimsoll_endpoint_bytes_out_total" ["pool", "endpoint"] "Body bytes to the endpoint.";
 
@@ -221,7 +232,10 @@ mod tests {
         for metric in ALL {
             let Metric { name, help, kind, labels } = metric;
             assert!(name.starts_with("plimsoll_") || name.starts_with("process_"), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{name}"
+            );
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(help.ends_with('.'), "{name}");
             assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase())), "{name}");

@@ -34,6 +34,8 @@ mod health_probes;
 mod hedging;
 mod hop_by_hop;
 mod host;
+mod http2;
+mod http2_endpoints;
 mod keep_alive;
 mod limits;
 mod live;

@@ -1,8 +1,10 @@
-//! The TLS of a listener as a file says it: what its certificates ask of clients stands with each of them.
+//! The TLS of a listener as a file says it: what its certificates ask of clients stands with each of them. And what
+//! its connections of HTTP/2 may do.
 
 use std::path::Path;
 
 use super::{Page, braces, join, quote};
+use crate::config::listener::Http2Limits;
 use crate::config::tls::served::{Certificate, ListenerTls};
 
 pub(super) fn show_tls(page: &mut Page, tls: Option<&ListenerTls>) {
@@ -38,4 +40,23 @@ fn written<const N: usize>(keys: [(&str, Option<String>); N]) -> impl Iterator<I
 
 fn path(path: &Path) -> String {
     quote(&path.display().to_string())
+}
+
+pub(super) fn show_http2(page: &mut Page, limits: &Http2Limits) {
+    let number = |key: &str, value: u32| format!("{key} = {value}");
+    let keys = [
+        number("streams", limits.streams),
+        format!("stream_window = {}", quote(&limits.stream_window.to_string())),
+        format!("connection_window = {}", quote(&limits.connection_window.to_string())),
+        format!("send_buffer = {}", quote(&limits.send_buffer.to_string())),
+        number("continuations", limits.continuations),
+        number("resets", limits.resets),
+        number("faults", limits.faults),
+        number("pings", limits.pings),
+        number("settings", limits.settings),
+        number("priorities", limits.priorities),
+        number("window_updates", limits.window_updates),
+        number("empty_frames", limits.empty_frames),
+    ];
+    page.key("http2", braces(keys.into_iter()));
 }

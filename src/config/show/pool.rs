@@ -5,6 +5,7 @@ use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
 use crate::config::pool::{Endpoint, Pool};
 use crate::config::retry::{NonIdempotent, Retry};
 use crate::config::tls::{ClientTls, Naming};
+use crate::model::grpc;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::format_duration;
 use crate::policy::breaker::{self, Scope};
@@ -18,6 +19,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.begin(Subject::Pool, pool.name.as_str(), &format!("pool.{name}"));
     page.section(format_args!("[pool.{name}]"));
     page.text("balance", pool.balance.word());
+    page.text("protocol", pool.protocol.word());
     if pool.balance.hashes() {
         page.text("hash_key", &pool.hash_key);
         page.key("load_factor", or_off(pool.load_factor.map(|factor| factor.to_string())));
@@ -43,6 +45,9 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.key("interim_answers", pool.limits.interim_answers);
     page.text("answer_chunk_extensions", pool.limits.answer_chunk_extensions);
     page.key("idle_connections", pool.limits.idle_connections);
+    page.key("http2_connections", pool.limits.http2_connections);
+    page.key("http2_streams", pool.limits.http2_streams);
+    page.text("http2_window", pool.limits.http2_window);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -52,6 +57,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.time("tunnel", timeouts.tunnel);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
+    page.time("http2_ping", timeouts.http2_ping);
     page.section(format_args!("[pool.{name}.retry]"));
     for (key, value) in retry(&pool.retry) {
         page.key(key, value);
@@ -178,9 +184,14 @@ fn causes(counted: &Counted) -> String {
 }
 
 fn statuses(ranges: &[(u16, u16)]) -> impl Iterator<Item = String> {
-    ranges.iter().map(|(first, last)| match first == last {
-        true => quote(&first.to_string()),
-        false => quote(&format!("{first}-{last}")),
+    ranges.iter().flat_map(|(first, last)| {
+        // Those of gRPC have no ranges.
+        let words: Vec<String> = (*first..=*last).filter_map(grpc::word).collect();
+        match (first == last, words.is_empty()) {
+            (_, false) => words.iter().map(|word| quote(word)).collect(),
+            (true, true) => vec![quote(&first.to_string())],
+            (false, true) => vec![quote(&format!("{first}-{last}"))],
+        }
     })
 }
 

@@ -71,6 +71,12 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Default("false"),
             "Bind an address that is not (yet) here: a floating one.",
         ),
+        Key::new(
+            "h2c",
+            Kind::Bool,
+            Default("false"),
+            "HTTP/2 in the clear by prior knowledge, beside HTTP/1 on the same addresses.",
+        ),
         Key::new("limits", Kind::Table(&LISTENER_LIMITS), Default("{}"), "Sizes of requests."),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), Default("{}"), "Times; none is infinite."),
         Key::new(
@@ -80,7 +86,6 @@ pub(in super::super) static LISTENER: Section = Section::new(
             "Whether connections of trusted_proxies begin with a PROXY header, version 1 or 2; without one they are closed. \
              The client that it names takes the peer's place everywhere. From others no header is taken.",
         ),
-        Key::later("h2c"),
         Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&LISTENER_TLS)),
@@ -174,6 +179,7 @@ static LISTENER_LIMITS: Section = Section::new(
             Default("0"),
             "Datagrams of the endpoint after which a udp session ends (1 suits DNS); 0 is no limit.",
         ),
+        Key::new("http2", Kind::Table(&HTTP2_LIMITS), Default("{}"), "Connections of HTTP/2."),
     ],
 );
 
@@ -196,7 +202,7 @@ static LISTENER_TLS: Section = Section::new(
         Key::new(
             "alpn",
             Kind::List { of: &Kind::Text(Form::Some), min: 0 },
-            Optional(r#"["http/1.1"]"#),
+            Optional(r#"["h2", "http/1.1"]"#),
             "Protocols that are offered (ALPN), most wanted first; by default all that an http listener can speak, and none of \
              a tcp listener.",
         ),
@@ -256,6 +262,75 @@ static CERTIFICATE: Section = Section::new(
             Kind::Choice(&[Word::new("require"), Word::new("request"), Word::new("none")]),
             Optional(r#""require""#),
             "As above, or none.",
+        ),
+    ],
+);
+
+static HTTP2_LIMITS: Section = Section::new(
+    "What one connection of HTTP/2 may do. Who does more in any second than a rate allows is sent away (GOAWAY with \
+     ENHANCE_YOUR_CALM).",
+    &[
+        Key::new("streams", number(1, 10_000), Default("100"), "Requests at once."),
+        Key::new(
+            "stream_window",
+            size(65_535, 16 << 20),
+            Default(r#""128KiB""#),
+            "What a client may send of one request body before it has gone on (SETTINGS_INITIAL_WINDOW_SIZE).",
+        ),
+        Key::new(
+            "connection_window",
+            size(65_535, 64 << 20),
+            Default(r#""1MiB""#),
+            "Likewise, of all its request bodies together.",
+        ),
+        Key::new(
+            "send_buffer",
+            size(16 << 10, 16 << 20),
+            Default(r#""128KiB""#),
+            "What is held of all answers together for a client that does not read.",
+        ),
+        Key::new(
+            "continuations",
+            number(0, 1_000),
+            Default("5"),
+            "CONTINUATION frames of one head; h2 itself refuses more than the size of a head can need, at least 5.",
+        ),
+        Key::new(
+            "resets",
+            number(1, 1_000_000),
+            Default("500"),
+            "Requests that are cancelled before their answer, in any second (rapid reset).",
+        ),
+        Key::new(
+            "faults",
+            number(1, 1_000_000),
+            Default("100"),
+            "Streams that we reset for the client's mistakes, in any second; ten times as many in all (MadeYouReset).",
+        ),
+        Key::new("pings", number(1, 1_000_000), Default("100"), "PING frames in any second."),
+        Key::new(
+            "settings",
+            number(1, 1_000_000),
+            Default("50"),
+            "SETTINGS frames in any second; one for every 8 entries.",
+        ),
+        Key::new(
+            "priorities",
+            number(1, 1_000_000),
+            Default("1000"),
+            "PRIORITY frames, and frames of unknown types, in any second.",
+        ),
+        Key::new(
+            "window_updates",
+            number(1, 1_000_000),
+            Default("1000"),
+            "WINDOW_UPDATE frames of less than 256 bytes in any second.",
+        ),
+        Key::new(
+            "empty_frames",
+            number(1, 1_000_000),
+            Default("100"),
+            "DATA frames in any second that are empty without being the last, or are more padding than data.",
         ),
     ],
 );

@@ -51,6 +51,12 @@ pub(in super::super) static POOL: Section = Section::new(
              objects with the keys of an endpoint. What cannot be read leaves the last endpoints in place.",
         )
         .own(),
+        Key::new(
+            "protocol",
+            Kind::Choice(&[Word::new("http1"), Word::new("http2"), Word::new("auto")]),
+            Default(r#""http1""#),
+            "What is spoken with endpoints: http1, http2 (in the clear: at once), or auto, which TLS finds out (in the clear: http1).",
+        ),
         Key::new("limits", Kind::Table(&POOL_LIMITS), Default("{}"), "Ceilings and the queue."),
         Key::new("timeouts", Kind::Table(&POOL_TIMEOUTS), Default("{}"), "Times; none is infinite."),
         Key::new(
@@ -172,7 +178,6 @@ pub(in super::super) static POOL: Section = Section::new(
             Optional("{}"),
             "A breaker; absent or \"off\": none.",
         ),
-        Key::later("protocol"),
         Key::new(
             "send_proxy",
             Kind::Choice(&[Word::new("off"), Word::new("v1"), Word::new("v2")]),
@@ -309,6 +314,24 @@ static POOL_LIMITS: Section = Section::new(
             Default("256"),
             "Idle connections kept per endpoint and worker; the oldest closes when one more comes. 0 keeps none.",
         ),
+        Key::new(
+            "http2_connections",
+            number(1, 10_000),
+            Default("8"),
+            "HTTP/2 connections per endpoint and worker; one more is made when all are full, beyond that requests wait for queue_timeout.",
+        ),
+        Key::new(
+            "http2_streams",
+            number(1, 100_000),
+            Default("128"),
+            "Requests at once on an HTTP/2 connection to an endpoint; fewer where the endpoint announces fewer.",
+        ),
+        Key::new(
+            "http2_window",
+            size(16 << 10, 64 << 20),
+            Default(r#""128KiB""#),
+            "What of an answer over HTTP/2 is taken from the endpoint before the client has taken any.",
+        ),
     ],
 );
 
@@ -336,6 +359,12 @@ static POOL_TIMEOUTS: Section = Section::new(
             TIMEOUT,
             Default(r#""30s""#),
             "First keepalive probe of a tcp session or tunnel without a byte.",
+        ),
+        Key::new(
+            "http2_ping",
+            TIMEOUT,
+            Default(r#""10s""#),
+            "PING on an HTTP/2 connection with requests and without a byte; it closes after as long again without an answer.",
         ),
     ],
 );

@@ -17,7 +17,7 @@ use crate::config::source::Span;
 use crate::config::value::Fields;
 
 /// What an http listener can speak behind TLS, by ALPN (RFC 7301), most wanted first; also what it offers by itself.
-pub const SPOKEN: &[&str] = &["http/1.1"];
+pub const SPOKEN: &[&str] = &["h2", "http/1.1"];
 
 /// The longest name of a protocol in ALPN (RFC 7301 section 3.1).
 const PROTOCOL_MAX: usize = 255;

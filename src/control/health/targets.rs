@@ -12,6 +12,7 @@ use crate::config::health::{self, Expected, Health, HttpCheck};
 use crate::config::pool::Pool;
 use crate::config::tls::{ClientTls, Naming};
 use crate::control::tls::TlsClient;
+use crate::model::protocol::Protocol;
 use crate::policy::health::Settings;
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tls::client;
@@ -104,7 +105,11 @@ impl Clients {
 
 fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check, ProbeError> {
     Ok(match &health.check {
-        health::Check::Http(http) => Check::Http(Box::new(http_question(pool, http, clients)?)),
+        health::Check::Http(http) => {
+            // Behind a port of its own there is a health API, and not the pool's protocol.
+            let http2 = pool.protocol == Protocol::Http2 && health.port.is_none();
+            Check::Http(Box::new(http_question(pool, http, http2, clients)?))
+        }
         health::Check::Tcp { send, expect, tls } => Check::Tcp {
             send: (!send.is_empty()).then(|| send.clone()),
             expect: expect.as_ref().map(expected),
@@ -141,7 +146,12 @@ fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check
     })
 }
 
-fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result<Http, ProbeError> {
+fn http_question(
+    pool: &Pool,
+    http: &HttpCheck,
+    http2: bool,
+    clients: &mut Clients,
+) -> Result<Http, ProbeError> {
     let fields: Vec<(&str, &[u8])> =
         http.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().as_bytes())).collect();
     let request = RequestHead::new(&http.method, &http.path, http.host.as_deref(), &fields)
@@ -151,6 +161,7 @@ fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result
         expect_body: http.expect_body.as_deref().cloned().map(Expect::Regex),
         rank: pool.exclusive.as_ref().and_then(|exclusive| exclusive.rank.clone()),
         tls: clients.of(pool, http.tls.as_ref())?,
+        http2,
         ..Http::new(request)
     })
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::field::FieldEdits;
@@ -29,6 +31,8 @@ pub struct RequestEdits<'a> {
     pub told: Told<'a>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+    /// When the time is over that the client of a gRPC call has given for it.
+    pub deadline: Option<Instant>,
 }
 
 /// What an endpoint is told of the client's certificate.
@@ -54,20 +58,20 @@ pub struct ResponseEdits<'a> {
     pub framing: Framing,
 }
 
-fn put_field(out: &mut Buffer, name: &[u8], value: &[u8]) {
+pub(super) fn put_field(out: &mut Buffer, name: &[u8], value: &[u8]) {
     out.put(name);
     out.put(b": ");
     out.put(value);
     out.put(b"\r\n");
 }
 
-fn put_own(out: &mut Buffer, route: &FieldEdits, name: &'static [u8], value: &[u8]) {
+pub(super) fn put_own(out: &mut Buffer, route: &FieldEdits, name: &'static [u8], value: &[u8]) {
     if route.is_empty() || !route.drops(name) {
         put_field(out, name, value);
     }
 }
 
-fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
+pub(super) fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
         put_field(out, name.as_str().as_bytes(), value.as_str().as_bytes());
     }
@@ -114,7 +118,8 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
     if head.upgrade {
         put_upgrade(out, bytes, &head.fields);
     }
-    put_forwarded(out, bytes, head, edits);
+    let given = || head.fields.iter().map(|f| (f.kind, f.value.get(bytes)));
+    put_forwarded(out, head.authority.get(bytes), edits, given);
     if let Told::Certificate(Some(client)) = edits.told {
         put_own(out, route, b"X-Client-Cert-Subject", client.subject.as_bytes());
         put_own(out, route, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
@@ -151,7 +156,7 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
 }
 
 /// Counts down for the two methods that it is for (RFC 9110 section 7.6.2); zero was answered before.
-fn put_max_forwards(out: &mut Buffer, method: Method, name: &[u8], value: &[u8]) {
+pub(super) fn put_max_forwards(out: &mut Buffer, method: Method, name: &[u8], value: &[u8]) {
     let hops = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
     match (method, hops) {
         (Method::Options | Method::Trace, Some(hops)) => {
@@ -174,15 +179,21 @@ fn put_upgrade(out: &mut Buffer, bytes: &[u8], fields: &[Field]) {
     out.put(b"\r\n");
 }
 
-fn put_forwarded(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &RequestEdits<'_>) {
+/// Writes who the client is; `given` is what came with the request, read only where that is believed.
+pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
+    out: &mut Buffer,
+    authority: &[u8],
+    edits: &RequestEdits<'_>,
+    given: impl Fn() -> F,
+) {
     let route = edits.route;
     let peer = AddressText::new(edits.peer);
-    let has = |kind: Kind| edits.trusted && head.fields.iter().any(|f| f.kind == kind);
+    let has = |kind: Kind| edits.trusted && given().any(|(k, _)| k == kind);
     if route.is_empty() || !route.drops(b"X-Forwarded-For") {
         out.put(b"X-Forwarded-For: ");
         if edits.trusted {
-            for field in head.fields.iter().filter(|f| f.kind == Kind::XForwardedFor && !f.value.is_empty()) {
-                out.put(field.value.get(bytes));
+            for (_, value) in given().filter(|(k, v)| *k == Kind::XForwardedFor && !v.is_empty()) {
+                out.put(value);
                 out.put(b", ");
             }
         }
@@ -192,8 +203,8 @@ fn put_forwarded(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &Req
     if !has(Kind::XForwardedProto) {
         put_own(out, route, b"X-Forwarded-Proto", edits.scheme.as_bytes());
     }
-    if !has(Kind::XForwardedHost) && !head.authority.is_empty() {
-        put_own(out, route, b"X-Forwarded-Host", head.authority.get(bytes));
+    if !has(Kind::XForwardedHost) && !authority.is_empty() {
+        put_own(out, route, b"X-Forwarded-Host", authority);
     }
     if edits.source == edits.peer {
         put_own(out, route, b"X-Real-IP", peer.as_bytes());
@@ -249,7 +260,7 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
     out.put(b"\r\n");
 }
 
-fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
+pub(super) fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
     out.put(b"HTTP/1.1 ");
     out.put(itoa::Buffer::new().format(status).as_bytes());
     out.put(b" ");

@@ -52,9 +52,10 @@ impl Exchange<'_> {
         let (slot, client) = (connection.place.endpoint.live.slot(), self.client);
         let (edition, listener) = (&pool.edition, client.listener_place());
         let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.source(), listener);
-        dial::keep_alive_probes(&connection.stream, timeouts.tcp_keepalive);
+        let stream = connection.stream()?;
+        dial::keep_alive_probes(stream, timeouts.tcp_keepalive);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
-        let sides = (&self.client.stream, &connection.stream);
+        let sides = (&self.client.stream, stream);
         let relay = Relay::new(sides, life, &self.client.timer, &self.worker.pipes, &self.tunnelled);
         let ended = relay.holding([first, bytes]).await;
         match ended {

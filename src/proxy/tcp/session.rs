@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::relay::{Ended, Life, Moved, Relay};
-use crate::proxy::attempt::{Connection, Tries};
+use crate::proxy::attempt::{Connection, Link, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::greeting::{self, Refusal};
@@ -118,7 +118,11 @@ impl<'a> Session<'a> {
         (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
         // What else is known of the connection is of no use any more, and would lie in every session.
-        connected.map(|Connection { place, stream, .. }| (place, stream))
+        connected.and_then(|Connection { place, link, .. }| match link {
+            Link::Own(stream) => Ok((place, stream)),
+            // What speaks HTTP/2 is for requests.
+            Link::Http2(_) => Err(Error::Reset),
+        })
     }
 
     /// Keeps the client waiting for something to become usable, where the listener wants that.
@@ -183,6 +187,7 @@ impl<'a> Session<'a> {
             phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }

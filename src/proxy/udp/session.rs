@@ -511,6 +511,7 @@ impl<'a> Account<'a> {
             status: 0,
             bytes_in: forth,
             bytes_out: back,
+            grpc_code: None,
             datagrams: Some((flow.forth.datagrams.get(), flow.back.datagrams.get())),
             phases: Phases { total, ..Phases::default() },
             termination,

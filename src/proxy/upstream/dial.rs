@@ -24,9 +24,9 @@ pub struct Target {
     /// What the connection comes from, where that is written.
     pub source: Option<IpAddr>,
     /// The PROXY header that it begins with, before TLS.
-    pub header: Option<Rc<[u8]>>,
-    /// TLS on it.
-    pub tls: Option<Handshake>,
+    pub header: Option<Rc<Vec<u8>>>,
+    /// TLS on it; boxed, as few connections to be made have some.
+    pub tls: Option<Box<Handshake>>,
     /// Of these, how long connecting and the handshake may take together, and unacknowledged data.
     pub timeouts: Timeouts,
 }
@@ -36,19 +36,21 @@ pub struct Target {
 /// # Errors
 /// As the system and as [`Handshake::make`]; `TimedOut` when the endpoint does not answer in time.
 pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
-    let Target { address, source, header, tls, timeouts } = target;
-    timer.set(Instant::now() + timeouts.connect);
-    let socket = connect(*address, *source, timeouts, timer).await?;
-    if let Some(header) = header {
+    timer.set(Instant::now() + target.timeouts.connect);
+    let socket = match timer.within(socket(target)?.connect(target.address)).await {
+        Ok(connected) => Socket::Tcp(connected?),
+        Err(_) => {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout"));
+        }
+    };
+    if let Some(header) = &target.header {
         introduce(&socket, header)?;
     }
-    match tls.clone() {
-        None => Ok(Stream::Plain(socket)),
-        // Boxed: most connections have none, and every one would weigh so much more while it is made.
-        Some(handshake) => match timer.within(Box::pin(handshake.make(socket))).await {
-            Ok(made) => made,
-            Err(_) => Err(tls::timed_out()),
-        },
+    let Some(handshake) = target.tls.clone() else { return Ok(Stream::Plain(socket)) };
+    // Boxed: most connections have none, and every one would weigh so much more while it is made.
+    match timer.within(Box::pin(handshake.make(socket))).await {
+        Ok(made) => made,
+        Err(_) => Err(tls::timed_out()),
     }
 }
 
@@ -60,23 +62,15 @@ fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
     }
 }
 
-async fn connect(
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    timeouts: &Timeouts,
-    timer: &Timer,
-) -> io::Result<Socket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source {
+/// A socket that is ready to connect.
+fn socket(target: &Target) -> io::Result<TcpSocket> {
+    let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = target.source {
         connect_from(&socket, source)?;
     }
     socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
-    match timer.within(socket.connect(address)).await {
-        Ok(connected) => Ok(Socket::Tcp(connected?)),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout")),
-    }
+    SockRef::from(&socket).set_tcp_user_timeout(Some(target.timeouts.tcp_user_timeout))?;
+    Ok(socket)
 }
 
 /// Makes a socket connect from `source`. The port is chosen when it connects, by source and destination together, so that

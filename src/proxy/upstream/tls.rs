@@ -27,7 +27,7 @@ impl Handshake {
     ///
     /// # Errors
     /// [`Failure`] where the request's host is to be asked for, and is no name that a certificate could have.
-    pub fn with(endpoint: &Endpoint, work: Work, host: Option<&str>) -> io::Result<Option<Self>> {
+    pub fn with(endpoint: &Endpoint, work: Work, host: Option<&str>) -> io::Result<Option<Box<Self>>> {
         let Some(tls) = endpoint.tls.as_deref() else { return Ok(None) };
         let name = match host.filter(|_| tls.pool().follows_host()) {
             None => tls.name().clone(),
@@ -37,7 +37,7 @@ impl Handshake {
                     .map_err(|_| failed(TlsFault::WrongName, format!("no certificate is for \"{host}\"")))?
             }
         };
-        Ok(Some(Self { config: Arc::clone(tls.client(work)), name }))
+        Ok(Some(Box::new(Self { config: Arc::clone(tls.client(work)), name })))
     }
 
     /// Makes it. No time limit of its own.
@@ -62,7 +62,7 @@ pub fn host(authority: &[u8]) -> Option<Rc<str>> {
 }
 
 /// A failed handshake, inside an [`io::Error`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     fault: TlsFault,
     detail: String,
@@ -82,6 +82,17 @@ impl std::error::Error for Failure {}
 pub fn fault_of(error: &io::Error) -> Option<TlsFault> {
     let failure = error.get_ref()?.downcast_ref::<Failure>()?;
     Some(failure.fault)
+}
+
+/// The error of a connection for everyone who waited for it: what failed, in the same words.
+#[must_use]
+pub fn copy_of(error: &io::Error) -> io::Error {
+    let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+    match (failure, error.raw_os_error()) {
+        (Some(failure), _) => io::Error::new(error.kind(), failure.clone()),
+        (None, Some(code)) => io::Error::from_raw_os_error(code),
+        (None, None) => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// A handshake that was not done in time.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::pool::Pool;
@@ -19,6 +19,7 @@ use super::tls::tickets::Ring;
 use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName};
+use crate::model::units::ByteSize;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -232,28 +233,7 @@ fn compile_listeners(
         .map(|l| Listener {
             name: l.name.clone(),
             bind: l.bind.clone(),
-            protocol: match &l.protocol {
-                config::listener::Protocol::Http => compile_http(config, l),
-                config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
-                    pool: pool.as_ref().map(|name| pools.get(name).copied().unwrap_or_default()),
-                    sni: compile_sni(config, l, pools).map(Box::new),
-                    when_empty: match l.when_empty {
-                        config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
-                        config::listener::WhenEmpty::Hold { time, max } => {
-                            listener::WhenEmpty::Hold { time, max }
-                        }
-                        config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
-                    },
-                },
-                config::listener::Protocol::Udp { pool } => listener::Protocol::Udp {
-                    pool: pools.get(pool).copied().unwrap_or_default(),
-                    rules: listener::SessionRules {
-                        idle: l.timeouts.udp_idle,
-                        datagram_max: l.limits.udp_datagram.as_usize(),
-                        answers: NonZero::new(l.limits.udp_answers),
-                    },
-                },
-            },
+            protocol: compile_protocol(config, l, pools),
             trusted_proxies: l.trusted_proxies.clone(),
             proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),
             client_address: match l.client_address {
@@ -265,6 +245,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
             head_max: l.limits.head.as_usize(),
@@ -274,6 +255,7 @@ fn compile_listeners(
                 chunk_extensions: l.limits.chunk_extensions.as_usize(),
                 linger: l.timeouts.linger,
                 linger_bytes: l.limits.linger.as_usize(),
+                http2: http2(&l.limits.http2),
             },
             handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
@@ -290,6 +272,55 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+/// What is spoken by a listener, and where it goes.
+fn compile_protocol(
+    config: &Config,
+    listener: &config::listener::Listener,
+    pools: &HashMap<&PoolName, usize>,
+) -> listener::Protocol {
+    let place = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
+    match &listener.protocol {
+        config::listener::Protocol::Http => compile_http(config, listener),
+        config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
+            pool: pool.as_ref().map(place),
+            sni: compile_sni(config, listener, pools).map(Box::new),
+            when_empty: match listener.when_empty {
+                config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
+                config::listener::WhenEmpty::Hold { time, max } => listener::WhenEmpty::Hold { time, max },
+                config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
+            },
+        },
+        config::listener::Protocol::Udp { pool } => listener::Protocol::Udp {
+            pool: place(pool),
+            rules: listener::SessionRules {
+                idle: listener.timeouts.udp_idle,
+                datagram_max: listener.limits.udp_datagram.as_usize(),
+                answers: NonZero::new(listener.limits.udp_answers),
+            },
+        },
+    }
+}
+
+fn http2(limits: &config::listener::Http2Limits) -> Http2Limits {
+    let window = |size: ByteSize| u32::try_from(size.as_usize()).unwrap_or(u32::MAX >> 1);
+    Http2Limits {
+        streams: limits.streams,
+        stream_window: window(limits.stream_window),
+        connection_window: window(limits.connection_window),
+        send_buffer: limits.send_buffer.as_usize(),
+        continuations: limits.continuations,
+        rates: [
+            limits.resets,
+            limits.faults,
+            limits.pings,
+            limits.settings,
+            limits.priorities,
+            limits.window_updates,
+            limits.empty_frames,
+        ],
+    }
 }
 
 /// Where names lead; nothing where nothing goes by one, so that nobody waits for it.

@@ -8,6 +8,7 @@ use super::{CompileError, Machine};
 use crate::config;
 use crate::model::address::DnsName;
 use crate::model::name::{EndpointName, PoolName};
+use crate::model::protocol::Protocol;
 use crate::policy::balance::{self, Balancer, Kind, Member};
 use crate::policy::{budget, retry};
 use crate::runtime::clock::Clock;
@@ -23,8 +24,14 @@ use crate::runtime::tls::files::TlsError;
 /// Weights that were changed at run time, which a reload keeps.
 pub type Weights = HashMap<(PoolName, EndpointName), u16>;
 
-/// What is offered by ALPN where requests go by HTTP/1.1.
-const HTTP_1: &[&[u8]] = &[b"http/1.1"];
+/// What is offered by ALPN for requests (RFC 7301): first what is preferred.
+const fn alpn(protocol: Protocol) -> &'static [&'static [u8]] {
+    match protocol {
+        Protocol::Http1 => &[b"http/1.1"],
+        Protocol::Http2 => &[b"h2"],
+        Protocol::Auto => &[b"h2", b"http/1.1"],
+    }
+}
 
 /// What every pool is compiled with.
 pub(super) struct Pools<'a> {
@@ -77,6 +84,7 @@ impl Pools<'_> {
             name: pool.name.clone(),
             edition: Arc::clone(self.edition),
             endpoints,
+            protocol: compile_protocol(pool),
             tiers,
             chain: Box::default(),
             checked: pool.health.is_some(),
@@ -95,6 +103,7 @@ impl Pools<'_> {
                 tunnel: times.tunnel,
                 tcp_user_timeout: times.tcp_user_timeout,
                 tcp_keepalive: times.tcp_keepalive,
+                http2_ping: times.http2_ping,
             },
             max_connection_age: pool.max_connection_age,
             drain_timeout: pool.drain_timeout,
@@ -138,7 +147,7 @@ impl Pools<'_> {
             config::tls::Naming::Fixed(name) => tls::Naming::Fixed(tls::parse_name(name)?),
             config::tls::Naming::Host => tls::Naming::Host,
         };
-        let now = PoolTls::new(client, naming, HTTP_1, written.sessions);
+        let now = PoolTls::new(client, naming, alpn(pool.protocol), written.sessions);
         Ok(Some(match before {
             Some(before) if before.is_same(&now) => Arc::clone(before),
             _ => now,
@@ -210,6 +219,14 @@ fn follow(pool: usize, failover: &[Vec<usize>]) -> Vec<usize> {
     chain
 }
 
+/// Which of two protocols is spoken is found out by TLS (RFC 7301); without it there is no way to ask.
+const fn compile_protocol(pool: &config::pool::Pool) -> Protocol {
+    match pool.protocol {
+        Protocol::Auto if pool.tls.is_none() => Protocol::Http1,
+        written => written,
+    }
+}
+
 fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
     EndpointLimits {
         answer_head: limits.answer_head.as_usize(),
@@ -217,6 +234,9 @@ fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
         interim_answers: limits.interim_answers,
         chunk_extensions: limits.answer_chunk_extensions.as_usize(),
         idle_connections: limits.idle_connections,
+        http2_connections: limits.http2_connections,
+        http2_streams: limits.http2_streams,
+        http2_window: u32::try_from(limits.http2_window.as_usize()).unwrap_or(u32::MAX >> 1),
     }
 }
 

@@ -4,6 +4,8 @@ pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod datagrams;
 pub(crate) mod embedded;
+pub(crate) mod frames;
+pub(crate) mod http2;
 pub(crate) mod member;
 pub(crate) mod moody;
 pub(crate) mod names;

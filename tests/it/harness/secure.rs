@@ -161,7 +161,7 @@ impl Secure {
 }
 
 fn config(settings: &Settings<'_>) -> Arc<ServerConfig> {
-    let versions = settings.version.map_or(rustls::ALL_VERSIONS.to_vec(), |version| vec![version]);
+    let versions = settings.version.map_or_else(|| rustls::ALL_VERSIONS.to_vec(), |version| vec![version]);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)

@@ -8,6 +8,7 @@ pub mod exec;
 pub mod expect;
 pub mod grpc;
 pub mod http;
+mod http2;
 pub mod mysql;
 pub mod outcome;
 pub mod postgres;

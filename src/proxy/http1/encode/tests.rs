@@ -32,6 +32,7 @@ fn request(head: &str, trusted: bool, path: Option<&str>, route: &FieldEdits) ->
         scheme: "http",
         told: Told::Nothing,
         request_id: b"id",
+        deadline: None,
     };
     let mut out = Buffer::default();
     put_request(&mut out, head.as_bytes(), &parsed, &edits);
@@ -242,6 +243,7 @@ fn what_is_said_of_a_client_certificate_is_ours_or_a_trusted_peers() {
             scheme: "https",
             told,
             request_id: b"id",
+            deadline: None,
         };
         let mut out = Buffer::default();
         put_request(&mut out, head.as_bytes(), &parsed, &edits);
