@@ -58,7 +58,7 @@ fn load_from(
     };
     let mut loader = Loader::new(&mut sources, &mut report, &noting, kept);
     let table = read(&mut loader);
-    let folders = std::mem::take(&mut loader.folders);
+    let patterns = std::mem::take(&mut loader.patterns);
     // What is missing may be in the part that could not be read: saying more would mislead.
     let config = if report.incomplete {
         None
@@ -69,7 +69,7 @@ fn load_from(
         Some(config) if report.is_empty() => {
             let (texts, named) = sources.into_parts();
             Ok(Config {
-                origin: Arc::new(Origin { texts, environment: used.take(), named, folders }),
+                origin: Arc::new(Origin { texts, environment: used.take(), named, patterns }),
                 ..config
             })
         }

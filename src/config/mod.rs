@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 use include::Loader;
+pub use include::files_of;
 use listener::Listener;
 use notify::Notify;
 pub use origin::{Origin, state_dir_of};

@@ -54,10 +54,8 @@ pub(super) async fn forward<'a, D: Downstream>(
     (order, pool): (Order<'a>, &'a Pool),
     trace: &mut Trace<'a>,
 ) -> Result<(), Error> {
-    let (policy, body_max) = match &route.retry {
-        Some((policy, max)) => (policy, *max),
-        None => (&pool.retry, pool.retry_body),
-    };
+    let (policy, body_max) =
+        route.retry.as_ref().map_or((&pool.retry, pool.retry_body), |(p, max)| (p, *max));
     pool.live.counters.of(context.worker.id).started.one();
     let idempotent = down.view().method().is_idempotent();
     let idempotency_key = !idempotent && down.view().field("idempotency-key").is_some();
@@ -213,16 +211,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Err(failed) => failed,
             };
             let next = self.decide(endpoint, &failed, connection.reused);
-            if failed.error.given_back().is_some() && matches!(next, Next::Repick | Next::SameAfter(_)) {
-                // Nothing was attempted, in effect; what follows is counted in its place.
-                self.tries.attempts -= 1;
-            }
+            self.note_given_back(endpoint, &failed, next);
             if next == Next::RepeatFresh {
-                let counters = connection.place.endpoint.live.counters.of(self.context.worker.id);
-                match failed.error.given_back() {
-                    Some(_) => counters.given_back.one(),
-                    None => counters.stale.one(),
-                }
                 fresh = true;
                 place = connection.place;
                 continue;
@@ -230,6 +220,18 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.tries.failed(connection.place, &failed.error, late);
             drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
+        }
+    }
+
+    /// Takes note of a request that was given back, and of a connection that turned out to be stale.
+    fn note_given_back(&mut self, endpoint: &Endpoint, failed: &Failed, next: Next) {
+        let counters = endpoint.live.counters.of(self.context.worker.id);
+        match (next, failed.error.given_back()) {
+            (Next::RepeatFresh, Some(_)) => counters.given_back.one(),
+            (Next::RepeatFresh, None) => counters.stale.one(),
+            // Nothing was attempted, in effect; what follows is counted in its place.
+            (Next::Repick | Next::SameAfter(_), Some(_)) => self.tries.attempts -= 1,
+            _ => {}
         }
     }
 

@@ -65,6 +65,9 @@ impl Snapshot {
     pub fn after(mut self, generation: u64, workers: usize) -> Self {
         self.generation += generation;
         self.edition = Arc::new(Edition::new(self.generation, workers));
+        for pool in &mut self.pools {
+            pool.edition = Arc::clone(&self.edition);
+        }
         self
     }
 

@@ -118,7 +118,7 @@ pub(super) fn kept(bytes: &[u8]) -> Stored<Kept> {
     }
     let texts = file.texts.into_iter().map(|Text { path, text }| (path, text)).collect();
     Ok(Kept {
-        origin: Origin { texts, environment: file.environment, named: file.named, folders: Vec::new() },
+        origin: Origin { texts, environment: file.environment, named: file.named, patterns: Vec::new() },
         main: file.main,
         copies: file.copies.into_iter().map(|Copied { of, name }| (of, name)).collect(),
         hash: u64::from_str_radix(&file.hash, 16).map_err(|error| error.to_string())?,

@@ -178,7 +178,6 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         return unread.refuse(input, &Error::Refused(refusal)).await;
     }
     unread.ended = true;
-    let version = if request.head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
     let context = Context {
         worker,
         snapshot: &snapshot,
@@ -191,7 +190,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         request_id: &id,
         start,
         head: head_time,
-        version,
+        version: request.head.version.as_str(),
     };
     let exchange = Exchange::new(worker, client, listener, request, input, upload);
     let mut exchange = Crossing::new(exchange);

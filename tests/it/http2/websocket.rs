@@ -1,7 +1,5 @@
 //! WebSocket from an HTTP/2 client (RFC 8441) to an HTTP/1 endpoint.
 
-use std::future::poll_fn;
-
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::Request;
@@ -100,7 +98,7 @@ fn a_tunnel_is_granted_only_by_one_who_understood() {
         let proxy = before(&origin).pool("retry = \"off\"").start();
         let answer = http2::run(async {
             let mut session = Session::connect(proxy.web).await;
-            poll_fn(|cx| std::task::Poll::Ready(cx.waker().wake_by_ref())).await;
+            tokio::task::yield_now().await;
             let (response, _send) = session.open(connect("websocket"), false).await;
             http2::whole(response.await.expect("an answer")).await.expect("a body")
         });
