@@ -82,7 +82,7 @@ fn measure(length: Duration) -> Result<(), Failure> {
     print(&mut out, "without load", &quiet)?;
 
     let ((), alone) = under_load(listen, || {
-        runtime.block_on(tokio::time::sleep(length));
+        runtime.block_on(async { tokio::time::sleep(length).await });
         Ok(())
     })?;
     alone.print(&mut out, "without reloads")?;
