@@ -136,6 +136,7 @@ impl Failed {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            datagrams: None,
             phases: Phases { total, ..Phases::default() },
             termination,
             request_id: b"",

@@ -30,7 +30,7 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// Name of the thread that writes.
 const THREAD: &str = "plimsoll-access";
 
-/// What is known of one request, or of one tcp connection, when it has ended.
+/// What is known of one request, of one tcp connection, or of one udp session, when it has ended.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
     /// When its first byte came (tcp: when it was accepted).
@@ -49,7 +49,7 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// Tries on endpoints.
     pub attempts: u32,
-    /// `HTTP/1.1`, `HTTP/1.0` or `TCP`; `TLS` of a connection whose handshake failed.
+    /// `HTTP/1.1`, `HTTP/1.0`, `TCP` or `UDP`; `TLS` of a connection whose handshake failed.
     pub protocol: &'static str,
     /// What TLS came to; nothing is none.
     pub tls: Option<Secure<'a>>,
@@ -65,6 +65,8 @@ pub struct Record<'a> {
     pub bytes_in: u64,
     /// Bytes of the response body (tcp: to the client).
     pub bytes_out: u64,
+    /// Datagrams from the client and to it, of a udp session; only there has the line these keys.
+    pub datagrams: Option<(u64, u64)>,
     /// How long each phase took.
     pub phases: Phases,
     /// Why it ended.
@@ -177,6 +179,8 @@ terminations! {
     Aged = "aged",
     /// A tcp session ended to make room for an endpoint that has come back.
     Shed = "shed",
+    /// A udp session that gave way to a newcomer at `max_connections`.
+    Evicted = "evicted",
     /// Cut at the deadline of a drain, or at once by a second signal.
     Drain = "drain",
     /// A fault of ours: descriptors ran out, a system call failed unexpectedly (500 where an answer was still possible).
@@ -220,6 +224,10 @@ impl Record<'_> {
         line.number("status", self.status.into());
         line.number("bytes_in", self.bytes_in);
         line.number("bytes_out", self.bytes_out);
+        if let Some((from_client, to_client)) = self.datagrams {
+            line.number("datagrams_in", from_client);
+            line.number("datagrams_out", to_client);
+        }
         line.micros("head_us", self.phases.head);
         line.micros("queue_us", self.phases.queue);
         line.micros("connect_us", self.phases.connect);
@@ -548,6 +556,7 @@ mod tests {
             status: 200,
             bytes_in: 0,
             bytes_out: 512,
+            datagrams: None,
             phases: Phases {
                 head: Duration::from_micros(40),
                 queue: Duration::ZERO,

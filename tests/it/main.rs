@@ -77,5 +77,6 @@ mod tls_clients;
 mod tls_handshakes;
 mod tls_out;
 mod tls_truncated;
+mod udp;
 mod upgrade;
 mod when_empty;

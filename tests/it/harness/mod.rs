@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod datagrams;
 pub(crate) mod embedded;
 pub(crate) mod frames;
 pub(crate) mod http2;
