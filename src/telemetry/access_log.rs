@@ -681,7 +681,7 @@ mod tests {
             let text = line(&record, Format::Text);
             prop_assert!(text.is_ascii() && text.matches('\n').count() == 1 && text.ends_with('\n'));
             let pairs = parse_text(&text).ok_or_else(|| TestCaseError::fail(text.clone()))?;
-            prop_assert_eq!(pairs.len(), 27);
+            prop_assert_eq!(pairs.len(), 28);
             let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
             prop_assert_eq!(value("method"), Some(method.clone()));
             prop_assert_eq!(value("target"), Some(target.clone()));

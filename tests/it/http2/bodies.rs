@@ -183,7 +183,7 @@ fn a_body_that_is_not_as_long_as_it_says_never_looks_whole() {
 fn a_body_is_kept_for_another_endpoint() {
     let broken = Origin::start(|mut session| session.request().map(|_| ()));
     let origin = echo();
-    let setup = crate::harness::proxy::Setup::http(&[broken.address(), origin.address()]);
+    let setup = Setup::http(&[broken.address(), origin.address()]);
     let proxy = setup.listener("h2c = true").pool("balance = \"first\"").start();
     http2::run(async {
         let mut session = Session::connect(proxy.web).await;
