@@ -79,6 +79,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         deadline,
     };
     let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
+    let tunnel = down.wants_tunnel();
     let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,
@@ -93,7 +94,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    (forwarding.tries.host, forwarding.tries.key) = (host, key);
+    (forwarding.tries.host, forwarding.tries.key, forwarding.tries.tunnel) = (host, key, tunnel);
     // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
     let answered = match deadline {
         None => forwarding.run().await,
