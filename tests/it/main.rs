@@ -35,6 +35,7 @@ mod hedging;
 mod hop_by_hop;
 mod host;
 mod http2;
+mod http2_answers;
 mod http2_endpoints;
 mod keep_alive;
 mod limits;
