@@ -37,6 +37,7 @@ mod host;
 mod http2;
 mod http2_answers;
 mod http2_endpoints;
+mod http2_flow;
 mod keep_alive;
 mod limits;
 mod live;
