@@ -48,13 +48,22 @@ const HOMES: &[(&str, &[&str])] = &[
     ("listenfd", &["control/inherited.rs"]),
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
-    ("nix", &["proxy/upstream/dial.rs"]),
+    ("nix", &["proxy/udp/", "proxy/upstream/dial.rs"]),
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
+    ("quinn-udp", &["proxy/udp/"]),
     ("regex", &["route/", "config/", "control/health/"]),
     (
         "rustix",
-        &["proxy/tcp/", "proxy/listener.rs", "proxy/stream.rs", "proxy/tls.rs", "control/", "cli/upgrade.rs"],
+        &[
+            "proxy/tcp/",
+            "proxy/udp/",
+            "proxy/listener.rs",
+            "proxy/stream.rs",
+            "proxy/tls.rs",
+            "control/",
+            "cli/upgrade.rs",
+        ],
     ),
     (
         "rustls",
@@ -75,6 +84,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "proxy/listener.rs",
             "proxy/stream.rs",
+            "proxy/udp/",
             "proxy/upstream/dial.rs",
             "control/health/",
             "control/inherited.rs",

@@ -62,6 +62,7 @@ fn listener(listener: &Listener) -> String {
         Protocol::Http => format!("{} http on {addresses}", listener.name),
         Protocol::Tcp { pool: Some(pool) } => format!("{} tcp on {addresses} -> pool {pool}", listener.name),
         Protocol::Tcp { pool: None } => format!("{} tcp on {addresses}, by sni alone", listener.name),
+        Protocol::Udp { pool } => format!("{} udp on {addresses} -> pool {pool}", listener.name),
     }
 }
 

@@ -26,6 +26,10 @@ pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String
             admission(listener, arguments, &mut text);
             explain_tcp(config, listener, pool.as_ref(), &request, &mut text);
         }
+        Protocol::Udp { pool } => {
+            line(&mut text, format_args!("\nno routes: every session goes to pool {pool}"));
+            explain_pool(config, pool, None, &mut text);
+        }
         Protocol::Http => {
             admission(listener, arguments, &mut text);
             explain_http(config, listener, &request, &mut text);

@@ -71,7 +71,7 @@ fn late(config: &Config, limit: Duration) -> Vec<(bool, String)> {
 /// The pools of requests that may still wait for an answer when clients, who wait for `limit`, have left, one a line.
 fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
     let is_tcp = |pool: &Pool| {
-        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: Some(own) } if *own == pool.name);
+        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: Some(own) } | Protocol::Udp { pool: own } if *own == pool.name);
         config.listeners.iter().any(of) || config.sni_routes.iter().any(|route| route.pool == pool.name)
     };
     let slow = |pool: &Pool| {

@@ -115,6 +115,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let (routes, sni_routes) = read_routes(&root, &around, &mut targets, report);
     let some_routes = (routes.as_deref().unwrap_or(&[]), sni_routes.as_deref().unwrap_or(&[]));
     let tcp_only = tcp_only(read_listeners.as_deref().unwrap_or(&[]), some_routes);
+    check_headers(&listeners, &pools, report);
     let read = |pool: &Named| {
         let tcp_only = tcp_only.contains(&pool.name);
         let around = pool::Surroundings { tcp_only, pools: &pool_names, files };
@@ -163,19 +164,21 @@ fn read_notify(root: &Fields, report: &mut Report) -> Option<Vec<Notify>> {
 
 /// Reports an address that two listeners, or one of them and the admin or the health API, would bind.
 fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report: &mut Report) {
-    let mut bound: HashMap<SocketAddr, (String, Span)> = HashMap::new();
+    // Connections and datagrams are not in each other's way.
+    let mut bound: HashMap<(bool, SocketAddr), (String, Span)> = HashMap::new();
     if let Some(Admin { bind: AdminBind::Tcp(address), .. }) = admin {
         let span =
             root.table("admin").filter(|fields| fields.has("bind")).map(|fields| fields.span_of("bind"));
-        bound.insert(*address, ("the admin API".to_owned(), span.unwrap_or_default()));
+        bound.insert((false, *address), ("the admin API".to_owned(), span.unwrap_or_default()));
     }
     let health = root.table("health");
     let health = health.iter().map(|fields| ("the health API".to_owned(), fields));
     let named = listeners.iter().map(|one| (format!("listener `{}`", one.name), &one.fields));
     for (owner, fields) in health.chain(named) {
+        let is_udp = fields.has("protocol") && fields.is_word("protocol", "udp");
         for (address, span) in fields.list::<SocketAddr>("bind") {
-            let Some((other, first)) = bound.get(&address) else {
-                bound.insert(address, (owner.clone(), span));
+            let Some((other, first)) = bound.get(&(is_udp, address)) else {
+                bound.insert((is_udp, address), (owner.clone(), span));
                 continue;
             };
             let message = format!("{address} is bound already, by {other}");
@@ -190,6 +193,22 @@ fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report:
 }
 
 /// Both kinds of routes, which have one order and one set of names.
+/// Reports a header that datagrams cannot have.
+fn check_headers(listeners: &[Named], pools: &[Named], report: &mut Report) {
+    let mut reported = HashSet::new();
+    for listener in listeners.iter().filter(|listener| listener.fields.is_word("protocol", "udp")) {
+        let pool = listener.fields.get::<String>("pool");
+        let Some(pool) = pools.iter().find(|named| Some(&named.name) == pool.as_ref()) else { continue };
+        if pool.fields.is_word("send_proxy", "v1") && reported.insert(&pool.name) {
+            let message = format!(
+                "the udp listener `{}` cannot send PROXY v1, which is for connections",
+                listener.name
+            );
+            report.error(pool.fields.span_of("send_proxy"), message, "write send_proxy = \"v2\"");
+        }
+    }
+}
+
 fn read_routes(
     root: &Fields,
     around: &Surroundings<'_>,
@@ -212,11 +231,11 @@ fn read_routes(
     (routes.into_iter().collect(), by_sni.into_iter().collect())
 }
 
-/// The pools that tcp listeners and routes by `sni` name and no other route does.
+/// The pools that tcp and udp listeners and routes by `sni` name and no other route does.
 fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -> HashSet<String> {
     let mut pools: HashSet<String> = by_sni.iter().map(|route| route.pool.to_string()).collect();
     for listener in listeners {
-        if let Protocol::Tcp { pool: Some(pool) } = &listener.protocol {
+        if let Protocol::Tcp { pool: Some(pool) } | Protocol::Udp { pool } = &listener.protocol {
             pools.insert(pool.to_string());
         }
     }

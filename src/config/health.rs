@@ -48,6 +48,13 @@ pub enum Check {
         /// TLS, or none.
         tls: Option<ClientTls>,
     },
+    /// A datagram, and what is to come back.
+    Udp {
+        /// Sent; may be empty.
+        send: Vec<u8>,
+        /// What must be in the answer; nothing takes silence for a yes, since only a refusal is a sure no.
+        expect: Option<Expected>,
+    },
     /// A TLS handshake.
     Tls(ClientTls),
     /// `grpc.health.v1.Health/Check`, answered with SERVING.
@@ -149,11 +156,11 @@ const OF_CHECKS: [(&str, &[&str]); 14] = [
     ("headers", &["http"]),
     ("expect_status", &["http"]),
     ("expect_body", &["http"]),
-    ("port", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
+    ("port", &["http", "tcp", "udp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
     ("send_proxy", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
     ("tls", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis"]),
-    ("send", &["tcp", "agent"]),
-    ("expect", &["tcp"]),
+    ("send", &["tcp", "udp", "agent"]),
+    ("expect", &["tcp", "udp"]),
     ("service", &["grpc"]),
     ("user", &["postgres", "mysql"]),
     ("role", &["redis"]),
@@ -250,7 +257,9 @@ fn agent_port(check: &str, pool: &Fields, fields: &Fields, report: &mut Report) 
 fn tells_a_leader(check: &str, pool: &Fields, fields: &Fields, report: &mut Report) {
     let help = match check {
         "redis" if !fields.is_word("role", "primary") => "write role = \"primary\"",
-        "tcp" if !fields.has("expect") => "add send and expect, or ask a health API with check = \"http\"",
+        "tcp" | "udp" if !fields.has("expect") => {
+            "add send and expect, or ask a health API with check = \"http\""
+        }
         "tls" | "postgres" | "mysql" | "agent" => {
             "ask a health API with check = \"http\", or a program with check = \"exec\""
         }
@@ -333,6 +342,7 @@ impl Check {
                 let tls = tls().flatten();
                 Some(Self::Tcp { send: read_send(fields), expect: read_expect(fields), tls })
             }
+            "udp" => Some(Self::Udp { send: read_send(fields), expect: read_expect(fields) }),
             "agent" => Some(Self::Agent { send: read_send(fields) }),
             "postgres" => {
                 let tls = tls().flatten();
@@ -366,7 +376,7 @@ impl Check {
             | Self::Postgres { tls, .. }
             | Self::Mysql { tls, .. }
             | Self::Redis { tls, .. } => tls.as_ref(),
-            Self::Agent { .. } | Self::Exec { .. } => None,
+            Self::Udp { .. } | Self::Agent { .. } | Self::Exec { .. } => None,
         }
     }
 
@@ -376,6 +386,7 @@ impl Check {
         match self {
             Self::Http(_) => "http",
             Self::Tcp { .. } => "tcp",
+            Self::Udp { .. } => "udp",
             Self::Tls(_) => "tls",
             Self::Grpc { .. } => "grpc",
             Self::Postgres { .. } => "postgres",

@@ -77,6 +77,11 @@ pub enum Protocol {
         /// The pool; nothing only where routes by `sni` serve the listener, and whom they do not take is reset.
         pool: Option<PoolName>,
     },
+    /// Datagrams, all to one pool.
+    Udp {
+        /// The pool.
+        pool: PoolName,
+    },
 }
 
 /// The header in which a trusted peer names the client.
@@ -113,6 +118,10 @@ pub struct ListenerLimits {
     pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// Bytes of a datagram, either way.
+    pub udp_datagram: ByteSize,
+    /// Datagrams of the endpoint after which a udp session ends; 0 is no limit.
+    pub udp_answers: u32,
     /// Connections of HTTP/2.
     pub http2: Http2Limits,
 }
@@ -163,6 +172,8 @@ pub struct ListenerTimeouts {
     pub tcp_user_timeout: Duration,
     /// How long is read of a client after its last answer.
     pub linger: Duration,
+    /// A udp session without a datagram either way.
+    pub udp_idle: Duration,
 }
 
 /// What a listener may name and depends on.
@@ -187,12 +198,12 @@ impl Listener {
         fields.require(&format!("[listener.{name}]"), report);
         let protocol = protocol(name, fields, around, report);
         let is_http = fields.is_word("protocol", "http");
-        if let (true, Some(field)) = (fields.is_word("protocol", "udp"), fields.own("tls")) {
-            let message =
-                format!("`tls` has no use: the udp listener `{name}` passes packets on as they are");
-            report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+        let is_udp = fields.is_word("protocol", "udp");
+        if is_udp {
+            check_datagrams(name, fields, report);
         }
-        let tls = fields.table("tls").map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
+        let tls = fields.table("tls").filter(|_| !is_udp);
+        let tls = tls.map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
@@ -226,10 +237,16 @@ impl WhenEmpty {
             let message = format!("`{listener}` cannot stop listening: it serves several pools, by `sni`");
             report.error(fields.span_of("when_empty"), message, "write \"reset\" or { hold = \"30s\" }");
         }
-        if fields.is_word("protocol", "http") {
+        let why = if fields.is_word("protocol", "http") {
+            Some(format!("the http listener `{listener}` answers 503 itself"))
+        } else if fields.is_word("protocol", "udp") {
+            Some(format!("the udp listener `{listener}` has no connections to answer"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
             if let Some(field) = fields.own("when_empty") {
-                let message =
-                    format!("`when_empty` has no use: the http listener `{listener}` answers 503 itself");
+                let message = format!("`when_empty` has no use: {why}");
                 report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
             }
             return Some(Self::Reset);
@@ -242,9 +259,24 @@ impl WhenEmpty {
     }
 }
 
+/// Reports what is written for a udp listener and can only be done with connections.
+fn check_datagrams(listener: &str, fields: &Fields, report: &mut Report) {
+    let tls = fields.own("tls").filter(|_| fields.table("tls").is_some());
+    let proxied = fields.get::<bool>("accept_proxy_protocol") == Some(true);
+    let proxied = fields.own("accept_proxy_protocol").filter(|_| proxied);
+    let why = [(tls, "passes packets on as they are"), (proxied, "takes clients by the packets' addresses")];
+    for (field, why) in why {
+        let Some(field) = field else { continue };
+        let message = format!("`{}` has no use: the udp listener `{listener}` {why}", field.name);
+        report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+    }
+}
+
 fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
     if let Some(field) = fields.own("h2c").filter(|_| !fields.is_word("protocol", "http")) {
-        let message = format!("`h2c` has no use: the tcp listener `{listener}` passes on whatever is spoken");
+        let word = if fields.is_word("protocol", "udp") { "udp" } else { "tcp" };
+        let message =
+            format!("`h2c` has no use: the {word} listener `{listener}` passes on whatever is spoken");
         report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
     }
     fields.get("h2c")
@@ -271,18 +303,25 @@ fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut 
         }
         return Some(Protocol::Http);
     }
+    let is_udp = fields.is_word("protocol", "udp");
     let Some(pool) = pool else {
-        if !fields.has("pool") && around.by_sni.contains(name) {
+        if !is_udp && !fields.has("pool") && around.by_sni.contains(name) {
             return Some(Protocol::Tcp { pool: None });
         }
         if !fields.has("pool") {
-            let message = format!("the tcp listener `{name}` has no `pool`");
-            report.error(fields.span, message, "add pool = \"NAME\", the pool that its connections go to");
+            let (word, what) = if is_udp { ("udp", "datagrams") } else { ("tcp", "connections") };
+            let message = format!("the {word} listener `{name}` has no `pool`");
+            report.error(
+                fields.span,
+                message,
+                format!("add pool = \"NAME\", the pool that its {what} go to"),
+            );
         }
         return None;
     };
     around.pools.check(&pool, fields.span_of("pool"), report);
-    Some(Protocol::Tcp { pool: Some(PoolName::new(&pool).ok()?) })
+    let pool = PoolName::new(&pool).ok()?;
+    Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool: Some(pool) } })
 }
 
 impl ClientAddress {
@@ -312,6 +351,8 @@ impl ListenerLimits {
             client_hello: fields.get("client_hello")?,
             handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
+            udp_datagram: fields.get("udp_datagram")?,
+            udp_answers: fields.get("udp_answers")?,
             http2: Http2Limits::read(&fields.table("http2")?)?,
         };
         if limits.target > limits.head {
@@ -360,6 +401,7 @@ impl ListenerTimeouts {
             tcp_keepalive: fields.get("tcp_keepalive")?,
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
             linger: fields.get("linger")?,
+            udp_idle: fields.get("udp_idle")?,
         })
     }
 }

@@ -301,6 +301,10 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.text("protocol", "tcp");
             page.optional("pool", pool.as_ref());
         }
+        Protocol::Udp { pool } => {
+            page.text("protocol", "udp");
+            page.text("pool", pool);
+        }
     }
     page.list("trusted_proxies", &listener.trusted_proxies);
     page.key("accept_proxy_protocol", listener.accept_proxy_protocol);
@@ -314,7 +318,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
         page.key("h2c", listener.h2c);
     }
     match (&listener.protocol, listener.when_empty) {
-        (Protocol::Http, _) => {}
+        (Protocol::Http | Protocol::Udp { .. }, _) => {}
         (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
         (_, WhenEmpty::StopListening) => page.text("when_empty", "stop_listening"),
         (_, WhenEmpty::Hold { time, max }) => {
@@ -333,6 +337,8 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.text("client_hello", listener.limits.client_hello);
     page.key("handshakes", listener.limits.handshakes);
     page.key("backlog", listener.limits.backlog);
+    page.text("udp_datagram", listener.limits.udp_datagram);
+    page.key("udp_answers", listener.limits.udp_answers);
     listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
@@ -343,6 +349,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
     page.time("linger", timeouts.linger);
+    page.time("udp_idle", timeouts.udp_idle);
 }
 
 fn show_route(page: &mut Page, route: &Route) {

@@ -29,7 +29,7 @@ use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tls::fault::TlsFault;
-use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::handshake::{Excess, HandshakeFailure};
 use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
@@ -222,6 +222,7 @@ fn listener_status(listener: &Listener, mode: Mode) -> ListenerStatus {
         protocol: match listener.protocol {
             Protocol::Http { .. } => "http",
             Protocol::Tcp { .. } => "tcp",
+            Protocol::Udp { .. } => "udp",
         },
         addresses: match mode {
             Mode::Serve => listener.bind.clone(),
@@ -362,9 +363,38 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     }
     sink.counter(&m::LISTENER_BYTES_IN, &labels, sum(|c| &c.bytes_in));
     sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
+    if matches!(listener.protocol, Protocol::Udp { .. }) {
+        collect_datagrams(sink, listener);
+    }
     if let Some(tls) = &listener.tls {
         collect_tls(sink, listener, tls);
     }
+}
+
+fn collect_datagrams(sink: &mut dyn Sink, listener: &Listener) {
+    let name = listener.name.as_str();
+    let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
+    let ways: [Named<ListenerCounters>; 2] =
+        [("in", |c| &c.udp.from_clients), ("out", |c| &c.udp.to_clients)];
+    for (direction, counter) in ways {
+        let labels = [("listener", name), ("direction", direction)];
+        sink.counter(&m::LISTENER_DATAGRAMS, &labels, sum(counter));
+    }
+    let reasons: [Named<ListenerCounters>; 8] = [
+        ("denied", |c| &c.refused_address),
+        ("per_source", |c| &c.refused_source),
+        ("max_connections", |c| &c.udp.dropped_full),
+        ("udp_datagram", |c| &c.udp.dropped_oversized),
+        ("waiting", |c| &c.udp.dropped_waiting),
+        ("draining", |c| &c.udp.dropped_draining),
+        ("unsent", |c| &c.udp.dropped_unsent),
+        ("refused", |c| &c.udp.dropped_refused),
+    ];
+    for (reason, counter) in reasons {
+        let labels = [("listener", name), ("reason", reason)];
+        sink.counter(&m::LISTENER_DATAGRAMS_DROPPED, &labels, sum(counter));
+    }
+    sink.counter(&m::LISTENER_EVICTED, &[("listener", name)], sum(|c| &c.udp.evicted));
 }
 
 /// What came of the handshakes of a listener, and how long its certificates are good for.
@@ -498,7 +528,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 16] = [
+    let by_listener: [Named<ListenerCounters>; 18] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -511,6 +541,8 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("keep_alive", |c| &c.keep_alive_timeouts),
         ("chunk_extensions", |c| &c.extensions_exceeded),
         ("linger", |c| &c.linger_exceeded),
+        ("udp_datagram", |c| &c.udp.dropped_oversized),
+        ("udp_sessions", |c| &c.udp.dropped_full),
         ("handshakes", |c| &c.tls.waited),
         ("proxy_header", |c| &c.proxy_header_exceeded),
         ("client_hello", |c| &c.client_hello_exceeded),
@@ -519,6 +551,10 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
+    }
+    for (index, excess) in Excess::ALL.into_iter().enumerate() {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.tls.excess[index])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", excess.name())], hits);
     }
     for flood in Flood::ALL {
         let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();

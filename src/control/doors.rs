@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::inherited::{Claim, Inherited, Wanted};
 use crate::model::name::ListenerName;
 use crate::proxy::listener::{self, Bound, DoorId, DoorUse, Opening, Options};
-use crate::runtime::listener::Listener;
+use crate::runtime::listener::{Listener, Transport};
 use crate::runtime::places::Listeners;
 
 /// An address that a listener cannot have.
@@ -32,7 +32,7 @@ pub(super) struct Doors {
     next: u64,
     inherited: Arc<Inherited>,
     /// Addresses of the process before, which listens there until we are ready.
-    handed: Vec<SocketAddr>,
+    handed: Vec<(Transport, SocketAddr)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,8 @@ pub(super) struct Moves {
     pub(super) open: Vec<Vec<Opening>>,
 }
 
-/// Listening sockets of the process before by the address that it was told, one for each of its workers.
-pub(super) type Handed = HashMap<SocketAddr, Vec<OwnedFd>>;
+/// Sockets of the process before by the address that it was told, one for each of its workers.
+pub(super) type Handed = HashMap<(Transport, SocketAddr), Vec<OwnedFd>>;
 
 /// Opens everything that a first snapshot listens on, on inherited sockets and those of the process before where there are
 /// some for it; for each worker what it is to accept on. What is left of `handed` is not listened on any more.
@@ -73,7 +73,7 @@ pub(super) fn open_all(
     doors.bind(listeners, &|_, _| false, workers, &mut fresh)?;
     let moves = doors.change(listeners, &|_, _| false, workers, fresh)?;
     doors.handed.clear();
-    let all = listeners.places().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind });
+    let all = listeners.places().map(|(_, own)| Wanted::of(own));
     doors.inherited.report(&all.collect::<Vec<_>>());
     Ok((doors, moves.open))
 }
@@ -87,8 +87,7 @@ impl Doors {
         is_shut: &dyn Fn(usize, &Listener) -> bool,
     ) -> Vec<(usize, &'a Listener, Claim)> {
         let all: Vec<_> = listeners.places().collect();
-        let names: Vec<_> =
-            all.iter().map(|(_, own)| Wanted { name: own.name.as_str(), bind: &own.bind }).collect();
+        let names: Vec<_> = all.iter().map(|(_, own)| Wanted::of(own)).collect();
         let claims = self.inherited.claims(&names);
         let open = all.into_iter().zip(claims).filter(|((place, listener), _)| !is_shut(*place, listener));
         open.flat_map(|((place, listener), claims)| {
@@ -105,14 +104,22 @@ impl Doors {
             let address = claim.address;
             let failed = |error| BindError { listener: listener.name.clone(), address, error };
             let of_another = claim.is_inherited() || fresh.has(claim);
-            let Some(sockets) = (!of_another).then(|| handed.remove(&address)).flatten() else { continue };
-            let sockets: io::Result<Vec<_>> = sockets.into_iter().map(Bound::adopt).collect();
+            let Some(sockets) = (!of_another).then(|| handed.remove(&(claim.transport, address))).flatten()
+            else {
+                continue;
+            };
+            let sockets: io::Result<Vec<_>> =
+                sockets.into_iter().map(|socket| Bound::adopt(socket, claim.transport)).collect();
             let mut sockets = sockets.map_err(failed)?;
             for index in sockets.len()..workers {
                 let Some(like) = sockets.get(index % sockets.len().max(1)) else { break };
-                // Under another user a socket of our own cannot join theirs: then two workers accept on one.
-                let further = Bound::bind(listener, address).or_else(|_| like.share());
-                sockets.push(further.map_err(failed)?);
+                // Under another user a socket of our own cannot join theirs: then two workers accept on one. Of a datagram
+                // socket both would get a part of each session, so there a worker has none.
+                let further = Bound::bind(listener, address);
+                match claim.transport {
+                    Transport::Tcp => sockets.push(further.or_else(|_| like.share()).map_err(failed)?),
+                    Transport::Udp => sockets.extend(further.ok()),
+                }
             }
             if !sockets.is_empty() {
                 fresh.0.push((claim, sockets));
@@ -122,9 +129,9 @@ impl Doors {
     }
 
     /// The addresses of all doors, as they were configured, but for those on inherited sockets.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (DoorId, SocketAddr)> + '_ {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (DoorId, (Transport, SocketAddr))> + '_ {
         let own = self.open.iter().filter(|door| !door.claim.is_inherited());
-        own.map(|door| (door.id, door.claim.address))
+        own.map(|door| (door.id, (door.claim.transport, door.claim.address)))
     }
 
     /// The sockets of a service manager.
@@ -147,12 +154,16 @@ impl Doors {
             let address = claim.address;
             let failed = |error| BindError { listener: listener.name.clone(), address, error };
             let sockets: io::Result<_> = match self.inherited.descriptor(claim) {
-                Some(socket) => (0..workers).map(|_| Bound::inherit(socket)).collect(),
+                // Datagrams of one session must not go to one worker now and to another one then.
+                Some(socket) => {
+                    let owners = if claim.transport == Transport::Udp { 1 } else { workers };
+                    (0..owners).map(|_| Bound::inherit(socket, claim.transport)).collect()
+                }
                 None => {
                     // Where we listen already, nobody else does; the question would only find ourselves.
-                    let mut ours =
-                        self.open.iter().map(|door| door.claim.address).chain(self.handed.iter().copied());
-                    if !ours.any(|ours| overlap(ours, address)) {
+                    let open = self.open.iter().map(|door| (door.claim.transport, door.claim.address));
+                    let mut ours = open.chain(self.handed.iter().copied());
+                    if !ours.any(|(way, ours)| way == claim.transport && overlap(ours, address)) {
                         listener::probe(listener, address).map_err(failed)?;
                     }
                     (0..workers).map(|_| Bound::bind(listener, address)).collect()
@@ -185,8 +196,11 @@ impl Doors {
             }
             let id = DoorId(next);
             next += 1;
-            for (index, socket) in fresh.take(claim).into_iter().enumerate() {
-                let Some(own) = moves.open.get_mut(index % workers) else { continue };
+            // A door with one socket has it at one worker, another door at another.
+            let sockets = fresh.take(claim);
+            let first = if sockets.len() < workers { usize::try_from(id.0).unwrap_or_default() } else { 0 };
+            for (index, socket) in sockets.into_iter().enumerate() {
+                let Some(own) = moves.open.get_mut((first + index) % workers) else { continue };
                 let address = claim.address;
                 let failed = |error| BindError { listener: listener.name.clone(), address, error };
                 socket.listen(options).map_err(failed)?;

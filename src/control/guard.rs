@@ -117,7 +117,7 @@ fn served(snapshot: &Snapshot) -> HashMap<String, Vec<usize>> {
         Some((format!("route \"{}\"", route.name), chain))
     });
     let listeners = snapshot.listeners.iter().filter_map(|listener| match &listener.protocol {
-        Protocol::Tcp { pool: Some(pool), .. } => {
+        Protocol::Tcp { pool: Some(pool), .. } | Protocol::Udp { pool, .. } => {
             Some((format!("listener \"{}\"", listener.name), chain(*pool)))
         }
         Protocol::Tcp { pool: None, .. } | Protocol::Http { .. } => None,

@@ -1,20 +1,23 @@
-//! Listening sockets that a service manager has opened for us (`sd_listen_fds(3)`), and which listener accepts on which.
+//! Listening and datagram sockets that a service manager has opened for us (`sd_listen_fds(3)`), and which listener has
+//! which.
 //!
 //! An inherited socket is never closed: the manager's next process, or a listener that comes with a reload, finds it
-//! again. Every worker accepts on a descriptor of its own of the same socket.
+//! again. Every worker accepts on a descriptor of its own of the same listening socket; a datagram socket is one worker's.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
-use socket2::SockRef;
+use socket2::{SockRef, Type};
+
+use crate::runtime::listener::{Listener, Transport};
 
 /// The sockets that the process was started with.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<Socket>,
-    /// What was passed and is no listening TCP socket.
+    /// What was passed and is neither a listening TCP socket nor a bound UDP socket.
     faults: Vec<String>,
 }
 
@@ -22,6 +25,7 @@ pub struct Inherited {
 struct Socket {
     name: String,
     address: SocketAddr,
+    transport: Transport,
     /// It takes IPv4 connections too, being bound to `[::]`.
     both_families: bool,
     descriptor: OwnedFd,
@@ -31,6 +35,7 @@ struct Socket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) address: SocketAddr,
+    pub(super) transport: Transport,
     socket: Option<usize>,
 }
 
@@ -46,6 +51,21 @@ impl Claim {
 pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) bind: &'a [SocketAddr],
+    pub(super) transport: Transport,
+}
+
+impl<'a> Wanted<'a> {
+    /// What a listener wants.
+    pub(super) fn of(listener: &'a Listener) -> Self {
+        Self { name: listener.name.as_str(), bind: &listener.bind, transport: listener.transport() }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether one of its addresses is this socket's.
+    fn has(&self, socket: &Socket) -> bool {
+        self.transport == socket.transport && self.bind.contains(&socket.address)
+    }
 }
 
 impl Inherited {
@@ -71,7 +91,7 @@ impl Inherited {
     pub(super) fn from_predecessor(sockets: impl IntoIterator<Item = (String, OwnedFd)>) -> Self {
         let mut inherited = Self::default();
         for (name, socket) in sockets {
-            match Socket::new(TcpListener::from(socket), &name) {
+            match Socket::new(socket, &name) {
                 Ok(socket) => inherited.sockets.push(socket),
                 Err(what) => inherited.faults.push(format!("the inherited socket \"{name}\" {what}")),
             }
@@ -95,8 +115,7 @@ impl Inherited {
     pub(super) fn claims(&self, listeners: &[Wanted<'_>]) -> Vec<Vec<Claim>> {
         let mut taken: Vec<Vec<Option<usize>>> =
             listeners.iter().map(|listener| vec![None; listener.bind.len()]).collect();
-        let has_its_own =
-            |socket: &Socket| listeners.iter().any(|listener| listener.bind.contains(&socket.address));
+        let has_its_own = |socket: &Socket| listeners.iter().any(|listener| listener.has(socket));
         let (own, others): (Vec<_>, Vec<_>) =
             self.sockets.iter().enumerate().partition(|(_, socket)| has_its_own(socket));
         for (index, socket) in own.into_iter().chain(others) {
@@ -117,7 +136,7 @@ impl Inherited {
             let mut claims: Vec<Claim> = Vec::new();
             for (&address, socket) in listener.bind.iter().zip(places) {
                 if socket.is_none() || !claims.iter().any(|claim| claim.socket == socket) {
-                    claims.push(Claim { address, socket });
+                    claims.push(Claim { address, transport: listener.transport, socket });
                 }
             }
             claims
@@ -151,33 +170,53 @@ impl Inherited {
     }
 }
 
-/// A name and an address that a socket has, when it is one to accept TCP connections on.
+/// A name and an address that a socket has, when it is one to accept TCP connections or receive datagrams on.
 fn take(passed: &mut ListenFd, index: usize, name: &str) -> Result<Socket, String> {
     let wrong = |what: &str| format!("inherited descriptor {} (\"{name}\") {what}", index + 3);
-    match passed.take_tcp_listener(index) {
-        Ok(Some(socket)) => Socket::new(socket, name).map_err(|what| wrong(&what)),
-        Ok(None) => Err(wrong("is there twice")),
-        Err(_) => Err(wrong("is no TCP socket and is left alone")),
-    }
+    let twice = || wrong("is there twice");
+    // A socket of another kind stays where it is and can be asked for again.
+    let socket: OwnedFd = match passed.take_tcp_listener(index) {
+        Ok(socket) => socket.ok_or_else(twice)?.into(),
+        Err(_) => match passed.take_udp_socket(index) {
+            Ok(socket) => socket.ok_or_else(twice)?.into(),
+            Err(_) => return Err(wrong("is neither a TCP nor a UDP socket and is left alone")),
+        },
+    };
+    Socket::new(socket, name).map_err(|what| wrong(&what))
 }
 
 impl Socket {
-    fn new(socket: TcpListener, name: &str) -> Result<Self, String> {
-        if !SockRef::from(&socket).is_listener().unwrap_or(false) {
-            return Err(
-                "does not listen: its unit says Accept=yes, or another program has opened it".to_owned()
-            );
-        }
-        let address = socket.local_addr().map_err(|error| format!("has no address: {error}"))?;
-        let both_families = address.is_ipv6() && !SockRef::from(&socket).only_v6().unwrap_or(true);
-        Ok(Self { name: name.to_owned(), address, both_families, descriptor: socket.into() })
+    fn new(socket: OwnedFd, name: &str) -> Result<Self, String> {
+        let no_address = |error: io::Error| format!("has no address: {error}");
+        let transport = match SockRef::from(&socket).r#type() {
+            Ok(Type::DGRAM) => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        let (address, descriptor): (_, OwnedFd) = match transport {
+            Transport::Udp => {
+                let socket = UdpSocket::from(socket);
+                (socket.local_addr().map_err(no_address)?, socket.into())
+            }
+            Transport::Tcp if !SockRef::from(&socket).is_listener().unwrap_or(false) => {
+                let why = "does not listen: its unit says Accept=yes, or another program has opened it";
+                return Err(why.to_owned());
+            }
+            Transport::Tcp => {
+                let socket = TcpListener::from(socket);
+                (socket.local_addr().map_err(no_address)?, socket.into())
+            }
+        };
+        let both_families = address.is_ipv6() && !SockRef::from(&descriptor).only_v6().unwrap_or(true);
+        Ok(Self { name: name.to_owned(), address, transport, both_families, descriptor })
     }
 
     fn listener(&self, listeners: &[Wanted<'_>]) -> Option<usize> {
-        let by_address = listeners.iter().position(|listener| listener.bind.contains(&self.address));
-        let by_name = || listeners.iter().position(|listener| listener.name == self.name);
+        let same = |listener: &Wanted<'_>| listener.transport == self.transport;
+        let by_address = listeners.iter().position(|listener| listener.has(self));
+        let by_name = || listeners.iter().position(|listener| same(listener) && listener.name == self.name);
         let by_port = || {
-            listeners.iter().position(|listener| listener.bind.iter().any(|&address| self.covers(address)))
+            let covered = |listener: &Wanted<'_>| listener.bind.iter().any(|&address| self.covers(address));
+            listeners.iter().position(|listener| same(listener) && covered(listener))
         };
         by_address.or_else(by_name).or_else(by_port)
     }
@@ -209,6 +248,7 @@ mod tests {
             Ok(Socket {
                 name: name.to_owned(),
                 address: address.parse().map_err(wrong)?,
+                transport: Transport::Tcp,
                 both_families,
                 descriptor,
             })
@@ -222,8 +262,11 @@ mod tests {
             .iter()
             .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
             .collect();
-        let wanted: Vec<_> =
-            listeners.iter().zip(&binds).map(|((name, _), bind)| Wanted { name, bind }).collect();
+        let wanted: Vec<_> = listeners
+            .iter()
+            .zip(&binds)
+            .map(|((name, _), bind)| Wanted { name, bind, transport: Transport::Tcp })
+            .collect();
         let word = |claim: &Claim| {
             claim.socket.map_or_else(|| claim.address.to_string(), |index| (index + 3).to_string())
         };

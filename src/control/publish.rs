@@ -431,7 +431,7 @@ fn rekeyed_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
 /// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
 fn patience(previous: &Snapshot, place: usize) -> Duration {
     let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
-        Some(Protocol::Tcp { .. }) => {
+        Some(Protocol::Tcp { .. } | Protocol::Udp { .. }) => {
             let pools = previous.listeners.get(place).into_iter().flat_map(Listener::pools);
             pools.filter_map(|pool| previous.pools.get(pool)).flat_map(|pool| pool.chain.to_vec()).collect()
         }

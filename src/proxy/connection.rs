@@ -213,6 +213,8 @@ fn speak(client: Client) -> Option<Conversation> {
             Some(Box::pin(http2::serve::serve(client)))
         }
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
+        // A listener keeps its place under its protocol only.
+        Protocol::Udp { .. } => None,
     }
 }
 

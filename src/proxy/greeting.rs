@@ -224,6 +224,7 @@ pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Re
         status: 0,
         bytes_in: 0,
         bytes_out: 0,
+        datagrams: None,
         phases: Phases { total, ..Phases::default() },
         termination,
         request_id: b"",

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::connection::Arrival;
 use super::worker::Worker;
 use crate::runtime::counters::WorkerId;
-use crate::runtime::listener::{Listener, ListenerLive};
+use crate::runtime::listener::{Listener, ListenerLive, Transport};
 use crate::runtime::sources::SourcePlace;
 
 /// Flags of accepted sockets.
@@ -28,10 +28,12 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// machine's limit, counted as `max_connections` or an error of accept.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket that is bound to an address but does not listen yet, or one that was inherited.
+/// A socket that is bound to an address but does not listen yet, or one that was inherited; or one for datagrams, which
+/// wait in it until a worker takes it over.
 #[derive(Debug)]
 pub struct Bound {
     socket: Socket,
+    transport: Transport,
     /// Others have it too: what waits in its backlog is theirs when we stop.
     inherited: bool,
 }
@@ -80,7 +82,8 @@ pub struct Options {
 /// A socket of this worker on which it accepts.
 #[derive(Debug)]
 pub struct Door {
-    socket: AsyncFd<OwnedFd>,
+    pub(super) socket: AsyncFd<OwnedFd>,
+    transport: Transport,
     inherited: Cell<bool>,
     listener: Cell<usize>,
     // Held so that the listener's place stays its own while this socket is open.
@@ -116,41 +119,35 @@ impl Bound {
     /// # Errors
     /// As the system; the caller knows the address.
     pub fn bind(listener: &Listener, address: SocketAddr) -> io::Result<Self> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+        let transport = listener.transport();
+        let socket = new_socket(listener, address)?;
+        socket.set_nonblocking(true)?;
+        if transport == Transport::Tcp {
+            socket.set_reuse_address(true)?;
         }
-        socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        if listener.freebind {
-            match address {
-                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
-            }
-        }
         socket.bind(&address.into())?;
-        Ok(Self { socket, inherited: false })
+        Ok(Self { socket, transport, inherited: false })
     }
 
-    /// One worker's own descriptor of a listening socket that the process was started with.
+    /// One worker's own descriptor of a socket that the process was started with.
     ///
     /// # Errors
     /// As the system, when no descriptor is left.
-    pub fn inherit(socket: &OwnedFd) -> io::Result<Self> {
+    pub fn inherit(socket: &OwnedFd, transport: Transport) -> io::Result<Self> {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, inherited: true })
+        Ok(Self { socket, transport, inherited: true })
     }
 
-    /// A listening socket that the process before has handed over: from now on it is as our own.
+    /// A socket that the process before has handed over: from now on it is as our own.
     ///
     /// # Errors
     /// As the system.
-    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
+    pub fn adopt(socket: OwnedFd, transport: Transport) -> io::Result<Self> {
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, inherited: false })
+        Ok(Self { socket, transport, inherited: false })
     }
 
     /// A further descriptor of the same socket, for another worker.
@@ -158,14 +155,18 @@ impl Bound {
     /// # Errors
     /// As the system, when no descriptor is left.
     pub fn share(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, inherited: self.inherited })
+        let (transport, inherited) = (self.transport, self.inherited);
+        Ok(Self { socket: self.socket.try_clone()?, transport, inherited })
     }
 
-    /// Lets clients in, who wait in the kernel until a worker accepts them.
+    /// Lets clients in, who wait in the kernel until a worker accepts them; datagrams have been let in already.
     ///
     /// # Errors
     /// As the system.
     pub fn listen(&self, options: Options) -> io::Result<()> {
+        if self.transport == Transport::Udp {
+            return Ok(());
+        }
         options.set(&SockRef::from(&self.socket))?;
         // The backlog of an inherited one is for whoever opened it to choose.
         if self.inherited { Ok(()) } else { self.socket.listen(options.backlog.into()) }
@@ -187,6 +188,7 @@ impl Door {
         };
         Some(Rc::new(Self {
             socket,
+            transport: opening.socket.transport,
             inherited: Cell::new(opening.socket.inherited),
             listener: Cell::new(opening.listener),
             live: RefCell::new(opening.live),
@@ -199,12 +201,38 @@ impl Door {
     pub fn change(&self, to: &DoorUse) {
         self.listener.set(to.listener);
         *self.live.borrow_mut() = Arc::clone(&to.live);
+        if self.transport == Transport::Udp {
+            return;
+        }
         let socket = SockRef::from(self.socket.get_ref());
         let again = || if self.inherited.get() { Ok(()) } else { socket.listen(to.options.backlog.into()) };
         // Listening again only changes the length of the backlog.
         if let Err(error) = to.options.set(&socket).and_then(|()| again()) {
             tracing::warn!(%error, "a listening socket keeps its old options");
         }
+    }
+
+    /// What comes by it.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The place of the listener that it belongs to.
+    #[must_use]
+    pub const fn listener(&self) -> usize {
+        self.listener.get()
+    }
+
+    /// Whether others have the socket too, and go on when we stop.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.inherited.get()
+    }
+
+    /// Waits until it is to close.
+    pub async fn closing(&self) {
+        self.closing.notified().await;
     }
 
     /// A descriptor of its socket, for another process.
@@ -227,23 +255,35 @@ impl Door {
     }
 }
 
-/// Whether nobody listens on `address` yet: SO_REUSEPORT alone would let a second process share it in silence.
+/// Whether nobody has `address` yet: SO_REUSEPORT alone would let a second process share it in silence.
 ///
 /// # Errors
 /// As the system, `AddrInUse` above all.
 pub fn probe(listener: &Listener, address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = new_socket(listener, address)?;
+    // Of listening sockets it lets connections linger that have ended; of others it would share the address.
+    if listener.transport() == Transport::Tcp {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())
+}
+
+fn new_socket(listener: &Listener, address: SocketAddr) -> io::Result<Socket> {
+    let (kind, protocol) = match listener.transport() {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_address(true)?;
     if listener.freebind {
         match address {
             SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
             SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
         }
     }
-    socket.bind(&address.into())
+    Ok(socket)
 }
 
 /// Accepts for as long as the worker does not drain and the door is not closed.
@@ -374,7 +414,7 @@ fn refuse(socket: &OwnedFd) {
 }
 
 /// One customer of IPv6 has a whole /64 (RFC 6177), so a ceiling per address would bound nothing.
-fn source_key(address: IpAddr) -> IpAddr {
+pub(super) fn source_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 => v4,

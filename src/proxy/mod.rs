@@ -32,5 +32,6 @@ pub mod stream;
 pub mod tcp;
 pub mod timer;
 pub mod tls;
+pub mod udp;
 pub mod upstream;
 pub mod worker;

@@ -451,6 +451,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         status: trace.status,
         bytes_in,
         bytes_out,
+        datagrams: None,
         phases: Phases {
             head: context.head,
             queue: trace.queue,

@@ -30,6 +30,8 @@ pub enum Cut {
     ListenerRemoved,
     /// The operator has ended it.
     Ended,
+    /// A udp session that gives way to a newcomer.
+    Evicted,
 }
 
 impl Cut {
@@ -44,6 +46,7 @@ impl Cut {
             Self::Drained => Termination::EndpointDrained,
             Self::ListenerRemoved => Termination::ListenerRemoved,
             Self::Ended => Termination::Ended,
+            Self::Evicted => Termination::Evicted,
         }
     }
 }

@@ -23,10 +23,11 @@ use super::listener::{self, Door, DoorId, DoorUse, Opening};
 use super::sessions::{Cut, Listed, Sessions};
 use super::tcp::splice::Pipes;
 use super::timer::Timers;
+use super::udp;
 use super::upstream::idle::IdleConnections;
 use crate::runtime::counters::{Counter, PerWorker, WorkerId};
 use crate::runtime::events::{Event, EventSender};
-use crate::runtime::listener::ListenerLive;
+use crate::runtime::listener::{ListenerLive, Transport};
 use crate::runtime::pool::Pool;
 use crate::runtime::store::{Current, Reader, Store};
 use crate::telemetry::access_log::{AccessLogWriter, Termination};
@@ -228,6 +229,8 @@ pub struct Worker {
     pub multiplexed: Connections,
     /// Its pipes.
     pub pipes: Pipes,
+    /// Where datagrams are received.
+    pub datagrams: udp::socket::Room,
     /// Its tunnels and tcp sessions.
     pub sessions: Sessions,
     /// Its end of the access log.
@@ -326,8 +329,13 @@ impl Worker {
 
     fn adopt(self: &Rc<Self>, arrival: Arrival) {
         if let Some(conversation) = connection::begin(self, arrival) {
-            drop(tokio::task::spawn_local(Isolated { conversation, worker: Rc::clone(self) }));
+            self.spawn(conversation);
         }
+    }
+
+    /// Runs a connection, or a udp session, in a task of its own: should it panic, nothing else ends.
+    pub fn spawn(self: &Rc<Self>, conversation: Conversation) {
+        drop(tokio::task::spawn_local(Isolated { conversation, worker: Rc::clone(self) }));
     }
 
     async fn obey(self: &Rc<Self>, mut commands: mpsc::Receiver<Command>) {
@@ -398,7 +406,10 @@ impl Worker {
         let id = opening.door;
         if let Some(door) = Door::new(opening) {
             self.doors.borrow_mut().entry(id).or_default().push(Rc::clone(&door));
-            drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), door)));
+            match door.transport() {
+                Transport::Tcp => drop(tokio::task::spawn_local(listener::serve(Rc::clone(self), door))),
+                Transport::Udp => drop(tokio::task::spawn_local(udp::door::serve(Rc::clone(self), door))),
+            }
         }
     }
 
@@ -453,6 +464,7 @@ pub async fn run(start: Start) {
         idle: IdleConnections::default(),
         multiplexed: Connections::default(),
         pipes: Pipes::default(),
+        datagrams: udp::socket::Room::default(),
         sessions: Sessions::new(start.id),
         access_log: RefCell::new(start.access_log),
         events: start.events,

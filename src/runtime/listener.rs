@@ -1,6 +1,7 @@
 //! A listener as one snapshot has it, and its live state: connections now, and what was counted.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -99,6 +100,33 @@ pub enum Protocol {
         /// What new connections get while nothing is usable.
         when_empty: WhenEmpty,
     },
+    /// Datagrams to one pool, by its index in the snapshot.
+    Udp {
+        /// The pool.
+        pool: usize,
+        /// What its sessions may do.
+        rules: SessionRules,
+    },
+}
+
+/// How datagrams travel to a bound address: two listeners may have the same one, each by another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Connections that are accepted.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// What a udp session may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRules {
+    /// How long it lasts without a datagram either way.
+    pub idle: Duration,
+    /// Bytes of a datagram.
+    pub datagram_max: usize,
+    /// Datagrams of the endpoint after which it ends.
+    pub answers: Option<NonZero<u32>>,
 }
 
 /// Where TLS clients of a tcp listener come to, by the names that they ask for.
@@ -157,11 +185,21 @@ impl Listener {
         matches!(self.protocol, Protocol::Http { .. })
     }
 
+    /// What is bound for it.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        match self.protocol {
+            Protocol::Http { .. } | Protocol::Tcp { .. } => Transport::Tcp,
+            Protocol::Udp { .. } => Transport::Udp,
+        }
+    }
+
     /// The pools that it leads to, whatever clients ask for: none of an http listener, whose routes choose.
     pub fn pools(&self) -> impl Iterator<Item = usize> {
         let (own, sni) = match &self.protocol {
             Protocol::Http { .. } => (None, None),
             Protocol::Tcp { pool, sni, .. } => (*pool, sni.as_deref()),
+            Protocol::Udp { pool, .. } => (Some(*pool), None),
         };
         own.into_iter().chain(sni.into_iter().flat_map(|sni| sni.table.targets().map(|target| target.pool)))
     }
@@ -246,6 +284,8 @@ pub struct ListenerCounters {
     pub answered_here: Counter,
     /// Connections that ended by a panic of ours.
     pub panics: Counter,
+    /// What happens to datagrams.
+    pub udp: DatagramCounters,
     /// TLS handshakes.
     pub tls: HandshakeCounters,
     /// Requests and connections that ended.
@@ -254,6 +294,29 @@ pub struct ListenerCounters {
     pub bytes_in: Counter,
     /// Bytes sent to clients.
     pub bytes_out: Counter,
+}
+
+/// Counters of a udp listener.
+#[derive(Debug, Default)]
+pub struct DatagramCounters {
+    /// Datagrams from clients.
+    pub from_clients: Counter,
+    /// Datagrams to clients.
+    pub to_clients: Counter,
+    /// Sessions that gave way to newcomers at the ceiling.
+    pub evicted: Counter,
+    /// Dropped: no session is quiet enough to give way at the ceiling.
+    pub dropped_full: Counter,
+    /// Dropped: longer than `udp_datagram`.
+    pub dropped_oversized: Counter,
+    /// Dropped: its session has as many that wait for its endpoint as it may.
+    pub dropped_waiting: Counter,
+    /// Dropped: the process drains, and takes no new session.
+    pub dropped_draining: Counter,
+    /// Dropped: the kernel did not take it.
+    pub dropped_unsent: Counter,
+    /// Dropped: of what the endpoint's refusal has left over no endpoint took it.
+    pub dropped_refused: Counter,
 }
 
 /// A connection that is held while nothing is usable; given back when dropped.

@@ -3,9 +3,10 @@
 //! A place stays a listener's own from snapshot to snapshot. One that is removed leaves its place empty, and another one
 //! takes it only when no socket, connection or piece of work knows it any more.
 
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use super::listener::{Listener, ListenerLive};
+use super::listener::{Listener, ListenerLive, Protocol};
 use crate::model::name::ListenerName;
 
 /// Listeners, each at its place.
@@ -23,7 +24,7 @@ enum Place {
 #[derive(Debug, Clone)]
 struct Left {
     name: ListenerName,
-    http: bool,
+    protocol: Discriminant<Protocol>,
     // Whoever knows the place holds this too: alone, it says that nobody does.
     live: Arc<ListenerLive>,
 }
@@ -117,8 +118,10 @@ impl Listeners {
         self.places().find_map(|(at, before)| {
             let free = taken.get(at).is_some_and(Option::is_none);
             let shares = before.bind.iter().any(|address| listener.bind.contains(address));
-            let same =
-                free && shares && before.is_http() == listener.is_http() && before.name != listener.name;
+            let same = free
+                && shares
+                && discriminant(&before.protocol) == discriminant(&listener.protocol)
+                && before.name != listener.name;
             same.then(|| (at, Arc::clone(&before.live)))
         })
     }
@@ -134,11 +137,11 @@ impl Listeners {
 
 impl Place {
     fn is_of(&self, listener: &Listener) -> bool {
-        let http = match self {
-            Self::Taken(before) => before.is_http(),
-            Self::Left(left) => left.http,
+        let protocol = match self {
+            Self::Taken(before) => discriminant(&before.protocol),
+            Self::Left(left) => left.protocol,
         };
-        *self.name() == listener.name && http == listener.is_http()
+        *self.name() == listener.name && protocol == discriminant(&listener.protocol)
     }
 
     fn name(&self) -> &ListenerName {
@@ -160,7 +163,7 @@ impl Place {
             Self::Left(left) => left.clone(),
             Self::Taken(listener) => Left {
                 name: listener.name.clone(),
-                http: listener.is_http(),
+                protocol: discriminant(&listener.protocol),
                 live: Arc::clone(&listener.live),
             },
         })

@@ -44,6 +44,8 @@ pub struct Pool {
     pub chain: Box<[usize]>,
     /// Whether its endpoints are probed.
     pub checked: bool,
+    /// Whether only datagrams are sent to it: then no port of its endpoints is asked whether it accepts connections.
+    pub datagrams: bool,
     /// Whether at most one endpoint may serve.
     pub exclusive: bool,
     /// Whether, when nothing is usable, what probes and live traffic say is overlooked.

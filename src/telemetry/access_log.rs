@@ -6,8 +6,8 @@
 //! ```text
 //! time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=10.0.0.2:41002 listener=web route=api pool=api
 //! endpoint=10.0.1.10:8080 attempts=1 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256
-//! resumed=false sni="example.com" client_cert="" method="GET" host="example.com" target="/v1/a?b=c" status=200
-//! bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 response_header_us=1800 total_us=2100 end=done id="6f.."
+//! resumed=false sni="example.com" client_cert="" client_cert_sha256=- method="GET" host="example.com" target="/v1/a?b=c"
+//! status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 response_header_us=1800 total_us=2100 end=done id="6f.."
 //! ```
 //!
 //! What a peer chose is in double quotes with `\"`, `\\` and `\xNN` escapes; what there was none of is `-` (or `""` where
@@ -30,7 +30,7 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// Name of the thread that writes.
 const THREAD: &str = "plimsoll-access";
 
-/// What is known of one request, or of one tcp connection, when it has ended.
+/// What is known of one request, of one tcp connection, or of one udp session, when it has ended.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
     /// When its first byte came (tcp: when it was accepted).
@@ -49,7 +49,7 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// Tries on endpoints.
     pub attempts: u32,
-    /// `HTTP/1.1`, `HTTP/1.0` or `TCP`; `TLS` of a connection whose handshake failed.
+    /// `HTTP/1.1`, `HTTP/1.0`, `TCP` or `UDP`; `TLS` of a connection whose handshake failed.
     pub protocol: &'static str,
     /// What TLS came to; nothing is none.
     pub tls: Option<Secure<'a>>,
@@ -65,6 +65,8 @@ pub struct Record<'a> {
     pub bytes_in: u64,
     /// Bytes of the response body (tcp: to the client).
     pub bytes_out: u64,
+    /// Datagrams from the client and to it, of a udp session; only there has the line these keys.
+    pub datagrams: Option<(u64, u64)>,
     /// How long each phase took.
     pub phases: Phases,
     /// Why it ended.
@@ -88,6 +90,8 @@ pub struct Secure<'a> {
     pub server_name: &'a [u8],
     /// The subject of the certificate that the client has shown; empty where it has shown none.
     pub client: &'a [u8],
+    /// The SHA-256 of that certificate, in hexadecimal; empty where there is none.
+    pub client_sha256: &'a str,
 }
 
 /// How long each phase took; what did not happen took no time.
@@ -175,6 +179,8 @@ terminations! {
     Aged = "aged",
     /// A tcp session ended to make room for an endpoint that has come back.
     Shed = "shed",
+    /// A udp session that gave way to a newcomer at `max_connections`.
+    Evicted = "evicted",
     /// Cut at the deadline of a drain, or at once by a second signal.
     Drain = "drain",
     /// A fault of ours: descriptors ran out, a system call failed unexpectedly (500 where an answer was still possible).
@@ -218,6 +224,10 @@ impl Record<'_> {
         line.number("status", self.status.into());
         line.number("bytes_in", self.bytes_in);
         line.number("bytes_out", self.bytes_out);
+        if let Some((from_client, to_client)) = self.datagrams {
+            line.number("datagrams_in", from_client);
+            line.number("datagrams_out", to_client);
+        }
         line.micros("head_us", self.phases.head);
         line.micros("queue_us", self.phases.queue);
         line.micros("connect_us", self.phases.connect);
@@ -318,6 +328,8 @@ impl Line<'_> {
         }
         self.bytes("sni", tls.map_or(b"", |tls| tls.server_name));
         self.bytes("client_cert", tls.map_or(b"", |tls| tls.client));
+        let sha256 = tls.map(|tls| tls.client_sha256).filter(|sha256| !sha256.is_empty());
+        self.name("client_cert_sha256", sha256);
     }
 
     fn number(&mut self, key: &str, number: u64) {
@@ -536,6 +548,7 @@ mod tests {
                 is_resumed: true,
                 server_name: b"a",
                 client: b"CN=b",
+                client_sha256: "0a",
             }),
             method: b"GET",
             host: b"example.com",
@@ -543,6 +556,7 @@ mod tests {
             status: 200,
             bytes_in: 0,
             bytes_out: 512,
+            datagrams: None,
             phases: Phases {
                 head: Duration::from_micros(40),
                 queue: Duration::ZERO,
@@ -568,7 +582,7 @@ mod tests {
             line(&record(), Format::Text),
             "time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=[2001:db8::1]:443 listener=web route=api \
              pool=api endpoint=[::1]:80 attempts=2 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 \
-             resumed=true sni=\"a\" client_cert=\"CN=b\" method=\"GET\" host=\"example.com\" target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
+             resumed=true sni=\"a\" client_cert=\"CN=b\" client_cert_sha256=0a method=\"GET\" host=\"example.com\" target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
              response_header_us=1800 total_us=3000 end=done id=\"6f\"\n"
         );
         let tcp = Record { route: None, endpoint: None, method: b"", ..record() };

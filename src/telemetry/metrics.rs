@@ -110,6 +110,12 @@ table! {
         "Requests (tcp: connections) that ended, by class of the status sent: 1xx to 5xx, or none.";
     LISTENER_BYTES_IN = Counter "plimsoll_listener_bytes_in_total" ["listener"] "Body bytes from clients.";
     LISTENER_BYTES_OUT = Counter "plimsoll_listener_bytes_out_total" ["listener"] "Body bytes to clients.";
+    LISTENER_DATAGRAMS = Counter "plimsoll_listener_datagrams_total" ["listener", "direction"]
+        "Datagrams of a udp listener: in from clients, out to them.";
+    LISTENER_DATAGRAMS_DROPPED = Counter "plimsoll_listener_datagrams_dropped_total" ["listener", "reason"]
+        "Datagrams that went nowhere: denied, per_source, max_connections, udp_datagram, waiting, draining, unsent or refused.";
+    LISTENER_EVICTED = Counter "plimsoll_listener_sessions_evicted_total" ["listener"]
+        "Quiet udp sessions that gave way to newcomers at max_connections.";
     LISTENER_TLS_HANDSHAKES = Counter "plimsoll_listener_tls_handshakes_total" ["listener", "result"]
         "TLS handshakes done: full, or resumed from an earlier session.";
     LISTENER_TLS_FAILURES = Counter "plimsoll_listener_tls_handshake_failures_total" ["listener", "kind"]

@@ -81,18 +81,18 @@ class Process:
 
 class Proxy(Process):
     """The release binary: one listener, one pool, and what a suite adds. An endpoint is a port of this machine, or
-    what stands in the configuration."""
+    what stands in the configuration. `@PORT@` in the text is the listener's port."""
 
     def __init__(self, endpoints, protocol="http", access="stdout", pool="", text="", listener="", process=""):
         self.port, self.admin = free_port(), free_port()
         route = '[[route]]\nname = "all"\npool = "main"\n' if protocol == "http" else ""
-        listener += 'pool = "main"\n' if protocol == "tcp" else ""
+        listener += '\npool = "main"\n' if protocol in ("tcp", "udp") else ""
         listed = ", ".join(f'"127.0.0.1:{port}"' if isinstance(port, int) else port for port in endpoints)
         config = (
             f"[process]\n{process}\n[admin]\nbind = \"127.0.0.1:{self.admin}\"\n"
             f"[log]\nformat = \"json\"\naccess = \"{access}\"\n"
             f"[listener.web]\nbind = [\"127.0.0.1:{self.port}\"]\nprotocol = \"{protocol}\"\n{listener}\n"
-            f"{route}[pool.main]\nendpoints = [{listed}]\n{pool}\n{text}\n"
+            f"{route}[pool.main]\nendpoints = [{listed}]\n{pool}\n{text.replace('@PORT@', str(self.port))}\n"
         )
         file = directory() / "plimsoll.toml"
         file.write_text(config)

@@ -211,19 +211,27 @@ fn show_health(page: &mut Page, probes: &Health) {
     page.key("shed", or_off(probes.shed.map(|rate| format!("{{ rate = {} }}", quote(&rate.to_string())))));
 }
 
+fn show_expect(page: &mut Page, expect: Option<&Expected>) {
+    match expect {
+        Some(Expected::Text(text)) => page.text("expect", text),
+        Some(Expected::Regex(regex)) => {
+            page.key("expect", format_args!("{{ regex = {} }}", quote(regex.as_str())));
+        }
+        None => {}
+    }
+}
+
 fn show_check(page: &mut Page, check: &Check) {
     match check {
         Check::Http(http) => show_http(page, http),
         Check::Tcp { send, expect, tls } => {
             show_send(page, send);
-            match expect {
-                Some(Expected::Text(text)) => page.text("expect", text),
-                Some(Expected::Regex(regex)) => {
-                    page.key("expect", format_args!("{{ regex = {} }}", quote(regex.as_str())));
-                }
-                None => {}
-            }
+            show_expect(page, expect.as_ref());
             show_tls(page, tls.as_ref());
+        }
+        Check::Udp { send, expect } => {
+            show_send(page, send);
+            show_expect(page, expect.as_ref());
         }
         Check::Tls(tls) => show_tls(page, Some(tls)),
         Check::Grpc { service, host, tls } => {

@@ -19,6 +19,7 @@ pub(in super::super) static HEALTH: Section = Section::new(
             Kind::Choice(&[
                 Word::new("http"),
                 Word::new("tcp"),
+                Word::new("udp"),
                 Word::new("tls"),
                 Word::new("grpc"),
                 Word::new("postgres"),
@@ -28,7 +29,7 @@ pub(in super::super) static HEALTH: Section = Section::new(
                 Word::new("exec"),
             ]),
             Default(r#""http""#),
-            "What is asked: http, tcp, tls, grpc (grpc.health.v1), postgres, mysql, redis, agent (HAProxy's agent-check), exec.",
+            "What is asked: http, tcp, udp, tls, grpc (grpc.health.v1), postgres, mysql, redis, agent (HAProxy's agent-check), exec.",
         ),
         Key::new(
             "path",
@@ -85,13 +86,13 @@ pub(in super::super) static HEALTH: Section = Section::new(
             "send",
             Kind::Text(Form::Any),
             Optional(r#""PING\r\n""#),
-            "tcp, agent: what is sent once connected.",
+            "tcp, udp, agent: what is sent first. A udp check without it sends an empty datagram.",
         ),
         Key::new(
             "expect",
             Kind::Pattern,
             Optional(r#"{ regex = "^\\+PONG" }"#),
-            "tcp: what must be in the first bytes of the answer: a text, or { regex = \"...\" }.",
+            "tcp, udp: what must be in the first bytes of the answer: a text, or { regex = \"...\" }. A udp check without it takes silence for a yes and a refusal (ICMP) for a no.",
         ),
         Key::new(
             "service",

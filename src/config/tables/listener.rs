@@ -17,11 +17,11 @@ pub(in super::super) static LISTENER: Section = Section::new(
         .own(),
         Key::new(
             "protocol",
-            Kind::Choice(&[Word::new("http"), Word::new("tcp"), Word::later("udp")]),
+            Kind::Choice(&[Word::new("http"), Word::new("tcp"), Word::new("udp")]),
             Default(r#""http""#),
-            "http goes on by routes, tcp to one pool.",
+            "http goes on by routes, tcp and udp to one pool.",
         ),
-        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp listener; where routes with `sni` serve it, of the clients that none of them takes, \
+        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp or udp listener; where routes with `sni` serve it, of the clients that none of them takes, \
              who without it are reset.").own(),
         Key::new(
             "trusted_proxies",
@@ -44,7 +44,8 @@ pub(in super::super) static LISTENER: Section = Section::new(
             "max_connections",
             number(1, 10_000_000),
             Default("20000"),
-            "Connections at once; at the ceiling accepting pauses. Also bounded by the descriptor limit.",
+            "Connections at once; at the ceiling accepting pauses. Of a udp listener sessions: at the ceiling one that has been quiet for a second \
+             gives way, else the newcomer's datagram is dropped. Also bounded by the descriptor limit.",
         ),
         Key::new(
             "max_connections_per_source",
@@ -165,6 +166,18 @@ static LISTENER_LIMITS: Section = Section::new(
             number(1, 65_535),
             Default("4096"),
             "Connections that wait to be accepted, for each worker; the kernel cuts it to net.core.somaxconn.",
+        ),
+        Key::new(
+            "udp_datagram",
+            size(1, 65_535),
+            Default(r#""65535B""#),
+            "A datagram of a udp listener, either way; longer ones are dropped.",
+        ),
+        Key::new(
+            "udp_answers",
+            number(0, 1_000_000),
+            Default("0"),
+            "Datagrams of the endpoint after which a udp session ends (1 suits DNS); 0 is no limit.",
         ),
         Key::new("http2", Kind::Table(&HTTP2_LIMITS), Default("{}"), "Connections of HTTP/2."),
     ],
@@ -353,6 +366,11 @@ static LISTENER_TIMEOUTS: Section = Section::new(
             "A PROXY header, a ClientHello that is looked into and a whole TLS handshake, from the accepted connection on; waiting \
              for a place among the handshakes counts.",
         ),
-        Key::later("udp_idle"),
+        Key::new(
+            "udp_idle",
+            TIMEOUT,
+            Default(r#""30s""#),
+            "A session of a udp listener without a datagram either way.",
+        ),
     ],
 );

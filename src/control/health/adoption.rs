@@ -124,8 +124,11 @@ impl Keeper {
                 index.entry(Arc::clone(&watch.probe)).or_default().push(id);
                 id
             });
-            let asks_port = self.leads.get(watch.pool).is_some_and(Option::is_some)
-                || self.rules.get(watch.pool).is_some_and(|rules| rules.on_unreachable.is_some());
+            // Where datagrams go, no port accepts connections.
+            let accepts = self.snapshot.pools.get(watch.pool).is_some_and(|pool| !pool.datagrams);
+            let asks_port = accepts
+                && (self.leads.get(watch.pool).is_some_and(Option::is_some)
+                    || self.rules.get(watch.pool).is_some_and(|rules| rules.on_unreachable.is_some()));
             if let Some(target) = self.targets.get_mut(&id) {
                 target.members.push((watch.pool, watch.endpoint));
                 if asks_port && !target.ports.contains(&watch.traffic) {

@@ -144,7 +144,9 @@ impl Keeper {
             || (verdict == Verdict::CannotBeAsked && state != State::Up)
         {
             let written = rules.and_then(|rules| rules.on_unreachable);
-            if let (Some(written), Some(false)) = (written, port) {
+            // A port that takes datagrams cannot be asked: there the probe alone says that the endpoint is not there.
+            let is_gone = pool.datagrams || port == Some(false);
+            if let Some(written) = written.filter(|_| is_gone) {
                 self.closings.begin(&endpoint.live, written, Cut::Unreachable, now);
             }
         }

@@ -115,6 +115,9 @@ fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check
             expect: expect.as_ref().map(expected),
             tls: clients.of(pool, tls.as_ref())?,
         },
+        health::Check::Udp { send, expect } => {
+            Check::Udp { send: send.clone(), expect: expect.as_ref().map(expected) }
+        }
         health::Check::Tls(tls) => match clients.of(pool, Some(tls))? {
             Some(client) => Check::Tls(client),
             None => Check::Tcp { send: None, expect: None, tls: None },

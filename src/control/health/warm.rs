@@ -94,7 +94,12 @@ pub(in crate::control) fn newcomers(
             if known.contains(&endpoint.live.slot()) {
                 continue;
             }
-            let (question, pause) = match probes.get(&(place, index)) {
+            let probe = probes.get(&(place, index));
+            if probe.is_none() && pool.datagrams {
+                // Nothing but its own traffic tells whether it takes datagrams.
+                continue;
+            }
+            let (question, pause) = match probe {
                 Some(watch) => {
                     let probe = Arc::clone(&watch.probe);
                     (Question::Probe { probe, no_is_fine: pool.exclusive }, watch.settings.fast_interval)

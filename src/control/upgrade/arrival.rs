@@ -25,6 +25,7 @@ use crate::control::state_dir::findings::Findings;
 use crate::control::state_dir::overrides_of;
 use crate::control::status::PoolStatus;
 use crate::control::systemd::started;
+use crate::runtime::listener::Transport;
 
 /// What names get for their first answer: the old process serves meanwhile, by the answers that it has.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub struct Arrival {
     /// What nobody has taken yet, by place.
     descriptors: HashMap<usize, OwnedFd>,
     taken: Vec<usize>,
-    untaken: Arc<OnceLock<HashSet<SocketAddr>>>,
+    untaken: Arc<OnceLock<HashSet<(Transport, SocketAddr)>>>,
     state: LiveState,
     generation: u64,
     overrides: serde_json::Value,
@@ -57,7 +58,7 @@ pub struct Line(UnixStream);
 pub struct Given {
     pub(in crate::control) handed: Handed,
     /// Where control says which addresses it does not listen on.
-    pub(in crate::control) untaken: Arc<OnceLock<HashSet<SocketAddr>>>,
+    pub(in crate::control) untaken: Arc<OnceLock<HashSet<(Transport, SocketAddr)>>>,
     pub(in crate::control) state: LiveState,
     /// The number of the snapshot that ran there.
     pub(in crate::control) generation: u64,
@@ -143,10 +144,10 @@ impl Arrival {
     pub fn given(&mut self) -> Given {
         let mut handed = Handed::new();
         for (place, socket) in self.sockets.iter().enumerate() {
-            if let Socket::Listener { address } = socket
+            if let Some(served) = socket.served()
                 && let Some(descriptor) = self.descriptors.remove(&place)
             {
-                handed.entry(*address).or_default().push(descriptor);
+                handed.entry(served).or_default().push(descriptor);
             }
         }
         let overrides = overrides_of(self.overrides.to_string().as_bytes());
@@ -193,8 +194,8 @@ impl Arrival {
     pub fn ready(mut self, handle: &Handle) -> io::Result<()> {
         let untaken = self.untaken.get();
         for (place, socket) in self.sockets.iter().enumerate() {
-            if let Socket::Listener { address } = socket
-                && !untaken.is_some_and(|untaken| untaken.contains(address))
+            if let Some(served) = socket.served()
+                && !untaken.is_some_and(|untaken| untaken.contains(&served))
             {
                 self.taken.push(place);
             }

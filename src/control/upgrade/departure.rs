@@ -197,8 +197,8 @@ impl Supervisor {
         let addresses: HashMap<DoorId, _> = self.doors.addresses().collect();
         for (door, descriptor) in self.borrow_sockets().await? {
             // The service manager's go as they came, once each.
-            let Some(&address) = addresses.get(&door) else { continue };
-            let place = all.push(Socket::Listener { address }, descriptor);
+            let Some(&(transport, address)) = addresses.get(&door) else { continue };
+            let place = all.push(Socket::serving(transport, address), descriptor);
             all.doors.insert(place, door);
         }
         for (name, descriptor) in self.doors.inherited().lend().map_err(failed)? {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::LiveState;
+use crate::runtime::listener::Transport;
 
 /// The version of what is handed over. Fields may be added within one version, and unknown ones are passed over; whatever
 /// else changes is another version, which is refused.
@@ -51,13 +52,19 @@ pub struct Handover {
     pub findings: Value,
 }
 
-/// What a descriptor is.
+/// What a descriptor is. A program that does not know one of these refuses the handover as a whole: better than an address
+/// on which nobody serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Socket {
     /// One on which a worker accepts.
     Listener {
         /// The address as it was configured, by which the new process finds it.
+        address: SocketAddr,
+    },
+    /// One on which a worker receives datagrams.
+    Datagrams {
+        /// The address as it was configured.
         address: SocketAddr,
     },
     /// One that a service manager had opened.
@@ -110,6 +117,27 @@ pub enum HandoverError {
 impl From<rustix::io::Errno> for HandoverError {
     fn from(error: rustix::io::Errno) -> Self {
         Self::Io(error.into())
+    }
+}
+
+impl Socket {
+    /// One that serves an address.
+    #[must_use]
+    pub const fn serving(transport: Transport, address: SocketAddr) -> Self {
+        match transport {
+            Transport::Tcp => Self::Listener { address },
+            Transport::Udp => Self::Datagrams { address },
+        }
+    }
+
+    /// The address that it serves, if it does.
+    #[must_use]
+    pub const fn served(&self) -> Option<(Transport, SocketAddr)> {
+        match self {
+            Self::Listener { address } => Some((Transport::Tcp, *address)),
+            Self::Datagrams { address } => Some((Transport::Udp, *address)),
+            Self::Manager { .. } | Self::Admin { .. } | Self::Elder { .. } => None,
+        }
     }
 }
 

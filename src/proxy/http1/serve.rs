@@ -399,6 +399,7 @@ impl Unread<'_> {
             status,
             bytes_in: 0,
             bytes_out: 0,
+            datagrams: None,
             phases: Phases { head: total, total, ..Phases::default() },
             termination,
             request_id: b"",

@@ -183,6 +183,7 @@ impl<'a> Session<'a> {
             status: 0,
             bytes_in: forth,
             bytes_out: back,
+            datagrams: None,
             phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",

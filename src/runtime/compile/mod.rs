@@ -2,7 +2,8 @@
 
 mod pool;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::clock::Clock;
 use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
+use super::pool::Pool;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
@@ -62,7 +64,7 @@ pub fn compile(
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
+    let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
         .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
@@ -70,6 +72,7 @@ pub fn compile(
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
     let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
+    mark_datagrams(&mut pools, config, &index);
     Ok(Snapshot {
         generation: edition.generation,
         edition,
@@ -83,6 +86,38 @@ pub fn compile(
         slots,
         tickets,
     })
+}
+
+/// Notes which pools take datagrams only: udp listeners lead to them, perhaps by way of other pools, and nothing else does.
+fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName, usize>) {
+    let mut named: [HashSet<usize>; 2] = Default::default();
+    let [datagrams, streams] = &mut named;
+    let chain = |name: &PoolName| {
+        let pool = index.get(name).and_then(|&pool| pools.get(pool));
+        pool.into_iter().flat_map(|pool| pool.chain.iter().copied())
+    };
+    for listener in &config.listeners {
+        match &listener.protocol {
+            config::listener::Protocol::Udp { pool } => datagrams.extend(chain(pool)),
+            config::listener::Protocol::Tcp { pool } => streams.extend(pool.iter().flat_map(chain)),
+            config::listener::Protocol::Http => {}
+        }
+    }
+    for route in &config.routes {
+        match &route.action {
+            config::route::Action::Pool(pool) => streams.extend(chain(pool)),
+            config::route::Action::Split { parts, .. } => {
+                streams.extend(parts.iter().flat_map(|(pool, _)| chain(pool)));
+            }
+            config::route::Action::Redirect { .. }
+            | config::route::Action::Respond { .. }
+            | config::route::Action::Health(_) => {}
+        }
+    }
+    streams.extend(config.sni_routes.iter().flat_map(|route| chain(&route.pool)));
+    for (at, pool) in pools.iter_mut().enumerate() {
+        pool.datagrams = named[0].contains(&at) && !named[1].contains(&at);
+    }
 }
 
 fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {
@@ -100,7 +135,7 @@ fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: b
 
 /// Each pool where it comes first.
 fn each_once(pools: impl Iterator<Item = usize>) -> Box<[usize]> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     pools.filter(|pool| seen.insert(*pool)).collect()
 }
 
@@ -198,20 +233,7 @@ fn compile_listeners(
         .map(|l| Listener {
             name: l.name.clone(),
             bind: l.bind.clone(),
-            protocol: match &l.protocol {
-                config::listener::Protocol::Http => compile_http(config, l),
-                config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
-                    pool: pool.as_ref().map(|name| pools.get(name).copied().unwrap_or_default()),
-                    sni: compile_sni(config, l, pools).map(Box::new),
-                    when_empty: match l.when_empty {
-                        config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
-                        config::listener::WhenEmpty::Hold { time, max } => {
-                            listener::WhenEmpty::Hold { time, max }
-                        }
-                        config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
-                    },
-                },
-            },
+            protocol: compile_protocol(config, l, pools),
             trusted_proxies: l.trusted_proxies.clone(),
             proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),
             client_address: match l.client_address {
@@ -250,6 +272,35 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+/// What is spoken by a listener, and where it goes.
+fn compile_protocol(
+    config: &Config,
+    listener: &config::listener::Listener,
+    pools: &HashMap<&PoolName, usize>,
+) -> listener::Protocol {
+    let place = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
+    match &listener.protocol {
+        config::listener::Protocol::Http => compile_http(config, listener),
+        config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
+            pool: pool.as_ref().map(place),
+            sni: compile_sni(config, listener, pools).map(Box::new),
+            when_empty: match listener.when_empty {
+                config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
+                config::listener::WhenEmpty::Hold { time, max } => listener::WhenEmpty::Hold { time, max },
+                config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
+            },
+        },
+        config::listener::Protocol::Udp { pool } => listener::Protocol::Udp {
+            pool: place(pool),
+            rules: listener::SessionRules {
+                idle: listener.timeouts.udp_idle,
+                datagram_max: listener.limits.udp_datagram.as_usize(),
+                answers: NonZero::new(listener.limits.udp_answers),
+            },
+        },
+    }
 }
 
 fn http2(limits: &config::listener::Http2Limits) -> Http2Limits {

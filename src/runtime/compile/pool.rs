@@ -88,6 +88,8 @@ impl Pools<'_> {
             tiers,
             chain: Box::default(),
             checked: pool.health.is_some(),
+            // Which listeners lead to it is known once all pools are there.
+            datagrams: false,
             exclusive: pool.exclusive.is_some(),
             fail_open: pool.fail_open,
             required: pool.required,

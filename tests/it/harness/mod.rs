@@ -3,6 +3,7 @@
 pub(crate) mod between;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod datagrams;
 pub(crate) mod embedded;
 pub(crate) mod frames;
 pub(crate) mod http2;
@@ -11,7 +12,9 @@ pub(crate) mod moody;
 pub(crate) mod names;
 pub(crate) mod origin;
 pub(crate) mod pair;
+pub(crate) mod presented;
 pub(crate) mod proxy;
+pub(crate) mod sealed;
 pub(crate) mod secure;
 pub(crate) mod tls;
 pub(crate) mod wire;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -35,8 +35,8 @@ pub(crate) struct Setup {
     pool: String,
     text: String,
     environment: Vec<(&'static str, String)>,
-    /// A listening socket that it is given, and its name.
-    socket: Option<(TcpListener, &'static str)>,
+    /// A socket that it is given, and its name.
+    socket: Option<(OwnedFd, &'static str)>,
     observe: bool,
     /// More keys of `[admin]`.
     admin: String,
@@ -92,6 +92,16 @@ impl Setup {
         let mut setup = Self { protocol: "tcp", ..Self::listed(endpoints) };
         setup.routes = Some(String::new());
         setup.listener("pool = \"main\"")
+    }
+
+    /// A UDP listener in front of these endpoints.
+    pub(crate) fn udp(endpoints: &[SocketAddr]) -> Self {
+        Self { protocol: "udp", ..Self::tcp(endpoints) }
+    }
+
+    /// The same with endpoints as they are to be written.
+    pub(crate) fn listed_udp(endpoints: &str) -> Self {
+        Self { protocol: "udp", ..Self::listed_tcp(endpoints) }
     }
 
     /// The same, where routes by `sni` alone lead to them.
@@ -153,9 +163,9 @@ impl Setup {
         self
     }
 
-    /// Gives it a listening socket, as a service manager does.
-    pub(crate) fn inherit(mut self, socket: &TcpListener, name: &'static str) -> Self {
-        self.socket = Some((socket.try_clone().expect("a descriptor"), name));
+    /// Gives it a listening or a datagram socket, as a service manager does.
+    pub(crate) fn inherit(mut self, socket: &impl AsFd, name: &'static str) -> Self {
+        self.socket = Some((socket.as_fd().try_clone_to_owned().expect("a descriptor"), name));
         self
     }
 
@@ -216,7 +226,7 @@ impl Setup {
         let file = directory.join("plimsoll.toml");
         fs::write(&file, self.render(web, admin, &directory)).expect("a configuration file");
         let mut command = match self.socket {
-            Some((socket, name)) => activated(socket.into(), name),
+            Some((socket, name)) => activated(socket, name),
             None if self.linked => {
                 let link = directory.join("plimsoll");
                 std::os::unix::fs::symlink(binary(), &link).expect("a link");

@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod redis;
 pub mod tcp;
 mod tls;
+pub mod udp;
 mod wire;
 
 use std::io;
@@ -68,6 +69,13 @@ pub enum Check {
         expect: Option<Expect>,
         /// Over TLS.
         tls: Option<Arc<TlsClient>>,
+    },
+    /// A datagram, with an answer to expect where given.
+    Udp {
+        /// Sent.
+        send: Vec<u8>,
+        /// What the answer must contain; nothing takes silence for a yes.
+        expect: Option<Expect>,
     },
     /// A complete TLS handshake.
     Tls(Arc<TlsClient>),
@@ -165,6 +173,9 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
         Check::Http(check) => http::ask(check, address, notes).await,
         Check::Tcp { send, expect, tls } => {
             tcp::ask(send.as_deref(), expect.as_ref(), tls.as_deref(), address, notes).await.map(alone)
+        }
+        Check::Udp { send, expect } => {
+            udp::ask(send, expect.as_ref(), address, probe.timeout, notes).await.map(alone)
         }
         Check::Tls(tls) => tls::ask(tls, address, probe.timeout, notes).await.map(alone),
         Check::Grpc { service, host, tls } => {

@@ -230,7 +230,7 @@ enum Stage {
 /// What a probe notes while it runs, beside how it connects. Clones are the same notes.
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
     header: Option<Version>,
     host: Option<Arc<str>>,
     started: Instant,
