@@ -12,7 +12,7 @@ use super::process::{AccessLog, AdminBind};
 use super::retry::FailureCause;
 use super::tree::quoted;
 use super::value::Value;
-use crate::model::address::{AddressError, EndpointAddress, parse_socket};
+use crate::model::address::{Address, AddressError, EndpointAddress, parse_socket};
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::host::HostPattern;
 use crate::model::method::Method;
@@ -31,6 +31,8 @@ pub(super) enum Form {
     Name,
     /// An address to bind.
     Bind,
+    /// The same, or `unix:/path`.
+    BindAny,
     /// An address or unix socket for the admin API.
     AdminBind,
     /// The address of an endpoint.
@@ -104,6 +106,7 @@ impl Form {
             Self::Any | Self::Some => "text",
             Self::Name => "a name",
             Self::Bind => "an address such as \"0.0.0.0:80\" or \"[::]:80\"",
+            Self::BindAny => "an address such as \"0.0.0.0:80\" or \"[::]:80\", or \"unix:/path\"",
             Self::AdminBind => "a loopback address such as \"127.0.0.1:9900\", or \"unix:/path\"",
             Self::Endpoint => "an address such as \"10.0.0.1:8080\" or \"app.internal:8080\"",
             Self::Resolver => "the address of a DNS server such as \"127.0.0.1:53\"",
@@ -138,6 +141,10 @@ impl Form {
             Self::Some => Ok(Value::Text(text.to_owned())),
             Self::Name => name(text),
             Self::Bind => socket(text).map(Value::Socket),
+            Self::BindAny => match text.strip_prefix("unix:") {
+                Some(_) => Address::parse(text).map(Value::Address).map_err(|e| Fault::new(e, UNIX_HELP)),
+                None => socket(text).map(|address| Value::Address(address.into())),
+            },
             Self::AdminBind => admin_bind(text),
             Self::Endpoint => endpoint(text),
             Self::Resolver => resolver(text),
@@ -180,6 +187,7 @@ const HOST_HELP: &str = "write a host such as \"example.com\", or \"*.example.co
 const WEBHOOK_HELP: &str = "write for example \"https://hooks.internal/lb\"";
 const HOST_EDIT: Option<&str> = Some("replace it with request_headers = { set = { host = \"...\" } }");
 const FIELD_HELP: &str = "write a name such as x-request-id";
+const UNIX_HELP: &str = "write for example \"unix:/run/plimsoll/web.sock\"";
 const BIND_HELP: &str = "write \"ip:port\", such as \"0.0.0.0:80\" or \"[::]:80\"";
 
 fn name(text: &str) -> Result<Value, Fault> {

@@ -1,6 +1,5 @@
 //! `[listener.NAME]`: addresses, protocol, who may connect, limits and timeouts.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -8,6 +7,7 @@ use ipnet::IpNet;
 use super::diagnostic::Report;
 use super::names::Names;
 use super::value::{Fields, Value};
+use crate::model::address::Address;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
 
@@ -17,7 +17,9 @@ pub struct Listener {
     /// Its name.
     pub name: ListenerName,
     /// Addresses, at least one; `[::]` binds v6 only.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    /// The mode of its unix sockets.
+    pub unix_mode: u32,
     /// What is spoken on it.
     pub protocol: Protocol,
     /// Networks whose forwarded headers are believed.
@@ -136,7 +138,8 @@ impl Listener {
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
-            bind: fields.plain_list("bind"),
+            bind: read_bind(name, fields, report),
+            unix_mode: u32::from_str_radix(fields.get("unix_mode")?, 8).ok()?,
             protocol: protocol?,
             trusted_proxies: fields.plain_list("trusted_proxies"),
             client_address: ClientAddress::ALL
@@ -176,6 +179,17 @@ impl WhenEmpty {
             None => Some(Self::Reset),
         }
     }
+}
+
+fn read_bind(name: &str, fields: &Fields, report: &mut Report) -> Vec<Address> {
+    let bind = fields.list::<Address>("bind");
+    for (address, span) in bind.iter().filter(|_| fields.is_word("protocol", "udp")) {
+        if let Address::Unix(_) = address {
+            let message = format!("the udp listener `{name}` cannot have a unix socket");
+            report.error(*span, message, "write an IP address with a port");
+        }
+    }
+    bind.into_iter().map(|(address, _)| address).collect()
 }
 
 fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Protocol> {

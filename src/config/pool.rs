@@ -285,6 +285,8 @@ fn check_source(fields: &Fields, endpoints: &[Endpoint], report: &mut Report) {
     let Some(source) = fields.get::<IpAddr>("source_address") else { return };
     let foreign = |endpoint: &&Endpoint| match &endpoint.address {
         EndpointAddress::Ip(address) => address.is_ipv4() != source.is_ipv4(),
+        // There is no address to connect to it from, and none is used.
+        EndpointAddress::Unix(_) => false,
         // Known once it is resolved; what cannot be reached from there fails to connect.
         EndpointAddress::Host { .. } | EndpointAddress::Service(_) => false,
     };
@@ -386,7 +388,7 @@ impl Endpoint {
 
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
         let address: EndpointAddress = fields.get("address")?;
-        let name = fields.get::<String>("name").unwrap_or_else(|| address.to_string());
+        let name = fields.get::<String>("name").unwrap_or_else(|| address.default_name());
         let label = label(&name, &address);
         if label.len() > LABEL_MAX && address.socket().is_none() {
             let message = format!("its endpoints would be called {label}@ip:port, which is too long");

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use listenfd::ListenFd;
 use socket2::{SockRef, Type};
 
+use crate::model::address::Address;
 use crate::runtime::listener::{Listener, Transport};
 
 /// The sockets that the process was started with.
@@ -34,7 +35,7 @@ struct Socket {
 /// An address of a listener, and the inherited socket that stands for it (and perhaps for further ones of it), if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) transport: Transport,
     socket: Option<usize>,
 }
@@ -50,7 +51,7 @@ impl Claim {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
-    pub(super) bind: &'a [SocketAddr],
+    pub(super) bind: &'a [Address],
     pub(super) transport: Transport,
 }
 
@@ -64,7 +65,7 @@ impl<'a> Wanted<'a> {
 impl Wanted<'_> {
     /// Whether one of its addresses is this socket's.
     fn has(&self, socket: &Socket) -> bool {
-        self.transport == socket.transport && self.bind.contains(&socket.address)
+        self.transport == socket.transport && self.bind.contains(&socket.address.into())
     }
 }
 
@@ -223,7 +224,8 @@ impl Socket {
 
     /// Whether a bind to `address` would fail because this socket takes its connections. One that listens everywhere
     /// stands for another that does, never for a single address: that would let in more than was configured.
-    fn covers(&self, address: SocketAddr) -> bool {
+    fn covers(&self, address: Address) -> bool {
+        let Address::Ip(address) = address else { return false };
         let everywhere = |ip: IpAddr| ip.is_unspecified();
         let same_family = self.address.is_ipv4() == address.is_ipv4();
         self.address == address
@@ -258,9 +260,9 @@ mod tests {
 
     /// What each listener accepts on, in words: `3` is an inherited socket, an address a bind.
     fn matched(sockets: &[(&str, &str, bool)], listeners: &[(&str, &[&str])]) -> io::Result<Vec<String>> {
-        let binds: Vec<Vec<SocketAddr>> = listeners
+        let binds: Vec<Vec<Address>> = listeners
             .iter()
-            .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
+            .map(|(_, bind)| bind.iter().map(|a| Address::parse(a).expect("an address")).collect())
             .collect();
         let wanted: Vec<_> = listeners
             .iter()

@@ -36,7 +36,6 @@ pub mod upgrade;
 mod watch;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -47,6 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::Config;
 use crate::config::notify::Notify;
 use crate::config::process::{AccessLog as AccessTarget, LogFormat};
+use crate::model::address::Address;
 use crate::model::name::PoolName;
 use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
@@ -90,7 +90,7 @@ pub enum StartError {
         /// The listener.
         listener: String,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         error: io::Error,
     },

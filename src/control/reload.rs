@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +19,7 @@ use super::names::Answers;
 use super::notify::NotifyError;
 use super::publish::Prepared;
 use crate::config::{self, Config, Diagnostics};
+use crate::model::address::Address;
 
 /// Reloads that may wait for the one at work; more are refused.
 const QUEUE_MAX: usize = 16;
@@ -122,7 +122,7 @@ pub enum ReloadError {
         /// The listener.
         listener: String,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         error: Arc<io::Error>,
     },

@@ -4,16 +4,17 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::model::address::Address;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::net::{IpAddr, Ipv4Addr};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
@@ -147,13 +148,16 @@ impl TlsClient {
     pub async fn connect<S>(
         &self,
         stream: S,
-        address: SocketAddr,
+        address: Address,
         alpn: &[&[u8]],
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<S>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
-        let name = self.server_name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
+        let name = self.server_name.clone().unwrap_or_else(|| match address {
+            Address::Ip(address) => ServerName::from(address.ip()),
+            Address::Unix(_) => ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        });
         let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         TlsConnector::from(Arc::clone(&self.config)).with_alpn(alpn).connect(name, stream).await
     }

@@ -9,16 +9,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::error::Error;
 use super::http1;
-use super::stream::Stream;
+use super::stream::{Socket, Stream};
 use super::tcp;
 use super::timer::Timer;
 use super::worker::Worker;
+use crate::model::address::UNIX_CLIENT;
 use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::sources::SourcePlace;
@@ -29,7 +30,7 @@ use crate::runtime::store::Current;
 pub struct Arrival {
     /// The socket; non-blocking.
     pub socket: OwnedFd,
-    /// The other end.
+    /// The other end; [`UNIX_CLIENT`] is that of a unix socket.
     pub peer: SocketAddr,
     /// Index of its listener.
     pub listener: usize,
@@ -116,7 +117,7 @@ pub type Conversation = Pin<Box<dyn Future<Output = ()>>>;
 /// Registers a connection with this worker and begins to speak its listener's protocol. Nothing when it cannot be
 /// watched.
 pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
-    let stream = match TcpStream::from_std(std::net::TcpStream::from(arrival.socket)) {
+    let stream = match watched(arrival.socket, arrival.peer) {
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(%error, "an accepted connection cannot be watched");
@@ -125,7 +126,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
     };
     worker.fleet.joined(worker.id);
     let client = Client {
-        stream: stream.into(),
+        stream,
         peer: arrival.peer,
         worker: Rc::clone(worker),
         timer: worker.timers.timer(),
@@ -141,6 +142,14 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         // A listener keeps its place under its protocol only.
         Protocol::Udp { .. } => None,
     }
+}
+
+fn watched(socket: OwnedFd, peer: SocketAddr) -> io::Result<Stream> {
+    if peer == UNIX_CLIENT {
+        let stream = UnixStream::from_std(socket.into())?;
+        return Ok(Stream::Plain(Socket::Unix(Box::new(stream))));
+    }
+    TcpStream::from_std(socket.into()).map(Stream::from)
 }
 
 /// Writes all of `out`, as long as the client takes something in time.

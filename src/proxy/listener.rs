@@ -1,22 +1,27 @@
 //! Bound sockets and the accept loop: ceilings, who may connect, and hand-over to the least loaded worker.
 
 use std::cell::{Cell, RefCell};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use rustix::net::{SocketAddrAny, SocketFlags};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::connection::Arrival;
+use super::socket_file::{SocketFile, remove_stale};
 use super::worker::Worker;
+use crate::model::address::{Address, UNIX_CLIENT};
 use crate::runtime::listener::{Listener, ListenerLive, Transport};
 
 /// Flags of accepted sockets.
@@ -32,6 +37,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     socket: Socket,
     transport: Transport,
+    /// The file of a unix socket, shared by all descriptors of it.
+    file: Option<Arc<SocketFile>>,
+    /// It is a unix socket.
+    is_unix: bool,
     /// Others have it too: what waits in its backlog is theirs when we stop.
     inherited: bool,
 }
@@ -82,6 +91,7 @@ pub struct Options {
 pub struct Door {
     pub(super) socket: AsyncFd<OwnedFd>,
     transport: Transport,
+    is_unix: bool,
     inherited: Cell<bool>,
     listener: Cell<usize>,
     // Held so that the listener's place stays its own while this socket is open.
@@ -103,7 +113,10 @@ impl Options {
         }
     }
 
-    fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+    fn set(self, socket: &SockRef<'_>, is_unix: bool) -> io::Result<()> {
+        if is_unix {
+            return Ok(());
+        }
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(self.user_timeout))?;
         let keepalive = TcpKeepalive::new().with_time(self.keepalive);
@@ -116,7 +129,11 @@ impl Bound {
     ///
     /// # Errors
     /// As the system; the caller knows the address.
-    pub fn bind(listener: &Listener, address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, address: Address) -> io::Result<Self> {
+        let address = match address {
+            Address::Ip(address) => address,
+            Address::Unix(path) => return Self::bind_file(listener, path.as_path()),
+        };
         let transport = listener.transport();
         let socket = new_socket(listener, address)?;
         socket.set_nonblocking(true)?;
@@ -125,7 +142,20 @@ impl Bound {
         }
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        Ok(Self { socket, transport, inherited: false })
+        Ok(Self { socket, transport, file: None, is_unix: false, inherited: false })
+    }
+
+    /// Binds a unix socket. There is one for all workers: a file leads to one socket only.
+    fn bind_file(listener: &Listener, path: &Path) -> io::Result<Self> {
+        remove_stale(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::new(path)?;
+        // Nobody can connect before `listen`, so there is no moment at which others could.
+        fs::set_permissions(path, fs::Permissions::from_mode(listener.unix_mode))?;
+        let (transport, file) = (Transport::Tcp, Some(Arc::new(file)));
+        Ok(Self { socket, transport, file, is_unix: true, inherited: false })
     }
 
     /// One worker's own descriptor of a socket that the process was started with.
@@ -135,17 +165,22 @@ impl Bound {
     pub fn inherit(socket: &OwnedFd, transport: Transport) -> io::Result<Self> {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, transport, inherited: true })
+        Ok(Self { socket, transport, file: None, is_unix: false, inherited: true })
     }
 
     /// A socket that the process before has handed over: from now on it is as our own.
     ///
     /// # Errors
     /// As the system.
-    pub fn adopt(socket: OwnedFd, transport: Transport) -> io::Result<Self> {
+    pub fn adopt(socket: OwnedFd, transport: Transport, address: Address) -> io::Result<Self> {
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, transport, inherited: false })
+        let (file, is_unix) = match address {
+            Address::Ip(_) => (None, false),
+            // Without its file nobody finds the socket, but those who have may still connect.
+            Address::Unix(path) => (SocketFile::new(path.as_path()).ok().map(Arc::new), true),
+        };
+        Ok(Self { socket, transport, file, is_unix, inherited: false })
     }
 
     /// A further descriptor of the same socket, for another worker.
@@ -153,8 +188,14 @@ impl Bound {
     /// # Errors
     /// As the system, when no descriptor is left.
     pub fn share(&self) -> io::Result<Self> {
-        let (transport, inherited) = (self.transport, self.inherited);
-        Ok(Self { socket: self.socket.try_clone()?, transport, inherited })
+        let Self { transport, is_unix, inherited, .. } = *self;
+        Ok(Self { socket: self.socket.try_clone()?, transport, file: self.file.clone(), is_unix, inherited })
+    }
+
+    /// The file of a unix socket, which is there for as long as somebody has this.
+    #[must_use]
+    pub const fn file(&self) -> Option<&Arc<SocketFile>> {
+        self.file.as_ref()
     }
 
     /// Lets clients in, who wait in the kernel until a worker accepts them; datagrams have been let in already.
@@ -165,7 +206,7 @@ impl Bound {
         if self.transport == Transport::Udp {
             return Ok(());
         }
-        options.set(&SockRef::from(&self.socket))?;
+        options.set(&SockRef::from(&self.socket), self.is_unix)?;
         // The backlog of an inherited one is for whoever opened it to choose.
         if self.inherited { Ok(()) } else { self.socket.listen(options.backlog.into()) }
     }
@@ -187,6 +228,7 @@ impl Door {
         Some(Rc::new(Self {
             socket,
             transport: opening.socket.transport,
+            is_unix: opening.socket.is_unix,
             inherited: Cell::new(opening.socket.inherited),
             listener: Cell::new(opening.listener),
             live: RefCell::new(opening.live),
@@ -205,9 +247,17 @@ impl Door {
         let socket = SockRef::from(self.socket.get_ref());
         let again = || if self.inherited.get() { Ok(()) } else { socket.listen(to.options.backlog.into()) };
         // Listening again only changes the length of the backlog.
-        if let Err(error) = to.options.set(&socket).and_then(|()| again()) {
+        if let Err(error) = to.options.set(&socket, self.is_unix).and_then(|()| again()) {
             tracing::warn!(%error, "a listening socket keeps its old options");
         }
+    }
+
+    /// Who has connected; nothing where the kernel does not say.
+    fn peer(&self, told: Option<SocketAddrAny>) -> Option<SocketAddr> {
+        if self.is_unix {
+            return Some(UNIX_CLIENT);
+        }
+        SocketAddr::try_from(told?).ok()
     }
 
     /// What comes by it.
@@ -257,7 +307,9 @@ impl Door {
 ///
 /// # Errors
 /// As the system, `AddrInUse` above all.
-pub fn probe(listener: &Listener, address: SocketAddr) -> io::Result<()> {
+pub fn probe(listener: &Listener, address: Address) -> io::Result<()> {
+    // Of a unix socket binding itself finds out.
+    let Address::Ip(address) = address else { return Ok(()) };
     let socket = new_socket(listener, address)?;
     // Of listening sockets it lets connections linger that have ended; of others it would share the address.
     if listener.transport() == Transport::Tcp {
@@ -304,8 +356,8 @@ fn accept_rest(worker: &Rc<Worker>, door: &Door) {
     let Some(listener) = snapshot.listeners.get(index) else { return };
     while let Some(place) = listener.live.try_enter(listener.max_connections) {
         let accepted = rustix::net::acceptfrom_with(door.socket.get_ref(), FLAGS);
-        let Ok((socket, Some(peer))) = accepted else { return };
-        if let Ok(peer) = SocketAddr::try_from(peer) {
+        let Ok((socket, peer)) = accepted else { return };
+        if let Some(peer) = door.peer(peer) {
             admit(worker, index, socket, peer, place);
         }
     }
@@ -337,12 +389,11 @@ async fn accept_all(worker: &Rc<Worker>, door: &Door) {
         }
         let accepted = ready.try_io(|socket| Ok(rustix::net::acceptfrom_with(socket, FLAGS)?));
         match accepted {
-            Ok(Ok((socket, Some(peer)))) => {
-                if let Ok(peer) = SocketAddr::try_from(peer) {
+            Ok(Ok((socket, peer))) => {
+                if let Some(peer) = door.peer(peer) {
                     admit(worker, index, socket, peer, place);
                 }
             }
-            Ok(Ok((_, None))) => {}
             Ok(Err(error)) => {
                 drop(place);
                 failed(worker, index, &error).await;

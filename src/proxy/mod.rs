@@ -21,6 +21,7 @@ pub mod listener;
 pub mod request;
 pub mod respond;
 pub mod sessions;
+pub mod socket_file;
 pub mod stream;
 pub mod tcp;
 pub mod timer;

@@ -1,6 +1,6 @@
 //! A listener as one snapshot has it, and its live state: connections now, and what was counted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::counters::{Counter, PerWorker, Statuses};
 use super::limits::ClientLimits;
 use super::sources::Sources;
+use crate::model::address::Address;
 use crate::model::name::ListenerName;
 
 /// A listener of one snapshot.
@@ -20,7 +21,9 @@ pub struct Listener {
     /// Its name.
     pub name: ListenerName,
     /// Bound addresses.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    /// The mode of its unix sockets.
+    pub unix_mode: u32,
     /// What is spoken, and where it goes.
     pub protocol: Protocol,
     /// Networks whose forwarded headers are believed.

@@ -1,7 +1,6 @@
 //! What is to be probed: the configuration's health checks as probes, one for each endpoint that has any.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::probe::exec::Exec;
@@ -12,6 +11,7 @@ use crate::config::health::{self, Expected, Health, HttpCheck};
 use crate::config::pool::Pool;
 use crate::config::tls::ClientTls;
 use crate::control::tls::{Certificate, Settings as TlsSettings, TlsClient, TlsError, Verify};
+use crate::model::address::Address;
 use crate::policy::health::Settings;
 use crate::runtime::snapshot::Snapshot;
 
@@ -38,7 +38,7 @@ pub struct Watch {
     /// How results become a state.
     pub settings: Settings,
     /// Where its traffic goes.
-    pub traffic: SocketAddr,
+    pub traffic: Address,
 }
 
 /// Everything that is to be probed, in the order of pools and endpoints.

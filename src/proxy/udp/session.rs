@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::socket::{Answering, Upstream, count, is_refusal, send};
 use super::table::{Key, Position, Table};
+use crate::model::address::Address;
 use crate::proxy::attempt::Tries;
 use crate::proxy::error::Error;
 use crate::proxy::hash_key;
@@ -308,7 +309,12 @@ impl<'a> Account<'a> {
             self.attempts = tries.attempts;
             self.endpoint = Some(place.endpoint);
             place.endpoint.live.counters.of(worker.id).attempts.one();
-            let connected = Upstream::connect(place.endpoint.socket(), place.pool.source_address);
+            let source = place.pool.source_address;
+            let connected = match place.endpoint.socket() {
+                Address::Ip(address) => Upstream::connect(address, source),
+                // Only a pool that tcp listeners lead to as well may have one.
+                Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
             let error = match connected.map(Rc::new) {
                 Ok(upstream) => {
                     place.endpoint.live.counters.of(worker.id).connects.one();

@@ -7,10 +7,11 @@ use std::time::Duration;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::Instant;
 
-use crate::proxy::stream::Stream;
+use crate::model::address::Address;
+use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
 
@@ -19,11 +20,20 @@ use crate::runtime::pool::Timeouts;
 /// # Errors
 /// As the system; `TimedOut` when the endpoint does not answer in time.
 pub async fn dial(
-    address: SocketAddr,
+    address: Address,
     source: Option<IpAddr>,
     timeouts: &Timeouts,
     timer: &Timer,
 ) -> io::Result<Stream> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout");
+    let address = match address {
+        Address::Ip(address) => address,
+        Address::Unix(path) => {
+            timer.set(Instant::now() + timeouts.connect);
+            let connected = timer.within(UnixStream::connect(path.as_path())).await.map_err(late)?;
+            return Ok(Stream::Plain(Socket::Unix(Box::new(connected?))));
+        }
+    };
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = source {
         connect_from(&socket, source)?;
@@ -32,10 +42,7 @@ pub async fn dial(
     let options = SockRef::from(&socket);
     options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
     timer.set(Instant::now() + timeouts.connect);
-    match timer.within(socket.connect(address)).await {
-        Ok(connected) => Ok(connected?.into()),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout")),
-    }
+    Ok(timer.within(socket.connect(address)).await.map_err(late)??.into())
 }
 
 /// Makes a socket connect from `source`. The port is chosen when it connects, by source and destination together, so that

@@ -174,6 +174,7 @@ fn compile_listeners(
         .map(|l| Listener {
             name: l.name.clone(),
             bind: l.bind.clone(),
+            unix_mode: l.unix_mode,
             protocol: match &l.protocol {
                 config::listener::Protocol::Http => compile_http(config, l),
                 config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use super::expect::Expect;
 use super::outcome::Reading;
 use super::wire::{Notes, Parting, Wire, connect_over};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of a body in which a pattern is looked for, or that hold the rank; the rest is not read.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -104,12 +104,12 @@ impl RequestHead {
         })
     }
 
-    fn to(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
+    fn to(&self, address: Address) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.path.clone());
         *request.headers_mut() = self.headers.clone();
-        if let Ok(host) = HeaderValue::try_from(address.to_string()) {
+        if let Ok(host) = HeaderValue::try_from(address.host()) {
             request.headers_mut().entry(HOST).or_insert(host);
         }
         request
@@ -157,11 +157,7 @@ fn rank(name: &str, body: &[u8]) -> Option<u64> {
     serde_json::from_slice::<serde_json::Value>(body).ok()?.get(name)?.as_u64()
 }
 
-pub(super) async fn ask(
-    check: &Http,
-    address: SocketAddr,
-    notes: &Notes,
-) -> Asked<(Reading, Option<Parting>)> {
+pub(super) async fn ask(check: &Http, address: Address, notes: &Notes) -> Asked<(Reading, Option<Parting>)> {
     let mut wire = connect_over(check.tls.as_deref(), &[b"http/1.1"], address, notes).await?;
     let reading = exchange(check, address, &mut wire).await?;
     // Who was asked for another protocol does not close.
@@ -169,7 +165,7 @@ pub(super) async fn ask(
     Ok((reading, closes.then_some(Parting::HeardOut(wire))))
 }
 
-async fn exchange(check: &Http, address: SocketAddr, wire: &mut Wire) -> Asked<Reading> {
+async fn exchange(check: &Http, address: Address, wire: &mut Wire) -> Asked<Reading> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(wire))
@@ -231,6 +227,8 @@ fn broken(error: &hyper::Error) -> Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::policy::health::Verdict;
 
