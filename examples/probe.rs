@@ -16,8 +16,9 @@ use plimsoll::control::health::probe::exec::Exec;
 use plimsoll::control::health::probe::expect::Expect;
 use plimsoll::control::health::probe::http::{Http, RequestHead};
 use plimsoll::control::health::probe::{Check, Probe, run};
-use plimsoll::control::tls::{Certificate, Settings, TlsClient};
+use plimsoll::control::tls::TlsClient;
 use plimsoll::policy::health::Verdict;
+use plimsoll::runtime::tls::client::{Certificate, Settings};
 
 #[derive(Debug, Parser)]
 struct Call {
@@ -68,12 +69,11 @@ impl Call {
         }
         let pair = self.cert.clone().zip(self.key.clone());
         let settings = Settings {
-            server_name: self.server_name.clone(),
             ca: self.ca.clone(),
             certificate: pair.map(|(chain, key)| Certificate { chain, key }),
             ..Settings::default()
         };
-        Ok(Some(Arc::new(TlsClient::new(settings)?)))
+        Ok(Some(Arc::new(TlsClient::new(settings, self.server_name.as_deref())?)))
     }
 
     fn check(&self) -> Result<Check, Box<dyn Error>> {
@@ -116,7 +116,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     let timeout = Duration::from_millis(call.timeout_ms);
-    let outcome = run(&Probe { check, address: call.address, source: None, timeout }).await;
+    let outcome =
+        run(&Probe { check, address: call.address.into(), host: None, source: None, header: None, timeout })
+            .await;
     let verdict = match outcome.verdict {
         Verdict::Good => "good",
         Verdict::SaysNo => "says no",

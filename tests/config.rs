@@ -170,6 +170,50 @@ fn certificates_and_keys_are_looked_into_where_the_configuration_is_a_file() {
 }
 
 #[test]
+fn certificates_of_a_listener_are_held_against_their_keys_names_staples_and_rules() {
+    let folder = scratch("listener-certificates");
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("the file can be written");
+    let pair = |file: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let pair = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
+        write(&format!("{file}.crt"), &pair.cert.pem());
+        write(&format!("{file}.key"), &pair.signing_key.serialize_pem());
+    };
+    pair("a", &["a.test", "b.test"]);
+    pair("b", &["b.test"]);
+    pair("nobody", &[]);
+    write("short.key", "too short\n");
+    write("staple", "no OCSP answer");
+    let path = folder.join("plimsoll.toml");
+    let tls = |certificates: &str, more: &str| {
+        let text = format!(
+            "[listener.web]\nbind = [\"127.0.0.1:80\"]\ntls = {{ certificates = [{certificates}]{more} }}\n"
+        );
+        fs::write(&path, text).expect("the file can be written");
+        config::load(&path).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let (a, b) = (r#"{ cert = "a.crt", key = "a.key" }"#, r#"{ cert = "b.crt", key = "b.key" }"#);
+    let guarded = r#"{ cert = "b.crt", key = "b.key", client_ca = "a.crt" }"#;
+    assert_eq!(tls(&format!("{a}, {b}"), ""), Ok(()));
+    let cases = [
+        (r#"{ cert = "none.crt", key = "a.key" }"#, "", "plimsoll.toml:3:34: `cert` cannot be "),
+        (r#"{ cert = "a.crt", key = "b.key" }"#, "", "b.key is not the key of "),
+        (r#"{ cert = "a.crt", key = "short.key" }"#, "", "it has no private key"),
+        (r#"{ cert = "nobody.crt", key = "nobody.key" }"#, "", "nobody.crt names nobody"),
+        (r#"{ cert = "a.crt", key = "a.key", ocsp = "staple" }"#, "", "it is no OCSP answer in DER"),
+        (a, r#", ticket_keys = "short.key""#, "the key of line 1 has less than 32 bytes"),
+        (a, r#", client_ca = "a.key""#, "it has no certificate"),
+    ];
+    for (certificates, more, want) in cases {
+        let printed = tls(certificates, more).expect_err("it does not load");
+        assert!(printed.contains(want) && printed.contains("help: "), "{want} is not in:\n{printed}");
+    }
+    let both = tls(&format!("{a}, {guarded}"), "").expect_err("it does not load");
+    assert!(both.contains("two certificates for b.test ask clients for different ones"), "{both}");
+    assert_eq!(tls(&format!("{a}, {guarded}"), r#", client_ca = "a.crt""#), Ok(()));
+}
+
+#[test]
 fn the_url_of_a_webhook_is_not_shown() {
     let config = load(Path::new("conf/two-regions.toml")).expect("it loads");
     assert!(!config::show(&config).contains("s3cret") && !format!("{config:?}").contains("s3cret"));
@@ -240,7 +284,7 @@ fn the_schema_has_the_keys_that_are_read() {
     walk_schema(&schema, "", "", &mut check);
     assert!(keys > 100, "only {keys} keys");
     walk_schema(&schema, "", "", &mut |_, _, key| {
-        let later = ["sticky", "capacity", "send_proxy"].contains(&key);
+        let later = ["sticky", "capacity"].contains(&key);
         assert!(!later, "`{key}` is not supported yet");
     });
 }

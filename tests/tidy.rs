@@ -26,14 +26,16 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
-    ("bytes", &["proxy/http2/", "control/", "admin/"]),
+    ("aws-lc-rs", &["runtime/tls/", "proxy/bridge/websocket.rs"]),
+    ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),
+    ("futures-util", &["proxy/http2/serve.rs"]),
     ("h2", &["proxy/http2/", "control/health/"]),
     ("hickory-resolver", &["control/dns.rs"]),
-    ("http", &["proxy/http2/", "control/", "admin/"]),
+    ("http", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("http-body-util", &["admin/", "control/", "cli/"]),
     ("httparse", &["proxy/http1/"]),
     ("httpdate", &["proxy/respond.rs"]),
@@ -53,11 +55,27 @@ const HOMES: &[(&str, &[&str])] = &[
     ("regex", &["route/", "config/", "control/health/"]),
     (
         "rustix",
-        &["proxy/tcp/", "proxy/udp/", "proxy/listener.rs", "proxy/stream.rs", "control/", "cli/upgrade.rs"],
+        &[
+            "proxy/tcp/",
+            "proxy/udp/",
+            "proxy/listener.rs",
+            "proxy/stream.rs",
+            "proxy/tls.rs",
+            "control/",
+            "cli/upgrade.rs",
+        ],
     ),
     (
         "rustls",
-        &["config/tls.rs", "runtime/tls.rs", "proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"],
+        &[
+            "config/tls.rs",
+            "config/tls/",
+            "runtime/tls.rs",
+            "runtime/tls/",
+            "proxy/tls.rs",
+            "proxy/upstream/tls.rs",
+            "control/tls.rs",
+        ],
     ),
     ("serde", &["admin/", "cli/", "control/upgrade/", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),
@@ -79,6 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config/"]),
     ("tracing", &["telemetry/", "config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "lib.rs"]),
     ("tracing-subscriber", &["telemetry/"]),
+    ("x509-parser", &["config/tls/"]),
 ];
 
 /// Names that say nothing about what is inside; also banned as the last part of a name (`conn_util.rs`).

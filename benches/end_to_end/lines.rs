@@ -12,6 +12,21 @@ pub(crate) enum Work {
     Idle(usize),
 }
 
+/// The listener that the clients of a line speak to; each proxy has only this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// HTTP/1.1 in the clear.
+    Http,
+    /// A relay of bytes.
+    Tcp,
+    /// HTTP/2 and HTTP/1.1 over TLS 1.3.
+    Tls,
+    /// HTTP/2 in the clear by prior knowledge, to an origin that speaks it, too.
+    H2c,
+    /// Datagrams.
+    Udp,
+}
+
 /// One line of the table.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -20,8 +35,7 @@ pub(crate) struct Line {
     pub(crate) title: &'static str,
     pub(crate) work: Work,
     pub(crate) exchange: Exchange,
-    /// Goes through the TCP listener.
-    pub(crate) relay: bool,
+    pub(crate) front: Front,
     pub(crate) splice: bool,
     targets: Targets,
 }
@@ -35,12 +49,18 @@ enum Targets {
     Bytes(f64),
 }
 
+impl Targets {
+    const NONE: Self = Self::Ratio { haproxy_3: 0.0, haproxy_2: 0.0, nginx: 0.0 };
+}
+
 /// Idle HTTP connections, as far as descriptors allow.
 const IDLE_HTTP: usize = 8000;
 /// Idle TCP sessions; each has a connection at both ends.
 const IDLE_TCP: usize = 2000;
 /// Clients of the lines that measure CPU time.
 const CLIENTS: usize = 64;
+/// Clients of the lines over HTTP/2: 100 on each of 8 connections.
+const STREAMS: usize = 800;
 
 pub(crate) const LINES: &[Line] = &[
     Line {
@@ -48,7 +68,7 @@ pub(crate) const LINES: &[Line] = &[
         title: "HTTP/1.1 keep-alive, 106 bytes",
         work: Work::Exchanges(CLIENTS),
         exchange: Exchange::Http { path: "/small" },
-        relay: false,
+        front: Front::Http,
         splice: false,
         targets: Targets::Ratio { haproxy_3: 0.60, haproxy_2: 0.65, nginx: 0.80 },
     },
@@ -57,7 +77,7 @@ pub(crate) const LINES: &[Line] = &[
         title: "HTTP/1.1 keep-alive, 1 MiB",
         work: Work::Exchanges(CLIENTS),
         exchange: Exchange::Http { path: "/large" },
-        relay: false,
+        front: Front::Http,
         splice: true,
         targets: Targets::Ratio { haproxy_3: 0.70, haproxy_2: 0.70, nginx: 0.0 },
     },
@@ -66,7 +86,7 @@ pub(crate) const LINES: &[Line] = &[
         title: "HTTP/1.1, new connection per request",
         work: Work::Exchanges(CLIENTS),
         exchange: Exchange::HttpOnce { path: "/small" },
-        relay: false,
+        front: Front::Http,
         splice: false,
         targets: Targets::Ratio { haproxy_3: 0.85, haproxy_2: 0.85, nginx: 1.0 },
     },
@@ -75,7 +95,7 @@ pub(crate) const LINES: &[Line] = &[
         title: "TCP relay, 64 bytes there and back",
         work: Work::Exchanges(CLIENTS),
         exchange: Exchange::Echo { bytes: 64 },
-        relay: true,
+        front: Front::Tcp,
         splice: true,
         targets: Targets::Ratio { haproxy_3: 0.95, haproxy_2: 0.95, nginx: 0.0 },
     },
@@ -84,25 +104,70 @@ pub(crate) const LINES: &[Line] = &[
         title: "TCP relay, 1 MiB per response",
         work: Work::Exchanges(CLIENTS),
         exchange: Exchange::Http { path: "/large" },
-        relay: true,
+        front: Front::Tcp,
         splice: true,
         targets: Targets::Ratio { haproxy_3: 0.65, haproxy_2: 0.65, nginx: 0.0 },
     },
     Line {
-        name: "udp",
+        name: "tls-small",
+        title: "HTTP/1.1 over TLS 1.3, keep-alive, 106 bytes",
+        work: Work::Exchanges(CLIENTS),
+        exchange: Exchange::Http { path: "/small" },
+        front: Front::Tls,
+        splice: false,
+        targets: Targets::Ratio { haproxy_3: 0.55, haproxy_2: 0.55, nginx: 0.60 },
+    },
+    Line {
+        name: "tls-large",
+        title: "HTTP/1.1 over TLS 1.3, keep-alive, 1 MiB",
+        work: Work::Exchanges(CLIENTS),
+        exchange: Exchange::Http { path: "/large" },
+        front: Front::Tls,
+        splice: false,
+        targets: Targets::NONE,
+    },
+    Line {
+        name: "tls-connect",
+        title: "HTTP/1.1 over TLS 1.3, full P-256 handshake per request",
+        work: Work::Exchanges(CLIENTS),
+        exchange: Exchange::HttpOnce { path: "/small" },
+        front: Front::Tls,
+        splice: false,
+        targets: Targets::Ratio { haproxy_3: 0.40, haproxy_2: 0.40, nginx: 0.55 },
+    },
+    Line {
+        name: "h2-small",
+        title: "HTTP/2 over TLS 1.3, 8 connections, 106 bytes",
+        work: Work::Exchanges(STREAMS),
+        exchange: Exchange::Http2 { path: "/small" },
+        front: Front::Tls,
+        splice: false,
+        targets: Targets::Ratio { haproxy_3: 0.50, haproxy_2: 0.50, nginx: 0.0 },
+    },
+    Line {
+        name: "grpc",
+        title: "unary gRPC over HTTP/2 in the clear, 8 connections, 64 bytes",
+        work: Work::Exchanges(STREAMS),
+        exchange: Exchange::Grpc { bytes: 64 },
+        front: Front::H2c,
+        splice: false,
+        targets: Targets::NONE,
+    },
+    Line {
+        name: "udp-echo",
         title: "UDP, a datagram of 64 bytes there and back",
         work: Work::Exchanges(CLIENTS),
-        exchange: Exchange::Datagram { bytes: 64 },
-        relay: true,
+        exchange: Exchange::Echo { bytes: 64 },
+        front: Front::Udp,
         splice: false,
-        targets: Targets::Ratio { haproxy_3: 0.0, haproxy_2: 0.0, nginx: 1.0 },
+        targets: Targets::NONE,
     },
     Line {
         name: "idle-http",
         title: "idle keep-alive connections after a burst",
         work: Work::Idle(IDLE_HTTP),
         exchange: Exchange::Http { path: "/small" },
-        relay: false,
+        front: Front::Http,
         splice: false,
         targets: Targets::Bytes(1024.0),
     },
@@ -111,7 +176,7 @@ pub(crate) const LINES: &[Line] = &[
         title: "idle tcp sessions after a burst",
         work: Work::Idle(IDLE_TCP),
         exchange: Exchange::Echo { bytes: 64 },
-        relay: true,
+        front: Front::Tcp,
         splice: true,
         targets: Targets::Bytes(1536.0),
     },

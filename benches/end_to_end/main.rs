@@ -10,6 +10,7 @@
 //! machine, but the machine is still part of it.
 
 mod account;
+mod certificate;
 mod lines;
 mod load;
 mod origin;
@@ -17,13 +18,13 @@ mod peers;
 mod table;
 
 use std::io::{Error, ErrorKind, Write};
-use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use account::Account;
+use certificate::{Certificate, ClientTls};
 use lines::{LINES, Line, Work};
-use load::Load;
+use load::Streams;
 use peers::{Kind, Peer, Running, Task};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use table::{Entry, Sample};
@@ -126,7 +127,8 @@ fn run(arguments: &Arguments) -> std::io::Result<()> {
     }
     pin_to_load_cpu()?;
     let descriptors = raise_descriptor_limit()?;
-    let origin = origin::start()?;
+    let origins = origin::start()?;
+    let (certificate, tls) = (Certificate::make()?, ClientTls::new()?);
     let peers = peers::installed();
     let mut out = std::io::stdout().lock();
     let mut document = Vec::new();
@@ -149,8 +151,8 @@ fn run(arguments: &Arguments) -> std::io::Result<()> {
             if !wanted || (access_log && matches!(line.work, Work::Idle(_))) {
                 continue;
             }
-            let task = Task { origin, access_log, splice: line.splice, relay: line.relay, descriptors };
-            let entries = measure_line(line, &peers, &task, arguments);
+            let task = Task { line, origins, certificate: &certificate, access_log, descriptors };
+            let entries = measure_line(&task, &peers, &tls, arguments);
             if arguments.json {
                 document.push(table::json(line, access_log, &entries));
             } else {
@@ -165,15 +167,21 @@ fn run(arguments: &Arguments) -> std::io::Result<()> {
 }
 
 /// All rounds of one line; in each round every peer has its turn, so that a noisy minute harms all alike.
-fn measure_line(line: &Line, peers: &[Peer], task: &Task, arguments: &Arguments) -> Vec<Entry> {
-    let is_datagram = matches!(line.exchange, load::Exchange::Datagram { .. });
-    let able = peers.iter().filter(|peer| !line.relay || peer.relays(is_datagram));
+fn measure_line(task: &Task<'_>, peers: &[Peer], tls: &ClientTls, arguments: &Arguments) -> Vec<Entry> {
+    let name = task.line.name;
+    let able = peers.iter().filter(|peer| {
+        let able = peer.has(task.line.front);
+        if !able {
+            eprintln!("{name}: {peer} cannot do this, it is left out");
+        }
+        able
+    });
     let mut entries: Vec<Entry> =
         able.map(|peer| Entry { peer: peer.clone(), rounds: Vec::new(), failure: None }).collect();
     for round in 1..=arguments.rounds {
         for entry in entries.iter_mut().filter(|entry| entry.failure.is_none()) {
-            eprintln!("{} {round}/{}: {}", line.name, arguments.rounds, entry.peer);
-            match measure(line, &entry.peer, task, arguments.length) {
+            eprintln!("{name} {round}/{}: {}", arguments.rounds, entry.peer);
+            match measure(&entry.peer, task, tls, arguments.length) {
                 Ok(sample) => entry.rounds.push(sample),
                 Err(error) => {
                     eprintln!("{}: {error}", entry.peer);
@@ -188,15 +196,14 @@ fn measure_line(line: &Line, peers: &[Peer], task: &Task, arguments: &Arguments)
 }
 
 /// One round of one proxy, in a process of its own.
-fn measure(line: &Line, peer: &Peer, task: &Task, length: Duration) -> std::io::Result<Sample> {
+fn measure(peer: &Peer, task: &Task<'_>, tls: &ClientTls, length: Duration) -> std::io::Result<Sample> {
     let running = peer.start(task)?;
-    let target = if line.relay { running.tcp } else { running.http };
-    match line.work {
-        Work::Exchanges(clients) => exchanges(line, &running, target, clients, length),
+    match task.line.work {
+        Work::Exchanges(clients) => exchanges(task.line, &running, tls, clients, length),
         Work::Idle(clients) => {
             // Each client takes one descriptor here and, through the proxy, up to one more at the origin.
             let most = usize::try_from((task.descriptors - SPARE_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
-            idle(line, &running, target, clients.min(most))
+            idle(task.line, &running, clients.min(most))
         }
     }
 }
@@ -204,11 +211,11 @@ fn measure(line: &Line, peer: &Peer, task: &Task, length: Duration) -> std::io::
 fn exchanges(
     line: &Line,
     running: &Running,
-    target: SocketAddr,
+    tls: &ClientTls,
     clients: usize,
     length: Duration,
 ) -> std::io::Result<Sample> {
-    let mut load = Load::connect(target, line.exchange, clients)?;
+    let mut load = load::connect(line, running.front, clients, tls)?;
     load.run(WARM_UP)?;
     let account = Account::of(running.pid());
     let before = account.cpu();
@@ -226,12 +233,12 @@ fn exchanges(
 }
 
 /// Memory that clients cost once they are silent, beyond what a proxy takes that has served a few.
-fn idle(line: &Line, running: &Running, target: SocketAddr, clients: usize) -> std::io::Result<Sample> {
-    let mut few = Load::connect(target, line.exchange, BURST)?;
+fn idle(line: &Line, running: &Running, clients: usize) -> std::io::Result<Sample> {
+    let mut few = Streams::connect(running.front, line.exchange, BURST, None)?;
     few.burst(BURST)?;
     let account = Account::of(running.pid());
     let before = settled(&account);
-    let mut many = Load::connect(target, line.exchange, clients)?;
+    let mut many = Streams::connect(running.front, line.exchange, clients, None)?;
     many.burst(BURST)?;
     let after = settled(&account);
     Ok(Sample {

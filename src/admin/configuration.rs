@@ -9,6 +9,7 @@ use super::answer::{self, Answer};
 use super::views::DiagnosticView;
 use crate::config;
 use crate::control::event_json::time;
+use crate::control::overrides::Overrides;
 use crate::control::running::{Plan, Running};
 use crate::runtime::diff::Item;
 
@@ -43,6 +44,26 @@ struct FallbackView {
 struct OverridesView {
     endpoints: Vec<EndpointOverrideView>,
     failovers: BTreeMap<String, String>,
+    added: Vec<AddedView>,
+    removed: Vec<RemovedView>,
+}
+
+/// An endpoint that was added at run time.
+#[derive(Debug, Serialize)]
+struct AddedView {
+    pool: String,
+    endpoint: String,
+    address: String,
+    weight: u16,
+    tier: u8,
+    zone: String,
+}
+
+/// An endpoint that was removed at run time, whatever says that it is there.
+#[derive(Debug, Serialize)]
+struct RemovedView {
+    pool: String,
+    endpoint: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,6 +81,8 @@ struct PlanView {
     summary: String,
     /// Why a reload would be refused.
     refused: Vec<String>,
+    /// Names that only a reload asks for.
+    unasked: Vec<String>,
     changes: Vec<ChangeView>,
 }
 
@@ -78,16 +101,41 @@ struct ConfirmedView {
     generation: u64,
 }
 
+impl From<Overrides> for OverridesView {
+    fn from(overrides: Overrides) -> Self {
+        let Overrides { endpoints, failovers, roster } = overrides;
+        let endpoints = endpoints.into_iter().map(|((pool, endpoint), set)| EndpointOverrideView {
+            pool: pool.to_string(),
+            endpoint: endpoint.to_string(),
+            admin_state: set.state.map(|state| state.word()),
+            weight: set.weight,
+        });
+        let added = roster.added.into_iter().map(|((pool, endpoint), set)| AddedView {
+            pool: pool.to_string(),
+            endpoint: endpoint.to_string(),
+            address: set.address.to_string(),
+            weight: set.weight.get(),
+            tier: set.tier,
+            zone: set.zone,
+        });
+        let removed = roster.removed.into_iter();
+        Self {
+            endpoints: endpoints.collect(),
+            failovers: failovers.into_iter().map(|(pool, to)| (pool.to_string(), to.to_string())).collect(),
+            added: added.collect(),
+            removed: removed
+                .map(|(pool, endpoint)| RemovedView {
+                    pool: pool.to_string(),
+                    endpoint: endpoint.to_string(),
+                })
+                .collect(),
+        }
+    }
+}
+
 /// What runs.
 pub(super) fn running(running: Running) -> Answer {
     let Running { config, provenance, loaded, generation, fallback, confirm_until, overrides } = running;
-    let endpoints = overrides.endpoints.iter().map(|((pool, endpoint), set)| EndpointOverrideView {
-        pool: pool.to_string(),
-        endpoint: endpoint.to_string(),
-        admin_state: set.state.map(|state| state.word()),
-        weight: set.weight,
-    });
-    let failovers = overrides.failovers.iter().map(|(pool, to)| (pool.to_string(), to.to_string()));
     let view = ConfigView {
         provenance: provenance.word(),
         files: config.origin.texts.iter().map(|(path, _)| path.display().to_string()).collect(),
@@ -105,7 +153,7 @@ pub(super) fn running(running: Running) -> Answer {
                 .collect(),
             why: fallback.why,
         }),
-        overrides: OverridesView { endpoints: endpoints.collect(), failovers: failovers.collect() },
+        overrides: overrides.into(),
         effective: config::show(&config),
     };
     answer::json(StatusCode::OK, &view)
@@ -113,7 +161,7 @@ pub(super) fn running(running: Running) -> Answer {
 
 /// What another configuration would change.
 pub(super) fn plan(plan: Plan) -> Answer {
-    let Plan { diff, refused, hash } = plan;
+    let Plan { diff, refused, unasked, hash } = plan;
     let summary = diff.summary();
     let change = |item: Item| ChangeView {
         what: item.what.word(),
@@ -123,7 +171,10 @@ pub(super) fn plan(plan: Plan) -> Answer {
         details: item.details,
     };
     let changes = diff.items.into_iter().map(change).collect();
-    answer::json(StatusCode::OK, &PlanView { config_hash: format!("{hash:016x}"), summary, refused, changes })
+    answer::json(
+        StatusCode::OK,
+        &PlanView { config_hash: format!("{hash:016x}"), summary, refused, unasked, changes },
+    )
 }
 
 /// What was on trial stays.

@@ -24,7 +24,7 @@ use crate::telemetry::metrics::{PANICS, Sink};
 pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
     Ok(EndpointStatus {
         name: EndpointName::new(name)?,
-        address: SocketAddr::from(([10, 0, 0, 1], 80)),
+        address: SocketAddr::from(([10, 0, 0, 1], 80)).into(),
         weight: 2,
         effective_weight: 2,
         tier: 1,
@@ -61,6 +61,7 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         endpoints: endpoints.iter().map(|name| endpoint(name)).collect::<Result<_, _>>()?,
         names: Vec::new(),
         endpoints_file: None,
+        verify_off: None,
         added: Vec::new(),
         removed: Vec::new(),
     })
@@ -190,7 +191,12 @@ impl Control for Node {
     }
     fn plan(&self, source: Source) -> Asking<Plan> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("plan {source:?}"));
-        let plan = Plan { diff: Diff::default(), refused: vec!["too little".to_owned()], hash: 1 };
+        let plan = Plan {
+            diff: Diff::default(),
+            refused: vec!["too little".to_owned()],
+            unasked: Vec::new(),
+            hash: 1,
+        };
         Box::pin(std::future::ready(Ok(plan)))
     }
     fn confirm(&self) -> Asking<u64> {

@@ -26,51 +26,53 @@ use crate::control::Handle;
 /// The longest that one connection without a stream may take a place; Prometheus keeps its connections but opens a new
 /// one without complaint.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
-/// What requests in flight get at the end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a head, and of what hyper buffers. No setting: our own requests have a tenth of it.
 const HEAD_MAX: usize = 16 * 1024;
 /// Pause after a failed accept, which is nearly always a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the admin API, to those whom `tokens` and the address allow it, until `stop` is there; requests in flight then finish.
+/// Serves the admin API, to those whom `tokens` and the address allow it, until `stop` is there and says what
+/// requests in flight get.
 pub async fn serve(
-    listener: Bound,
+    listener: Arc<Bound>,
     handle: Handle,
     allowed_hosts: Vec<String>,
     tokens: Tokens,
     (limits, hits): (ApiLimits, Arc<Hits>),
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = Duration>,
 ) {
     let door = Door::new(listener.address(), tokens);
     let scope = Scope::Admin { allowed_hosts };
     serve_control(listener, Site::new(Arc::new(handle), scope, door, limits, hits), stop).await;
 }
 
-/// Serves the open health listener, which tells anybody how well this node is and nothing else, until `stop` is there.
+/// Serves the open health listener, which tells anybody how well this node is and nothing else, until `stop` is there and says what
+/// requests in flight get.
 pub async fn serve_health(
-    listener: Bound,
+    listener: Arc<Bound>,
     handle: Handle,
     (limits, hits): (ApiLimits, Arc<Hits>),
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = Duration>,
 ) {
     let door = Door::new(listener.address(), Tokens::default());
     serve_control(listener, Site::new(Arc::new(handle), Scope::Health, door, limits, hits), stop).await;
 }
 
-async fn serve_control(listener: Bound, site: Site, stop: impl Future<Output = ()>) {
+async fn serve_control(listener: Arc<Bound>, site: Site, stop: impl Future<Output = Duration>) {
     let (stopping, stopped) = watch::channel(());
     let site = Arc::new(site.stopping(stopped.clone()));
     let places = Arc::new(Semaphore::new(site.limits.connections));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
-    loop {
+    let patience = loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
         tokio::select! {
-            () = &mut stop => break,
+            // First: whoever comes now is for those who serve after this.
+            biased;
+            patience = &mut stop => break patience,
             Some(_ended) = connections.join_next() => {}
             (place, accepted) = next => match accepted {
                 Ok(stream) => {
@@ -89,11 +91,11 @@ async fn serve_control(listener: Bound, site: Site, stop: impl Future<Output = (
                 }
             },
         }
-    }
+    };
     drop(listener);
     drop(stopping);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if timeout(STOP_TIMEOUT, all_ended).await.is_err() {
+    if timeout(patience, all_ended).await.is_err() {
         tracing::debug!("admin connections are cut at the end");
     }
 }
@@ -192,8 +194,9 @@ mod tests {
         let (stop, stopped) = oneshot::channel::<()>();
         let control: Arc<dyn Control> = Arc::clone(&node) as _;
         let site = served(control, scope, &bound);
-        let server = tokio::spawn(serve_control(bound, site, async {
+        let server = tokio::spawn(serve_control(Arc::new(bound), site, async {
             let _closed = stopped.await;
+            Duration::from_secs(2)
         }));
         Ok(Site { node, address, stop, server })
     }
@@ -307,7 +310,7 @@ mod tests {
         let bound = Bound::bind(&AdminBind::Unix(path.clone()))?;
         let control: Arc<dyn Control> = Arc::new(Node::new()?);
         let site = served(control, Scope::Admin { allowed_hosts: Vec::new() }, &bound);
-        let _server = tokio::spawn(serve_control(bound, site, std::future::pending()));
+        let _server = tokio::spawn(serve_control(Arc::new(bound), site, std::future::pending()));
         let request = "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         assert_eq!(exchange(UnixStream::connect(&path).await?, request).await?.status, 200);
         Ok(())

@@ -291,6 +291,9 @@ pub(super) struct PoolView<'a> {
     /// The failover pool that takes its traffic now.
     failover: Option<&'a str>,
     breaker: Option<BreakerView>,
+    /// Why its endpoints are not verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify_off: Option<&'a str>,
     pub(super) endpoints: Vec<EndpointView<'a>>,
     /// Names that endpoints come from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -355,6 +358,7 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
             endpoints: pool.endpoints.iter().map(EndpointView::from).collect(),
             names: pool.names.iter().map(NameView::from).collect(),
             endpoints_file: pool.endpoints_file.as_ref().map(FileView::from),
+            verify_off: pool.verify_off.as_deref(),
             added: pool.added.iter().map(EndpointName::as_str).collect(),
             removed: pool.removed.iter().map(EndpointName::as_str).collect(),
         }

@@ -9,6 +9,7 @@ use crate::config::health::Health;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::route::{Action, Route};
+use crate::config::sni::SniRoute;
 use crate::model::units::format_duration;
 use crate::policy::health::bounds::Bounds;
 use crate::route::{PathPattern, Rule};
@@ -18,7 +19,7 @@ pub(super) fn summary(config: &Config) -> String {
     let mut text = String::new();
     for (title, lines) in [
         ("listeners", config.listeners.iter().map(listener).collect::<Vec<_>>()),
-        ("routes", config.routes.iter().map(route).collect()),
+        ("routes", config.routes.iter().map(route).chain(config.sni_routes.iter().map(sni_route)).collect()),
         ("pools", config.pools.iter().map(pool).collect()),
     ] {
         // Writing to a string cannot fail.
@@ -59,13 +60,20 @@ fn listener(listener: &Listener) -> String {
     let addresses = join(listener.bind.iter(), ", ");
     match &listener.protocol {
         Protocol::Http => format!("{} http on {addresses}", listener.name),
-        Protocol::Tcp { pool } => format!("{} tcp on {addresses} -> pool {pool}", listener.name),
+        Protocol::Tcp { pool: Some(pool) } => format!("{} tcp on {addresses} -> pool {pool}", listener.name),
+        Protocol::Tcp { pool: None } => format!("{} tcp on {addresses}, by sni alone", listener.name),
         Protocol::Udp { pool } => format!("{} udp on {addresses} -> pool {pool}", listener.name),
     }
 }
 
 fn route(route: &Route) -> String {
     format!("{}: {} -> {}", route.rule.name, conditions(&route.rule), action(&route.action))
+}
+
+fn sni_route(route: &SniRoute) -> String {
+    let (names, listeners) = (join(route.sni.iter(), " or "), join(route.listeners.iter(), ", "));
+    let tls = route.tls.map_or(String::new(), |handling| format!(", {}", handling.word()));
+    format!("{}: sni {names} at {listeners} -> pool {}{tls}", route.name, route.pool)
 }
 
 /// The host and path of a rule, and how many further conditions it has.

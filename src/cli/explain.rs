@@ -10,8 +10,11 @@ use crate::config::Config;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Endpoint, Pool};
 use crate::config::route::{Action, Route, SplitBy};
+use crate::config::sni::SniRoute;
+use crate::model::host::split_authority;
 use crate::model::name::PoolName;
-use crate::route::{Table, Verdict};
+use crate::model::request::RequestView as _;
+use crate::route::{SniTable, Table, Verdict};
 
 /// The answer as text.
 pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String, Failure> {
@@ -20,8 +23,8 @@ pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String
     let mut text = format!("request: {}\nlistener: {}\n", request.describe(), listener.name);
     match &listener.protocol {
         Protocol::Tcp { pool } => {
-            line(&mut text, format_args!("\nno routes: every connection goes to pool {pool}"));
-            explain_pool(config, pool, None, &mut text);
+            admission(listener, arguments, &mut text);
+            explain_tcp(config, listener, pool.as_ref(), &request, &mut text);
         }
         Protocol::Udp { pool } => {
             line(&mut text, format_args!("\nno routes: every session goes to pool {pool}"));
@@ -97,6 +100,40 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
     match taken {
         Some(route) => explain_action(config, route, text),
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
+    }
+}
+
+/// By the name in the URL, which a TLS client would ask for.
+fn explain_tcp(
+    config: &Config,
+    listener: &Listener,
+    own: Option<&PoolName>,
+    request: &Imagined,
+    text: &mut String,
+) {
+    let routes: Vec<&SniRoute> =
+        config.sni_routes.iter().filter(|route| route.listeners.contains(&listener.name)).collect();
+    if let (true, Some(pool)) = (routes.is_empty(), own) {
+        line(text, format_args!("\nno routes: every connection goes to pool {pool}"));
+        return explain_pool(config, pool, None, text);
+    }
+    let host = split_authority(request.authority()).map(|(host, _)| host.to_ascii_lowercase());
+    let name = host.map(|host| String::from_utf8_lossy(&host).into_owned()).unwrap_or_default();
+    let names = routes.iter().flat_map(|route| route.sni.iter().map(move |sni| (sni.clone(), *route)));
+    let taken = SniTable::new(names).find(name.trim_end_matches('.'));
+    line(text, format_args!("\nroutes by sni, the closest name first: {}", routes.len()));
+    for route in &routes {
+        let names: Vec<String> = route.sni.iter().map(ToString::to_string).collect();
+        let verdict = if taken.is_some_and(|taken| std::ptr::eq(taken, *route)) { "taken" } else { "lost" };
+        line(text, format_args!("  {}: {verdict}, sni: wants {}", route.name, names.join(" or ")));
+    }
+    match (taken.map(|route| &route.pool), own) {
+        (Some(pool), _) => explain_pool(config, pool, None, text),
+        (None, Some(pool)) => {
+            line(text, format_args!("\nno route takes {name:?}: it comes to the listener's own pool {pool}"));
+            explain_pool(config, pool, None, text);
+        }
+        (None, None) => line(text, format_args!("\nno route takes {name:?}: the connection is reset")),
     }
 }
 
@@ -200,6 +237,14 @@ mod tests {
         bind = ["127.0.0.1:5432"]
         protocol = "tcp"
         pool = "api"
+        [listener.secure]
+        bind = ["127.0.0.1:5433"]
+        protocol = "tcp"
+        [[route]]
+        name = "databases"
+        listeners = ["secure"]
+        sni = "*.db.example"
+        pool = "new"
         [[route]]
         name = "canary"
         host = "a.example"
@@ -283,8 +328,19 @@ mod tests {
     fn the_listener_is_named_or_found_by_port() {
         assert!(check(&["GET", "http://b:8081/"]).contains("listener: other\n"));
         assert!(check(&["GET", "http://b/", "--listener", "other"]).contains("elsewhere: taken"));
-        assert!(check(&["GET", "http://b/"]).ends_with("--listener: web, other, db"));
+        assert!(check(&["GET", "http://b/"]).ends_with("--listener: web, other, db, secure"));
         assert!(check(&["GET", "/", "--listener", "db"]).contains("every connection goes to pool api"));
+    }
+
+    #[test]
+    fn tls_clients_of_a_tcp_listener_go_by_name() {
+        let text = |host: &str| check(&["GET", &format!("https://{host}/"), "--listener", "secure"]);
+        let taken = text("X.db.example:5432");
+        assert!(taken.contains("routes by sni, the closest name first: 1\n"), "{taken}");
+        assert!(taken.contains("  databases: taken, sni: wants *.db.example\n\npool new: "), "{taken}");
+        let other = text("db.example");
+        assert!(other.contains("  databases: lost, sni: wants *.db.example\n"), "{other}");
+        assert!(other.ends_with("no route takes \"db.example\": the connection is reset\n"), "{other}");
     }
 
     #[test]

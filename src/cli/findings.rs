@@ -1,14 +1,13 @@
 //! What `plimsoll check` finds in a configuration that is valid and may all the same not be what was meant. Each finding has
 //! a code, by which `allow_codes` of `[check]` keeps it from being reported; `config` lists them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::config::health::Check;
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::{Balance, Pool};
 use crate::config::process::AdminBind;
-use crate::config::tls::ClientTls;
+use crate::control::certificates::SOON;
 use crate::model::units::format_duration;
 use crate::policy::balance::rendezvous::ADVISED_MAX;
 use crate::policy::health::bounds::Bounds;
@@ -38,6 +37,8 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         ("L005", in_the_clear(config)),
         ("L006", too_many(config)),
         ("L007", without_effect(config)),
+        ("L008", expiring(config, SystemTime::now())),
+        ("L010", unbelieved(config)),
     ];
     let wanted = |(code, _): &(&'static str, Vec<String>)| !rules.allow_codes.iter().any(|one| one == code);
     let each =
@@ -70,8 +71,8 @@ fn late(config: &Config, limit: Duration) -> Vec<(bool, String)> {
 /// The pools of requests that may still wait for an answer when clients, who wait for `limit`, have left, one a line.
 fn too_slow(config: &Config, limit: Duration) -> Vec<String> {
     let is_tcp = |pool: &Pool| {
-        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: own } | Protocol::Udp { pool: own } if *own == pool.name);
-        config.listeners.iter().any(of)
+        let of = |listener: &Listener| matches!(&listener.protocol, Protocol::Tcp { pool: Some(own) } | Protocol::Udp { pool: own } if *own == pool.name);
+        config.listeners.iter().any(of) || config.sni_routes.iter().any(|route| route.pool == pool.name)
     };
     let slow = |pool: &Pool| {
         let times = &pool.timeouts;
@@ -104,26 +105,17 @@ fn too_many(config: &Config) -> Vec<String> {
     config.pools.iter().filter_map(many).collect()
 }
 
-/// The pools whose probes believe anybody, with the reason that is written.
+/// The pools whose traffic or probes believe anybody, with the reason that is written.
 fn unverified(config: &Config) -> Vec<String> {
     let unverified = |pool: &Pool| {
-        let reason = tls(&pool.health.as_ref()?.check)?.verify_off.as_ref()?;
-        Some(format!("pool {}: its probes do not verify whom they ask: {reason}", pool.name))
+        let traffic = pool.tls.as_ref().and_then(|tls| tls.client.verify_off.as_ref());
+        let traffic = traffic.map(|why| format!("pool {}: its endpoints are not verified: {why}", pool.name));
+        let probes = pool.health.as_ref().and_then(|health| health.check.tls()?.verify_off.as_ref());
+        let probes =
+            probes.map(|why| format!("pool {}: its probes do not verify whom they ask: {why}", pool.name));
+        [traffic, probes].into_iter().flatten()
     };
-    config.pools.iter().filter_map(unverified).collect()
-}
-
-const fn tls(check: &Check) -> Option<&ClientTls> {
-    match check {
-        Check::Tls(tls) => Some(tls),
-        Check::Http(http) => http.tls.as_ref(),
-        Check::Tcp { tls, .. }
-        | Check::Grpc { tls, .. }
-        | Check::Postgres { tls, .. }
-        | Check::Mysql { tls, .. }
-        | Check::Redis { tls, .. } => tls.as_ref(),
-        Check::Udp { .. } | Check::Agent { .. } | Check::Exec { .. } => None,
-    }
+    config.pools.iter().flat_map(unverified).collect()
 }
 
 /// An admin API whose tokens others on the way can read.
@@ -136,10 +128,43 @@ fn in_the_clear(config: &Config) -> Vec<String> {
     }
 }
 
+/// The listeners that take a PROXY header of nobody, one a line.
+fn unbelieved(config: &Config) -> Vec<String> {
+    let nobody = |one: &&Listener| one.accept_proxy_protocol && one.trusted_proxies.is_empty();
+    let listeners = config.listeners.iter().filter(nobody);
+    let what = |one: &Listener| {
+        format!(
+            "listener {}: accept_proxy_protocol does nothing while trusted_proxies is empty: no peer's header is taken",
+            one.name
+        )
+    };
+    listeners.map(what).collect()
+}
+
 /// Seconds with one digit behind the point, rounded up.
 pub(super) fn seconds(time: Duration) -> String {
     let tenths = time.as_millis().div_ceil(100);
     format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+/// Certificates of listeners that have expired, are not valid yet, or expire soon, one a line.
+fn expiring(config: &Config, now: SystemTime) -> Vec<String> {
+    let mut findings = Vec::new();
+    for listener in &config.listeners {
+        for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
+            let path = &certificate.identity.cert;
+            // What cannot be read is an error, and said as one.
+            let Some(facts) = certificate.facts() else { continue };
+            let what = match (facts.expires.duration_since(now), now.duration_since(facts.begins)) {
+                (_, Err(_)) => "is not valid yet".to_owned(),
+                (Err(_), _) => "has expired".to_owned(),
+                (Ok(left), _) if left <= SOON => format!("expires in {} days", left.as_secs() / (24 * 3600)),
+                _ => continue,
+            };
+            findings.push(format!("listener {}: {} {what}", listener.name, path.display()));
+        }
+    }
+    findings
 }
 
 /// Retry rules that do nothing as they stand beside others, one a line.

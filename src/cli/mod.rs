@@ -4,6 +4,7 @@
 //! The map: `run` (the proxy as a process), `check` (with `findings`), `explain` (with `request` and `plan`), `live`
 //! (commands of a running process, with `client`, `reload`, `preview` and `status`), `demo` (with `origin`).
 
+mod admin_site;
 mod check;
 mod client;
 mod demo;

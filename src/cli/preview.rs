@@ -46,6 +46,8 @@ struct Plan {
     config_hash: String,
     summary: String,
     refused: Vec<String>,
+    #[serde(default)]
+    unasked: Vec<String>,
     changes: Vec<Change>,
 }
 
@@ -115,6 +117,16 @@ fn text(plan: &Plan) -> String {
         for detail in details {
             writeln!(text, "  {detail}").ok();
         }
+    }
+    for name in &plan.unasked {
+        writeln!(text, "name {name}: not asked yet; a reload waits for its answer").ok();
+    }
+    if plan.changes.iter().any(|change| change.what == "endpoint" && change.change == "added") {
+        writeln!(
+            text,
+            "new endpoints have not been probed; a reload does, and is refused where too few are well"
+        )
+        .ok();
     }
     writeln!(text, "{}", plan.summary).ok();
     text

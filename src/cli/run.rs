@@ -4,34 +4,28 @@ use std::backtrace::Backtrace;
 use std::future::Future;
 use std::io;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tracing::level_filters::LevelFilter;
 
 use super::Failure;
-use crate::admin::{self, Bound, Hits, Tokens};
-use crate::config::process::{Admin, AdminBind, ApiLimits, HealthApi, Log, LogFormat, LogLevel};
+use super::admin_site::{AdminSite, AdminThread};
+use crate::config::process::Log;
 use crate::config::{self, Config};
 use crate::control::inherited::Inherited;
 use crate::control::reaper::reap_orphans;
 use crate::control::reload::{Cause, Loader, ReloadOptions, Source};
 use crate::control::running::Fallback;
 use crate::control::state_dir::{LastGood, StateDir};
+use crate::control::surroundings::{format, level};
 use crate::control::systemd::Manager;
-use crate::control::upgrade::Lent;
 use crate::control::upgrade::arrival::Arrival;
 use crate::control::{self, Ended, Handle, Launch, Mode};
-use crate::telemetry::access_log::Format;
 use crate::telemetry::logging;
 
 /// What the log gets for its last lines.
@@ -113,7 +107,7 @@ fn begin_as_successor(
     mut arrival: Arrival,
 ) -> Result<Begun, Failure> {
     let (runtime, signals) = runtime_with_signals()?;
-    let site = AdminSite::bind(&config.admin, &config.health, Some(&mut arrival))?;
+    let site = AdminSite::bind(config, Some(&mut arrival))?;
     let loader = Loader::file(path.to_owned());
     let (inherited, given) = (Arc::new(arrival.inherited()), Some(arrival.given()));
     let launch = Launch { mode, loader, fallback: None, inherited, given };
@@ -122,7 +116,7 @@ fn begin_as_successor(
     let settled = runtime.block_on(arrival.settle(&handle, warm_timeout));
     settled.map_err(|error| Failure::Running(error.to_string()))?;
     runtime.block_on(handle.accept());
-    let admin = site.serve(handle.clone())?;
+    let admin = site.serve(&handle)?;
     if let Err(error) = arrival.ready(&handle) {
         tracing::warn!(%error, "an old process is not followed");
     }
@@ -175,9 +169,9 @@ struct Begun {
 /// Starts the proxy and its admin API; nothing is left running when that fails.
 fn begin(config: &Config, launch: Launch) -> Result<Begun, Failure> {
     let (runtime, signals) = runtime_with_signals()?;
-    let site = AdminSite::bind(&config.admin, &config.health, None)?;
+    let site = AdminSite::bind(config, None)?;
     let handle = control::start_as(config, launch).map_err(|error| Failure::Running(error.to_string()))?;
-    let admin = site.serve(handle.clone())?;
+    let admin = site.serve(&handle)?;
     let warm_timeout = config.process.warm_timeout;
     Ok(Begun { runtime, signals, handle, admin, warm_timeout })
 }
@@ -228,106 +222,8 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().map_err(running("a runtime"))
 }
 
-fn running<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
+pub(super) fn running<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
     move |error| Failure::Running(format!("{what} cannot be set up: {error}"))
-}
-
-/// The admin API and the open health listener before anyone can be asked: bound, so that a taken address is found before traffic is.
-struct AdminSite {
-    runtime: Runtime,
-    bound: Bound,
-    health: Vec<Bound>,
-    allowed_hosts: Vec<String>,
-    lent: Vec<Lent>,
-    tokens: Tokens,
-    /// Of the admin API and of the open health listener.
-    limits: [ApiLimits; 2],
-}
-
-/// The thread of the admin API.
-struct AdminThread {
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
-    /// Its sockets, for a process that takes over.
-    lent: Vec<Lent>,
-}
-
-impl AdminSite {
-    /// Takes what a process before hands over, and binds the rest.
-    fn bind(admin: &Admin, health: &HealthApi, mut arrival: Option<&mut Arrival>) -> Result<Self, Failure> {
-        let runtime = runtime()?;
-        let context = runtime.enter();
-        let mut lent = Vec::new();
-        let mut bind = |address: &AdminBind, what, key| {
-            let handed = arrival.as_mut().and_then(|arrival| arrival.take_admin(&address.to_string()));
-            let bound = bind(address, handed, what, key)?;
-            lent.push(bound.lend(address).map_err(running("a socket of the admin API"))?);
-            Ok(bound)
-        };
-        let tokens = Tokens::read(admin.token_file.as_deref(), admin.read_token_file.as_deref());
-        let tokens = tokens.map_err(Failure::Running)?;
-        let bound = bind(&admin.bind, "the admin API", "admin.bind")?;
-        let limits = [admin.limits, health.limits];
-        let health = health.bind.iter();
-        let health = health.map(|address| bind(&AdminBind::Tcp(*address), "the health API", "health.bind"));
-        let health = health.collect::<Result<_, Failure>>()?;
-        drop(context);
-        Ok(Self { runtime, bound, health, allowed_hosts: admin.allowed_hosts.clone(), lent, tokens, limits })
-    }
-
-    fn serve(self, handle: Handle) -> Result<AdminThread, Failure> {
-        let Self { runtime, bound, health, allowed_hosts, lent, tokens, limits: [limits, health_limits] } =
-            self;
-        let hits = Arc::<Hits>::default();
-        let (stop, stopped) = watch::channel(false);
-        // It is also closed when the process ends, whichever way.
-        let closed = move || {
-            let mut stopped = stopped.clone();
-            async move { drop(stopped.wait_for(|stop| *stop).await) }
-        };
-        let work = move || {
-            runtime.block_on(async {
-                let mut open = JoinSet::new();
-                for listener in health {
-                    open.spawn(admin::serve_health(
-                        listener,
-                        handle.clone(),
-                        (health_limits, Arc::clone(&hits)),
-                        closed(),
-                    ));
-                }
-                admin::serve(bound, handle, allowed_hosts, tokens, (limits, hits), closed()).await;
-                while open.join_next().await.is_some() {}
-            });
-        };
-        let thread = std::thread::Builder::new().name("plimsoll-admin".to_owned()).spawn(work);
-        Ok(AdminThread { stop, thread: Some(thread.map_err(running("the admin thread"))?), lent })
-    }
-}
-
-/// Must be called inside a runtime.
-fn bind(address: &AdminBind, handed: Option<OwnedFd>, what: &str, key: &str) -> Result<Bound, Failure> {
-    let bound = match handed {
-        Some(socket) => Bound::adopt(address, socket),
-        None => Bound::bind(address),
-    };
-    bound.map_err(|error| Failure::Running(format!("{what} cannot listen on {address} ({key}): {error}")))
-}
-
-impl AdminThread {
-    /// Closes the sockets and waits for requests in flight; at once over when that has been done.
-    fn stop(&mut self) {
-        self.lent.clear();
-        self.stop.send_replace(true);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the admin thread panicked");
-        }
-    }
-
-    /// Its sockets, for a process that takes over.
-    fn lend(&self) -> io::Result<Vec<Lent>> {
-        self.lent.iter().map(Lent::try_clone).collect()
-    }
 }
 
 /// The signals of the contract.
@@ -365,7 +261,7 @@ impl Signals {
                     return ended;
                 }
                 // The admin API is the new process's.
-                Ok(_) = progress.wait_for(|p| p.successor.is_some()), if admin.thread.is_some() => {
+                Ok(_) = progress.wait_for(|p| p.successor.is_some()), if !admin.is_stopped() => {
                     admin.stop();
                     continue;
                 }
@@ -428,21 +324,4 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let reason = text.unwrap_or("no message");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(thread = thread.name(), place, %backtrace, "panic: {reason}");
-}
-
-fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-fn format(format: LogFormat) -> Format {
-    match format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    }
 }

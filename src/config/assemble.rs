@@ -10,13 +10,14 @@ use super::Config;
 use super::diagnostic::{Diagnostics, Report};
 use super::include::Loader;
 use super::layers::{self, Named, define};
-use super::listener::{Listener, Protocol};
+use super::listener::{self, Listener, Protocol};
 use super::names::Names;
 use super::notify::Notify;
 use super::origin::Origin;
 use super::pool::{self, Pool};
 use super::process::{Admin, AdminBind, CheckRules, HealthApi, Log, Process};
 use super::route::{Action, Route, Surroundings};
+use super::sni::{self, SniRoute};
 use super::source::{Sources, Span};
 use super::tables::ROOT;
 use super::tls::{Files, Look};
@@ -56,7 +57,9 @@ fn load_from(
         used.borrow_mut().insert(name.to_owned(), value.clone());
         Some(value)
     };
-    let table = read(&mut Loader::new(&mut sources, &mut report, &noting, kept));
+    let mut loader = Loader::new(&mut sources, &mut report, &noting, kept);
+    let table = read(&mut loader);
+    let patterns = std::mem::take(&mut loader.patterns);
     // What is missing may be in the part that could not be read: saying more would mislead.
     let config = if report.incomplete {
         None
@@ -66,7 +69,10 @@ fn load_from(
     match config {
         Some(config) if report.is_empty() => {
             let (texts, named) = sources.into_parts();
-            Ok(Config { origin: Arc::new(Origin { texts, environment: used.take(), named }), ..config })
+            Ok(Config {
+                origin: Arc::new(Origin { texts, environment: used.take(), named, patterns }),
+                ..config
+            })
         }
         _ => {
             if report.is_empty() {
@@ -92,7 +98,10 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let log = Log::read(&root.table("log")?, files.sources);
     let health = HealthApi::read(root.table("health").as_ref(), report);
     let notify = read_notify(&root, report);
-    let read_listeners = read_listeners(&root, &listeners, &pool_names, report);
+    let mut targets = sni::Targets::new(&listener_names, &listeners);
+    let by_sni = targets.served(&root);
+    let around = listener::Surroundings { pools: &pool_names, files, by_sni: &by_sni };
+    let read_listeners = read_listeners(&root, &listeners, around, report);
     check_bind(&listeners, &root, admin.as_ref(), report);
 
     let http = listeners.iter().filter(|listener| listener.fields.is_word("protocol", "http"));
@@ -104,8 +113,10 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
         listeners: &listener_names,
         http: &http.map(|listener| listener.name.clone()).collect(),
     };
-    let routes = read_routes(&root, &around, report);
-    let tcp_only = tcp_only(read_listeners.as_deref().unwrap_or(&[]), routes.as_deref().unwrap_or(&[]));
+    let (routes, sni_routes) = read_routes(&root, &around, &mut targets, report);
+    let some_routes = (routes.as_deref().unwrap_or(&[]), sni_routes.as_deref().unwrap_or(&[]));
+    let tcp_only = tcp_only(read_listeners.as_deref().unwrap_or(&[]), some_routes);
+    check_headers(&listeners, &pools, report);
     let read = |pool: &Named| {
         let tcp_only = tcp_only.contains(&pool.name);
         let around = pool::Surroundings { tcp_only, pools: &pool_names, files };
@@ -122,13 +133,19 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
         notify: notify?,
         listeners: read_listeners?,
         routes: routes?,
+        sni_routes: sni_routes?,
         pools: read_pools.into_iter().collect::<Option<_>>()?,
         hash: files.sources.hash(),
         origin: Arc::default(),
     })
 }
 
-fn read_listeners(root: &Fields, all: &[Named], pools: &Names, report: &mut Report) -> Option<Vec<Listener>> {
+fn read_listeners(
+    root: &Fields,
+    all: &[Named],
+    around: listener::Surroundings<'_>,
+    report: &mut Report,
+) -> Option<Vec<Listener>> {
     let written = root.written("listener");
     if all.is_empty()
         && written.is_none_or(|field| matches!(&field.item.value, Value::Map(m) if m.is_empty()))
@@ -137,7 +154,7 @@ fn read_listeners(root: &Fields, all: &[Named], pools: &Names, report: &mut Repo
         report.error(root.span_of("listener"), "there is no listener, so nothing would be served", help);
         return None;
     }
-    let read = |one: &Named| Listener::read(&one.name, &one.fields, pools, report);
+    let read = |one: &Named| Listener::read(&one.name, &one.fields, around, report);
     all.iter().map(read).collect::<Vec<_>>().into_iter().collect()
 }
 
@@ -182,25 +199,50 @@ fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report:
     }
 }
 
-fn read_routes(root: &Fields, around: &Surroundings<'_>, report: &mut Report) -> Option<Vec<Route>> {
+/// Both kinds of routes, which have one order and one set of names.
+/// Reports a header that datagrams cannot have.
+fn check_headers(listeners: &[Named], pools: &[Named], report: &mut Report) {
+    let mut reported = HashSet::new();
+    for listener in listeners.iter().filter(|listener| listener.fields.is_word("protocol", "udp")) {
+        let pool = listener.fields.get::<String>("pool");
+        let Some(pool) = pools.iter().find(|named| Some(&named.name) == pool.as_ref()) else { continue };
+        if pool.fields.is_word("send_proxy", "v1") && reported.insert(&pool.name) {
+            let message = format!(
+                "the udp listener `{}` cannot send PROXY v1, which is for connections",
+                listener.name
+            );
+            report.error(pool.fields.span_of("send_proxy"), message, "write send_proxy = \"v2\"");
+        }
+    }
+}
+
+fn read_routes(
+    root: &Fields,
+    around: &Surroundings<'_>,
+    targets: &mut sni::Targets<'_>,
+    report: &mut Report,
+) -> (Option<Vec<Route>>, Option<Vec<SniRoute>>) {
     let mut names = Names::new("route");
-    let mut routes = Vec::new();
+    let (mut routes, mut by_sni) = (Vec::new(), Vec::new());
     let written = root.list::<Fields>("route");
     for (index, (fields, span)) in written.iter().enumerate() {
         let number = index + 1;
-        let route = Route::read(fields, number, around, report);
         let name = fields.get::<String>("name").unwrap_or_else(|| format!("route-{number}"));
+        if fields.has("sni") {
+            by_sni.push(SniRoute::read(fields, &name, around.pools, targets, report));
+        } else {
+            routes.push(Route::read(fields, &name, around, report));
+        }
         names.define(&name, fields.written("name").map_or(*span, |field| field.item.span), report);
-        routes.push(route);
     }
-    routes.into_iter().collect()
+    (routes.into_iter().collect(), by_sni.into_iter().collect())
 }
 
-/// The pools that tcp and udp listeners name and no route does.
-fn tcp_only(listeners: &[Listener], routes: &[Route]) -> HashSet<String> {
-    let mut pools: HashSet<String> = HashSet::new();
+/// The pools that tcp and udp listeners and routes by `sni` name and no other route does.
+fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -> HashSet<String> {
+    let mut pools: HashSet<String> = by_sni.iter().map(|route| route.pool.to_string()).collect();
     for listener in listeners {
-        if let Protocol::Tcp { pool } | Protocol::Udp { pool } = &listener.protocol {
+        if let Protocol::Tcp { pool: Some(pool) } | Protocol::Udp { pool } = &listener.protocol {
             pools.insert(pool.to_string());
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use serde_json::{Deserializer, Value as Json};
+use serde_json::{Deserializer, Value as Json, json};
 
 use super::diagnostic::{Diagnostics, Report};
 use super::include;
@@ -54,6 +54,29 @@ pub fn parse(text: String, path: &Path, pool: &PoolName) -> Result<Vec<Endpoint>
         Err(Reported) => Vec::new(),
     };
     if report.is_empty() { Ok(endpoints) } else { Err(report.finish(&sources)) }
+}
+
+/// These endpoints as a list that such a file could hold.
+#[must_use]
+pub fn listed(endpoints: &[Endpoint]) -> Json {
+    let one = |endpoint: &Endpoint| {
+        // A file lists addresses, none of which is resolved from a name.
+        let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _ } = endpoint;
+        let mut object = json!({
+            "name": name.as_str(), "address": address.to_string(), "weight": weight.get(), "tier": tier, "zone": zone,
+        });
+        if let Some(max) = max_requests {
+            object["max_requests"] = json!(max);
+        }
+        let mut probed = serde_json::Map::new();
+        probed.extend(health.address.map(|address| ("address".to_owned(), json!(address))));
+        probed.extend(health.port.map(|port| ("port".to_owned(), json!(port))));
+        if !probed.is_empty() {
+            object["health"] = Json::Object(probed);
+        }
+        object
+    };
+    Json::Array(endpoints.iter().map(one).collect())
 }
 
 /// What is wrong has been reported.
@@ -217,6 +240,17 @@ mod tests {
     fn tables_have_the_keys_of_an_endpoint() {
         let text = r#"[{"name":"c","address":"app.internal:80","tier":1,"weight":5,"health":{"port":9}}]"#;
         assert_eq!(endpoints(text), Ok(vec!["c 5 1".to_owned()]));
+    }
+
+    #[test]
+    fn what_was_read_can_be_listed_and_read_again() {
+        let pool = PoolName::new("api").expect("a name");
+        let read = |text: String| parse(text, Path::new("api.endpoints"), &pool).expect("endpoints");
+        let text = r#"["[::1]:80", "app.internal:80", {"address":"srv:_http._tcp.a","name":"s","weight":0,"zone":"b"},
+            {"name":"c","address":"10.0.0.1:80","tier":1,"max_requests":7,"health":{"port":9,"address":"10.0.0.2"}}]"#;
+        let once = read(text.to_owned());
+        assert_eq!(once.len(), 4);
+        assert_eq!(read(listed(&once).to_string()), once);
     }
 
     #[test]

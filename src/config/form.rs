@@ -12,8 +12,9 @@ use super::process::{AccessLog, AdminBind};
 use super::retry::FailureCause;
 use super::tree::quoted;
 use super::value::Value;
-use crate::model::address::{Address, AddressError, EndpointAddress, parse_socket};
+use crate::model::address::{Address, AddressError, EndpointAddress, UNIX_CLIENT, parse_socket};
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
+use crate::model::grpc;
 use crate::model::host::HostPattern;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
@@ -126,7 +127,9 @@ impl Form {
             Self::PathAndQuery => "a path such as \"/health\"",
             Self::Authority => "a host such as \"example.com\", with or without a port",
             Self::Ip => "an IP address such as \"10.0.0.1\"",
-            Self::HashKey => "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"",
+            Self::HashKey => {
+                "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"sni\""
+            }
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
@@ -242,6 +245,9 @@ fn resolver(text: &str) -> Result<Value, Fault> {
 }
 
 fn network(text: &str) -> Result<Value, Fault> {
+    if text == "unix:" {
+        return Ok(Value::Network(UNIX_CLIENT.ip().into()));
+    }
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
         return Err(Fault::new("it has no prefix length", format!("write \"{}\"", IpNet::from(address))));
     }
@@ -369,6 +375,9 @@ fn location(text: &str) -> Result<Value, Fault> {
 }
 
 fn cause(text: &str) -> Result<Value, Fault> {
+    if let Some(status) = grpc::status(text) {
+        return Ok(Value::Cause(FailureCause::Statuses(status, status)));
+    }
     match (text, statuses(text, 400, 599)) {
         ("connect", _) => Ok(Value::Cause(FailureCause::Connect)),
         ("reset", _) => Ok(Value::Cause(FailureCause::Reset)),
@@ -376,7 +385,7 @@ fn cause(text: &str) -> Result<Value, Fault> {
         (_, Some((first, last))) => Ok(Value::Cause(FailureCause::Statuses(first, last))),
         _ => Err(Fault::new(
             "it is no failure",
-            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\"",
+            "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\", or of gRPC such as \"grpc-unavailable\"",
         )),
     }
 }
@@ -427,6 +436,7 @@ fn hash_key(text: &str) -> Result<Value, Fault> {
     match text.split_once(':') {
         None if text == "source" => Ok(Value::HashKey(HashKey::Source)),
         None if text == "path" => Ok(Value::HashKey(HashKey::Path)),
+        None if text == "sni" => Ok(Value::HashKey(HashKey::Sni)),
         Some(("header", name)) => {
             let field = FieldName::new(name).map_err(|e| Fault::new(e, FIELD_HELP))?;
             Ok(Value::HashKey(HashKey::Header(field)))

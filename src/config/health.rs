@@ -8,7 +8,7 @@ use super::diagnostic::Report;
 use super::notify::program;
 use super::pool::Endpoint;
 use super::retry::merged;
-use super::tls::{ClientTls, Files};
+use super::tls::{ClientTls, Files, Naming};
 use super::value::{Fields, Value};
 use crate::model::address::Address;
 use crate::model::field::{FieldName, FieldValue};
@@ -23,6 +23,8 @@ pub struct Health {
     pub check: Check,
     /// The port that is asked; nothing is the endpoint's.
     pub port: Option<u16>,
+    /// Whether probes begin with the pool's PROXY header; nothing is where they go to the endpoint's own address.
+    pub send_proxy: Option<bool>,
     /// How results become a state, and how often to ask.
     pub settings: Settings,
     /// What happens to live connections when the probe says no; nothing is nothing.
@@ -148,7 +150,7 @@ pub struct EndpointHealth {
 const FAST: Duration = Duration::from_millis(500);
 
 /// The keys that only some checks have.
-const OF_CHECKS: [(&str, &[&str]); 13] = [
+const OF_CHECKS: [(&str, &[&str]); 14] = [
     ("path", &["http"]),
     ("method", &["http"]),
     ("host", &["http", "grpc"]),
@@ -156,6 +158,7 @@ const OF_CHECKS: [(&str, &[&str]); 13] = [
     ("expect_status", &["http"]),
     ("expect_body", &["http"]),
     ("port", &["http", "tcp", "udp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
+    ("send_proxy", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis", "agent"]),
     ("tls", &["http", "tcp", "tls", "grpc", "postgres", "mysql", "redis"]),
     ("send", &["tcp", "udp", "agent"]),
     ("expect", &["tcp", "udp"]),
@@ -174,11 +177,22 @@ impl Health {
         report: &mut Report,
     ) -> Option<Self> {
         let fields = pool.table("health")?;
-        let check: &'static str = fields.get("check")?;
-        foreign_keys(&fields, check, report);
-        let word = check;
-        let check = Check::read(word, name, &fields, files, report);
+        let word: &'static str = fields.get("check")?;
+        foreign_keys(&fields, word, report);
+        let check = Check::read(word, name, (pool, &fields), files, report);
         agent_port(word, pool, &fields, report);
+        let misspelt =
+            pool.written("send_proxy").is_some_and(|field| matches!(field.item.value, Value::Invalid));
+        if fields.get("send_proxy") == Some(true) && pool.is_word("send_proxy", "off") && !misspelt {
+            let message = format!(
+                "which PROXY header probes begin with is the pool `{name}`'s to say, and it has none"
+            );
+            report.error(
+                fields.span_of("send_proxy"),
+                message,
+                "add send_proxy = \"v2\" to the pool, or remove it",
+            );
+        }
         if exclusive {
             tells_a_leader(word, pool, &fields, report);
         }
@@ -193,6 +207,7 @@ impl Health {
         Some(Self {
             check: check?,
             port: fields.get("port"),
+            send_proxy: fields.get("send_proxy"),
             settings: settings?,
             on_demotion,
             on_unreachable: fields.table("on_unreachable").and_then(|table| Closing::read(&table)),
@@ -305,21 +320,22 @@ fn read_damping(fields: &Fields, report: &mut Report) -> Option<Damping> {
 }
 
 impl Check {
-    fn read(word: &str, pool: &str, fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
-        let tls = fields.table("tls");
-        let mut tls = || tls.as_ref().map(|tls| ClientTls::read(tls, files, report));
+    fn read(
+        word: &str,
+        pool: &str,
+        (of_pool, fields): (&Fields, &Fields),
+        files: Files<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
+        let tls = tls_of_probe(of_pool, fields);
+        let mut tls = || tls.as_ref().map(|tls| read_tls(tls, fields, files, report));
         match word {
             "http" => {
                 let tls = tls();
                 HttpCheck::read(fields, tls.flatten()).map(Self::Http)
             }
             "tls" => match tls() {
-                None => Some(Self::Tls(ClientTls {
-                    server_name: None,
-                    ca: None,
-                    identity: None,
-                    verify_off: None,
-                })),
+                None => Some(Self::Tls(ClientTls::default())),
                 Some(tls) => tls.map(Self::Tls),
             },
             "grpc" => {
@@ -357,6 +373,21 @@ impl Check {
         }
     }
 
+    /// Its TLS, where it has some.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&ClientTls> {
+        match self {
+            Self::Tls(tls) => Some(tls),
+            Self::Http(http) => http.tls.as_ref(),
+            Self::Tcp { tls, .. }
+            | Self::Grpc { tls, .. }
+            | Self::Postgres { tls, .. }
+            | Self::Mysql { tls, .. }
+            | Self::Redis { tls, .. } => tls.as_ref(),
+            Self::Udp { .. } | Self::Agent { .. } | Self::Exec { .. } => None,
+        }
+    }
+
     /// Its word in a configuration.
     #[must_use]
     pub const fn word(&self) -> &'static str {
@@ -373,6 +404,50 @@ impl Check {
             Self::Exec { .. } => "exec",
         }
     }
+}
+
+/// What is said of a probe's TLS: its own over the pool's, or the pool's alone.
+fn tls_of_probe(pool: &Fields, health: &Fields) -> Option<Fields> {
+    let of_pool = pool.table("tls");
+    if !health.has("tls") {
+        return of_pool;
+    }
+    let own = health.table("tls")?;
+    Some(match &of_pool {
+        Some(of_pool) => ClientTls::over(own, of_pool),
+        None => own,
+    })
+}
+
+/// Reads it. A probe has no client whose request could name a host: its own request does.
+fn read_tls(tls: &Fields, health: &Fields, files: Files<'_>, report: &mut Report) -> Option<ClientTls> {
+    let mut read = ClientTls::read(tls, files, report)?;
+    if read.server_name == Naming::Host {
+        let host = health.get::<String>("host").filter(|_| has_key("host", health));
+        let Some(host) = host else {
+            let message = "a probe has no request whose host `server_name = \"{host}\"` could ask for";
+            let help =
+                "add health = { tls = { server_name = \"...\" } }, or a host to a probe that is a request";
+            report.error(tls.span_of("server_name"), message, help);
+            return None;
+        };
+        read.server_name = Naming::Fixed(without_port(&host).to_owned());
+    }
+    Some(read)
+}
+
+/// Whether a key has a meaning for the check.
+fn has_key(name: &str, health: &Fields) -> bool {
+    let checks = OF_CHECKS.iter().find(|(key, _)| *key == name).map_or(&[] as &[&str], |(_, checks)| checks);
+    checks.iter().any(|check| health.is_word("check", check))
+}
+
+/// A host that may be written with a port, without it.
+fn without_port(host: &str) -> &str {
+    let bare = host.rsplit_once(':').map_or(host, |(bare, port)| {
+        if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) { bare } else { host }
+    });
+    bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(bare)
 }
 
 fn read_send(fields: &Fields) -> Vec<u8> {

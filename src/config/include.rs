@@ -23,6 +23,8 @@ pub(super) struct Loader<'a> {
     kept: Option<&'a Origin>,
     /// Files that were read, by their real path: each is read once, so that cycles end.
     seen: Vec<PathBuf>,
+    /// Patterns, whether anything matches or not.
+    pub(super) patterns: Vec<PathBuf>,
 }
 
 impl<'a> Loader<'a> {
@@ -32,7 +34,7 @@ impl<'a> Loader<'a> {
         environment: Environment<'a>,
         kept: Option<&'a Origin>,
     ) -> Self {
-        Self { sources, report, environment, kept, seen: Vec::new() }
+        Self { sources, report, environment, kept, seen: Vec::new(), patterns: Vec::new() }
     }
 
     /// Reads the main file.
@@ -124,6 +126,7 @@ impl<'a> Loader<'a> {
         if !is_glob(pattern) {
             return vec![base.join(pattern)];
         }
+        self.patterns.push(base.join(pattern));
         let found = match self.kept {
             Some(kept) => Ok(glob_kept(kept, base, pattern)),
             None => glob(base, pattern),
@@ -207,6 +210,14 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 fn is_glob(text: &str) -> bool {
     text.contains(['*', '?'])
+}
+
+/// All regular files that match a pattern of [`super::Origin::patterns`], sorted.
+///
+/// # Errors
+/// As the system, and where there are too many.
+pub fn files_of(pattern: &Path) -> io::Result<Vec<PathBuf>> {
+    glob(Path::new(""), &pattern.to_string_lossy())
 }
 
 /// All regular files under `base` that match `pattern`, name by name, sorted; hidden files only where the

@@ -1,11 +1,14 @@
 //! `[listener.NAME]`: addresses, protocol, who may connect, limits and timeouts.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::diagnostic::Report;
 use super::names::Names;
+use super::tls::Files;
+use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
 use crate::model::address::Address;
 use crate::model::name::{ListenerName, PoolName};
@@ -22,8 +25,10 @@ pub struct Listener {
     pub unix_mode: u32,
     /// What is spoken on it.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers are believed.
+    /// Networks whose forwarded headers, and PROXY headers, are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of those networks begin with a PROXY header.
+    pub accept_proxy_protocol: bool,
     /// Which header a trusted peer names the client in.
     pub client_address: ClientAddress,
     /// Connections at once.
@@ -36,12 +41,16 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Sizes.
     pub limits: ListenerLimits,
     /// Times.
     pub timeouts: ListenerTimeouts,
     /// What connections of a tcp listener get when no endpoint accepts.
     pub when_empty: WhenEmpty,
+    /// TLS; nothing is none.
+    pub tls: Option<ListenerTls>,
 }
 
 /// What new connections get when no endpoint of the pool and its failover accepts.
@@ -65,10 +74,10 @@ pub enum WhenEmpty {
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1, sent on by routes.
     Http,
-    /// Bytes, all to one pool.
+    /// Bytes, to one pool or by the name that a TLS client asks for.
     Tcp {
-        /// The pool.
-        pool: PoolName,
+        /// The pool; nothing only where routes by `sni` serve the listener, and whom they do not take is reset.
+        pool: Option<PoolName>,
     },
     /// Datagrams, all to one pool.
     Udp {
@@ -103,17 +112,56 @@ pub struct ListenerLimits {
     pub chunk_extensions: ByteSize,
     /// Bytes that are still read of a client after its last answer.
     pub linger: ByteSize,
+    /// Bytes of a PROXY header.
+    pub proxy_header: ByteSize,
+    /// Bytes of a ClientHello that is looked into.
+    pub client_hello: ByteSize,
+    /// TLS handshakes at once.
+    pub handshakes: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
     /// Bytes of a datagram, either way.
     pub udp_datagram: ByteSize,
     /// Datagrams of the endpoint after which a udp session ends; 0 is no limit.
     pub udp_answers: u32,
+    /// Connections of HTTP/2.
+    pub http2: Http2Limits,
+}
+
+/// `limits.http2` of a listener: of one connection, rates in any second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http2Limits {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes of one request body that have not gone on.
+    pub stream_window: ByteSize,
+    /// Bytes of all its request bodies that have not gone on.
+    pub connection_window: ByteSize,
+    /// Bytes of all its answers that are held for it.
+    pub send_buffer: ByteSize,
+    /// CONTINUATION frames of one head.
+    pub continuations: u32,
+    /// Requests cancelled before their answer.
+    pub resets: u32,
+    /// Streams that are reset for the client's mistakes.
+    pub faults: u32,
+    /// PING frames.
+    pub pings: u32,
+    /// SETTINGS frames.
+    pub settings: u32,
+    /// PRIORITY frames, and frames of unknown types.
+    pub priorities: u32,
+    /// Tiny WINDOW_UPDATE frames.
+    pub window_updates: u32,
+    /// DATA frames with little or nothing in them.
+    pub empty_frames: u32,
 }
 
 /// `timeouts` of a listener; none is infinite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerTimeouts {
+    /// A whole TLS handshake, a PROXY header before it and a ClientHello that is looked into.
+    pub tls_handshake: Duration,
     /// A whole request head, from its first byte.
     pub request_header: Duration,
     /// Idle between requests.
@@ -130,11 +178,34 @@ pub struct ListenerTimeouts {
     pub udp_idle: Duration,
 }
 
+/// What a listener may name and depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Every pool.
+    pub(super) pools: &'a Names,
+    /// Files that it names.
+    pub(super) files: Files<'a>,
+    /// The listeners that routes by `sni` serve.
+    pub(super) by_sni: &'a HashSet<String>,
+}
+
 impl Listener {
     /// Reads a section `[listener.NAME]` that lies over its base; nothing when something of it was reported.
-    pub(super) fn read(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(
+        name: &str,
+        fields: &Fields,
+        around: Surroundings<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
         fields.require(&format!("[listener.{name}]"), report);
-        let protocol = protocol(name, fields, pools, report);
+        let protocol = protocol(name, fields, around, report);
+        let is_http = fields.is_word("protocol", "http");
+        let is_udp = fields.is_word("protocol", "udp");
+        if is_udp {
+            check_datagrams(name, fields, report);
+        }
+        let tls = fields.table("tls").filter(|_| !is_udp);
+        let tls = tls.map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
@@ -142,6 +213,7 @@ impl Listener {
             unix_mode: u32::from_str_radix(fields.get("unix_mode")?, 8).ok()?,
             protocol: protocol?,
             trusted_proxies: fields.plain_list("trusted_proxies"),
+            accept_proxy_protocol: fields.get("accept_proxy_protocol")?,
             client_address: ClientAddress::ALL
                 .into_iter()
                 .find(|a| fields.is_word("client_address", a.word()))?,
@@ -150,15 +222,24 @@ impl Listener {
             allow: fields.plain_list("allow"),
             deny: fields.plain_list("deny"),
             freebind: fields.get("freebind")?,
+            h2c: h2c(name, fields, report)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
-            when_empty: WhenEmpty::read(name, fields, report)?,
+            when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,
+            tls: match tls {
+                None => None,
+                Some(read) => Some(read?),
+            },
         })
     }
 }
 
 impl WhenEmpty {
-    fn read(listener: &str, fields: &Fields, report: &mut Report) -> Option<Self> {
+    fn read(listener: &str, fields: &Fields, by_sni: bool, report: &mut Report) -> Option<Self> {
+        if by_sni && fields.is_word("when_empty", "stop_listening") {
+            let message = format!("`{listener}` cannot stop listening: it serves several pools, by `sni`");
+            report.error(fields.span_of("when_empty"), message, "write \"reset\" or { hold = \"30s\" }");
+        }
         let why = if fields.is_word("protocol", "http") {
             Some(format!("the http listener `{listener}` answers 503 itself"))
         } else if fields.is_word("protocol", "udp") {
@@ -192,7 +273,30 @@ fn read_bind(name: &str, fields: &Fields, report: &mut Report) -> Vec<Address> {
     bind.into_iter().map(|(address, _)| address).collect()
 }
 
-fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> Option<Protocol> {
+/// Reports what is written for a udp listener and can only be done with connections.
+fn check_datagrams(listener: &str, fields: &Fields, report: &mut Report) {
+    let tls = fields.own("tls").filter(|_| fields.table("tls").is_some());
+    let proxied = fields.get::<bool>("accept_proxy_protocol") == Some(true);
+    let proxied = fields.own("accept_proxy_protocol").filter(|_| proxied);
+    let why = [(tls, "passes packets on as they are"), (proxied, "takes clients by the packets' addresses")];
+    for (field, why) in why {
+        let Some(field) = field else { continue };
+        let message = format!("`{}` has no use: the udp listener `{listener}` {why}", field.name);
+        report.error(field.key_span, message, "remove it, or write protocol = \"tcp\"");
+    }
+}
+
+fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
+    if let Some(field) = fields.own("h2c").filter(|_| !fields.is_word("protocol", "http")) {
+        let word = if fields.is_word("protocol", "udp") { "udp" } else { "tcp" };
+        let message =
+            format!("`h2c` has no use: the {word} listener `{listener}` passes on whatever is spoken");
+        report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
+    }
+    fields.get("h2c")
+}
+
+fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut Report) -> Option<Protocol> {
     let pool = fields.get::<String>("pool");
     if fields.is_word("protocol", "http") {
         // A protocol that was misspelt, or is not supported yet, may well be one that has a pool.
@@ -215,6 +319,9 @@ fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> 
     }
     let is_udp = fields.is_word("protocol", "udp");
     let Some(pool) = pool else {
+        if !is_udp && !fields.has("pool") && around.by_sni.contains(name) {
+            return Some(Protocol::Tcp { pool: None });
+        }
         if !fields.has("pool") {
             let (word, what) = if is_udp { ("udp", "datagrams") } else { ("tcp", "connections") };
             let message = format!("the {word} listener `{name}` has no `pool`");
@@ -226,9 +333,9 @@ fn protocol(name: &str, fields: &Fields, pools: &Names, report: &mut Report) -> 
         }
         return None;
     };
-    pools.check(&pool, fields.span_of("pool"), report);
+    around.pools.check(&pool, fields.span_of("pool"), report);
     let pool = PoolName::new(&pool).ok()?;
-    Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool } })
+    Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool: Some(pool) } })
 }
 
 impl ClientAddress {
@@ -254,9 +361,13 @@ impl ListenerLimits {
             target: fields.get("target")?,
             chunk_extensions: fields.get("chunk_extensions")?,
             linger: fields.get("linger")?,
+            proxy_header: fields.get("proxy_header")?,
+            client_hello: fields.get("client_hello")?,
+            handshakes: fields.get("handshakes")?,
             backlog: fields.get("backlog")?,
             udp_datagram: fields.get("udp_datagram")?,
             udp_answers: fields.get("udp_answers")?,
+            http2: Http2Limits::read(&fields.table("http2")?)?,
         };
         if limits.target > limits.head {
             let span = fields.span_of(if fields.has("target") { "target" } else { "head" });
@@ -275,9 +386,29 @@ impl ListenerLimits {
     }
 }
 
+impl Http2Limits {
+    fn read(fields: &Fields) -> Option<Self> {
+        Some(Self {
+            streams: fields.get("streams")?,
+            stream_window: fields.get("stream_window")?,
+            connection_window: fields.get("connection_window")?,
+            send_buffer: fields.get("send_buffer")?,
+            continuations: fields.get("continuations")?,
+            resets: fields.get("resets")?,
+            faults: fields.get("faults")?,
+            pings: fields.get("pings")?,
+            settings: fields.get("settings")?,
+            priorities: fields.get("priorities")?,
+            window_updates: fields.get("window_updates")?,
+            empty_frames: fields.get("empty_frames")?,
+        })
+    }
+}
+
 impl ListenerTimeouts {
     fn read(fields: &Fields) -> Option<Self> {
         Some(Self {
+            tls_handshake: fields.get("tls_handshake")?,
             request_header: fields.get("request_header")?,
             keep_alive: fields.get("keep_alive")?,
             client_idle: fields.get("client_idle")?,

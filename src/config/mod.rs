@@ -30,6 +30,7 @@ pub mod retry;
 pub mod route;
 mod schema;
 mod show;
+pub mod sni;
 mod source;
 mod suggest;
 mod tables;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 use include::Loader;
+pub use include::files_of;
 use listener::Listener;
 use notify::Notify;
 pub use origin::{Origin, state_dir_of};
@@ -53,6 +55,7 @@ pub use reference::reference;
 use route::Route;
 pub use schema::schema;
 pub use show::{Setting, Subject, differing_settings, show};
+use sni::SniRoute;
 use tls::Look;
 use tree::Table;
 
@@ -108,6 +111,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Routes in the order of the file.
     pub routes: Vec<Route>,
+    /// Routes of tcp listeners by the name that TLS clients ask for, in the order of the file.
+    pub sni_routes: Vec<SniRoute>,
     /// Pools in the order of the file; every pool that is named exists.
     pub pools: Vec<Pool>,
     /// A hash of all text that was read, for `status` and metrics.

@@ -17,6 +17,8 @@ pub struct Origin {
     pub environment: BTreeMap<String, String>,
     /// Certificates, keys and authorities that it names.
     pub named: Vec<PathBuf>,
+    /// Its patterns of included files, as paths.
+    pub patterns: Vec<PathBuf>,
 }
 
 impl Origin {

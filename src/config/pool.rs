@@ -11,12 +11,14 @@ use super::health::{self, EndpointHealth, Health};
 use super::names::Names;
 use super::retry::Retry;
 use super::source::Span;
-use super::tls::Files;
+use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
 use super::{passive, preset};
-use crate::model::address::EndpointAddress;
+use crate::model::address::{DnsName, EndpointAddress};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
+use crate::model::protocol::Protocol;
+use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -51,6 +53,10 @@ pub struct Pool {
     pub failover: failover::Settings,
     /// Whether probe state and ejections are ignored when nothing at all is usable.
     pub fail_open: bool,
+    /// What is spoken with its endpoints.
+    pub protocol: Protocol,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; of the family of every endpoint.
     pub source_address: Option<IpAddr>,
     /// In which a returned endpoint grows to its full share; zero is off.
@@ -59,6 +65,8 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// The age at which long-lived tcp sessions end; nothing is never.
     pub max_connection_age: Option<Duration>,
+    /// TLS to the endpoints.
+    pub tls: Option<PoolTls>,
     /// Active probes.
     pub health: Option<Health>,
     /// Passive ejection.
@@ -77,7 +85,7 @@ impl Pool {
 }
 
 /// One address that traffic can be sent to, or one name that stands for some.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its name: the written address unless named.
     pub name: EndpointName,
@@ -93,6 +101,8 @@ pub struct Endpoint {
     pub zone: String,
     /// Where its probes go.
     pub health: EndpointHealth,
+    /// The name that it was resolved from, where it was.
+    pub host: Option<DnsName>,
 }
 
 /// Balancing policies.
@@ -129,6 +139,8 @@ pub enum HashKey {
     Query(String),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// What endpoints of a name are called by: the written name, or else the host or service without its port.
@@ -157,6 +169,12 @@ pub struct PoolLimits {
     pub answer_chunk_extensions: ByteSize,
     /// Idle connections kept per endpoint and worker.
     pub idle_connections: usize,
+    /// HTTP/2 connections per endpoint and worker.
+    pub http2_connections: usize,
+    /// Requests at once on one of them.
+    pub http2_streams: usize,
+    /// What of one answer over HTTP/2 is taken before the client has taken any.
+    pub http2_window: ByteSize,
 }
 
 /// `timeouts` of a pool; none is infinite.
@@ -176,6 +194,8 @@ pub struct PoolTimeouts {
     pub tcp_user_timeout: Duration,
     /// First keepalive probe of a tcp session or tunnel without a byte.
     pub tcp_keepalive: Duration,
+    /// PING on a busy HTTP/2 connection without a byte.
+    pub http2_ping: Duration,
 }
 
 impl Pool {
@@ -194,6 +214,7 @@ impl Pool {
         let endpoints_file = around.files.path(fields, "endpoints_file");
         let endpoints = read_endpoints(name, fields, report);
         preset::check(name, fields, report);
+        let tls = PoolTls::read(fields, !around.tcp_only, around.files, report);
         let health = Health::read(name, fields, alone, around.files, report);
         needs_health(name, fields, alone, report);
         contradictions(fields, alone, report);
@@ -204,6 +225,7 @@ impl Pool {
         let outlier = passive::outlier(fields, alone, report);
         let breaker = passive::breaker(fields, report);
         let failover = passive::failover(fields, alone, report);
+        let protocol = Protocol::ALL.into_iter().find(|protocol| fields.is_word("protocol", protocol.word()));
         let age: Duration = fields.get("max_connection_age")?;
         Some(Self {
             name: PoolName::new(name).ok()?,
@@ -220,10 +242,13 @@ impl Pool {
             failover_pools,
             failover: failover?,
             fail_open: fields.get("fail_open")? && !alone,
+            protocol: protocol?,
+            send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
             source_address: fields.get("source_address"),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
             max_connection_age: Some(age).filter(|age| !age.is_zero()),
+            tls,
             health,
             outlier,
             breaker,
@@ -311,9 +336,9 @@ fn read_hash_key(fields: &Fields, balance: Balance, tcp_only: bool, report: &mut
         }
         return HashKey::Source;
     }
-    if tcp_only && key != HashKey::Source {
-        let message = "a pool of tcp listeners can hash the source only: it sees no requests";
-        report.error(field.item.span, message, "write hash_key = \"source\"");
+    if tcp_only && !matches!(key, HashKey::Source | HashKey::Sni) {
+        let message = "a pool of tcp listeners can hash the source or the SNI only: it sees no requests";
+        report.error(field.item.span, message, "write hash_key = \"source\" or \"sni\"");
     }
     key
 }
@@ -356,6 +381,19 @@ fn read_endpoints(pool: &str, fields: &Fields, report: &mut Report) -> Vec<Endpo
 }
 
 impl Endpoint {
+    /// One that nothing else is said of than who and where it is, and what its share is.
+    #[must_use]
+    pub fn plain(
+        name: EndpointName,
+        address: EndpointAddress,
+        weight: Weight,
+        tier: u8,
+        zone: String,
+    ) -> Self {
+        let health = EndpointHealth::default();
+        Self { name, address, weight, tier, max_requests: None, zone, health, host: None }
+    }
+
     /// Reads tables of endpoints of a pool, whose names and addresses must differ.
     pub(super) fn read_all(pool: &str, written: &[(Fields, Span)], report: &mut Report) -> Vec<Self> {
         let mut names = Names::new("endpoint");
@@ -383,7 +421,11 @@ impl Endpoint {
     pub fn at(&self, address: SocketAddr) -> Option<Self> {
         let label = label(self.name.as_str(), &self.address);
         let name = EndpointName::new(&format!("{label}@{address}")).ok()?;
-        Some(Self { name, address: EndpointAddress::Ip(address), ..self.clone() })
+        let host = match &self.address {
+            EndpointAddress::Host { name, .. } => Some(name.clone()),
+            EndpointAddress::Ip(_) | EndpointAddress::Unix(_) | EndpointAddress::Service(_) => None,
+        };
+        Some(Self { name, address: EndpointAddress::Ip(address), host, ..self.clone() })
     }
 
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
@@ -404,6 +446,7 @@ impl Endpoint {
             max_requests: fields.get("max_requests"),
             zone: fields.get("zone")?,
             health: EndpointHealth::read(fields),
+            host: None,
         })
     }
 }
@@ -420,6 +463,9 @@ impl PoolLimits {
             interim_answers: fields.get("interim_answers")?,
             answer_chunk_extensions: fields.get("answer_chunk_extensions")?,
             idle_connections: fields.get("idle_connections")?,
+            http2_connections: fields.get("http2_connections")?,
+            http2_streams: fields.get("http2_streams")?,
+            http2_window: fields.get("http2_window")?,
         })
     }
 }
@@ -466,6 +512,7 @@ impl std::fmt::Display for HashKey {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path => f.write_str("path"),
+            Self::Sni => f.write_str("sni"),
         }
     }
 }
@@ -480,6 +527,7 @@ impl PoolTimeouts {
             tunnel: fields.get("tunnel")?,
             tcp_user_timeout: fields.get("tcp_user_timeout")?,
             tcp_keepalive: fields.get("tcp_keepalive")?,
+            http2_ping: fields.get("http2_ping")?,
         })
     }
 }

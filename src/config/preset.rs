@@ -139,9 +139,10 @@ pub(super) fn check(pool: &str, fields: &Fields, report: &mut Report) {
     let Some(name) = fields.get::<&'static str>("preset") else { return };
     let needs_ca = PRESETS.iter().any(|preset| preset.name == name && preset.needs_ca);
     let tls = fields.table("health").and_then(|health| health.table("tls"));
+    let says = |tls: &Fields| tls.has("ca") || tls.has("verify");
     if let (true, Some(tls)) = (needs_ca, tls)
-        && !tls.has("ca")
-        && !tls.has("verify")
+        && !says(&tls)
+        && !fields.table("tls").is_some_and(|of_pool| says(&of_pool))
     {
         let message =
             format!("preset = \"{name}\" needs `ca`, the certificates that its servers are verified by");

@@ -109,23 +109,26 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Route {
-    /// Reads a table `[[route]]`, the `number`th; nothing when something of it was reported.
+    /// Reads a table `[[route]]` of that name; nothing when something of it was reported.
     pub(super) fn read(
         fields: &Fields,
-        number: usize,
+        name: &str,
         around: &Surroundings<'_>,
         report: &mut Report,
     ) -> Option<Self> {
-        let name = fields.get::<String>("name").unwrap_or_else(|| format!("route-{number}"));
+        if let Some(field) = fields.written("tls") {
+            let message = format!("`tls` has no use: the route `{name}` is by requests, not by `sni`");
+            report.error(field.key_span, message, "remove it, or write sni in the place of other conditions");
+        }
         let listeners = read_listeners(fields, around, report);
         let path = read_path(fields, report);
-        let action = read_action(fields, &name, around, report);
+        let action = read_action(fields, name, around, report);
         let rewrite = read_rewrite(fields, report);
-        forwarding_only(fields, &name, action.as_ref(), report);
+        forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
         Some(Self {
             rule: Rule {
-                name: RouteName::new(&name).ok()?,
+                name: RouteName::new(name).ok()?,
                 priority: fields.get("priority")?,
                 listeners,
                 hosts: fields.plain_list("host"),
@@ -166,11 +169,11 @@ fn read_listeners(fields: &Fields, around: &Surroundings<'_>, report: &mut Repor
     let written = fields.list::<String>("listeners");
     for (name, span) in &written {
         if around.listeners.check(name, *span, report) && !around.http.contains(name) {
-            let message = format!("the listener `{name}` speaks tcp, and routes are for http");
+            let message = format!("the listener `{name}` does not speak http, and has routes by `sni` alone");
             report.error(
                 *span,
                 message,
-                format!("remove it, or write protocol = \"http\" in [listener.{name}]"),
+                format!("remove it, write sni in the place of other conditions, or protocol = \"http\" in [listener.{name}]"),
             );
         }
     }

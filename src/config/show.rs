@@ -1,6 +1,7 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
 
+mod listener;
 mod pool;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use super::notify::Sink;
 use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
 use super::route::{Action, Rewrite, Route, SplitBy};
+use super::sni::{Handling, SniRoute};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
 use crate::route::{PathPattern, Rule, ValuePattern};
@@ -31,6 +33,9 @@ fn page(config: &Config) -> Page {
     }
     for route in &config.routes {
         show_route(&mut page, route);
+    }
+    for route in &config.sni_routes {
+        show_sni_route(&mut page, route);
     }
     for pool in &config.pools {
         pool::pool(&mut page, pool);
@@ -295,7 +300,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
         Protocol::Http => page.text("protocol", "http"),
         Protocol::Tcp { pool } => {
             page.text("protocol", "tcp");
-            page.text("pool", pool);
+            page.optional("pool", pool.as_ref());
         }
         Protocol::Udp { pool } => {
             page.text("protocol", "udp");
@@ -303,12 +308,16 @@ fn show_listener(page: &mut Page, listener: &Listener) {
         }
     }
     page.list("trusted_proxies", &listener.trusted_proxies);
+    page.key("accept_proxy_protocol", listener.accept_proxy_protocol);
     page.text("client_address", listener.client_address.word());
     page.key("max_connections", listener.max_connections);
     page.key("max_connections_per_source", listener.max_connections_per_source);
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    if matches!(listener.protocol, Protocol::Http) {
+        page.key("h2c", listener.h2c);
+    }
     match (&listener.protocol, listener.when_empty) {
         (Protocol::Http | Protocol::Udp { .. }, _) => {}
         (_, WhenEmpty::Reset) => page.text("when_empty", "reset"),
@@ -318,17 +327,23 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.key("when_empty", format_args!("{{ hold = {time}, max = {max} }}"));
         }
     }
+    listener::show_tls(page, listener.tls.as_ref());
     page.section(format_args!("[listener.{name}.limits]"));
     page.text("head", listener.limits.head);
     page.key("fields", listener.limits.fields);
     page.text("target", listener.limits.target);
     page.text("chunk_extensions", listener.limits.chunk_extensions);
     page.text("linger", listener.limits.linger);
+    page.text("proxy_header", listener.limits.proxy_header);
+    page.text("client_hello", listener.limits.client_hello);
+    page.key("handshakes", listener.limits.handshakes);
     page.key("backlog", listener.limits.backlog);
     page.text("udp_datagram", listener.limits.udp_datagram);
     page.key("udp_answers", listener.limits.udp_answers);
+    listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
+    page.time("tls_handshake", timeouts.tls_handshake);
     page.time("request_header", timeouts.request_header);
     page.time("keep_alive", timeouts.keep_alive);
     page.time("client_idle", timeouts.client_idle);
@@ -386,6 +401,16 @@ fn show_route(page: &mut Page, route: &Route) {
         let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));
         page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
     }
+}
+
+fn show_sni_route(page: &mut Page, route: &SniRoute) {
+    page.begin(Subject::Route, route.name.as_str(), "route");
+    page.section("[[route]]");
+    page.text("name", &route.name);
+    page.list("listeners", &route.listeners);
+    page.list("sni", &route.sni);
+    page.text("pool", &route.pool);
+    page.optional("tls", route.tls.map(Handling::word).as_ref());
 }
 
 fn show_rule(page: &mut Page, rule: &Rule) {

@@ -1,9 +1,15 @@
-//! TLS of connections that we make: whom we trust, as whom we appear, and which files say so.
+//! TLS of connections that we make: whom we trust, as whom we appear, and which files say so. What listeners show is
+//! `served`'s; `certificate`, `staple` and `ticket_keys` read what stands in the files.
+
+pub mod certificate;
+pub mod served;
+pub mod staple;
+pub mod ticket_keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -13,17 +19,64 @@ use super::source::{Sources, Span};
 use super::value::Fields;
 
 /// TLS to somebody else; verified unless `verify_off` gives a reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientTls {
-    /// The name that is asked for and that the certificate must have; nothing is the address.
-    pub server_name: Option<String>,
+    /// The name that is asked for and that the certificate must have.
+    pub server_name: Naming,
     /// A PEM file of certificates that are trusted; nothing is the system's.
     pub ca: Option<PathBuf>,
     /// As whom we appear.
     pub identity: Option<Identity>,
     /// Why the other side is not verified, where it is not.
     pub verify_off: Option<String>,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
 }
+
+/// TLS of a pool's traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolTls {
+    /// Whom it trusts and as whom it appears.
+    pub client: ClientTls,
+    /// Sessions per endpoint that can be resumed; 0 is none.
+    pub sessions: usize,
+}
+
+/// Which name is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Naming {
+    /// The endpoint's: its host as written, or else its IP address.
+    #[default]
+    Endpoint,
+    /// This one.
+    Fixed(String),
+    /// The request's host; only where there are requests.
+    Host,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MinVersion {
+    /// TLS 1.2 (RFC 5246), and what is newer.
+    #[default]
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl MinVersion {
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
+}
+
+/// What stands for the request's host as a `server_name`.
+pub(super) const HOST: &str = "{host}";
 
 /// A certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +108,7 @@ pub(super) enum Look<'a> {
 }
 
 impl ClientTls {
-    /// Reads a table of the keys `server_name`, `ca`, `cert`, `key` and `verify`.
+    /// Reads a table of the keys `server_name`, `ca`, `cert`, `key`, `verify` and `min_version`.
     pub(super) fn read(fields: &Fields, files: Files<'_>, report: &mut Report) -> Option<Self> {
         let ca = files.named(fields, "ca", PEM, certificates, report);
         let cert = files.named(fields, "cert", PEM, certificates, report);
@@ -79,8 +132,40 @@ impl ClientTls {
                 return None;
             }
         };
+        let server_name = match fields.get("server_name") {
+            Some(name) => Naming::Fixed(name),
+            None if fields.is_word("server_name", HOST) => Naming::Host,
+            None => Naming::Endpoint,
+        };
         let verify_off = verify.and_then(|verify| verify.get("off"));
-        Some(Self { server_name: fields.get("server_name"), ca, identity, verify_off })
+        let is_13 = fields.is_word("min_version", MinVersion::Tls13.word());
+        let min_version = if is_13 { MinVersion::Tls13 } else { MinVersion::Tls12 };
+        Some(Self { server_name, ca, identity, verify_off, min_version })
+    }
+
+    /// What a table says of TLS over what the pool's own says: key by key, but that whoever trusts or appears
+    /// otherwise does so altogether.
+    pub(super) fn over(own: Fields, pool: &Fields) -> Fields {
+        const TOGETHER: [&[&str]; 2] = [&["ca", "verify"], &["cert", "key"]];
+        let mut base = pool.clone();
+        for keys in TOGETHER.iter().filter(|keys| keys.iter().any(|key| own.has(key))) {
+            base.written.retain(|field| !keys.contains(&field.name));
+        }
+        own.over(&base)
+    }
+}
+
+impl PoolTls {
+    /// Reads the key `tls` of a pool. `requests` says that there are some, whose host may be asked for.
+    pub(super) fn read(pool: &Fields, requests: bool, files: Files<'_>, report: &mut Report) -> Option<Self> {
+        let fields = pool.table("tls")?;
+        let client = ClientTls::read(&fields, files, report)?;
+        if client.server_name == Naming::Host && !requests {
+            let message =
+                "`server_name = \"{host}\"` has no meaning here: tcp sessions have no request with a host";
+            report.error(fields.span_of("server_name"), message, "write the name that the certificate has");
+        }
+        Some(Self { client, sessions: fields.get("sessions")? })
     }
 }
 
@@ -128,6 +213,11 @@ impl<'a> Files<'a> {
         }
     }
 
+    /// Whether files are looked into.
+    fn looks(&self) -> bool {
+        !matches!(self.look, Look::Nowhere)
+    }
+
     /// Holds a key against its certificate.
     fn pair(&self, fields: &Fields, written: Identity, report: &mut Report) -> Identity {
         let Identity { cert, key } = &written;
@@ -151,7 +241,7 @@ impl<'a> Files<'a> {
 fn is_pair(cert: &Path, key: &Path) -> bool {
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_file(key)) else { return false };
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).is_ok()
+    CertifiedKey::from_der(chain, key, &provider::default_provider()).is_ok()
 }
 
 fn certificates(path: &Path) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -16,16 +16,21 @@ use super::status::{
     PoolStatus, Readiness, Status, WorkerStatus,
 };
 use super::{Handle, Mode};
+use crate::model::grpc;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::breaker::{Gate, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::{Counter, LATENCY_BOUNDS, Statuses, WorkerId};
 use crate::runtime::endpoint::{Endpoint, EndpointCounters};
 use crate::runtime::judge::Judged;
+use crate::runtime::limits::Flood;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::tls::fault::TlsFault;
+use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
 use crate::telemetry::process;
@@ -240,6 +245,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         required: pool.required,
         is_usable: pool.is_usable(),
         exclusive: pool.exclusive,
+        verify_off: pool.tls.as_ref().and_then(|tls| tls.verify_off()).map(str::to_owned),
         serving_tier: seen.serving_tier,
         fails_open: seen.fails_open,
         failover: seen.failover,
@@ -255,7 +261,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
 fn name_status(name: &Query, state: Option<&NameState>, now: Instant) -> NameStatus {
     NameStatus {
         name: name.to_string(),
-        addresses: state.map_or(0, |state| state.addresses),
+        addresses: state.map_or(0, |state| state.known.len()),
         age: state.and_then(|state| Some(now.saturating_duration_since(state.answered?))),
         fault: state.and_then(|state| state.fault.as_deref()).map(str::to_owned),
     }
@@ -267,7 +273,7 @@ fn collect_names(sink: &mut dyn Sink, names: &BTreeMap<Query, NameState>) {
     for (name, state) in names {
         let name = name.to_string();
         let labels = [("name", name.as_str())];
-        sink.gauge(&m::DNS_ADDRESSES, &labels, state.addresses as f64);
+        sink.gauge(&m::DNS_ADDRESSES, &labels, state.known.len() as f64);
         if let Some(answered) = state.answered {
             let age = now.saturating_duration_since(answered);
             sink.gauge(&m::DNS_ANSWER_AGE, &labels, age.as_secs_f64());
@@ -339,16 +345,16 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     let sum = |counter: fn(&ListenerCounters) -> &Counter| listener.live.counters.sum(counter);
     sink.gauge(&m::LISTENER_CONNECTIONS, &labels, listener.live.connections() as f64);
     sink.counter(&m::LISTENER_ACCEPTED, &labels, sum(|c| &c.accepted));
-    sink.counter(
-        &m::LISTENER_REFUSED,
-        &[("listener", name), ("reason", "denied")],
-        sum(|c| &c.refused_address),
-    );
-    sink.counter(
-        &m::LISTENER_REFUSED,
-        &[("listener", name), ("reason", "per_source")],
-        sum(|c| &c.refused_source),
-    );
+    let refused: [Named<ListenerCounters>; 5] = [
+        ("denied", |c| &c.refused_address),
+        ("per_source", |c| &c.refused_source),
+        ("proxy_header", |c| &c.proxy_header_refused),
+        ("client_hello", |c| &c.client_hello_refused),
+        ("unknown_name", |c| &c.unknown_names),
+    ];
+    for (reason, counter) in refused {
+        sink.counter(&m::LISTENER_REFUSED, &[("listener", name), ("reason", reason)], sum(counter));
+    }
     sink.counter(&m::LISTENER_PAUSED, &labels, sum(|c| &c.paused));
     sink.counter(&m::LISTENER_ACCEPT_ERRORS, &labels, sum(|c| &c.accept_errors));
     for (word, class) in Statuses::WORDS.into_iter().enumerate() {
@@ -359,6 +365,9 @@ fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     sink.counter(&m::LISTENER_BYTES_OUT, &labels, sum(|c| &c.bytes_out));
     if matches!(listener.protocol, Protocol::Udp { .. }) {
         collect_datagrams(sink, listener);
+    }
+    if let Some(tls) = &listener.tls {
+        collect_tls(sink, listener, tls);
     }
 }
 
@@ -388,6 +397,31 @@ fn collect_datagrams(sink: &mut dyn Sink, listener: &Listener) {
     sink.counter(&m::LISTENER_EVICTED, &[("listener", name)], sum(|c| &c.udp.evicted));
 }
 
+/// What came of the handshakes of a listener, and how long its certificates are good for.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn collect_tls(sink: &mut dyn Sink, listener: &Listener, tls: &ListenerTls) {
+    let name = listener.name.as_str();
+    let done: [Named<ListenerCounters>; 2] = [("full", |c| &c.tls.full), ("resumed", |c| &c.tls.resumed)];
+    for (result, counter) in done {
+        let labels = [("listener", name), ("result", result)];
+        sink.counter(&m::LISTENER_TLS_HANDSHAKES, &labels, listener.live.counters.sum(counter));
+    }
+    for (index, kind) in HandshakeFailure::ALL.into_iter().enumerate() {
+        let failed = listener.live.counters.sum(|c| &c.tls.failed[index]);
+        sink.counter(&m::LISTENER_TLS_FAILURES, &[("listener", name), ("kind", kind.word())], failed);
+    }
+    let misdirected = listener.live.counters.sum(|c| &c.tls.misdirected);
+    sink.counter(&m::LISTENER_TLS_MISDIRECTED, &[("listener", name)], misdirected);
+    sink.gauge(&m::LISTENER_TLS_NOW, &[("listener", name)], listener.live.handshakes.now() as f64);
+    let mut told = HashSet::new();
+    for certificate in tls.certificates.iter().filter(|one| told.insert(&one.path)) {
+        let path = certificate.path.display().to_string();
+        let expiry = certificate.facts.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let labels = [("listener", name), ("certificate", path.as_str())];
+        sink.gauge(&m::LISTENER_TLS_EXPIRY, &labels, expiry.as_secs_f64());
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
 fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
@@ -398,8 +432,19 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     }
     let (counts, seconds) = counters.sum_histogram(|c| &c.duration);
     sink.histogram(&m::POOL_REQUEST_DURATION, &[("pool", name)], &LATENCY_BOUNDS, &counts, seconds);
+    for code in 0..grpc::CODES {
+        let ended: u64 = counters.iter().filter_map(|c| c.calls.counter(code)).map(Counter::get).sum();
+        if ended > 0 {
+            let status = u16::try_from(code).map_or("unknown", grpc::name);
+            sink.counter(&m::POOL_CALLS, &[("pool", name), ("status", status)], ended);
+        }
+    }
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
     sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
+    for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {
+        let failed = counters.sum(|c| c.tls_faults.counter(fault));
+        sink.counter(&m::POOL_TLS_FAILURES, &[("pool", name), ("reason", fault.word())], failed);
+    }
     sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
     sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);
@@ -425,6 +470,10 @@ fn collect_endpoint(sink: &mut dyn Sink, pool: &str, endpoint: &Endpoint, usable
     sink.counter(&m::ENDPOINT_CONNECTS, &labels, sum(|c| &c.connects));
     sink.counter(&m::ENDPOINT_REUSED, &labels, sum(|c| &c.reused));
     sink.counter(&m::ENDPOINT_STALE, &labels, sum(|c| &c.stale));
+    sink.gauge(&m::ENDPOINT_HTTP2, &labels, sum(|c| &c.multiplexed) as f64);
+    sink.counter(&m::ENDPOINT_GOAWAYS, &labels, sum(|c| &c.goaways));
+    sink.counter(&m::ENDPOINT_GIVEN_BACK, &labels, sum(|c| &c.given_back));
+    sink.counter(&m::ENDPOINT_SILENT, &labels, sum(|c| &c.silent));
     sink.counter(&m::ENDPOINT_BYTES_IN, &labels, sum(|c| &c.bytes_out));
     sink.counter(&m::ENDPOINT_BYTES_OUT, &labels, sum(|c| &c.bytes_in));
     let failures: [Named<EndpointCounters>; 4] = [
@@ -479,7 +528,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 14] = [
+    let by_listener: [Named<ListenerCounters>; 18] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -494,12 +543,20 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("linger", |c| &c.linger_exceeded),
         ("udp_datagram", |c| &c.udp.dropped_oversized),
         ("udp_sessions", |c| &c.udp.dropped_full),
+        ("handshakes", |c| &c.tls.waited),
+        ("proxy_header", |c| &c.proxy_header_exceeded),
+        ("client_hello", |c| &c.client_hello_exceeded),
+        ("tls_handshake", |c| &c.greeting_timeouts),
     ];
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
-    let by_pool: [Named<PoolCounters>; 9] = [
+    for flood in Flood::ALL {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
+    }
+    let by_pool: [Named<PoolCounters>; 10] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -509,6 +566,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("interim_answers", |c| &c.interim_exceeded),
         ("answer_chunk_extensions", |c| &c.extensions_exceeded),
         ("idle_connections", |c| &c.idle_exceeded),
+        ("http2_connections", |c| &c.http2_full),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

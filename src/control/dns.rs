@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::names::{ADDRESSES_MAX, Answer, Answers, Found, NameState, Names, Part, Query, Source};
+use super::state_dir::findings::Answered;
 
 /// How long one server may take for an answer; then the next is asked.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -70,13 +71,18 @@ pub(super) struct Dns {
     answers: watch::Sender<Arc<Answers>>,
     commands: Option<mpsc::Sender<Command>>,
     followed: (BTreeSet<Query>, Vec<SocketAddr>),
+    /// Answers from before this process, for the thread once it is there.
+    before: Before,
 }
 
+/// Answers with the moments at which they were given.
+type Before = BTreeMap<Query, (Answered, Instant)>;
+
 impl Dns {
-    /// Nothing is asked yet. What changes is sent to the receiver.
-    pub(super) fn new(board: Arc<NameBoard>) -> (Self, watch::Receiver<Arc<Answers>>) {
+    /// Nothing is asked yet, and what is known is from `before`. What changes is sent to the receiver.
+    pub(super) fn new(board: Arc<NameBoard>, before: Before) -> (Self, watch::Receiver<Arc<Answers>>) {
         let (answers, changes) = watch::channel(Arc::default());
-        (Self { board, answers, commands: None, followed: Default::default() }, changes)
+        (Self { board, answers, commands: None, followed: Default::default(), before }, changes)
     }
 
     /// Asks for these names from now on, of these servers; none is those of the system. Nothing where that is so
@@ -120,8 +126,9 @@ impl Dns {
             let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (board, answers) = (Arc::clone(&self.board), self.answers.clone());
+            let before = std::mem::take(&mut self.before);
             std::thread::Builder::new().name("names".to_owned()).spawn(move || {
-                runtime.block_on(Thread::new(board, answers).run(receiver));
+                runtime.block_on(Thread::new(board, answers, before).run(receiver));
             })?;
             self.commands = Some(sender);
         }
@@ -137,10 +144,12 @@ struct Thread {
     /// Who waits until every name was answered.
     waiting: Vec<oneshot::Sender<Arc<Answers>>>,
     publish_at: Option<Instant>,
+    /// Answers from before this process, for names that are followed.
+    before: Before,
 }
 
 impl Thread {
-    fn new(board: Arc<NameBoard>, answers: watch::Sender<Arc<Answers>>) -> Self {
+    fn new(board: Arc<NameBoard>, answers: watch::Sender<Arc<Answers>>, before: Before) -> Self {
         Self {
             names: Names::default(),
             board,
@@ -148,6 +157,7 @@ impl Thread {
             servers: Servers::default(),
             waiting: Vec::new(),
             publish_at: None,
+            before,
         }
     }
 
@@ -189,6 +199,9 @@ impl Thread {
             Command::Follow { queries, resolvers, settled } => {
                 self.servers.use_these(resolvers);
                 self.names.follow(&queries, now);
+                for (query, (known, answered)) in std::mem::take(&mut self.before) {
+                    self.names.recall(&query, known, answered);
+                }
                 self.waiting.push(settled);
                 self.board.write(self.names.states());
             }
@@ -207,7 +220,7 @@ impl Thread {
         let states = self.names.states();
         match (before, fault(&states)) {
             (None, Some(fault)) => {
-                let kept = states.get(query).map_or(0, |state| state.addresses);
+                let kept = states.get(query).map_or(0, |state| state.known.len());
                 tracing::warn!(name = %query, kept, "a name has no good answer: {fault}");
             }
             (Some(_), None) => tracing::info!(name = %query, "a name is answered again"),

@@ -202,6 +202,9 @@ impl Doors {
         for (place, listener, claim) in self.wanted(listeners, is_shut) {
             let (live, options) = (&listener.live, Options::of(listener));
             if let Some(door) = self.find(claim) {
+                if let Some(Err(error)) = door.file.as_ref().map(|file| file.set_mode(listener.unix_mode)) {
+                    tracing::warn!(address = %claim.address, %error, "a unix socket keeps its mode");
+                }
                 open.push(Door { place, ..door.clone() });
                 let live = Arc::clone(live);
                 moves.uses.push(DoorUse { door: door.id, listener: place, live, options });

@@ -46,7 +46,7 @@ impl Emptiness {
         for (index, listener) in snapshot.listeners.places() {
             let Some(state) = self.0.get_mut(index) else { continue };
             let empty = match listener.protocol {
-                Protocol::Tcp { pool, when_empty: WhenEmpty::StopListening } => {
+                Protocol::Tcp { pool: Some(pool), when_empty: WhenEmpty::StopListening, .. } => {
                     is_empty(snapshot, board, pool)
                 }
                 _ => false,

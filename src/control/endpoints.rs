@@ -38,12 +38,14 @@ impl Supervisor {
 
     /// Carries out a POST of an endpoint.
     pub(super) async fn add_endpoint(&mut self, addition: &Addition) -> Result<(), ChangeError> {
+        self.may_change()?;
         let undo = self.membership.add(addition, &self.config)?;
         let config = self.config.clone();
         if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
             self.membership.undo(undo);
             return Err(ChangeError::Impossible(error.to_string()));
         }
+        self.note_roster();
         let told = Change::new(Kind::Endpoint, "added", "the operator says so");
         self.inner.journal.append(told.endpoint(&addition.pool, &addition.name));
         Ok(())
@@ -51,6 +53,7 @@ impl Supervisor {
 
     /// Carries out a DELETE of an endpoint.
     pub(super) async fn remove_endpoint(&mut self, removal: &Removal) -> Result<(), ChangeError> {
+        self.may_change()?;
         let Removal { pool, endpoint, force } = removal;
         let place = (pool.clone(), endpoint.clone());
         let snapshot = self.inner.store.load();
@@ -62,14 +65,21 @@ impl Supervisor {
             None if self.membership.was_added(&place) => {}
             None => return Err(ChangeError::NoEndpoint(pool.clone(), endpoint.clone())),
         }
-        let undo = self.membership.remove(&place);
+        let undo = self.membership.remove(&place)?;
         let config = self.config.clone();
         if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
             self.membership.undo(undo);
             return Err(ChangeError::Impossible(error.to_string()));
         }
+        self.note_roster();
         let told = Change::new(Kind::Endpoint, "removed", "the operator says so");
         self.inner.journal.append(told.endpoint(pool, endpoint));
         Ok(())
+    }
+
+    /// Keeps who was added and removed among the overrides.
+    pub(super) fn note_roster(&self) {
+        let roster = self.membership.roster();
+        self.inner.shared.change_overrides(|overrides| overrides.note_roster(roster));
     }
 }

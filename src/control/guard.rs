@@ -117,10 +117,10 @@ fn served(snapshot: &Snapshot) -> HashMap<String, Vec<usize>> {
         Some((format!("route \"{}\"", route.name), chain))
     });
     let listeners = snapshot.listeners.iter().filter_map(|listener| match &listener.protocol {
-        Protocol::Tcp { pool, .. } | Protocol::Udp { pool, .. } => {
+        Protocol::Tcp { pool: Some(pool), .. } | Protocol::Udp { pool, .. } => {
             Some((format!("listener \"{}\"", listener.name), chain(*pool)))
         }
-        Protocol::Http { .. } => None,
+        Protocol::Tcp { pool: None, .. } | Protocol::Http { .. } => None,
     });
     routes.chain(listeners).collect()
 }
@@ -140,6 +140,7 @@ mod tests {
         let text = format!("[listener.web]\nbind = [\"127.0.0.1:1\"]\n{text}");
         let config = config::load_text(&text, Path::new("test.toml"), &|_| None);
         compile(&config.expect("a valid configuration"), previous, &MACHINE, &Weights::default())
+            .expect("no file is named")
     }
 
     fn refused(before: &Snapshot, after: &str, warm: bool) -> Vec<String> {

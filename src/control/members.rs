@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::names::{Answers, Found, Query};
+use super::overrides::Roster;
 use crate::config::Config;
 use crate::config::pool::{Endpoint, Pool};
 use crate::model::address::{Address, EndpointAddress};
 use crate::model::name::{EndpointName, PoolName};
 use crate::model::units::Weight;
-
-/// Endpoints that may be added at run time, over all pools.
-pub(super) const ADDED_MAX: usize = 10_000;
 
 /// A pool and one of its endpoints.
 pub(super) type Place = (PoolName, EndpointName);
@@ -27,10 +25,8 @@ pub(super) struct Members {
     pub(super) answers: Arc<Answers>,
     /// The endpoints of files, as they were last read well.
     pub(super) files: BTreeMap<PathBuf, Arc<[Endpoint]>>,
-    /// Endpoints that were added at run time.
-    pub(super) added: BTreeMap<Place, Endpoint>,
-    /// Endpoints that were removed at run time, whoever brings them.
-    pub(super) removed: BTreeSet<Place>,
+    /// What the operator has added and removed.
+    pub(super) roster: Roster,
 }
 
 /// Which name an endpoint comes from.
@@ -76,14 +72,14 @@ impl Members {
     fn is_as_written(&self, pool: &Pool) -> bool {
         pool.endpoints_file.is_none()
             && pool.endpoints.iter().all(|e| e.address.socket().is_some())
-            && !self.added.keys().any(|(of, _)| *of == pool.name)
-            && !self.removed.iter().any(|(of, _)| *of == pool.name)
+            && self.roster.leaves(&pool.name)
     }
 
     /// What is said to be in a pool, names as they are, in the order in which the first of an address counts.
     pub(super) fn written<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a Endpoint> {
         let file = pool.endpoints_file.as_ref().and_then(|path| self.files.get(path));
-        let added = self.added.iter().filter(|((of, _), _)| *of == pool.name).map(|(_, endpoint)| endpoint);
+        let added =
+            self.roster.added.iter().filter(|((of, _), _)| *of == pool.name).map(|(_, endpoint)| endpoint);
         pool.endpoints.iter().chain(file.into_iter().flat_map(|all| all.iter())).chain(added)
     }
 
@@ -95,8 +91,8 @@ impl Members {
             let Some(address) = endpoint.address.socket() else { return };
             let place = (pool.name.clone(), endpoint.name.clone());
             // Two sources may well know the same endpoint: it is one.
-            if addresses.contains(&address) || names.contains(&endpoint.name) || self.removed.contains(&place)
-            {
+            let known = addresses.contains(&address) || names.contains(&endpoint.name);
+            if known || self.roster.removed.contains(&place) {
                 return;
             }
             addresses.insert(address);
@@ -276,8 +272,8 @@ mod tests {
         assert!(matches!(members.expand(&config).0, Cow::Borrowed(_)), "nothing is copied for nothing");
         let added = Endpoint { name: place("new").1, ..config.pools[0].endpoints[0].clone() };
         let address = EndpointAddress::parse("10.0.0.3:80").expect("an address");
-        members.added.insert(place("new"), Endpoint { address, ..added });
-        members.removed.insert(place("10.0.0.1:80"));
+        members.roster.added.insert(place("new"), Endpoint { address, ..added });
+        members.roster.removed.insert(place("10.0.0.1:80"));
         assert_eq!(names(&members.expand(&config).0), ["10.0.0.2:80", "new"]);
     }
 }

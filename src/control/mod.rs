@@ -2,6 +2,7 @@
 //!
 //! Cold: it may wait and allocate. Workers are told by bounded channels; what they see comes back as events.
 
+pub mod certificates;
 pub mod change;
 mod collect;
 mod descriptors;
@@ -28,6 +29,7 @@ pub mod sessions;
 pub mod state_dir;
 pub mod status;
 mod supervisor;
+pub mod surroundings;
 pub mod systemd;
 mod threads;
 pub mod tls;
@@ -45,17 +47,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::config::notify::Notify;
-use crate::config::process::{AccessLog as AccessTarget, LogFormat};
 use crate::model::address::Address;
 use crate::model::name::PoolName;
 use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
-use crate::runtime::compile::{Machine, compile};
+use crate::runtime::compile::{CompileError, Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::store::Store;
-use crate::telemetry::access_log::{AccessLog, Format};
-use crate::telemetry::backlog::Target;
+use crate::telemetry::access_log::AccessLog;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use doors::{BindError, Doors};
 use health::board::Board;
@@ -72,6 +72,7 @@ use reload::{Cause, Loader, ReloadError, ReloadOptions, Reloaded, Source};
 use running::{Fallback, Running};
 use sessions::Former;
 use state_dir::StateDir;
+use state_dir::findings::Findings;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
 use threads::Member;
@@ -100,6 +101,9 @@ pub enum StartError {
     /// A sink of events cannot be used.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// The configuration is valid, and something that it names is not.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// A health check cannot be made.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -174,6 +178,8 @@ struct Inner {
     elders: Arc<Elders>,
     /// A successor has taken over and does not know yet that this process leaves: it does not end before.
     parting: AtomicBool,
+    /// What follows the configuration around the proxy.
+    around: surroundings::Around,
 }
 
 /// Who is told of events.
@@ -224,25 +230,24 @@ pub struct Launch {
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
     let is_successor = given.is_some();
-    let Given { mut handed, untaken, state, overrides: handed_overrides } = given.unwrap_or_default();
-    let machine = machine(config, state.now());
+    let mut given = given.unwrap_or_default();
+    let machine = machine(config, given.state.now());
     let journal = Arc::<Journal>::default();
-    let (overrides, recorder) = recall(config, &journal);
-    let overrides = handed_overrides.unwrap_or(overrides);
-    let (membership, names) = Membership::new(config);
+    let (overrides, findings, recorder) = recall(config, &journal, &mut given);
+    let (membership, names) = Membership::new(config, overrides.roster.clone(), findings);
     let expanded = membership.expand(config);
-    let snapshot = compile(&expanded, None, &machine, &overrides.weights());
+    let snapshot =
+        compile(&expanded, None, &machine, &overrides.weights())?.after(given.generation, machine.workers);
     snapshot.settle();
-    let recalled = state.apply(&snapshot);
+    let recalled = given.state.apply(&snapshot);
     let watches = targets::watches(&expanded.pools, &snapshot)?;
-    drop(expanded);
     let (fleet, handovers) = Fleet::new(machine.workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut handed, machine.workers)?,
+        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut given.handed, machine.workers)?,
         Mode::Observe => (Doors::default(), nothing(machine.workers)),
     };
-    drop(untaken.set(handed.drain().map(|(address, _)| address).collect()));
-    let access_log = open_access_log(config).map_err(StartError::AccessLog)?;
+    drop(given.untaken.set(given.handed.drain().map(|(address, _)| address).collect()));
+    let access_log = surroundings::open_access_log(&config.log).map_err(StartError::AccessLog)?;
     let (event_sender, event_receiver) = events::queue();
     let store = Arc::new(Store::new(snapshot));
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -274,6 +279,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         warm_timeout: config.process.warm_timeout,
         elders: Arc::default(),
         parting: AtomicBool::new(false),
+        around: surroundings::Around::new(),
     });
     inner.published_at(SystemTime::now());
     inner.notify(&config.notify, 0)?;
@@ -303,6 +309,7 @@ fn start_keeper(
         board: Arc::clone(&inner.board),
         journal: Arc::clone(&inner.journal),
         workers: crew.iter().map(|member| member.commands.clone()).collect(),
+        events: inner.events.clone(),
         recalled,
     };
     health::watch::start(start).map_err(StartError::Thread)
@@ -320,24 +327,38 @@ fn machine(config: &Config, time: Duration) -> Machine {
     Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()), time }
 }
 
-/// What a state directory has of run-time changes, and what will write to it. Without one, and where it cannot be used,
-/// nothing: that is said, and does not keep the proxy from serving.
-fn recall(config: &Config, journal: &Arc<Journal>) -> (Overrides, Option<Recorder>) {
-    let Some(path) = &config.process.state_dir else { return Default::default() };
+/// What a state directory has of run-time changes and of who is in the pools, and what will write to it. Without one, and
+/// where it cannot be used, nothing: that is said, and does not keep the proxy from serving.
+fn recall(
+    config: &Config,
+    journal: &Arc<Journal>,
+    given: &mut Given,
+) -> (Overrides, Findings, Option<Recorder>) {
+    // What another process hands over is newer.
+    let (overrides, findings) = (given.overrides.take(), given.findings.take());
+    let Some(path) = &config.process.state_dir else {
+        return (overrides.unwrap_or_default(), findings.unwrap_or_default(), None);
+    };
     let directory = StateDir::at(path);
     let alarm = |to: &'static str, why: String| journal.append(Change::new(Kind::Alarm, to, why));
     if let Err(error) = directory.prepare() {
         alarm("state is not kept", format!("state_dir {} cannot be used: {error}", path.display()));
     }
-    let overrides = directory.overrides().unwrap_or_else(|error| {
+    let kept = directory.overrides().unwrap_or_else(|error| {
         alarm("overrides are lost", error.to_string());
         Overrides::default()
     });
+    let overrides = overrides.unwrap_or(kept);
+    let kept = directory.findings().unwrap_or_else(|error| {
+        alarm("last answers are lost", error.to_string());
+        Findings::default()
+    });
+    let findings = findings.unwrap_or(kept);
     match Recorder::start(directory, Arc::clone(journal)) {
-        Ok(recorder) => (overrides, Some(recorder)),
+        Ok(recorder) => (overrides, findings, Some(recorder)),
         Err(error) => {
             alarm("state is not kept", format!("its thread cannot be started: {error}"));
-            (overrides, None)
+            (overrides, findings, None)
         }
     }
 }
@@ -375,20 +396,6 @@ impl Inner {
         let notifier = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).notifier.take();
         notifier.is_none_or(|notifier| notifier.close(limit))
     }
-}
-
-fn open_access_log(config: &Config) -> io::Result<AccessLog> {
-    let target = match &config.log.access {
-        AccessTarget::Off => None,
-        AccessTarget::Stdout => Some(Target::Stdout),
-        AccessTarget::Stderr => Some(Target::Stderr),
-        AccessTarget::File(path) => Some(Target::File(path.clone())),
-    };
-    let format = match config.log.format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    AccessLog::start(target, format)
 }
 
 impl Handle {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::state_dir::findings::Answered;
 use crate::model::address::{DnsName, EndpointAddress};
 
 /// Addresses of one name; what is beyond is counted and left out.
@@ -77,9 +78,11 @@ pub struct Found {
 
 /// Whose addresses a part of an answer has: those of one host, of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Source {
-    pub(super) host: Arc<str>,
-    pub(super) v6: bool,
+pub struct Source {
+    /// The host.
+    pub host: Arc<str>,
+    /// Its AAAA records, not its A records.
+    pub v6: bool,
 }
 
 /// What is asked beside other things, and may fail alone.
@@ -104,8 +107,8 @@ pub type Answers = HashMap<Query, Arc<[Found]>>;
 /// What a name has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameState {
-    /// Addresses in use.
-    pub addresses: usize,
+    /// Addresses in use, with what each came from.
+    pub known: Arc<[(Found, Source)]>,
     /// When they were answered; nothing until the first answer.
     pub answered: Option<Instant>,
     /// Why there is no fresher answer; nothing while there is one.
@@ -126,8 +129,6 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Entry {
-    /// The last good answer, with what each address came from.
-    known: Vec<(Found, Source)>,
     state: NameState,
     /// When it is to be asked.
     next: Instant,
@@ -144,9 +145,8 @@ impl Names {
         self.entries.retain(|query, _| queries.contains(query));
         for query in queries {
             self.entries.entry(query.clone()).or_insert_with(|| Entry {
-                known: Vec::new(),
                 state: NameState {
-                    addresses: 0,
+                    known: Arc::default(),
                     answered: None,
                     fault: None,
                     asked: 0,
@@ -158,6 +158,14 @@ impl Names {
                 asking: false,
                 failures: 0,
             });
+        }
+    }
+
+    /// Takes over an answer from before this process, where the name has none of its own. It is asked again at once.
+    pub(super) fn recall(&mut self, query: &Query, known: Answered, answered: Instant) {
+        if let Some(entry) = self.entries.get_mut(query).filter(|entry| entry.state.answered.is_none()) {
+            entry.state.known = known;
+            entry.state.answered = Some(answered);
         }
     }
 
@@ -205,9 +213,8 @@ impl Names {
                 entry.state.fault = None;
                 entry.state.answered = Some(now);
                 entry.next = now + ttl.clamp(TTL_MIN, TTL_MAX);
-                let changed = known.iter().map(|k| k.0).ne(entry.known.iter().map(|k| k.0));
-                entry.known = known;
-                entry.state.addresses = entry.known.len();
+                let changed = known.iter().map(|k| k.0).ne(entry.state.known.iter().map(|k| k.0));
+                entry.state.known = known.into();
                 changed
             }
             Err(fault) => {
@@ -236,9 +243,11 @@ impl Names {
 
     /// The addresses in use.
     pub(super) fn answers(&self) -> Answers {
-        let known = self.entries.iter().filter(|(_, entry)| !entry.known.is_empty());
+        let known = self.entries.iter().filter(|(_, entry)| !entry.state.known.is_empty());
         known
-            .map(|(query, entry)| (query.clone(), entry.known.iter().map(|(found, _)| *found).collect()))
+            .map(|(query, entry)| {
+                (query.clone(), entry.state.known.iter().map(|(found, _)| *found).collect())
+            })
             .collect()
     }
 
@@ -267,7 +276,9 @@ impl Entry {
                 }
                 Err(error) => {
                     fault.get_or_insert(error);
-                    known.extend(self.known.iter().filter(|(_, source)| *source == part.source).cloned());
+                    known.extend(
+                        self.state.known.iter().filter(|(_, source)| *source == part.source).cloned(),
+                    );
                 }
             }
         }
@@ -367,6 +378,25 @@ mod tests {
         assert!(names.learn(&query, answer(&[2], 5), now));
         assert_eq!(addresses(&names, &query), [ip(2)]);
         assert_eq!(names.states().remove(&query).and_then(|state| state.fault), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_from_before_serves_until_there_is_one_and_is_asked_again_at_once() {
+        let (mut names, query) = (Names::default(), host("a"));
+        let now = Instant::now() + seconds(100);
+        let source = Source { host: "a".into(), v6: false };
+        names.follow(&BTreeSet::from([query.clone()]), now);
+        names.recall(&query, [(ip(1), source.clone())].into(), now - seconds(50));
+        assert_eq!(addresses(&names, &query), [ip(1)]);
+        assert!(names.is_settled());
+        assert_eq!(names.due(now), std::slice::from_ref(&query));
+        assert!(!names.learn(&query, Err("timed out".to_owned()), now));
+        assert_eq!(addresses(&names, &query), [ip(1)]);
+        assert!(names.learn(&query, answer(&[2], 5), now));
+        names.recall(&query, [(ip(1), source)].into(), now);
+        assert_eq!(addresses(&names, &query), [ip(2)], "what it knows itself is newer");
+        names.recall(&host("b"), Arc::default(), now);
+        assert_eq!(names.answers().len(), 1, "nobody asks for that");
     }
 
     #[tokio::test(start_paused = true)]

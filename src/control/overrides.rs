@@ -1,9 +1,10 @@
 //! What the operator has changed at run time, as one value: it outlives reloads, is shown, and with a `state_dir` outlives the
 //! process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::{AdminState, EndpointChange, FailoverTarget};
+use crate::config::pool::Endpoint;
 use crate::model::name::{EndpointName, PoolName};
 use crate::runtime::compile::Weights;
 
@@ -19,6 +20,43 @@ pub struct EndpointOverride {
     pub weight: Option<u16>,
 }
 
+/// Endpoints that the operator has added to pools and removed from them, over everything that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roster {
+    /// Endpoints that were added.
+    pub added: BTreeMap<(PoolName, EndpointName), Endpoint>,
+    /// Endpoints that were removed, whoever brings them.
+    pub removed: BTreeSet<(PoolName, EndpointName)>,
+}
+
+impl Roster {
+    /// How many there are of both.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.added.len() + self.removed.len()
+    }
+
+    /// Whether pools are as they are written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this pool is as it is written.
+    #[must_use]
+    pub fn leaves(&self, pool: &PoolName) -> bool {
+        !self.added.keys().chain(&self.removed).any(|(of, _)| of == pool)
+    }
+
+    /// Forgets what was changed of other pools than these; whether that was anything.
+    pub fn keep_pools(&mut self, stays: impl Fn(&PoolName) -> bool) -> bool {
+        let before = self.len();
+        self.added.retain(|(pool, _), _| stays(pool));
+        self.removed.retain(|(pool, _)| stays(pool));
+        self.len() != before
+    }
+}
+
 /// Everything that the operator has changed at run time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides {
@@ -26,6 +64,8 @@ pub struct Overrides {
     pub endpoints: BTreeMap<(PoolName, EndpointName), EndpointOverride>,
     /// Where the traffic of pools is sent.
     pub failovers: BTreeMap<PoolName, PoolName>,
+    /// Who is in pools.
+    pub roster: Roster,
 }
 
 impl Overrides {
@@ -62,10 +102,19 @@ impl Overrides {
         }
     }
 
+    /// Notes who was added to pools and removed from them; whether anything is another now.
+    pub fn note_roster(&mut self, roster: &Roster) -> bool {
+        let changed = self.roster != *roster;
+        if changed {
+            self.roster = roster.clone();
+        }
+        changed
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.endpoints.len() + self.failovers.len()
+        self.endpoints.len() + self.failovers.len() + self.roster.len()
     }
 
     /// Whether there is none.

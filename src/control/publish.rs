@@ -1,14 +1,13 @@
 //! The way of a reload from a configuration to what runs: compile, bind, warm up, publish, drain what is gone. Whatever
 //! changes the snapshot comes this way, whoever asked; anything that fails on it has changed nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::level_filters::LevelFilter;
 
 use super::doors::{Doors, Fresh, Moves};
 use super::health::targets::{self, Watch};
@@ -19,7 +18,6 @@ use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, So
 use super::supervisor::{Phase, Supervisor};
 use super::{Inner, Mode, guard, trial};
 use crate::config::Config;
-use crate::config::process::LogLevel;
 use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::listener::DoorId;
 use crate::proxy::worker::Command as WorkerCommand;
@@ -28,7 +26,6 @@ use crate::runtime::diff::{Side, diff};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
-use crate::telemetry::logging;
 
 /// How long workers may take to close a socket: one that is stuck does not keep the others from a new configuration.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -189,7 +186,7 @@ impl Supervisor {
     /// The snapshot of a configuration, with everything that has been changed at run time, and what of it is probed.
     fn compile(&self, config: &Config, previous: &Snapshot) -> Result<(Snapshot, Vec<Watch>), ReloadError> {
         let config = self.membership.expand(config);
-        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights);
+        let next = compile(&config, Some(previous), &self.inner.machine, &self.weights)?;
         let watches = targets::watches(&config.pools, &next)?;
         Ok((next, watches))
     }
@@ -240,6 +237,7 @@ impl Supervisor {
             doors = self.doors.clone();
             moves = doors.change(&next.listeners, &is_shut, workers, fresh)?;
         }
+        let around = self.inner.prepare_around(&self.config, &config)?;
         self.inner.notify(&config.notify, self.inner.journal.newest())?;
         // Nothing fails from here on.
         self.doors = doors;
@@ -247,7 +245,8 @@ impl Supervisor {
         let vacated: Arc<[usize]> =
             vacated.into_iter().filter(|&place| next.listeners.get(place).is_none()).collect();
         self.close(std::mem::take(&mut moves.close), &vacated).await;
-        let warnings = set_process(&self.config, &config).into_iter().chain(warmth.cold()).collect();
+        let foreign = self.inner.change_around(around);
+        let warnings = told(&self.config, &config).into_iter().chain(foreign).chain(warmth.cold()).collect();
         let proven = proven(&next, warmth);
         let reloaded = Reloaded { generation: next.generation, hash: next.hash, warnings };
         self.emptiness.keep(&previous.listeners, &next.listeners);
@@ -266,9 +265,13 @@ impl Supervisor {
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
+        if is_new {
+            self.expiry.loaded();
+        }
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);
+        self.forget_gone_pools();
         let why = format!("generation {} is published, by {}: {summary}", reloaded.generation, cause.word());
         self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(reloaded)
@@ -336,9 +339,10 @@ impl Supervisor {
                 endpoint.live.retire();
             }
         }
-        if !gone.is_empty() {
-            let gone: Vec<u32> = gone.into_iter().collect();
-            self.tell(|| WorkerCommand::Purge(gone.clone()));
+        let next = self.inner.store.load();
+        let purged: Vec<u32> = gone.into_iter().chain(rekeyed_slots(previous, &next)).collect();
+        if !purged.is_empty() {
+            self.tell(|| WorkerCommand::Purge(purged.clone()));
         }
     }
 
@@ -415,11 +419,21 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
     &slots(previous) - &slots(next)
 }
 
+/// Endpoints that stay, to which connections are made in another way from now on: idle ones are of no use any more.
+fn rekeyed_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
+    let key = |pool: &Pool| (pool.tls.as_ref().map(|tls| tls.number()), pool.source_address);
+    let before: HashMap<&PoolName, &Pool> = previous.pools.iter().map(|pool| (&pool.name, pool)).collect();
+    let rekeyed =
+        next.pools.iter().filter(|pool| before.get(&pool.name).is_some_and(|b| key(b) != key(pool)));
+    rekeyed.flat_map(|pool| &pool.endpoints).map(|endpoint| endpoint.live.slot()).collect()
+}
+
 /// What sessions and tunnels get when their listener is removed: the longest drain_timeout of the pools that it led to.
 fn patience(previous: &Snapshot, place: usize) -> Duration {
     let pools: Vec<usize> = match previous.listeners.get(place).map(|listener| &listener.protocol) {
-        Some(Protocol::Tcp { pool, .. } | Protocol::Udp { pool, .. }) => {
-            previous.pools.get(*pool).map_or_else(Vec::new, |pool| pool.chain.to_vec())
+        Some(Protocol::Tcp { .. } | Protocol::Udp { .. }) => {
+            let pools = previous.listeners.get(place).into_iter().flat_map(Listener::pools);
+            pools.filter_map(|pool| previous.pools.get(pool)).flat_map(|pool| pool.chain.to_vec()).collect()
         }
         Some(Protocol::Http { .. }) => (0..previous.pools.len()).collect(),
         None => Vec::new(),
@@ -428,32 +442,10 @@ fn patience(previous: &Snapshot, place: usize) -> Duration {
     pools.map(|pool| pool.drain_timeout).max().unwrap_or_default()
 }
 
-/// A level of the configuration as the log knows it.
-const fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-/// Sets what the process as a whole can change while it runs; names the other settings that differ.
-fn set_process(runs: &Config, next: &Config) -> Vec<String> {
-    let (admin, log) = (&runs.admin, &runs.log);
-    let differ = [
-        ("admin.bind", admin.bind != next.admin.bind),
-        ("admin.allowed_hosts", admin.allowed_hosts != next.admin.allowed_hosts),
-        ("health.bind", runs.health != next.health),
-        ("process.state_dir", runs.process.state_dir != next.process.state_dir),
-        ("log.level", log.level != next.log.level && !logging::set_level(level(next.log.level))),
-        ("log.format", log.format != next.log.format),
-        ("log.access", log.access != next.log.access),
-    ];
-    let told = differ.into_iter().filter(|(_, differs)| *differs);
-    told.map(|(key, _)| {
-        format!("{key} has changed, which needs a restart: what the process was started with stays")
-    })
-    .collect()
+/// What has changed and holds only after a restart.
+fn told(runs: &Config, next: &Config) -> Option<String> {
+    let differs = runs.process.state_dir != next.process.state_dir;
+    let text =
+        "process.state_dir has changed, which needs a restart: what the process was started with stays";
+    differs.then(|| text.to_owned())
 }

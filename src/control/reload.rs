@@ -20,6 +20,7 @@ use super::notify::NotifyError;
 use super::publish::Prepared;
 use crate::config::{self, Config, Diagnostics};
 use crate::model::address::Address;
+use crate::runtime::compile::CompileError;
 
 /// Reloads that may wait for the one at work; more are refused.
 const QUEUE_MAX: usize = 16;
@@ -129,6 +130,15 @@ pub enum ReloadError {
     /// A sink of events cannot be used.
     #[error("{0}")]
     Notify(Arc<NotifyError>),
+    /// The access log cannot be opened.
+    #[error("log.access cannot be opened: {0}")]
+    AccessLog(Arc<io::Error>),
+    /// What follows the configuration around the proxy cannot.
+    #[error("{0}")]
+    Around(String),
+    /// The configuration is valid, and something that it names is not.
+    #[error("{0}")]
+    Compile(Arc<CompileError>),
     /// A health check cannot be made.
     #[error("{0}")]
     Probe(Arc<ProbeError>),
@@ -183,6 +193,12 @@ impl From<NotifyError> for ReloadError {
     }
 }
 
+impl From<CompileError> for ReloadError {
+    fn from(error: CompileError) -> Self {
+        Self::Compile(Arc::new(error))
+    }
+}
+
 impl From<ProbeError> for ReloadError {
     fn from(error: ProbeError) -> Self {
         Self::Probe(Arc::new(error))
@@ -233,7 +249,11 @@ impl Loader {
     /// [`ReloadError::Invalid`] and [`ReloadError::NoFile`].
     pub fn load(&self, source: Source) -> Result<Box<Config>, ReloadError> {
         let loaded = match source {
-            Source::Config(config) => return Ok(config),
+            // Whoever hands one over again may want the files that it names to be read again.
+            Source::Config(mut config) => {
+                config.origin = Arc::new((*config.origin).clone());
+                return Ok(config);
+            }
             Source::File => config::load(self.file.as_ref().ok_or(ReloadError::NoFile)?),
             Source::Text(text) => {
                 let folder =

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::overrides::Overrides;
 use super::reload::{Loader, ReloadError, Source};
+use super::state_dir::findings::Findings;
 use super::state_dir::recorder::Recorder;
 use super::{Handle, Inner, guard};
 use crate::config::{self, Config, Diagnostics};
@@ -91,6 +92,8 @@ pub struct Plan {
     pub diff: Diff,
     /// Why a reload would be refused; new endpoints count as usable here, since only a reload asks them.
     pub refused: Vec<String>,
+    /// Names that nobody has asked for yet; their endpoints are not foreseen, and then no guard is asked.
+    pub unasked: Vec<String>,
     /// The hash of the configuration.
     pub hash: u64,
 }
@@ -131,6 +134,13 @@ impl Shared {
             && let Some(recorder) = &*self.recorder()
         {
             recorder.overrides(&running.overrides);
+        }
+    }
+
+    /// Keeps what was found out about who is in the pools.
+    pub(super) fn keep_findings(&self, findings: impl FnOnce() -> Findings) {
+        if let Some(recorder) = &*self.recorder() {
+            recorder.findings(findings());
         }
     }
 
@@ -195,18 +205,21 @@ impl Handle {
         let running = self.running();
         let previous = self.0.store.load();
         let weights = running.overrides.weights();
-        let compiled = compile(&next, Some(&previous), &self.0.machine, &weights);
-        super::health::targets::watches(&next.pools, &compiled)?;
+        let (expanded, unasked) = self.0.members.foresee(&next);
+        let compiled = compile(&expanded, Some(&previous), &self.0.machine, &weights)?;
+        super::health::targets::watches(&expanded.pools, &compiled)?;
         let diff = diff(
             Side { config: &running.config, snapshot: &previous },
             Side { config: &next, snapshot: &compiled },
         );
-        let share = next.process.reload_guard;
+        // Where new names lead, only a reload asks: until then nobody knows what would be left.
+        let share = if unasked.is_empty() { next.process.reload_guard } else { 0.0 };
         let refusals = guard::refusals(share, &previous, &compiled, &|_, _, _| true);
         let mut refused: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         if next.process.workers.is_some_and(|workers| workers != self.0.workers) {
             refused.push(ReloadError::Workers.to_string());
         }
-        Ok(Plan { diff, refused, hash: next.hash })
+        let unasked = unasked.iter().map(ToString::to_string).collect();
+        Ok(Plan { diff, refused, unasked, hash: next.hash })
     }
 }

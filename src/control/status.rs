@@ -108,6 +108,8 @@ pub struct PoolStatus {
     pub is_usable: bool,
     /// At most one endpoint serves, the leader.
     pub exclusive: bool,
+    /// Why its endpoints are not verified, where they speak TLS and are not.
+    pub verify_off: Option<String>,
     /// The tier that takes new work; none when nothing of the pool does.
     pub serving_tier: Option<u8>,
     /// Nothing is usable in the whole chain, and endpoints are tried all the same.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch::Receiver as Watched;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::certificates::Expiry;
 use super::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
 use super::doors::{Doors, Moves};
 use super::empty::{Emptiness, Step};
@@ -130,6 +131,8 @@ pub(super) struct Supervisor {
     /// Who is in the pools, beside what is written.
     pub(super) membership: Membership,
     follower: Follower,
+    /// Certificates that expire soon.
+    pub(super) expiry: Expiry,
     /// Where changes of files are told.
     files: mpsc::Sender<Changed>,
 }
@@ -191,6 +194,7 @@ pub(super) fn start(
                 trials: Trials::default(),
                 membership,
                 follower: Follower::default(),
+                expiry: Expiry::default(),
                 files,
                 upgrading: false,
                 withheld,
@@ -199,6 +203,10 @@ pub(super) fn start(
             supervisor.restore_overrides().await;
             supervisor.note_members();
             let end = supervisor.run(&mut heard).await;
+            if supervisor.membership.finds() {
+                // How old answers are is known best at the end.
+                supervisor.inner.shared.keep_findings(|| supervisor.membership.findings());
+            }
             supervisor.queue.abort();
             supervisor.stop_workers().await;
             if !supervisor.inner.access_log.close(LOG_CLOSE) {
@@ -348,10 +356,18 @@ impl Supervisor {
         }
     }
 
+    /// Whether the operator may change something: what a successor has been told stays as it is.
+    pub(super) fn may_change(&self) -> Result<(), ChangeError> {
+        if self.upgrading || self.withheld.is_some() {
+            return Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()));
+        }
+        Ok(())
+    }
+
     /// Carries out what the operator wants of an endpoint: its weight by another snapshot, its state by the keeper.
     async fn change(&mut self, change: EndpointChange, answer: oneshot::Sender<Result<(), ChangeError>>) {
-        if self.upgrading || self.withheld.is_some() {
-            drop(answer.send(Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()))));
+        if let Err(refused) = self.may_change() {
+            drop(answer.send(Err(refused)));
             return;
         }
         let snapshot = self.inner.store.load();
@@ -388,19 +404,22 @@ impl Supervisor {
         result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 
-    /// Lets the keeper send a pool's traffic elsewhere.
+    /// Carries out where the operator wants a pool's traffic.
     async fn fail_over(&self, pool: PoolName, to: FailoverTarget) -> Result<(), ChangeError> {
-        if self.upgrading || self.withheld.is_some() {
-            return Err(ChangeError::Impossible(ReloadError::Upgrading.to_string()));
-        }
-        let (answer, result) = oneshot::channel();
-        let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
-        drop(self.keeper.send(command).await);
-        let result = result.await.unwrap_or(Err(ChangeError::Stopping));
+        self.may_change()?;
+        let result = self.set_failover(&pool, &to).await;
         if result.is_ok() {
             self.inner.shared.change_overrides(|overrides| overrides.note_failover(&pool, &to));
         }
         result
+    }
+
+    /// Lets the keeper send a pool's traffic elsewhere.
+    async fn set_failover(&self, pool: &PoolName, to: &FailoverTarget) -> Result<(), ChangeError> {
+        let (answer, result) = oneshot::channel();
+        let command = KeeperCommand::Failover { pool: pool.clone(), to: to.clone(), answer };
+        drop(self.keeper.send(command).await);
+        result.await.unwrap_or(Err(ChangeError::Stopping))
     }
 
     /// Brings about what the operator had changed before the process was started again. What is not there any more is kept
@@ -411,7 +430,7 @@ impl Supervisor {
             drop(self.set_state(change).await);
         }
         for (pool, to) in overrides.failovers.clone() {
-            drop(self.fail_over(pool, FailoverTarget::Pool(to)).await);
+            drop(self.set_failover(&pool, &FailoverTarget::Pool(to)).await);
         }
         if !overrides.is_empty() {
             tracing::info!(overrides = overrides.len(), "what the operator had changed holds again");
@@ -420,7 +439,9 @@ impl Supervisor {
 
     /// Has what runs followed: the names of its endpoints, and its files.
     pub(super) fn note_members(&mut self) {
-        self.membership.runs(&self.config);
+        if self.membership.runs(&self.config) {
+            self.inner.shared.keep_findings(|| self.membership.findings());
+        }
         let files = watch::Files::of(&self.config, self.inner.loader.path());
         self.follower.follow(files, &self.files);
     }
@@ -484,6 +505,9 @@ impl Supervisor {
         self.inner.stuck.store(stuck, Ordering::Relaxed);
         self.end_removed(now);
         self.look_at_listeners(now).await;
+        for change in self.expiry.look(&self.inner.store.load(), SystemTime::now()) {
+            self.inner.journal.append(change);
+        }
         if matches!(self.phase, Phase::Running) {
             self.look_at_trial().await;
         }
@@ -528,6 +552,7 @@ impl Supervisor {
                     tracing::warn!(%pool, %endpoint, ?failure, evidence, "an attempt failed");
                 }
             }
+            Event::EndpointSilent { pool, endpoint } => self.membership.suspect(&pool, &endpoint),
             Event::Judged { pool, endpoint, change, evidence } => {
                 // The keeper's channel is as long as ours; what it cannot take it sees at its next tick.
                 if self.keeper.try_send(KeeperCommand::Judged { pool, endpoint, change, evidence }).is_err() {

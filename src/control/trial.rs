@@ -9,7 +9,6 @@ use super::supervisor::Supervisor;
 use crate::config::Config;
 use crate::policy::trial::{Failed, History, Sample, Trial};
 use crate::runtime::counters::Statuses;
-use crate::runtime::listener::Protocol;
 use crate::runtime::snapshot::Snapshot;
 
 /// What the supervisor knows of trials.
@@ -37,9 +36,8 @@ pub(super) fn sample(snapshot: &Snapshot) -> Sample {
         let server_error = Statuses::WORDS.iter().position(|word| *word == "5xx").unwrap_or_default();
         sample.failed += counters.sum(|c| c.ended.counter(server_error)) + counters.sum(|c| &c.no_route);
         // A tcp session has no status: connections that its endpoints refused stand for it.
-        if let Protocol::Tcp { pool, .. } | Protocol::Udp { pool, .. } = &listener.protocol
-            && let Some(pool) = snapshot.pools.get(*pool)
-        {
+        let pools: std::collections::BTreeSet<usize> = listener.pools().collect();
+        for pool in pools.into_iter().filter_map(|pool| snapshot.pools.get(pool)) {
             let refused = pool.endpoints.iter().map(|e| e.live.counters.sum(|c| &c.failed_connect));
             sample.failed += refused.sum::<u64>();
         }
@@ -89,9 +87,18 @@ impl Supervisor {
         let pending = self.trials.pending.take().ok_or(ReloadError::NothingToConfirm)?;
         self.inner.shared.running().confirm_until = None;
         self.inner.shared.keep_config();
+        self.forget_gone_pools();
         let why = format!("generation {} is confirmed and stays", pending.generation);
         self.inner.journal.append(Change::new(Kind::Reload, "confirmed", why));
         Ok(pending.generation)
+    }
+
+    /// Forgets what was added to pools and removed from them that are gone for good.
+    pub(super) fn forget_gone_pools(&mut self) {
+        if self.trials.pending.is_none() {
+            self.membership.forget_others(&self.config);
+            self.note_roster();
+        }
     }
 
     /// Looks how things are, and goes back where the trial has failed.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::runtime::clock::Clock;
 
 /// Files are looked at once nothing has happened for so long.
@@ -31,9 +31,6 @@ const POLL: Duration = Duration::from_secs(3);
 /// Bytes of a file that are looked at; more is no file of ours.
 const FILE_MAX: u64 = 16 << 20;
 
-/// Files of one folder that are looked at.
-const FOLDER_MAX: usize = 1000;
-
 /// Orders and events that may wait. One event is as good as many.
 const BACKLOG: usize = 64;
 
@@ -42,8 +39,8 @@ const BACKLOG: usize = 64;
 pub(super) struct Files {
     /// Whose change is a reload, with what stood in them when they were read, where that is known.
     pub(super) config: Hashes,
-    /// Folders of included files: one more of the same extension is a change, too.
-    pub(super) folders: BTreeSet<PathBuf>,
+    /// Patterns of included files: one more that matches is a change, too.
+    pub(super) patterns: Vec<PathBuf>,
     /// Whose change brings other endpoints.
     pub(super) endpoints: BTreeSet<PathBuf>,
 }
@@ -62,21 +59,23 @@ impl Files {
     /// from.
     pub(super) fn of(config: &Config, main: Option<&Path>) -> Self {
         let endpoints = config.pools.iter().filter_map(|pool| pool.endpoints_file.clone()).collect();
-        let (mut files, mut folders) = (Hashes::new(), BTreeSet::new());
+        let (mut files, mut patterns) = (Hashes::new(), Vec::new());
         if let (true, Some(main)) = (config.process.watch, main) {
             files.insert(main.to_owned(), None);
             files.extend(config.origin.named.iter().map(|path| (path.clone(), None)));
+            patterns.clone_from(&config.origin.patterns);
             for (path, text) in config.origin.texts.iter().filter(|(path, _)| path.exists()) {
                 files.insert(path.clone(), Some(hash_of(text.as_bytes())));
-                folders.extend(path.parent().filter(|_| path != main).map(PathBuf::from));
             }
         }
-        Self { config: files, folders, endpoints }
+        Self { config: files, patterns, endpoints }
     }
 
     /// The folders in whose listings a change of any of them shows.
     fn watched(&self) -> BTreeSet<PathBuf> {
-        let mut watched: BTreeSet<PathBuf> = self.folders.iter().map(|folder| here(folder)).collect();
+        // A folder of a pattern that is not there yet shows in the folder above it.
+        let of_patterns = self.patterns.iter().flat_map(|pattern| pattern.ancestors().skip(1).take(2));
+        let mut watched: BTreeSet<PathBuf> = of_patterns.map(here).filter(|folder| folder.is_dir()).collect();
         for file in self.config.keys().chain(&self.endpoints) {
             watched.extend(file.parent().map(here));
             // Where a link leads elsewhere, what is there may change as well.
@@ -89,11 +88,9 @@ impl Files {
 
     fn look(&self) -> Seen {
         let mut config: Hashes = self.config.keys().map(|path| (path.clone(), hash(path))).collect();
-        let extensions: BTreeSet<_> = self.config.keys().filter_map(|path| path.extension()).collect();
-        for folder in &self.folders {
-            let entries = here(folder).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
-            let alike = entries.filter(|path| path.extension().is_some_and(|e| extensions.contains(e)));
-            config.extend(alike.take(FOLDER_MAX).map(|path| (path.clone(), hash(&path))));
+        for pattern in &self.patterns {
+            let found = config::files_of(pattern).unwrap_or_default();
+            config.extend(found.into_iter().map(|path| (path.clone(), hash(&path))));
         }
         Seen { config, endpoints: self.endpoints.iter().map(|path| (path.clone(), hash(path))).collect() }
     }
@@ -264,12 +261,13 @@ fn tell(changes: &mpsc::Sender<Changed>, before: &Seen, now: &Seen, read: Option
     let changed = match read {
         None => Changed { config: before.config != now.config, endpoints: before.endpoints != now.endpoints },
         Some(read) => {
-            let known = |path: &PathBuf| match before.config.get(path) {
-                Some(seen) => Some(*seen),
-                None => read.get(path).copied().filter(Option::is_some),
+            let known =
+                |path: &PathBuf| before.config.get(path).or_else(|| read.get(path).filter(|h| h.is_some()));
+            let differs = |(path, hash): (&PathBuf, &Option<u64>)| match known(path) {
+                Some(known) => known != hash,
+                // What matches a pattern and was not read has come since.
+                None => !read.contains_key(path),
             };
-            let differs =
-                |(path, hash): (&PathBuf, &Option<u64>)| known(path).is_some_and(|known| known != *hash);
             let other = |(path, hash): (&PathBuf, &Option<u64>)| before.endpoints.get(path) != Some(hash);
             Changed { config: now.config.iter().any(differs), endpoints: now.endpoints.iter().any(other) }
         }
@@ -330,7 +328,7 @@ mod tests {
         fn follow(&mut self) {
             let files = Files {
                 config: BTreeMap::from([(self.path("a.toml"), None)]),
-                folders: BTreeSet::from([self.path("conf.d")]),
+                patterns: vec![self.path("conf.d/*.toml")],
                 endpoints: BTreeSet::from([self.path("e")]),
             };
             self.follower.follow(files, &self.sender);
@@ -351,6 +349,23 @@ mod tests {
         let config = Hashes::from([(volume.path("a.toml"), Some(hash_of(b"old")))]);
         volume.follower.follow(Files { config, ..Files::default() }, &volume.sender);
         assert_eq!(volume.next(), CONFIG);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_came_before_anybody_looked_is_told_where_a_pattern_matches_it() -> io::Result<()> {
+        let mut volume = Volume::new()?;
+        volume.write("read.toml", "1")?;
+        volume.write("not.yaml", "1")?;
+        let follow = |volume: &mut Volume, pattern: &str| {
+            let config = Hashes::from([(volume.path("read.toml"), Some(hash_of(b"1")))]);
+            let patterns = vec![volume.path(pattern)];
+            volume.follower.follow(Files { config, patterns, ..Files::default() }, &volume.sender);
+        };
+        follow(&mut volume, "*.toml");
+        follow(&mut volume, "*.y?ml");
+        assert_eq!(volume.next(), CONFIG);
+        assert!(volume.changes.try_recv().is_err(), "nothing else was new");
         Ok(())
     }
 

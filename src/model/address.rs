@@ -42,9 +42,12 @@ pub struct UnixPath {
 /// Bytes of the path of a unix socket: what `sun_path` has room for, without its last NUL (unix(7)).
 pub const UNIX_PATH_MAX: usize = 107;
 
-/// What a client of a unix socket is known by, which has no address: wherever one is needed, such as in records and in
-/// X-Forwarded-For, it is this. As no packet comes from it (RFC 1122 section 3.2.1.3), rules can name it too.
+/// What a client of a unix socket is known by, which has no address: wherever one is needed, such as in records, it is
+/// this. As no packet comes from it (RFC 1122 section 3.2.1.3), rules can name it too.
 pub const UNIX_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// What endpoints are told in place of the address of a client that has none (RFC 7239 section 6.2).
+pub const UNKNOWN_CLIENT: &str = "unknown";
 
 impl UnixPath {
     /// Takes `text` as the absolute path of a socket.
@@ -208,7 +211,7 @@ pub fn parse_socket(text: &str) -> Result<SocketAddr, AddressError> {
         return if address.port() == 0 { Err(AddressError::Port) } else { Ok(address) };
     }
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(if is_name(text) || text.parse::<std::net::IpAddr>().is_ok() {
+        return Err(if is_name(text) || text.parse::<IpAddr>().is_ok() {
             AddressError::Port
         } else {
             AddressError::Malformed

@@ -4,8 +4,11 @@
 
 pub mod address;
 pub mod field;
+pub mod grpc;
 pub mod host;
 pub mod method;
 pub mod name;
+pub mod protocol;
+pub mod proxy_protocol;
 pub mod request;
 pub mod units;

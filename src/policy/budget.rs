@@ -6,8 +6,8 @@ use std::time::Duration;
 /// How long a deposit and a withdrawal count.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Parts of the window; the one that is being filled comes on top of these, as in tower.
-const SLOTS: usize = 10;
+/// Parts of the window that a budget counts; the one that is being filled comes on top of these, as in tower.
+pub const SLOTS: usize = 10;
 
 /// How large the budget is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +58,19 @@ impl Budget {
             slot: slot_of(now),
             requests,
         }
+    }
+
+    /// What a process hands to the next one: the slots, by slot number, and the one that is being filled.
+    #[must_use]
+    pub const fn parts(&self) -> ([i64; SLOTS + 1], u64) {
+        (self.slots, self.slot)
+    }
+
+    /// Goes on with the slots of another process, whose time line is ours.
+    #[must_use]
+    pub fn resumed(self, slots: [i64; SLOTS + 1], slot: u64) -> Self {
+        // A slot to come cannot be: then nothing is believed.
+        if slot > self.slot { self } else { Self { slots, slot, ..self } }
     }
 
     /// Brings the number of requests of the pool so far, summed over all workers.

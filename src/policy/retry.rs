@@ -21,7 +21,8 @@ pub enum Failure {
     Reset,
     /// No response head in time: that of the attempt, or `per_try_timeout`.
     Timeout,
-    /// A response head with this status.
+    /// A response head with this status; behind those of HTTP, a gRPC call that failed with this one and no other answer
+    /// (`model::grpc`).
     Status(u16),
 }
 
@@ -79,6 +80,8 @@ pub struct Facts {
     pub bytes_sent: bool,
     /// Any byte of a response was read from the endpoint.
     pub answer_bytes: bool,
+    /// The endpoint itself says that it has done nothing with the request.
+    pub given_back: Option<GivenBack>,
     /// All of the body that was read from the client is still here, or there was none.
     pub body_replayable: bool,
     /// Any byte of a response went to the client.
@@ -93,6 +96,15 @@ pub struct Facts {
     pub other_usable: bool,
     /// The endpoint that failed still is usable, and no other is, tried or not.
     pub alone: bool,
+}
+
+/// How an endpoint says that it has done nothing with a request, whatever it has seen of it (RFC 9113 section 8.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBack {
+    /// It takes no more on this connection (GOAWAY).
+    WithItsConnection,
+    /// It does not take this request (REFUSED_STREAM).
+    Refused,
 }
 
 /// What follows.
@@ -139,15 +151,22 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
     if facts.response_started {
         return Next::GiveUp(Why::ResponseStarted);
     }
-    // A connection that was never made took nothing, whatever an earlier attempt sent.
+    // A connection that was never made took nothing, whatever an earlier attempt sent; nor did one whose endpoint has
+    // refused our certificate, but what of the body went into it is gone all the same.
     let nothing_sent = !facts.bytes_sent || facts.failure == Failure::Connect;
-    if !nothing_sent && !policy.repeatable(facts.idempotent, facts.idempotency_key) {
+    // Calls all have one method: whoever lists a status of theirs speaks of what may be done again.
+    let listed_call = matches!(facts.failure, Failure::Status(1000..)) && policy.lists(facts.failure);
+    let undone = nothing_sent || facts.given_back.is_some() || listed_call;
+    if !undone && !policy.repeatable(facts.idempotent, facts.idempotency_key) {
         return Next::GiveUp(Why::NotIdempotent);
     }
-    if !nothing_sent && !facts.body_replayable {
+    if facts.bytes_sent && !facts.body_replayable {
         return Next::GiveUp(Why::BodyGone);
     }
     let late = facts.elapsed >= policy.within;
+    if let Some(how) = facts.given_back {
+        return if late { Next::GiveUp(Why::TooLate) } else { given_back(policy, facts, how) };
+    }
     // Asked before the list of failures: this one is of our reuse, not of the endpoint (RFC 9112 section 9.3.1).
     if facts.failure == Failure::Reset && facts.reused && !facts.answer_bytes {
         return if late { Next::GiveUp(Why::TooLate) } else { Next::RepeatFresh };
@@ -167,6 +186,18 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
         (true, true) => Next::Another,
         (true, false) => Next::Repick,
     }
+}
+
+/// What follows where the endpoint has done nothing with the request: no attempt was made, in effect.
+fn given_back(policy: &Policy, facts: &Facts, how: GivenBack) -> Next {
+    // The way of HTTP/2 to close a connection that is in use: the endpoint is as good as it was.
+    if how == GivenBack::WithItsConnection && facts.reused {
+        return Next::RepeatFresh;
+    }
+    if !policy.lists(Failure::Connect) && !policy.lists(Failure::Reset) {
+        return Next::GiveUp(Why::NotListed);
+    }
+    if facts.other_usable { Next::Repick } else { same(policy, facts) }
 }
 
 /// What follows where no endpoint is left that was not tried.
@@ -261,6 +292,7 @@ mod tests {
             reused: false,
             bytes_sent: failure != Failure::Connect,
             answer_bytes: matches!(failure, Failure::Status(_)),
+            given_back: None,
             body_replayable: true,
             response_started: false,
             attempts: 1,
@@ -309,6 +341,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_back_goes_on_whatever_the_method_and_count() {
+        let refused = |f: &mut Facts| (f.given_back, f.attempts) = (Some(GivenBack::Refused), 3);
+        check("refused", Failure::Reset, refused, Next::Repick, Next::Repick);
+        let left = |f: &mut Facts| (f.given_back, f.reused) = (Some(GivenBack::WithItsConnection), true);
+        check("left", Failure::Reset, left, Next::RepeatFresh, Next::RepeatFresh);
+        let new = |f: &mut Facts| f.given_back = Some(GivenBack::WithItsConnection);
+        check("left at once", Failure::Reset, new, Next::Repick, Next::Repick);
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_repeated_without_its_body_or_too_late_or_for_ever() {
+        let back = Some(GivenBack::Refused);
+        let gone = Next::GiveUp(Why::BodyGone);
+        check("body", Failure::Reset, |f| (f.given_back, f.body_replayable) = (back, false), gone, gone);
+        let late = Next::GiveUp(Why::TooLate);
+        let over = |f: &mut Facts| (f.given_back, f.elapsed) = (back, Duration::from_secs(10));
+        check("late", Failure::Reset, over, late, late);
+        let alone = |f: &mut Facts| (f.given_back, f.other_usable, f.alone, f.waits) = (back, false, true, 2);
+        let used = Next::GiveUp(Why::AttemptsUsed);
+        check("alone", Failure::Reset, alone, used, used);
+    }
+
+    #[test]
     fn what_was_sent_is_repeated_only_when_idempotent() {
         for failure in [Failure::Reset, Failure::Timeout, Failure::Status(502), Failure::Status(503)] {
             check("sent", failure, |_| {}, Next::Another, Next::GiveUp(Why::NotIdempotent));
@@ -330,6 +385,9 @@ mod tests {
             let gone = |f: &mut Facts| f.body_replayable = false;
             check("streamed", failure, gone, Next::GiveUp(Why::BodyGone), Next::GiveUp(Why::NotIdempotent));
         }
+        let refused = |f: &mut Facts| (f.bytes_sent, f.body_replayable) = (true, false);
+        let never = Next::GiveUp(Why::BodyGone);
+        check("a certificate that was refused late", Failure::Connect, refused, never, never);
     }
 
     #[test]

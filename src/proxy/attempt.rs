@@ -1,18 +1,27 @@
 //! A place on an endpoint and a connection to it: picking, waiting in the queue, dialing, and going on to the next
 //! endpoint when a connection cannot be made.
 
+use std::cell::OnceCell;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::http2::upstream::{Granted, Lease, Wanted, is_http2};
+use super::presentation::{Presentation, Presents};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
-use super::upstream::idle::Identity;
+use super::upstream::dial::Target;
+use super::upstream::idle::{Identity, Protocol};
+use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
+use crate::model::grpc;
+use crate::model::protocol::Protocol as Speaks;
 use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
@@ -23,6 +32,7 @@ use crate::runtime::pick::{Order, Picked, Place};
 use crate::runtime::pool::{Pool, Timeouts, Tried};
 use crate::runtime::queue::{Dismissed, Joined};
 use crate::runtime::snapshot::Overrides;
+use crate::runtime::tls::fault::TlsFault;
 
 /// What the tries of one piece of work have in common.
 pub struct Tries<'a> {
@@ -38,6 +48,12 @@ pub struct Tries<'a> {
     pub work: Work,
     /// What the hashing policies go by.
     pub key: Option<Vec<u8>>,
+    /// The request's host, where a pool asks for it by TLS.
+    pub host: Option<Rc<str>>,
+    /// Whom the work is for.
+    pub client: &'a dyn Presents,
+    /// What a PROXY header says of it, once one was wanted.
+    presentation: OnceCell<Box<Presentation>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -52,10 +68,94 @@ pub struct Tries<'a> {
 pub struct Connection<'a> {
     /// The place; given back when dropped.
     pub place: Place<'a>,
-    /// The connection.
-    pub stream: Stream,
+    /// What leads to it.
+    pub link: Link,
+    /// What it is kept apart by while it is idle; none where it is shared or never lies idle.
+    pub identity: Option<Rc<Identity>>,
     /// Whether it has carried a request before.
     pub reused: bool,
+}
+
+/// What leads to an endpoint.
+#[derive(Debug)]
+pub enum Link {
+    /// A connection of its own: of a tcp session, or for one HTTP/1 request at a time.
+    Own(Stream),
+    /// A place on an HTTP/2 connection.
+    Http2(Lease),
+}
+
+impl Connection<'_> {
+    /// The stream, where it is one of its own.
+    ///
+    /// # Errors
+    /// [`Error::Reset`] where it is not: whoever can do without a stream asks [`Connection::link`] first.
+    pub const fn stream(&self) -> Result<&Stream, Error> {
+        match &self.link {
+            Link::Own(stream) => Ok(stream),
+            Link::Http2(_) => Err(Error::Reset),
+        }
+    }
+}
+
+/// How a link is made to an endpoint that has none to spare.
+pub enum Way {
+    /// By connecting.
+    Dial(Target),
+    /// By a place on an HTTP/2 connection, or whatever comes of asking for one.
+    Ask(Wanted),
+}
+
+/// Why there is no link.
+#[derive(Debug)]
+pub enum Missed {
+    /// No connection could be made; `late` where that is no evidence, because our own timer ran late.
+    Unmade {
+        /// Why.
+        error: io::Error,
+        /// Whether it is no evidence.
+        late: bool,
+    },
+    /// All HTTP/2 connections stayed full.
+    Full,
+}
+
+impl Way {
+    /// Goes it, within the connect timeout, of which `timer` takes care.
+    ///
+    /// # Errors
+    /// [`Missed`].
+    pub async fn go(self, timer: &Timer) -> Result<Link, Missed> {
+        match self {
+            Self::Dial(target) => dial(&target, timer).await,
+            Self::Ask(wanted) => {
+                // Whoever makes the connection has a timer of its own for that.
+                timer.set_after(wanted.patience());
+                match timer.within(wanted.grant()).await {
+                    Ok(Ok(Granted::Lease(lease))) => Ok(Link::Http2(lease)),
+                    Ok(Ok(Granted::Stream(stream))) => Ok(Link::Own(stream)),
+                    Ok(Ok(Granted::Alone(target))) => match dial(&target, timer).await? {
+                        // It speaks another protocol than it did before.
+                        Link::Own(stream) if is_http2(&stream) => {
+                            wanted.forget();
+                            Err(Missed::Unmade { error: io::ErrorKind::ConnectionAborted.into(), late: true })
+                        }
+                        link => Ok(link),
+                    },
+                    Ok(Err(unmade)) => Err(Missed::Unmade { error: unmade.error(), late: unmade.late }),
+                    Err(_) => Err(Missed::Full),
+                }
+            }
+        }
+    }
+}
+
+async fn dial(target: &Target, timer: &Timer) -> Result<Link, Missed> {
+    dial::dial(target, timer).await.map(Link::Own).map_err(|error| {
+        // A timer of ours that ran late says nothing of the endpoint.
+        let late = error.kind() == io::ErrorKind::TimedOut && timer.is_late();
+        Missed::Unmade { error, late }
+    })
 }
 
 impl<'a> Tries<'a> {
@@ -63,6 +163,7 @@ impl<'a> Tries<'a> {
     #[must_use]
     pub fn new(
         worker: &'a Worker,
+        client: &'a dyn Presents,
         order: Order<'a>,
         home: &'a Pool,
         overrides: Overrides,
@@ -70,11 +171,14 @@ impl<'a> Tries<'a> {
     ) -> Self {
         Self {
             worker,
+            client,
+            presentation: OnceCell::new(),
             order,
             home,
             overrides,
             work,
             key: None,
+            host: None,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -189,61 +293,137 @@ impl<'a> Tries<'a> {
         Order::beside(place, &self.tried, self.work, self.draw())
     }
 
-    /// An idle connection to the endpoint of `place`, if there is one that may be used.
+    /// A connection to the endpoint of `place` that is there and may be used, if there is one.
     pub fn reuse(&self, place: Place<'a>, fresh_only: bool) -> Result<Connection<'a>, Place<'a>> {
-        let idle =
-            self.worker.idle.take(self.worker.id, place.endpoint, Identity::of(place.pool), fresh_only);
-        match idle {
-            Some(stream) => {
-                place.endpoint.live.counters.of(self.worker.id).reused.one();
-                Ok(Connection { place, stream, reused: true })
-            }
-            None => Err(place),
+        let speaks = self.speaks(place.pool);
+        let mut found = None;
+        if speaks != Speaks::Http1 {
+            let identity = self.identity(place.pool, Protocol::Http2);
+            // Its end would have been heard of, so that it need not be fresh.
+            let lease = self.worker.multiplexed.take(&place, &identity);
+            found = lease.map(|lease| (lease.reused, Link::Http2(lease), None));
         }
+        if found.is_none() && speaks != Speaks::Http2 {
+            let identity = self.identity(place.pool, Protocol::Http1);
+            let idle = self.worker.idle.take(self.worker.id, place.endpoint, &identity, fresh_only);
+            found = idle.map(|(stream, identity)| (true, Link::Own(stream), Some(identity)));
+        }
+        let Some((reused, link, identity)) = found else { return Err(place) };
+        if reused {
+            place.endpoint.live.counters.of(self.worker.id).reused.one();
+        }
+        Ok(Connection { place, link, identity, reused })
     }
 
-    /// A new connection to the endpoint of `place`.
+    fn speaks(&self, pool: &Pool) -> Speaks {
+        if self.work == Work::Request { pool.protocol } else { Speaks::Http1 }
+    }
+
+    /// The PROXY header of connections to a pool.
+    fn header(&self, pool: &Pool) -> Option<Rc<Vec<u8>>> {
+        let version = pool.send_proxy?;
+        Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
+    }
+
+    /// What connections to a pool are kept apart by.
+    fn identity(&self, pool: &Pool, protocol: Protocol) -> Identity {
+        Identity::of(pool, protocol, self.host.as_ref(), self.header(pool))
+    }
+
+    /// How a link to the endpoint of `place` is made.
     ///
     /// # Errors
-    /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back.
-    pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
-        let start = Instant::now();
-        let (timeouts, source) = (self.timeouts(place.pool), place.pool.source_address);
-        let mut dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
-        if dialed.as_ref().is_err_and(dial::is_ours) {
-            // What lies idle is worth less than a request that waits.
-            self.worker.idle.clear(self.worker.id);
-            dialed = dial::dial(place.endpoint.socket(), source, &timeouts, timer).await;
+    /// As [`Handshake::with`].
+    pub fn way(&self, place: &Place<'a>) -> io::Result<Way> {
+        let target = Target {
+            address: place.endpoint.socket(),
+            source: place.pool.source_address,
+            header: self.header(place.pool),
+            tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
+            timeouts: self.timeouts(place.pool),
+        };
+        if self.speaks(place.pool) == Speaks::Http1 {
+            return Ok(Way::Dial(target));
         }
-        self.connecting += start.elapsed();
-        self.dialed(place, dialed, timer)
+        let identity = self.identity(place.pool, Protocol::Http2);
+        Ok(Way::Ask(self.worker.multiplexed.want(self.worker, place, identity, target)))
     }
 
-    /// What came of dialing the endpoint of `place` within `timer`.
+    /// A new connection to the endpoint of `place`, or the first place on one that many share.
+    ///
+    /// # Errors
+    /// [`Error::Connect`]; the endpoint is then noted as tried, and its place given back. [`Error::QueueTimeout`] where
+    /// what is shared stayed full.
+    pub async fn dial(&mut self, place: Place<'a>, timer: &Timer) -> Result<Connection<'a>, Error> {
+        let start = Instant::now();
+        // Boxed: most requests find a connection, and need not carry what it takes to make one.
+        let dialed = Box::pin(self.connect(&place, timer)).await;
+        self.connecting += start.elapsed();
+        self.dialed(place, dialed)
+    }
+
+    async fn connect(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
+        match self.go(place, timer).await {
+            Err(Missed::Unmade { error, .. }) if dial::is_ours(&error) => {
+                // What lies idle is worth less than a request that waits.
+                self.worker.idle.clear(self.worker.id);
+                self.go(place, timer).await
+            }
+            dialed => dialed,
+        }
+    }
+
+    async fn go(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
+        match self.way(place) {
+            Ok(way) => way.go(timer).await,
+            Err(error) => Err(Missed::Unmade { error, late: false }),
+        }
+    }
+
+    /// What came of dialing the endpoint of `place`.
     ///
     /// # Errors
     /// As [`Tries::dial`].
     pub fn dialed(
         &mut self,
         place: Place<'a>,
-        dialed: std::io::Result<Stream>,
-        timer: &Timer,
+        dialed: Result<Link, Missed>,
     ) -> Result<Connection<'a>, Error> {
-        match dialed {
-            Ok(stream) => {
-                place.endpoint.live.counters.of(self.worker.id).connects.one();
-                Ok(Connection { place, stream, reused: false })
+        let (error, late) = match dialed {
+            Ok(link) => {
+                let (identity, reused) = match &link {
+                    Link::Own(_) => {
+                        place.endpoint.live.counters.of(self.worker.id).connects.one();
+                        let lies_idle = self.work == Work::Request;
+                        let identity = lies_idle.then(|| self.identity(place.pool, Protocol::Http1));
+                        (identity.map(Rc::new), false)
+                    }
+                    // It was counted when it was made, for all who share it.
+                    Link::Http2(lease) => (None, lease.reused),
+                };
+                return Ok(Connection { place, link, identity, reused });
             }
-            // Our own want is no evidence against the endpoint.
-            Err(error) if dial::is_ours(&error) => Err(Error::Exhausted(error)),
-            Err(error) => {
-                // A timer of ours that ran late says nothing of the endpoint.
-                let late = error.kind() == std::io::ErrorKind::TimedOut && timer.is_late();
-                let error = Error::Connect(error);
-                self.failed(place, &error, late);
-                Err(error)
+            Err(Missed::Full) => {
+                place.pool.live.counters.of(self.worker.id).queue_timeouts.one();
+                return Err(Error::QueueTimeout);
             }
+            Err(Missed::Unmade { error, late }) => (error, late),
+        };
+        // Our own want is no evidence against the endpoint.
+        if dial::is_ours(&error) {
+            return Err(Error::Exhausted(error));
         }
+        let void = late || self.is_about_host(place.pool, &error);
+        let error = Error::Connect(error);
+        self.failed(place, &error, void);
+        Err(error)
+    }
+
+    /// Whether a handshake failed that says more of the name which the client chose than of the endpoint: else any client
+    /// could have endpoints ejected by asking for names that they do not have.
+    fn is_about_host(&self, pool: &Pool, error: &io::Error) -> bool {
+        let follows = self.host.is_some() && pool.tls.as_ref().is_some_and(|tls| tls.follows_host());
+        follows && tls::fault_of(error).is_some_and(TlsFault::depends_on_name)
     }
 
     /// A pool's times with the route's in their place.
@@ -260,7 +440,9 @@ impl<'a> Tries<'a> {
 
     /// Notes that the endpoint at `place` answered, with this status (0 where there is none) after so long.
     pub fn answered(&self, place: &mut Place<'a>, status: u16, after: Duration) {
-        self.judge(place, Outcome::Answered { status, after }, &|| format!("status {status}"));
+        self.judge(place, Outcome::Answered { status, after }, &|| {
+            grpc::word(status).unwrap_or_else(|| format!("status {status}"))
+        });
     }
 
     fn judge(&self, place: &mut Place<'a>, outcome: Outcome, evidence: &dyn Fn() -> String) {
@@ -276,19 +458,29 @@ impl<'a> Tries<'a> {
     }
 
     /// Notes that an attempt at `place` failed: it is not tried again while another is left, its counters, the policies
-    /// and control know. `late` says that it is no evidence, because our own timer ran late.
-    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, late: bool) {
+    /// and control know. `void` says that it is no evidence, such as when our own timer ran late.
+    pub fn failed(&mut self, mut place: Place<'a>, error: &Error, void: bool) {
         let endpoint = place.endpoint;
         self.tried.add(endpoint);
         let counters = endpoint.live.counters.of(self.worker.id);
+        if error.given_back().is_some() {
+            // It said so in good order, which is no failure.
+            counters.given_back.add(u64::from(matches!(error, Error::GivenBack(_))));
+            return;
+        }
         let Some(failure) = error.failure() else { return };
+        if let Error::Connect(error) = error
+            && let Some(fault) = tls::fault_of(error)
+        {
+            place.pool.live.counters.of(self.worker.id).tls_faults.counter(fault).one();
+        }
         match failure {
             Failure::Connect => counters.failed_connect.one(),
             Failure::Timeout => counters.failed_timeout.one(),
             Failure::Reset if matches!(error, Error::Answer(_)) => counters.failed_answer.one(),
             Failure::Reset | Failure::Status(_) => counters.failed_reset.one(),
         }
-        if !late {
+        if !void {
             self.judge(&mut place, Outcome::Failed(failure), &|| error.to_string());
         }
         if self.worker.events.is_full() {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,10 +15,14 @@ use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::error::Error;
+use super::greeting::{self, Introduction};
+use super::handshake;
 use super::http1;
+use super::http2;
 use super::stream::{Socket, Stream};
 use super::tcp;
 use super::timer::Timer;
+use super::tls::{Secured, Tls};
 use super::worker::Worker;
 use crate::model::address::UNIX_CLIENT;
 use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
@@ -58,15 +63,14 @@ pub struct Client {
     /// The other end.
     pub peer: SocketAddr,
     /// The worker that it belongs to.
-    pub worker: Rc<Worker>,
+    pub worker: Seat,
     /// The one deadline of the connection.
     pub timer: Timer,
     /// Where it stands between requests.
     pub age: Cell<Age>,
-    listener: u32,
-    place: ConnectionPlace,
-    // Boxed: few listeners have the ceiling, and every idle connection has the field.
-    _source: Option<Box<SourcePlace>>,
+    pub(super) listener: u32,
+    /// What it has told of itself. Boxed: most have not, and every idle connection has the field.
+    pub introduction: Option<Box<Introduction>>,
 }
 
 impl Client {
@@ -74,6 +78,19 @@ impl Client {
     #[must_use]
     pub fn snapshot(&self) -> Option<Current> {
         self.worker.snapshot_of(self.listener as usize)
+    }
+
+    /// Who the client is, as far as connections tell: whom the PROXY header names, else the other end.
+    #[must_use]
+    pub fn source(&self) -> SocketAddr {
+        let addresses = self.introduction.as_ref().and_then(|told| told.header.as_ref()?.addresses);
+        addresses.map_or(self.peer, |addresses| addresses.source)
+    }
+
+    /// The name that the client asks for by TLS, whoever it speaks that with.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.introduction.as_ref()?.server_name.as_deref()
     }
 
     /// Whether it is to close once it is idle: the process drains, or its listener has been removed.
@@ -86,6 +103,20 @@ impl Client {
     #[must_use]
     pub fn closes_idle(&self) -> bool {
         self.worker.closes_idle(self.listener as usize)
+    }
+
+    /// Whether HTTP/2 may come in the clear on it.
+    #[must_use]
+    pub fn speaks_h2c(&self) -> bool {
+        let snapshot = self.snapshot();
+        let listener = snapshot.as_ref().and_then(|snapshot| self.listener(snapshot));
+        listener.is_some_and(|listener| listener.h2c) && self.stream.plain().is_some()
+    }
+
+    /// What the handshake has come to; nothing where there was none.
+    #[must_use]
+    pub fn secured(&self) -> Option<&Secured> {
+        self.stream.tls().and_then(Tls::secured)
     }
 
     /// The place of its listener.
@@ -101,7 +132,22 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+/// A connection's seat at its worker, and its place at its listener: both given back when dropped. Apart from [`Client`],
+/// whose parts can so be put together anew.
+pub struct Seat {
+    worker: Rc<Worker>,
+    place: ConnectionPlace,
+}
+
+impl Deref for Seat {
+    type Target = Rc<Worker>;
+
+    fn deref(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.fleet.left(self.worker.id);
         // On its way through here a panic ends this connection, and no other.
@@ -125,19 +171,48 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
         }
     };
     worker.fleet.joined(worker.id);
+    let seat = Seat { worker: Rc::clone(worker), place: arrival.place };
     let client = Client {
         stream,
         peer: arrival.peer,
-        worker: Rc::clone(worker),
+        worker: seat,
         timer: worker.timers.timer(),
         age: Cell::new(Age::New),
         listener: u32::try_from(arrival.listener).ok()?,
-        place: arrival.place,
-        _source: arrival.source.map(Box::new),
+        introduction: arrival
+            .source
+            .map(|place| Box::new(Introduction { place: Some(place), ..Introduction::default() })),
     };
+    let snapshot = client.snapshot()?;
+    let listener = client.listener(&snapshot)?;
+    if greeting::is_due(listener, client.peer) || listener.tls.is_some() {
+        return Some(after_greeting(client));
+    }
+    speak(client)
+}
+
+/// Hears the connection out and shakes hands before its protocol begins; what that takes is given back then.
+fn after_greeting(client: Client) -> Conversation {
+    let start = Instant::now();
+    let greeted = Box::pin(async move {
+        let client = greeting::hear(client).await?;
+        handshake::secure(client, start).await
+    });
+    Box::pin(async move {
+        if let Some(conversation) = greeted.await.and_then(speak) {
+            conversation.await;
+        }
+    })
+}
+
+/// The conversation in the protocol of its listener.
+fn speak(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
     match client.listener(&snapshot)?.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
+        Protocol::Http { .. } if client.stream.tls().and_then(Tls::alpn).is_some_and(|p| p == b"h2") => {
+            Some(Box::pin(http2::serve::serve(client)))
+        }
         Protocol::Http { .. } => Some(Box::pin(http1::serve::serve(client))),
         // A listener keeps its place under its protocol only.
         Protocol::Udp { .. } => None,

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::sessions::Cut;
-use crate::policy::retry::Failure;
+use crate::policy::retry::{Failure, GivenBack};
 use crate::telemetry::access_log::Termination;
 
 /// Who is to blame.
@@ -50,6 +50,9 @@ pub enum Refusal {
     /// CONNECT, which a reverse proxy does not do.
     #[error("this is no forward proxy")]
     Connect,
+    /// An extended CONNECT (RFC 8441) for something that is not spoken here.
+    #[error("only the protocol \"websocket\" is understood")]
+    Protocol,
     /// An expectation other than `100-continue`.
     #[error("only the expectation \"100-continue\" is understood")]
     Expectation,
@@ -70,6 +73,9 @@ pub enum Error {
     /// The client left.
     #[error("the client left")]
     ClientGone,
+    /// The request is for a name whose certificate asks clients for another one than its connection was asked for.
+    #[error("this connection has not shown what the name of the request asks for")]
+    Misdirected,
     /// No route takes the request.
     #[error("no route takes this request")]
     NoRoute,
@@ -104,9 +110,21 @@ pub enum Error {
     /// The connection ended before a complete response head.
     #[error("the endpoint closed the connection before it answered")]
     Reset,
+    /// The endpoint has done nothing with the request, and says so.
+    #[error("the endpoint gave the request back unprocessed")]
+    GivenBack(GivenBack),
+    /// The endpoint has no way to switch to WebSocket on a connection that others use too.
+    #[error("the endpoint takes no WebSocket over HTTP/2")]
+    NoTunnel,
+    /// The endpoint ended the request's stream before a response head, for this reason.
+    #[error("the endpoint reset the request: {0}")]
+    StreamReset(&'static str),
     /// No response head in time.
     #[error("the endpoint did not answer in time")]
     Timeout,
+    /// The time is over that the client gave for its call.
+    #[error("the client's deadline has passed")]
+    Deadline,
     /// The answer is no valid HTTP.
     #[error("the endpoint's answer is not valid: {0}")]
     Answer(&'static str),
@@ -123,17 +141,25 @@ impl Error {
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::Refused(_) | Self::HeadTimeout | Self::ClientTimeout | Self::ClientGone => Blame::Client,
+            Self::Refused(_)
+            | Self::Misdirected
+            | Self::HeadTimeout
+            | Self::ClientTimeout
+            | Self::ClientGone => Blame::Client,
             Self::NoRoute
             | Self::Outdated
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Exhausted(_)
+            | Self::Deadline
             | Self::Idle
             | Self::Cut(_) => Blame::Us,
             Self::NothingUsable { .. }
             | Self::Connect(_)
             | Self::Reset
+            | Self::GivenBack(_)
+            | Self::NoTunnel
+            | Self::StreamReset(_)
             | Self::Timeout
             | Self::Answer(_)
             | Self::Truncated
@@ -146,8 +172,21 @@ impl Error {
     pub const fn failure(&self) -> Option<Failure> {
         match self {
             Self::Connect(_) => Some(Failure::Connect),
-            Self::Reset | Self::Answer(_) => Some(Failure::Reset),
+            Self::Reset | Self::Answer(_) | Self::GivenBack(_) | Self::NoTunnel | Self::StreamReset(_) => {
+                Some(Failure::Reset)
+            }
             Self::Timeout => Some(Failure::Timeout),
+            _ => None,
+        }
+    }
+
+    /// How the endpoint gave the request back, if it did.
+    #[must_use]
+    pub const fn given_back(&self) -> Option<GivenBack> {
+        match self {
+            Self::GivenBack(how) => Some(*how),
+            // Elsewhere there may be a way.
+            Self::NoTunnel => Some(GivenBack::Refused),
             _ => None,
         }
     }
@@ -162,7 +201,7 @@ impl Error {
                 | Refusal::TooManyFields
                 | Refusal::ExtensionsTooLarge,
             ) => Termination::Limit,
-            Self::Refused(_) => Termination::Refused,
+            Self::Refused(_) | Self::Misdirected => Termination::Refused,
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
             Self::NoRoute => Termination::NoRoute,
@@ -173,9 +212,11 @@ impl Error {
             Self::Outdated | Self::Exhausted(_) => Termination::Internal,
             Self::Idle => Termination::IdleTimeout,
             Self::Cut(why) => why.termination(),
-            Self::Reset | Self::Truncated => Termination::EndpointAborted,
-            Self::Timeout | Self::Stalled => Termination::EndpointTimeout,
-            Self::Answer(_) => Termination::EndpointInvalid,
+            Self::Reset | Self::GivenBack(_) | Self::StreamReset(_) | Self::Truncated => {
+                Termination::EndpointAborted
+            }
+            Self::Timeout | Self::Stalled | Self::Deadline => Termination::EndpointTimeout,
+            Self::Answer(_) | Self::NoTunnel => Termination::EndpointInvalid,
         }
     }
 }

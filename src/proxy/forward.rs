@@ -7,14 +7,17 @@ mod hedge;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Connection, Tries};
 use super::error::Error;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
-use super::request::{Context, Downstream, Failed, Trace};
+use super::request::{Context, Downstream, Failed, Trace, is_call};
 use super::timer::Timer;
+use super::upstream::tls;
+use crate::model::grpc;
+use crate::model::protocol::Protocol;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
 use crate::route::path::strip_prefix;
@@ -51,33 +54,36 @@ pub(super) async fn forward<'a, D: Downstream>(
     (order, pool): (Order<'a>, &'a Pool),
     trace: &mut Trace<'a>,
 ) -> Result<(), Error> {
-    let (policy, body_max) = match &route.retry {
-        Some((policy, max)) => (policy, *max),
-        None => (&pool.retry, pool.retry_body),
-    };
+    let (policy, body_max) =
+        route.retry.as_ref().map_or((&pool.retry, pool.retry_body), |(p, max)| (p, *max));
     pool.live.counters.of(context.worker.id).started.one();
     let idempotent = down.view().method().is_idempotent();
     let idempotency_key = !idempotent && down.view().field("idempotency-key").is_some();
     let repeatable = policy.repeatable(idempotent, idempotency_key);
-    if repeatable {
+    let call = is_call(down.view());
+    let deadline = call.then(|| deadline(context, down.view())).flatten();
+    // What HTTP/2 endpoints give back may be sent again whatever its method, if it is still here.
+    if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
     let path = rewritten(route.rewrite.as_ref(), down.view().path());
     let edits = RequestEdits {
         route: &route.request_edits,
         path: path.as_deref(),
-        peer: context.peer.ip().to_canonical(),
+        peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
-        scheme: "http",
+        scheme: context.scheme(),
+        told: context.told(),
         request_id: context.request_id,
+        deadline,
     };
-    let mut tries = Tries::new(context.worker, order, pool, route.timeouts, Work::Request);
-    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
+    let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
+    let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,
         down,
-        tries,
+        tries: Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request),
         policy,
         edits: &edits,
         idempotent,
@@ -87,7 +93,12 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    let answered = forwarding.run().await;
+    (forwarding.tries.host, forwarding.tries.key) = (host, key);
+    // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
+    let answered = match deadline {
+        None => forwarding.run().await,
+        Some(at) => Box::pin(timeout_at(at, forwarding.run())).await.unwrap_or(Err(Error::Deadline)),
+    };
     drop(forwarding);
     if repeatable && !down.body_will_repeat() {
         pool.live.counters.of(context.worker.id).retry_body_exceeded.one();
@@ -95,7 +106,20 @@ pub(super) async fn forward<'a, D: Downstream>(
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    down.deliver(connection, answer, &route.response_edits, &timeouts).await
+    let edits = &route.response_edits;
+    match deadline {
+        None => down.deliver(connection, answer, edits, &timeouts).await,
+        Some(at) => {
+            let delivered =
+                Box::pin(timeout_at(at, down.deliver(connection, answer, edits, &timeouts))).await;
+            delivered.unwrap_or(Err(Error::Deadline))
+        }
+    }
+}
+
+/// When the time is over that the client of a gRPC call has given for it.
+fn deadline<V: RequestView>(context: &Context<'_>, view: &V) -> Option<Instant> {
+    context.start.checked_add(grpc::timeout(view.field("grpc-timeout")?)?)
 }
 
 /// A request on its way to one endpoint after the other.
@@ -146,6 +170,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                     continue;
                 }
             };
+            // What has been repeated for its connection's sake is not repeated for that again.
+            connection.reused &= !fresh;
             self.count(&connection, fresh);
             let timeouts = self.timeouts(&connection, endpoint);
             let hedge = self.policy.hedge.as_ref();
@@ -158,7 +184,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 (took, late) = (heard.took, heard.late);
             } else {
                 let sent = Instant::now();
-                let mut sending = self.down.compose(self.edits);
+                let mut sending = self.down.compose(&connection, self.edits);
                 outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
                 took = sent.elapsed();
                 late = is_late(&outcome, self.context.timer);
@@ -169,7 +195,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             fresh = false;
             let failed = match outcome {
                 Ok(answer) => {
-                    let status = D::status(&answer);
+                    let status = D::verdict(&answer);
                     if hedge.is_some() {
                         let times = connection.place.pool.live.answer_times();
                         times.observe(self.context.worker.id, took);
@@ -185,15 +211,27 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Err(failed) => failed,
             };
             let next = self.decide(endpoint, &failed, connection.reused);
+            self.note_given_back(endpoint, &failed, next);
             if next == Next::RepeatFresh {
-                connection.place.endpoint.live.counters.of(self.context.worker.id).stale.one();
                 fresh = true;
                 place = connection.place;
                 continue;
             }
             self.tries.failed(connection.place, &failed.error, late);
-            drop(connection.stream);
+            drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
+        }
+    }
+
+    /// Takes note of a request that was given back, and of a connection that turned out to be stale.
+    fn note_given_back(&mut self, endpoint: &Endpoint, failed: &Failed, next: Next) {
+        let counters = endpoint.live.counters.of(self.context.worker.id);
+        match (next, failed.error.given_back()) {
+            (Next::RepeatFresh, Some(_)) => counters.given_back.one(),
+            (Next::RepeatFresh, None) => counters.stale.one(),
+            // Nothing was attempted, in effect; what follows is counted in its place.
+            (Next::Repick | Next::SameAfter(_), Some(_)) => self.tries.attempts -= 1,
+            _ => {}
         }
     }
 
@@ -299,9 +337,11 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.policy,
             &Facts {
                 failure,
-                reused,
+                // A stream that was reset says nothing of its connection.
+                reused: reused && !matches!(failed.error, Error::StreamReset(_)),
                 bytes_sent: failed.bytes_sent,
                 answer_bytes: failed.answer_bytes,
+                given_back: failed.error.given_back(),
                 ..self.facts(endpoint)
             },
         )
@@ -320,6 +360,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             reused: false,
             bytes_sent: false,
             answer_bytes: false,
+            given_back: None,
             body_replayable: self.down.body_is_replayable(),
             response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,

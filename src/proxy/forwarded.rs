@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::model::name::ListenerName;
-    use crate::runtime::limits::ClientLimits;
+    use crate::runtime::limits::{ClientLimits, Flood, Http2Limits};
     use crate::runtime::listener::{ListenerLive, Protocol, Timeouts};
 
     fn listener(client_address: ClientAddress) -> Listener {
@@ -93,20 +93,42 @@ mod tests {
         Listener {
             name: ListenerName::new("web").expect("a name"),
             bind: Vec::new(),
-            protocol: Protocol::Tcp { pool: 0, when_empty: crate::runtime::listener::WhenEmpty::Reset },
+            unix_mode: 0,
+            protocol: Protocol::Tcp {
+                pool: None,
+                sni: None,
+                when_empty: crate::runtime::listener::WhenEmpty::Reset,
+            },
             trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().expect("a network")).to_vec(),
+            proxy_header_max: None,
             client_address,
             allow: Vec::new(),
             deny: Vec::new(),
             freebind: false,
+            h2c: false,
             max_connections: 1,
             max_connections_per_source: 0,
             head_max: 0,
             fields_max: 0,
             target_max: 0,
-            limits: ClientLimits { chunk_extensions: 0, linger: second, linger_bytes: 0 },
+            limits: ClientLimits {
+                chunk_extensions: 0,
+                linger: second,
+                linger_bytes: 0,
+                http2: Http2Limits {
+                    streams: 1,
+                    stream_window: 0,
+                    connection_window: 0,
+                    send_buffer: 0,
+                    continuations: 0,
+                    rates: [0; Flood::RATED],
+                },
+            },
+            handshakes_max: 1,
             backlog: 1,
+            tls: None,
             timeouts: Timeouts {
+                tls_handshake: second,
                 request_header: second,
                 keep_alive: second,
                 client_idle: second,

@@ -1,11 +1,9 @@
 //! Bound sockets and the accept loop: ceilings, who may connect, and hand-over to the least loaded worker.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +20,9 @@ use super::connection::Arrival;
 use super::socket_file::{SocketFile, remove_stale};
 use super::worker::Worker;
 use crate::model::address::{Address, UNIX_CLIENT};
+use crate::runtime::counters::WorkerId;
 use crate::runtime::listener::{Listener, ListenerLive, Transport};
+use crate::runtime::sources::SourcePlace;
 
 /// Flags of accepted sockets.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -153,7 +153,7 @@ impl Bound {
         socket.bind(&SockAddr::unix(path)?)?;
         let file = SocketFile::new(path)?;
         // Nobody can connect before `listen`, so there is no moment at which others could.
-        fs::set_permissions(path, fs::Permissions::from_mode(listener.unix_mode))?;
+        file.set_mode(listener.unix_mode)?;
         let (transport, file) = (Transport::Tcp, Some(Arc::new(file)));
         Ok(Self { socket, transport, file, is_unix: true, inherited: false })
     }
@@ -165,7 +165,8 @@ impl Bound {
     pub fn inherit(socket: &OwnedFd, transport: Transport) -> io::Result<Self> {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, transport, file: None, is_unix: false, inherited: true })
+        let is_unix = socket.domain()? == Domain::UNIX;
+        Ok(Self { socket, transport, file: None, is_unix, inherited: true })
     }
 
     /// A socket that the process before has handed over: from now on it is as our own.
@@ -426,21 +427,34 @@ fn admit(
     let Some(listener) = snapshot.listeners.get(index) else { return };
     let counters = listener.live.counters.of(worker.id);
     counters.accepted.one();
-    if !listener.admits(peer.ip()) {
-        counters.refused_address.one();
-        return refuse(&socket);
+    // Whom a trusted peer brings is let in or not once its PROXY header has told who that is.
+    if listener.is_introduced(peer.ip()) {
+        return worker.place(Arrival { socket, peer, listener: index, place, source: None });
     }
-    let source = match listener.max_connections_per_source {
-        0 => None,
-        limit => match listener.live.sources.try_enter(source_key(peer.ip()), limit) {
-            Some(source) => Some(source),
-            None => {
-                counters.refused_source.one();
-                return refuse(&socket);
-            }
-        },
-    };
-    worker.place(Arrival { socket, peer, listener: index, place, source });
+    match admission(worker.id, listener, peer.ip()) {
+        Some(source) => worker.place(Arrival { socket, peer, listener: index, place, source }),
+        None => refuse(&socket),
+    }
+}
+
+/// Lets a client in, or nothing: it may not connect, or has as many connections as a source may. Where sources have a ceiling,
+/// there is a place under it.
+pub fn admission(worker: WorkerId, listener: &Listener, source: IpAddr) -> Option<Option<SourcePlace>> {
+    let counters = listener.live.counters.of(worker);
+    if !listener.admits(source) {
+        counters.refused_address.one();
+        return None;
+    }
+    let limit = listener.max_connections_per_source;
+    // Clients of a unix socket have no address to be told apart by.
+    if limit == 0 || source == UNIX_CLIENT.ip() {
+        return Some(None);
+    }
+    let place = listener.live.sources.try_enter(source_key(source), limit);
+    if place.is_none() {
+        counters.refused_source.one();
+    }
+    place.map(Some)
 }
 
 /// A reset costs neither side a TIME_WAIT, and tells the peer at once.

@@ -2,7 +2,7 @@
 //! true.
 //!
 //! **A TCP connection:** [`worker`] -> [`listener::serve`] (accept, ceiling, hand-over) -> [`connection::begin`] ->
-//! [`tcp::session::run`] -> snapshot once -> [`attempt::Tries::pick`] -> [`upstream::dial`] (failure: pick again) ->
+//! [`greeting`] (PROXY header, SNI) -> [`handshake`] (TLS) -> [`tcp::session::run`] -> snapshot once -> [`attempt::Tries::pick`] -> [`upstream::dial`] (failure: pick again) ->
 //! [`tcp::relay`] (copy, then splice) -> access-log record. Dropped guards undo counts.
 //!
 //! **An HTTP request:** to [`connection::begin`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
@@ -10,14 +10,21 @@
 //! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
+pub mod bridge;
 pub mod buffer;
+pub mod client_hello;
 pub mod connection;
 pub mod error;
 pub mod forward;
 pub mod forwarded;
+pub mod greeting;
+pub mod handshake;
 pub mod hash_key;
 pub mod http1;
+pub mod http2;
 pub mod listener;
+pub mod presentation;
+pub mod proxy_protocol;
 pub mod request;
 pub mod respond;
 pub mod sessions;

@@ -13,11 +13,14 @@ use tokio::time::Instant;
 use super::attempt::Connection;
 use super::error::{Error, Refusal};
 use super::forward::forward;
-use super::http1::encode::RequestEdits;
+use super::http1::encode::{RequestEdits, Told};
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
+use super::tls::Secured;
 use super::worker::Worker;
 use crate::model::field::FieldEdits;
+use crate::model::grpc;
+use crate::model::host::split_authority;
 use crate::model::request::RequestView;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
@@ -46,8 +49,8 @@ pub trait Downstream {
     fn body_is_replayable(&self) -> bool;
     /// Resolves when the client has left.
     fn gone(&mut self) -> impl Future<Output = ()>;
-    /// The request as it goes to one endpoint, with what is kept of the body sent before.
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Self::Sending;
+    /// The request as it goes to one endpoint over this connection, with what is kept of the body sent before.
+    fn compose(&mut self, connection: &Connection<'_>, edits: &RequestEdits<'_>) -> Self::Sending;
     /// Sends the request and waits for the head of the answer. What an endpoint answers meanwhile (RFC 9110 section 15.2)
     /// is passed on.
     fn exchange(
@@ -69,6 +72,15 @@ pub trait Downstream {
         timeouts: &Timeouts,
         timer: &Timer,
     ) -> Poll<Result<Option<Self::Answer>, Failed>>;
+    /// What an answer says of its endpoint: its status, or behind those of HTTP that of a gRPC call which failed without
+    /// another answer.
+    fn verdict(answer: &Self::Answer) -> u16 {
+        Self::status(answer)
+    }
+    /// The status of the gRPC call that this is, once it is known.
+    fn grpc_code(&self) -> Option<u16> {
+        None
+    }
     /// The status of an answer.
     fn status(answer: &Self::Answer) -> u16;
     /// Sends the answer to the client and keeps the endpoint's connection if it can be used again.
@@ -113,8 +125,12 @@ pub struct Context<'a> {
     pub timer: &'a Timer,
     /// The other end of the connection.
     pub peer: std::net::SocketAddr,
+    /// Whom the connection is from, and what endpoints are told of that.
+    pub client: &'a dyn super::presentation::Presents,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
+    /// What the TLS of the connection came to; nothing is none.
+    pub tls: Option<&'a Secured>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
     /// When its first byte came.
@@ -125,7 +141,31 @@ pub struct Context<'a> {
     pub version: &'static str,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// What endpoints are told of the client's certificate.
+    #[must_use]
+    pub fn told(&self) -> Told<'a> {
+        match &self.listener.tls {
+            Some(tls) if tls.client_headers => {
+                Told::Certificate(self.tls.and_then(|secured| secured.client.as_ref()))
+            }
+            _ => Told::Nothing,
+        }
+    }
+
+    /// Whether the connection was not asked for what the certificate of the request's name asks clients for.
+    fn is_misdirected<V: RequestView>(&self, view: &V) -> bool {
+        let (Some(secured), Some(tls)) = (self.tls, &self.listener.tls) else { return false };
+        let host = split_authority(view.authority()).map_or(&[][..], |(host, _)| host);
+        tls.is_misdirected(host, secured.asked)
+    }
+
     /// Whether a newer snapshot has the listener too.
     fn is_current(&self) -> bool {
         self.worker.snapshot().listeners.iter().any(|other| Arc::ptr_eq(&other.live, &self.listener.live))
@@ -143,6 +183,8 @@ pub(super) struct Trace<'a> {
     pub(super) connect: Duration,
     pub(super) response_header: Duration,
     pub(super) status: u16,
+    /// Of a gRPC call that was answered here.
+    pub(super) grpc_code: Option<u16>,
 }
 
 /// What became of a request.
@@ -173,6 +215,34 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
     };
     handled.termination = Some(termination);
     Fate::Ended
+}
+
+/// Answers a request that is refused before anything is done with it.
+pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal: Refusal) {
+    let error = Error::Refused(refusal);
+    let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
+    let Handled { down, trace, .. } = &mut handled;
+    count_error(context.listener.live.counters.of(context.worker.id), &error);
+    answer_error(*down, &error, trace).await;
+    handled.termination = Some(error.termination());
+}
+
+/// Notes a request whose client had left before anything was done with it.
+pub fn abandoned<D: Downstream>(context: &Context<'_>, down: &D) {
+    finish(context, down, &Trace::default(), Termination::ClientAborted);
+}
+
+/// What a request is known by in every log: the client's own id where it is believed, else 128 random bits.
+#[must_use]
+pub fn request_id(worker: &Worker, given: Option<&[u8]>) -> Vec<u8> {
+    // No setting: an id is a key to search logs by, and one that is longer gets a new one, nothing else.
+    const KEPT_MAX: usize = 128;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    if let Some(given) = given.filter(|given| (1..=KEPT_MAX).contains(&given.len())) {
+        return given.to_vec();
+    }
+    let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
+    (0..32).rev().map(|i| DIGITS[(bits >> (i * 4)) as usize & 15]).collect()
 }
 
 /// A request under way: counted and logged when it is dropped, also where that is before its end.
@@ -223,12 +293,22 @@ async fn answer_error<D: Downstream>(down: &mut D, error: &Error, trace: &mut Tr
     if down.response_started() {
         return;
     }
-    let json = down.view().field("accept").is_some_and(prefers_json);
-    if let Some(own) = Own::of_error(error, json)
+    let own = if is_call(down.view()) {
+        Own::of_failed_call(error)
+    } else {
+        Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
+    };
+    if let Some(own) = own
         && down.respond(&own).await.is_ok()
     {
         trace.status = own.status;
+        trace.grpc_code = own.grpc_code;
     }
+}
+
+/// Whether a request is a gRPC call.
+pub(super) fn is_call<V: RequestView>(view: &V) -> bool {
+    view.field("content-type").is_some_and(grpc::is_call)
 }
 
 async fn serve<'a, D: Downstream>(
@@ -238,6 +318,10 @@ async fn serve<'a, D: Downstream>(
 ) -> Result<Termination, Error> {
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own).await;
+    }
+    if context.is_misdirected(down.view()) {
+        context.listener.live.counters.of(context.worker.id).tls.misdirected.one();
+        return Err(Error::Misdirected);
     }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);
@@ -331,10 +415,14 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
     counters.bytes_in.add(bytes_in);
     counters.bytes_out.add(bytes_out);
     worker.count_end(&context.listener.live, trace.status, termination);
+    let grpc_code = trace.grpc_code.or_else(|| down.grpc_code());
     if let Some(pool) = trace.pool {
         let counters = pool.live.counters.of(worker.id);
         counters.ended.count(trace.status);
         counters.duration.observe(total);
+        if let Some(code) = grpc_code {
+            counters.calls.count(code);
+        }
     }
     // A panic inside the log itself leaves no record, rather than another panic.
     let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
@@ -347,7 +435,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         at: SystemTime::now() - total,
         client: std::net::SocketAddr::new(
             view.source(),
-            if context.trusted { 0 } else { context.peer.port() },
+            if context.trusted { 0 } else { context.client.source().port() },
         ),
         peer: context.peer,
         listener: context.listener.name.as_str(),
@@ -356,6 +444,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         endpoint: trace.endpoint,
         attempts: trace.attempts,
         protocol: context.version,
+        tls: context.tls.map(Secured::logged),
         method: view.method_bytes(),
         host: view.authority(),
         target,
@@ -372,6 +461,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
+        grpc_code,
     });
 }
 

@@ -22,11 +22,19 @@ pub struct Own {
     pub body: String,
     /// Edits of the route.
     pub edits: FieldEdits,
+    /// Of an answer to a gRPC call, its status there.
+    pub grpc_code: Option<u16>,
 }
 
 impl Own {
     fn new(status: u16) -> Self {
-        Self { status, fields: vec![("Date", date())], body: String::new(), edits: FieldEdits::default() }
+        Self {
+            status,
+            fields: vec![("Date", date())],
+            body: String::new(),
+            edits: FieldEdits::default(),
+            grpc_code: None,
+        }
     }
 
     /// The reason phrase of its status.
@@ -64,6 +72,20 @@ impl Own {
         own
     }
 
+    /// What the client of a gRPC call is told of an error: only trailers, which with HTTP are 200.
+    #[must_use]
+    pub fn of_failed_call(error: &Error) -> Option<Self> {
+        let (status, text) = status_of(error)?;
+        let mut own = Self::new(200);
+        let code = grpc_code(status);
+        own.fields.push(("Content-Type", b"application/grpc".to_vec()));
+        own.fields.push(("grpc-status", code.to_string().into_bytes()));
+        // Printable ASCII without a percent sign, so that nothing must be encoded.
+        own.fields.push(("grpc-message", text.into_bytes()));
+        own.grpc_code = Some(code);
+        Some(own)
+    }
+
     /// What a client is told of an error; nothing when it can be told nothing. `json` is whether it asked for JSON.
     #[must_use]
     pub fn of_error(error: &Error, json: bool) -> Option<Self> {
@@ -83,6 +105,20 @@ impl Own {
             format!("{status} {}: {text}\n", reason(status))
         };
         Some(own)
+    }
+}
+
+/// The gRPC status for a status of ours: that of the gRPC project's mapping of HTTP statuses, but where ours says more.
+const fn grpc_code(status: u16) -> u16 {
+    match status {
+        400 | 405 | 414 | 417 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        413 | 431 => 8,
+        408 | 504 => 4,
+        429 | 502 | 503 => 14,
+        _ => 2,
     }
 }
 
@@ -107,20 +143,25 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
                 Refusal::Version => 505,
                 Refusal::TargetTooLong => 414,
                 Refusal::HeadTooLarge | Refusal::TooManyFields => 431,
-                Refusal::Coding | Refusal::Connect => 501,
+                Refusal::Coding | Refusal::Connect | Refusal::Protocol => 501,
                 Refusal::Method => 405,
                 Refusal::Expectation => 417,
             };
             return Some((status, refusal.to_string()));
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
+        Error::Misdirected => (421, "this connection is not for that name"),
         Error::NoRoute => (404, "nothing here takes this request"),
-        Error::NothingUsable { .. } | Error::Connect(_) | Error::Exhausted(_) | Error::Outdated => {
-            (503, "no server can take this request now")
-        }
+        Error::NothingUsable { .. }
+        | Error::Connect(_)
+        | Error::Exhausted(_)
+        | Error::GivenBack(_)
+        | Error::Outdated => (503, "no server can take this request now"),
         Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
-        Error::Reset | Error::Answer(_) => (502, "the server's answer was not valid"),
-        Error::Timeout => (504, "the server did not answer in time"),
+        Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => {
+            (502, "the server's answer was not valid")
+        }
+        Error::Timeout | Error::Deadline => (504, "the server did not answer in time"),
         Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle | Error::Cut(_) => return None,
     };
     Some((status, text.to_owned()))
@@ -212,6 +253,24 @@ mod tests {
         };
         let said = [None, Some(0), Some(1000), Some(59_001)].map(after);
         assert_eq!(said, ["1", "1", "1", "60"]);
+    }
+
+    #[test]
+    fn a_call_is_told_in_its_own_words() {
+        let code = |error: &Error| Own::of_failed_call(error).and_then(|own| own.grpc_code);
+        let told = [
+            (Error::QueueFull, 14),
+            (Error::Timeout, 4),
+            (Error::Deadline, 4),
+            (Error::NoRoute, 12),
+            (Error::Refused(Refusal::HeadTooLarge), 8),
+            (Error::Reset, 14),
+        ];
+        for (error, want) in told {
+            assert_eq!(code(&error), Some(want), "{error}");
+        }
+        let own = Own::of_failed_call(&Error::NoRoute).expect("it has an answer");
+        assert_eq!((own.status, own.body.as_str()), (200, ""));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +50,14 @@ impl SocketFile {
         let found = fs::symlink_metadata(path)?;
         let left_to_another = Arc::default();
         Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), left_to_another })
+    }
+
+    /// Lets others connect, or keeps them from it.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))
     }
 
     /// What to set once another process has the socket and its file.

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -71,6 +72,18 @@ impl Socket {
         std::future::poll_fn(|cx| self.poll_read_ready(cx)).await
     }
 
+    /// As [`Socket::readable`]; true once the other side has ended its direction, so that what is there is all.
+    ///
+    /// # Errors
+    /// As the runtime.
+    pub async fn readable_or_ended(&self) -> io::Result<bool> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).await?,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await?,
+        };
+        Ok(ready.is_read_closed())
+    }
+
     /// Waits until something can be written.
     ///
     /// # Errors
@@ -128,6 +141,20 @@ impl Socket {
     /// As the socket; `WouldBlock` when nothing is there.
     pub fn ask(&self, room: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::net::recv(self, room, RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// What lies at the front of what has arrived, without taking it, whatever the runtime knows of readiness; 0 is the end.
+    ///
+    /// # Errors
+    /// As the socket; `WouldBlock` when nothing is there.
+    pub fn look(&self, room: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self, room, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// Our own end, where it has an address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(self).ok()?).ok()
     }
 
     /// What a look at the first byte that waits comes to; takes nothing away, and asks the socket itself.
@@ -307,14 +334,14 @@ impl AsFd for Stream {
     }
 }
 
-// For protocol engines that own their connection. Under TLS these keep what they took until it is flushed, so they and
-// `try_write` are not for one connection.
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+/// For protocol engines that own their connection. Under TLS these keep what they took until it is flushed, so they and
+/// [`Stream::try_write`] are not for one connection.
+impl Stream {
+    /// As [`AsyncRead::poll_read`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
             match self.try_read(buffer.initialize_unfilled()) {
@@ -327,20 +354,18 @@ impl AsyncRead for Stream {
             }
         }
     }
-}
 
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
+    /// As [`AsyncWrite::poll_write_vectored`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_write_vectored(
+        &self,
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let taken = match &*self {
+            let taken = match self {
                 Self::Plain(socket) => socket.try_write_vectored(pieces),
                 Self::Tls(tls) => tls.take_vectored(pieces),
             };
@@ -351,12 +376,12 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tls(tls) = &*self else { return Poll::Ready(Ok(())) };
+    /// As [`AsyncWrite::poll_flush`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Tls(tls) = self else { return Poll::Ready(Ok(())) };
         loop {
             match tls.flush() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_write_ready(cx))?,
@@ -365,9 +390,49 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
+    /// As [`AsyncWrite::poll_shutdown`].
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
         self.end_sending();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Self::poll_read(&self, cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&self, cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&self, cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(&self, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(&self, cx)
     }
 }

@@ -5,13 +5,24 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
+use rustix::net::{Shutdown, shutdown};
 use rustls::client::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::ServerConnection;
-use rustls::{ClientConfig, Connection, HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
+    SupportedCipherSuite,
+};
 
 use super::stream::Socket;
+use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::listener::{ClientCertificate, Demand, client_certificate};
+
+/// What is read of one who was refused, and for how long. No settings: a round trip, and what a client sends in it.
+const PARTING_MAX: usize = 64 * 1024;
+const PARTING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +35,47 @@ pub enum HandshakeError {
     Refused(#[from] rustls::Error),
 }
 
+impl HandshakeError {
+    /// Its kind, as it is counted of clients.
+    #[must_use]
+    pub const fn failure(&self) -> HandshakeFailure {
+        use rustls::Error as E;
+        match self {
+            Self::Socket(_) => HandshakeFailure::Closed,
+            Self::Refused(error) => match error {
+                E::PeerIncompatible(_) => HandshakeFailure::Incompatible,
+                E::NoApplicationProtocol => HandshakeFailure::Alpn,
+                E::NoCertificatesPresented | E::InvalidCertificate(_) => HandshakeFailure::ClientCertificate,
+                E::AlertReceived(_) => HandshakeFailure::Alert,
+                E::InappropriateMessage { .. }
+                | E::InappropriateHandshakeMessage { .. }
+                | E::InvalidMessage(_)
+                | E::PeerMisbehaved(_)
+                | E::DecryptError
+                | E::PeerSentOversizedRecord => HandshakeFailure::Malformed,
+                _ => HandshakeFailure::Internal,
+            },
+        }
+    }
+}
+
+/// What the handshake with a client has come to, for rules, headers and the log.
+#[derive(Debug)]
+pub struct Secured {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, by its name at IANA.
+    pub cipher: &'static str,
+    /// The name that the client asked for (SNI).
+    pub server_name: Option<String>,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
+    /// The certificate that the client has shown.
+    pub client: Option<ClientCertificate>,
+    /// What it was asked for.
+    pub asked: Demand,
+}
+
 /// A TLS connection whose handshake is done.
 #[derive(Debug)]
 pub struct Tls {
@@ -33,8 +85,12 @@ pub struct Tls {
     taken: Cell<usize>,
     /// There may be bytes to read that the socket knows nothing of any more.
     more: Cell<bool>,
+    /// The other side has said that nothing follows. The socket may go on without a word, so it cannot be asked for that.
+    ended: Cell<bool>,
     /// Nothing is said at the end: it is closed already, or has been given up.
     silent: Cell<bool>,
+    /// What is known of a client.
+    secured: Option<Box<Secured>>,
 }
 
 /// The socket as rustls wants it.
@@ -70,12 +126,68 @@ impl Read for Asked<'_> {
 }
 
 impl Tls {
-    /// The handshake with a client that has connected.
+    /// The handshake with a client that has connected, as `choose` has it for what the client asks for.
     ///
     /// # Errors
     /// [`HandshakeError`]; the client has been told why where it could be. No time limit of its own.
-    pub async fn accept(socket: Socket, config: Arc<ServerConfig>) -> Result<Self, HandshakeError> {
-        Self::shake_hands(socket, Connection::Server(ServerConnection::new(config)?)).await
+    pub async fn accept(
+        socket: Socket,
+        choose: impl FnOnce(&ClientHello<'_>) -> (Arc<ServerConfig>, Demand),
+    ) -> Result<Self, HandshakeError> {
+        let mut acceptor = Acceptor::default();
+        let accepted = loop {
+            match would_block(acceptor.read_tls(&mut Wire(&socket)))? {
+                None => socket.readable().await?,
+                Some(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Some(_) => match acceptor.accept() {
+                    Ok(None) => {}
+                    Ok(Some(accepted)) => break accepted,
+                    Err((error, mut alert)) => {
+                        alert.write_all(&mut Wire(&socket)).ok();
+                        return Err(part(&socket, error).await);
+                    }
+                },
+            }
+        };
+        let (config, asked) = choose(&accepted.client_hello());
+        let session = match accepted.into_connection(config) {
+            Ok(session) => session,
+            Err((error, mut alert)) => {
+                alert.write_all(&mut Wire(&socket)).ok();
+                return Err(part(&socket, error).await);
+            }
+        };
+        let mut tls = Self::shake_hands(socket, Connection::Server(session)).await?;
+        let secured = tls.know(asked);
+        // The authority of a resumed session was asked when it began; since then its time may have run out.
+        if secured.is_resumed && secured.client.as_ref().is_some_and(|client| !client.is_current) {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::Expired).into());
+        }
+        tls.secured = Some(Box::new(secured));
+        Ok(tls)
+    }
+
+    fn know(&self, asked: Demand) -> Secured {
+        let session = self.session.borrow();
+        Secured {
+            version: match session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            cipher: session.negotiated_cipher_suite().map_or("", |suite| name_of(suite.suite())),
+            server_name: self.server_name(),
+            is_resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+            client: session
+                .peer_certificates()
+                .and_then(|chain| client_certificate(chain, SystemTime::now())),
+            asked,
+        }
+    }
+
+    /// What is known of the client; nothing where we are the client.
+    #[must_use]
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.as_deref()
     }
 
     /// The handshake with an endpoint that has been connected to.
@@ -107,7 +219,7 @@ impl Tls {
                     if let Err(error) = session.process_new_packets() {
                         // It is told why, if it takes that at once.
                         session.write_tls(&mut Wire(&socket)).ok();
-                        return Err(error.into());
+                        return Err(part(&socket, error).await);
                     }
                 }
             }
@@ -117,7 +229,9 @@ impl Tls {
             session: RefCell::new(session),
             taken: Cell::new(0),
             more: Cell::new(true),
+            ended: Cell::new(false),
             silent: Cell::new(false),
+            secured: None,
         })
     }
 
@@ -152,6 +266,18 @@ impl Tls {
     #[must_use]
     pub fn cipher(&self) -> Option<SupportedCipherSuite> {
         self.session.borrow().negotiated_cipher_suite()
+    }
+
+    /// The name of the version as OpenSSL has it: `TLSv1.3`.
+    #[must_use]
+    pub fn version_name(&self) -> String {
+        self.version().map(|version| format!("{version:?}").replace('_', ".")).unwrap_or_default()
+    }
+
+    /// The name of the cipher suite as OpenSSL has it.
+    #[must_use]
+    pub fn cipher_name(&self) -> String {
+        self.cipher().map(|suite| openssl_name(&format!("{:?}", suite.suite()))).unwrap_or_default()
     }
 
     /// The certificates that the other side has shown, its own first.
@@ -189,7 +315,7 @@ impl Tls {
                     return if matches!(*session, Connection::Server(_)) { Ok(0) } else { Err(error) };
                 }
                 done => {
-                    self.more.set(matches!(done, Ok(n) if n == 0 || n == room.len()));
+                    self.more.set(self.ended.get() || matches!(done, Ok(n) if n == 0 || n == room.len()));
                     return done;
                 }
             }
@@ -201,10 +327,13 @@ impl Tls {
     /// Takes in what the socket has.
     fn receive(&self, session: &mut Connection) -> io::Result<usize> {
         let n = session.read_tls(&mut Wire(&self.socket))?;
-        if let Err(error) = session.process_new_packets() {
-            session.write_tls(&mut Wire(&self.socket)).ok();
-            self.silent.set(true);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        match session.process_new_packets() {
+            Ok(state) => self.ended.set(state.peer_has_closed()),
+            Err(error) => {
+                session.write_tls(&mut Wire(&self.socket)).ok();
+                self.silent.set(true);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
         }
         Ok(n)
     }
@@ -294,6 +423,49 @@ impl Drop for Tls {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Ends a connection whose other side has just been told why: what it has sent meanwhile is read, for otherwise the close
+/// would be a reset, which overtakes what it was told.
+async fn part(socket: &Socket, error: rustls::Error) -> HandshakeError {
+    if matches!(error, rustls::Error::AlertReceived(_)) {
+        return error.into();
+    }
+    shutdown(socket, Shutdown::Write).ok();
+    let mut left = PARTING_MAX;
+    let mut scratch = [0; 1024];
+    let read = async {
+        while left > 0 {
+            match would_block(socket.try_read(&mut scratch)) {
+                Ok(None) if socket.readable().await.is_ok() => {}
+                Ok(Some(n)) if n > 0 => left = left.saturating_sub(n),
+                _ => return,
+            }
+        }
+    };
+    tokio::time::timeout(PARTING_TIMEOUT, read).await.ok();
+    error.into()
+}
+
+/// A name of IANA's registry; rustls calls those of TLS 1.3 otherwise.
+fn name_of(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str().unwrap_or(""),
+    }
+}
+
+/// The name of a cipher suite as OpenSSL, and so everybody who compares names, has it: that of the registry for TLS 1.3, an older
+/// one before it.
+fn openssl_name(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("TLS13_") {
+        return format!("TLS_{rest}");
+    }
+    let name = name.strip_prefix("TLS_").unwrap_or(name).replace("_WITH_", "_").replace("AES_", "AES");
+    let name = if name.contains("CHACHA20") { name.trim_end_matches("_SHA256") } else { &name };
+    name.replace('_', "-")
 }
 
 /// Nothing where it would block.

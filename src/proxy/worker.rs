@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Arrival, Conversation};
+use super::http2::upstream::Connections;
 use super::listener::{self, Door, DoorId, DoorUse, Opening};
 use super::sessions::{Cut, Listed, Sessions};
 use super::tcp::splice::Pipes;
@@ -224,6 +225,8 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     /// Its idle upstream connections.
     pub idle: IdleConnections,
+    /// Its HTTP/2 connections to endpoints.
+    pub multiplexed: Connections,
     /// Its pipes.
     pub pipes: Pipes,
     /// Where datagrams are received.
@@ -368,7 +371,10 @@ impl Worker {
                     self.timers.wake_all();
                     drop(tokio::task::spawn_local(Rc::clone(self).forget(places)));
                 }
-                Command::Purge(slots) => self.idle.purge(self.id, &slots),
+                Command::Purge(slots) => {
+                    self.idle.purge(self.id, &slots);
+                    self.multiplexed.purge(&slots);
+                }
                 Command::Cut { slot, at_most, why } => self.sessions.cut(slot, at_most, why),
                 // Whoever asked may have left.
                 Command::ListSessions { slots, most, answer } => {
@@ -386,6 +392,7 @@ impl Worker {
         self.doors.borrow_mut().clear();
         self.drained.notify_waiters();
         self.idle.clear(self.id);
+        self.multiplexed.clear();
         self.timers.wake_all();
     }
 
@@ -422,6 +429,7 @@ impl Worker {
         loop {
             sleep(HOUSEKEEPING).await;
             self.idle.sweep(self.id, Instant::now());
+            self.multiplexed.sweep();
             self.access_log.borrow_mut().flush();
             // What nobody works with any more is not kept by an idle worker.
             self.reader.refresh();
@@ -454,6 +462,7 @@ pub async fn run(start: Start) {
         id: start.id,
         timers: Timers::new(),
         idle: IdleConnections::default(),
+        multiplexed: Connections::default(),
         pipes: Pipes::default(),
         datagrams: udp::socket::Room::default(),
         sessions: Sessions::new(start.id),

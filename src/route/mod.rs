@@ -2,7 +2,7 @@
 //!
 //! The map: `rule` (what is written), `path` and `host` (the forms that are compared), `precedence` (who is asked
 //! first), `path_tree` and `host_index` (finding without asking everyone), `condition` (everything beside host and
-//! path), `table` (all of it for one listener), `explain` (the same question, answered with reasons).
+//! path), `table` (all of it for one listener), `sni` (tcp listeners, by name alone), `explain` (the same question, answered with reasons).
 //!
 //! # What is compared
 //! **Hosts** are compared in lower case, without port and without the dot at the end of a full name.
@@ -26,12 +26,14 @@ mod path_tree;
 mod pattern;
 mod precedence;
 mod rule;
+mod sni;
 mod table;
 
 pub use condition::{cookie_values, query_values};
 pub use explain::{Candidate, Verdict};
 pub use pattern::Pattern;
 pub use rule::{PathPattern, Rule, ValuePattern};
+pub use sni::SniTable;
 pub use table::Table;
 
 #[cfg(test)]

@@ -15,8 +15,7 @@ use crate::model::name::RouteName;
 use crate::model::units::format_duration;
 
 /// Sections and keys of which a new value only counts after a restart.
-const RESTART: [&str; 6] =
-    ["admin.", "health.", "log.format", "log.access", "process.workers", "process.state_dir"];
+const RESTART: [&str; 2] = ["process.workers", "process.state_dir"];
 
 /// A configuration and what it was compiled to.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +113,8 @@ pub struct Diff {
 #[must_use]
 pub fn diff(before: Side<'_>, after: Side<'_>) -> Diff {
     let mut items = settings(before, after);
+    let renewed: Vec<Item> = renewed(before, after).filter(|item| !names(&items, item)).collect();
+    items.extend(renewed);
     items.extend(order_of_routes(before.config, after.config));
     items.extend(endpoints(before.snapshot, after.snapshot));
     items.sort_by(|a, b| (a.what as u8, &a.name).cmp(&(b.what as u8, &b.name)));
@@ -280,6 +281,25 @@ fn whole((subject, name): &(Subject, String), fate: Fate, running: Side<'_>, key
     item
 }
 
+/// Listeners whose certificates, keys or authorities are others although every key is the same.
+fn renewed<'a>(before: Side<'a>, after: Side<'a>) -> impl Iterator<Item = Item> + use<'a> {
+    after.snapshot.listeners.iter().filter_map(move |is| {
+        let was = before.snapshot.listeners.iter().find(|was| was.name == is.name)?;
+        let (Some(old), Some(new)) = (&was.tls, &is.tls) else { return None };
+        (!Arc::ptr_eq(old, new)).then(|| Item {
+            what: What::Listener,
+            name: is.name.to_string(),
+            fate: Fate::Changed,
+            details: vec!["tls: its files say something else now".to_owned()],
+            in_flight: was.live.connections() as u64,
+        })
+    })
+}
+
+fn names(items: &[Item], other: &Item) -> bool {
+    items.iter().any(|item| (item.what, &item.name) == (other.what, &other.name))
+}
+
 /// Where several routes take a request, the first in the file does.
 fn order_of_routes(before: &Config, after: &Config) -> Option<Item> {
     let place: HashMap<&RouteName, usize> =
@@ -389,8 +409,8 @@ mod tests {
 
     fn compare(before: &str, after: &str) -> Diff {
         let (before, after) = (load(before), load(after));
-        let was = compile(&before, None, &MACHINE, &Weights::default());
-        let is = compile(&after, Some(&was), &MACHINE, &Weights::default());
+        let was = compile(&before, None, &MACHINE, &Weights::default()).expect("no file is named");
+        let is = compile(&after, Some(&was), &MACHINE, &Weights::default()).expect("no file is named");
         diff(Side { config: &before, snapshot: &was }, Side { config: &after, snapshot: &is })
     }
 
@@ -431,6 +451,7 @@ mod tests {
             r#"
             [process]
             drain_timeout = "5s"
+            state_dir = "/kept"
             [log]
             format = "json"
             [listener.web]
@@ -455,9 +476,10 @@ mod tests {
             "#,
         );
         let expected = r#"process: changed
+  log.format: "text" -> "json"
   process.drain_timeout: "30s" -> "5s"
 process: needs a restart
-  log.format: "text" -> "json"
+  process.state_dir: "" -> "/kept"
 listener db: replaced
   bind: ["127.0.0.1:5432"] -> ["127.0.0.1:5433"]
 listener new: added

@@ -9,6 +9,7 @@ use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
+use super::tls::client::EndpointTls;
 use crate::model::address::Address;
 use crate::model::name::EndpointName;
 use crate::policy::balance::FULL_SHARE;
@@ -29,6 +30,8 @@ pub struct Endpoint {
     pub zone: Box<str>,
     /// Written ceilings on work in flight; `u32::MAX` is none. [`Endpoint::ceiling`] is what holds.
     pub limits: Ceilings,
+    /// TLS to it, where its pool has some.
+    pub tls: Option<Arc<EndpointTls>>,
     /// What happens to it.
     pub live: Arc<EndpointLive>,
 }
@@ -109,6 +112,14 @@ pub struct EndpointCounters {
     pub answers: Counter,
     /// Times to them, in microseconds.
     pub answer_micros: Counter,
+    /// HTTP/2 connections of this worker now, busy or not.
+    pub multiplexed: Counter,
+    /// Connections on which the endpoint announced that it takes no more requests.
+    pub goaways: Counter,
+    /// Requests that the endpoint gave back unprocessed.
+    pub given_back: Counter,
+    /// HTTP/2 connections that were closed because a PING was not answered.
+    pub silent: Counter,
     /// Idle pooled connections of this worker now.
     pub idle: Counter,
     /// Bytes sent to it.

@@ -29,6 +29,13 @@ pub enum Event {
         /// The evidence: the error as the system told it.
         evidence: String,
     },
+    /// An endpoint does not answer its probe.
+    EndpointSilent {
+        /// The pool.
+        pool: PoolName,
+        /// The endpoint.
+        endpoint: EndpointName,
+    },
     /// Live traffic changed how an endpoint, or a pool as a whole, is judged.
     Judged {
         /// The pool.

@@ -10,10 +10,13 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::counters::{Counter, PerWorker, Statuses};
-use super::limits::ClientLimits;
+use super::limits::{ClientLimits, Flood};
 use super::sources::Sources;
+use super::tls::handshake::{HandshakeCounters, Handshakes};
+use super::tls::listener::ListenerTls;
 use crate::model::address::Address;
 use crate::model::name::ListenerName;
+use crate::route::SniTable;
 
 /// A listener of one snapshot.
 #[derive(Debug)]
@@ -26,8 +29,10 @@ pub struct Listener {
     pub unix_mode: u32,
     /// What is spoken, and where it goes.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers are believed.
+    /// Networks whose forwarded headers, and PROXY headers, are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Bytes of the PROXY header with which connections of those networks begin; nothing where they have none.
+    pub proxy_header_max: Option<usize>,
     /// Which header a trusted peer names the client in.
     pub client_address: ClientAddress,
     /// Networks that may connect; empty is all.
@@ -36,6 +41,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// HTTP/2 in the clear by prior knowledge.
+    pub h2c: bool,
     /// Connections at once.
     pub max_connections: usize,
     /// Connections at once of one source; 0 is no limit.
@@ -48,8 +55,12 @@ pub struct Listener {
     pub target_max: usize,
     /// What else a client may do.
     pub limits: ClientLimits,
+    /// TLS handshakes at once.
+    pub handshakes_max: usize,
     /// Connections that wait to be accepted, for each worker.
     pub backlog: u16,
+    /// TLS; nothing is none.
+    pub tls: Option<Arc<ListenerTls>>,
     /// Times.
     pub timeouts: Timeouts,
     /// What happens to it.
@@ -59,6 +70,8 @@ pub struct Listener {
 /// Times of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
+    /// What comes before the first byte of a protocol: a PROXY header, a ClientHello, a TLS handshake.
+    pub tls_handshake: Duration,
     /// A whole request head.
     pub request_header: Duration,
     /// Idle between requests.
@@ -81,10 +94,12 @@ pub enum Protocol {
         /// Indexes into the snapshot's routes, in the table's order.
         routes: Vec<usize>,
     },
-    /// Bytes to one pool, by its index in the snapshot.
+    /// Bytes to a pool, by its index in the snapshot.
     Tcp {
-        /// The pool.
-        pool: usize,
+        /// The pool; nothing resets whom no name leads to another one.
+        pool: Option<usize>,
+        /// Where names lead; nothing where nobody looks for one.
+        sni: Option<Box<SniRoutes>>,
         /// What new connections get while nothing is usable.
         when_empty: WhenEmpty,
     },
@@ -115,6 +130,26 @@ pub struct SessionRules {
     pub datagram_max: usize,
     /// Datagrams of the endpoint after which it ends.
     pub answers: Option<NonZero<u32>>,
+}
+
+/// Where TLS clients of a tcp listener come to, by the names that they ask for.
+#[derive(Debug)]
+pub struct SniRoutes {
+    /// The names. Empty where only a `hash_key` goes by them.
+    pub table: SniTable<SniTarget>,
+    /// Bytes of a ClientHello.
+    pub hello_max: usize,
+}
+
+/// Where a name leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SniTarget {
+    /// The route, by its index in the snapshot.
+    pub route: usize,
+    /// The pool, by its index in the snapshot.
+    pub pool: usize,
+    /// Whether TLS goes through to the endpoint.
+    pub passthrough: bool,
 }
 
 /// What new tcp connections get while no endpoint of the pool and its failover pools is usable.
@@ -162,6 +197,22 @@ impl Listener {
         }
     }
 
+    /// The pools that it leads to, whatever clients ask for: none of an http listener, whose routes choose.
+    pub fn pools(&self) -> impl Iterator<Item = usize> {
+        let (own, sni) = match &self.protocol {
+            Protocol::Http { .. } => (None, None),
+            Protocol::Tcp { pool, sni, .. } => (*pool, sni.as_deref()),
+            Protocol::Udp { pool, .. } => (Some(*pool), None),
+        };
+        own.into_iter().chain(sni.into_iter().flat_map(|sni| sni.table.targets().map(|target| target.pool)))
+    }
+
+    /// Whether connections of `peer` begin with a PROXY header.
+    #[must_use]
+    pub fn is_introduced(&self, peer: IpAddr) -> bool {
+        self.proxy_header_max.is_some() && self.trusts(peer)
+    }
+
     /// Whether a connection from `source` is let in.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
@@ -192,6 +243,18 @@ pub struct ListenerCounters {
     pub refused_address: Counter,
     /// Connections closed at once: too many of this source.
     pub refused_source: Counter,
+    /// Connections of trusted peers without a PROXY header, or with a malformed one.
+    pub proxy_header_refused: Counter,
+    /// PROXY headers over their limit.
+    pub proxy_header_exceeded: Counter,
+    /// Connections on which what comes before a protocol did not come in time.
+    pub greeting_timeouts: Counter,
+    /// ClientHellos over their limit.
+    pub client_hello_exceeded: Counter,
+    /// ClientHellos that break the rules.
+    pub client_hello_refused: Counter,
+    /// Connections whose name leads nowhere, and those without one or without TLS where there is no pool for them.
+    pub unknown_names: Counter,
     /// Times that accepting paused at `max_connections`.
     pub paused: Counter,
     /// Errors of accept itself.
@@ -212,6 +275,8 @@ pub struct ListenerCounters {
     pub extensions_exceeded: Counter,
     /// Connections whose client had not ended its side when reading after the last answer stopped.
     pub linger_exceeded: Counter,
+    /// Connections of HTTP/2 that did too much of something, by [`Flood`]; of streams, those refused.
+    pub floods: [Counter; Flood::ALL.len()],
     /// Connections that were reset because as many are held already as may be while nothing is usable.
     pub hold_full: Counter,
     /// Idle connections closed after `keep_alive`.
@@ -224,6 +289,8 @@ pub struct ListenerCounters {
     pub panics: Counter,
     /// What happens to datagrams.
     pub udp: DatagramCounters,
+    /// TLS handshakes.
+    pub tls: HandshakeCounters,
     /// Requests and connections that ended.
     pub ended: Statuses,
     /// Bytes received from clients.
@@ -273,6 +340,8 @@ pub struct ListenerLive {
     paused: AtomicUsize,
     held: AtomicUsize,
     room: Notify,
+    /// TLS handshakes that go on.
+    pub handshakes: Handshakes,
     /// Connections by source, counted only where a ceiling is set.
     pub sources: Sources,
     /// Counters, per worker.
@@ -288,6 +357,7 @@ impl ListenerLive {
             paused: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             room: Notify::new(),
+            handshakes: Handshakes::default(),
             sources: Sources::default(),
             counters: PerWorker::new(workers),
         }

@@ -28,3 +28,4 @@ pub mod sources;
 pub mod store;
 mod sync;
 pub mod tier;
+pub mod tls;

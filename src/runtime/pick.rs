@@ -190,6 +190,13 @@ impl<'a> Order<'a> {
         self.pools.get(*self.chain.first()?)
     }
 
+    /// Whether any of them asks by TLS for the host of a request.
+    #[must_use]
+    pub fn follows_host(&self) -> bool {
+        let mut pools = self.chain.iter().filter_map(|&pool| self.pools.get(pool));
+        pools.any(|pool| pool.tls.as_ref().is_some_and(|tls| tls.follows_host()))
+    }
+
     /// Picks an endpoint that is not in `tried` and has room. `draw` is a number that differs from
     /// call to call and the key that the hashing policies go by.
     pub fn pick(&self, tried: &Tried, work: Work, draw: Draw<'_>) -> Picked<'a> {

@@ -1,6 +1,7 @@
 //! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,8 +16,13 @@ use super::queue::Queue;
 use super::snapshot::{Edition, Overrides};
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
+use super::tls::client::PoolTls;
+use super::tls::fault::TlsFaults;
 use crate::model::field::FieldName;
+use crate::model::grpc;
 use crate::model::name::PoolName;
+use crate::model::protocol::Protocol;
+use crate::model::proxy_protocol::Version;
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -29,6 +35,8 @@ pub struct Pool {
     pub edition: Arc<Edition>,
     /// Endpoints, those of one tier side by side, tiers in order.
     pub endpoints: Vec<Endpoint>,
+    /// What is spoken with its endpoints.
+    pub protocol: Protocol,
     /// Where each tier lies in `endpoints`, and its balancers.
     pub tiers: Vec<Tier>,
     /// The pools that take its work, as indexes into the snapshot's: itself, then its failover pools in order, each
@@ -74,8 +82,12 @@ pub struct Pool {
     pub retry_body: usize,
     /// What endpoints may do.
     pub limits: EndpointLimits,
+    /// The PROXY header at the start of connections to endpoints; nothing is none.
+    pub send_proxy: Option<Version>,
     /// What connections to endpoints come from; nothing leaves it to the system.
     pub source_address: Option<IpAddr>,
+    /// TLS to its endpoints.
+    pub tls: Option<Arc<PoolTls>>,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -93,6 +105,8 @@ pub enum HashKey {
     Query(Box<str>),
     /// The path without its query.
     Path,
+    /// The name that a TLS client asks for.
+    Sni,
 }
 
 /// Times of a pool as a request uses them.
@@ -112,6 +126,8 @@ pub struct Timeouts {
     pub tcp_user_timeout: Duration,
     /// First keepalive probe of a tcp session or tunnel without a byte.
     pub tcp_keepalive: Duration,
+    /// A busy HTTP/2 connection without a byte from the endpoint is asked by a PING, and closed after as long again.
+    pub http2_ping: Duration,
 }
 
 impl Timeouts {
@@ -142,6 +158,8 @@ pub struct PoolLive {
     pub(super) answers: Mutex<AnswersThen>,
     /// Endpoints that have less than their full share.
     growing: AtomicU32,
+    /// The number of the TLS that runs; 0 is none.
+    tls: AtomicU64,
     budget: Mutex<Option<(budget::Settings, Budget)>>,
     /// The time line of the policies.
     pub clock: Clock,
@@ -164,6 +182,7 @@ impl PoolLive {
             deciding: Mutex::default(),
             answers: Mutex::default(),
             growing: AtomicU32::new(0),
+            tls: AtomicU64::new(0),
             budget: Mutex::default(),
             clock,
             gates: std::array::from_fn(|_| AtomicU32::new(tier::OPEN)),
@@ -203,6 +222,18 @@ impl PoolLive {
     /// Notes how many endpoints have less than their full share.
     pub fn set_growing(&self, endpoints: u32) {
         self.growing.store(endpoints, Ordering::Relaxed);
+    }
+
+    /// The number of the TLS that runs, by which connections of another one are told; 0 is none.
+    #[inline]
+    #[must_use]
+    pub fn tls(&self) -> u64 {
+        self.tls.load(Ordering::Relaxed)
+    }
+
+    /// Notes which TLS runs.
+    pub(super) fn set_tls(&self, number: u64) {
+        self.tls.store(number, Ordering::Relaxed);
     }
 
     /// Moves the gates of its chain; places without one are open.
@@ -263,8 +294,33 @@ pub struct PoolCounters {
     pub extensions_exceeded: Counter,
     /// Idle connections closed because there were too many of their endpoint.
     pub idle_exceeded: Counter,
+    /// Requests that waited because all HTTP/2 connections to their endpoint were full.
+    pub http2_full: Counter,
+    /// Handshakes with endpoints that failed.
+    pub tls_faults: TlsFaults,
+    /// gRPC calls that ended, by their status.
+    pub calls: Calls,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
+}
+
+/// gRPC calls by their status.
+#[derive(Debug, Default)]
+pub struct Calls([Counter; grpc::CODES]);
+
+impl Calls {
+    /// Counts one that ended with this status.
+    pub fn count(&self, code: u16) {
+        if let Some(counter) = self.0.get(usize::from(code)) {
+            counter.one();
+        }
+    }
+
+    /// How many ended with this status.
+    #[must_use]
+    pub fn counter(&self, code: usize) -> Option<&Counter> {
+        self.0.get(code)
+    }
 }
 
 /// Endpoints that a request has tried, by slot.
@@ -329,6 +385,21 @@ impl Pool {
     #[must_use]
     pub fn retries_left(&self) -> Option<u64> {
         self.with_budget(|budget, _, _| budget.left())
+    }
+
+    /// What the budget has in it, with its settings, for a process to come.
+    #[must_use]
+    pub fn budget_memory(&self) -> Option<(budget::Settings, Budget)> {
+        let held = self.with_budget(|budget, _, _| budget.clone())?;
+        Some((self.budget?, held))
+    }
+
+    /// Goes on with the budget of another process, if it had the same settings.
+    pub fn resume_budget(&self, settings: budget::Settings, slots: [i64; budget::SLOTS + 1], slot: u64) {
+        if self.budget != Some(settings) {
+            return;
+        }
+        self.with_budget(|budget, _, _| *budget = budget.clone().resumed(slots, slot));
     }
 
     fn with_budget<T>(&self, work: impl FnOnce(&mut Budget, Duration, u64) -> T) -> Option<T> {

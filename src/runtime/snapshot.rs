@@ -9,6 +9,8 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::tls::tickets::Ring;
+use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
 use crate::policy::retry;
@@ -22,9 +24,11 @@ pub struct Snapshot {
     pub edition: Arc<Edition>,
     /// Hash of the configuration's text.
     pub hash: u64,
+    /// What the configuration was made from; the same allocation for as long as it was loaded once.
+    pub origin: Arc<Origin>,
     /// Listeners; the place of a listener stays its own for as long as a socket or a connection knows it.
     pub listeners: Listeners,
-    /// Routes in the order of the file.
+    /// Routes in the order of the file: those of requests, then those by `sni`.
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
@@ -34,6 +38,8 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Numbers for endpoints, shared by all snapshots.
     pub slots: Arc<Slots>,
+    /// The secrets of session tickets, shared by all snapshots.
+    pub tickets: Arc<Ring>,
 }
 
 /// One snapshot as work that holds it knows it, also when it does not run any more.
@@ -54,6 +60,17 @@ impl Edition {
 }
 
 impl Snapshot {
+    /// The first one of a process of `workers` that goes on from another one's, which ran `generation`.
+    #[must_use]
+    pub fn after(mut self, generation: u64, workers: usize) -> Self {
+        self.generation += generation;
+        self.edition = Arc::new(Edition::new(self.generation, workers));
+        for pool in &mut self.pools {
+            pool.edition = Arc::clone(&self.edition);
+        }
+        self
+    }
+
     /// Brings live state into line with this snapshot once it is published: endpoints without weight are passed over,
     /// and those who wait get what has been added.
     pub fn settle(&self) {
@@ -61,6 +78,7 @@ impl Snapshot {
             for endpoint in &pool.endpoints {
                 endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
             }
+            pool.live.set_tls(pool.tls.as_ref().map_or(0, |tls| tls.number()));
             pool.serve_queue();
         }
     }

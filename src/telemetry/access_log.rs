@@ -5,21 +5,25 @@
 //!
 //! ```text
 //! time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=10.0.0.2:41002 listener=web route=api pool=api
-//! endpoint=10.0.1.10:8080 attempts=1 protocol=HTTP/1.1 method="GET" host="example.com" target="/v1/a?b=c" status=200
+//! endpoint=10.0.1.10:8080 attempts=1 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256
+//! resumed=false sni="example.com" client_cert="" method="GET" host="example.com" target="/v1/a?b=c" status=200
 //! bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 response_header_us=1800 total_us=2100 end=done id="6f.."
 //! ```
 //!
 //! What a peer chose is in double quotes with `\"`, `\\` and `\xNN` escapes; what there was none of is `-` (or `""` where
 //! a peer would have chosen it). JSON has the same keys in one object a line, `null` for what there was none of.
-//! Times are whole microseconds. A record is exactly one line whatever a peer sent.
+//! A client of a unix socket has no address and is `unix:`. Times are whole microseconds. A record is exactly one line whatever a peer sent.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::backlog::{Backlog, Opener, Target};
+use super::backlog::{Backlog, Opener, Target, Way};
 use super::escape;
 use super::timestamp::Clock;
+use crate::model::address::UNIX_CLIENT;
 
 /// Bytes of lines that a worker collects before it hands them over.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -46,8 +50,10 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// Tries on endpoints.
     pub attempts: u32,
-    /// `HTTP/1.1`, `HTTP/1.0`, `TCP` or `UDP`.
+    /// `HTTP/1.1`, `HTTP/1.0`, `TCP` or `UDP`; `TLS` of a connection whose handshake failed.
     pub protocol: &'static str,
+    /// What TLS came to; nothing is none.
+    pub tls: Option<Secure<'a>>,
     /// Method as sent; empty for tcp.
     pub method: &'a [u8],
     /// Host as sent; empty for tcp.
@@ -68,6 +74,23 @@ pub struct Record<'a> {
     pub termination: Termination,
     /// X-Request-Id; empty for tcp.
     pub request_id: &'a [u8],
+    /// `grpc-status` of a gRPC call, by its number.
+    pub grpc_code: Option<u16>,
+}
+
+/// What the TLS of a connection came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Secure<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub cipher: &'static str,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
+    /// The name that the client asked for (SNI); empty where it asked for none.
+    pub server_name: &'a [u8],
+    /// The subject of the certificate that the client has shown; empty where it has shown none.
+    pub client: &'a [u8],
 }
 
 /// How long each phase took; what did not happen took no time.
@@ -119,6 +142,10 @@ terminations! {
     Refused = "refused",
     /// A ceiling on what a client may send was reached (413, 414, 431).
     Limit = "limit",
+    /// No connection under TLS could be agreed on.
+    TlsFailed = "tls_failed",
+    /// The TLS handshake was not done in time.
+    TlsTimeout = "tls_timeout",
     /// The client's address may not connect, or has too many connections.
     Denied = "denied",
     /// No connection could be made to any endpoint that was tried (503).
@@ -170,6 +197,11 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// Every format.
+    const ALL: [Self; 2] = [Self::Text, Self::Json];
+}
+
 impl Record<'_> {
     /// Appends the record as one line with its line feed; allocates nothing unless `out` must grow.
     pub fn write(&self, format: Format, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -184,6 +216,7 @@ impl Record<'_> {
         line.name("endpoint", self.endpoint);
         line.number("attempts", self.attempts.into());
         line.raw("protocol", |out| out.extend_from_slice(self.protocol.as_bytes()));
+        line.secure(self.tls);
         line.bytes("method", self.method);
         line.bytes("host", self.host);
         line.bytes("target", self.target);
@@ -201,6 +234,9 @@ impl Record<'_> {
         line.micros("total_us", self.phases.total);
         line.raw("end", |out| out.extend_from_slice(self.termination.as_str().as_bytes()));
         line.bytes("id", self.request_id);
+        if let Some(code) = self.grpc_code {
+            line.number("grpc_status", code.into());
+        }
         line.close();
     }
 }
@@ -278,6 +314,21 @@ impl Line<'_> {
         }
     }
 
+    /// What TLS came to.
+    fn secure(&mut self, tls: Option<Secure<'_>>) {
+        self.name("tls", tls.map(|tls| tls.version));
+        self.name("cipher", tls.map(|tls| tls.cipher));
+        match tls {
+            Some(tls) => {
+                self.key("resumed");
+                self.out.extend_from_slice(if tls.is_resumed { b"true" } else { b"false" });
+            }
+            None => self.name("resumed", None),
+        }
+        self.bytes("sni", tls.map_or(b"", |tls| tls.server_name));
+        self.bytes("client_cert", tls.map_or(b"", |tls| tls.client));
+    }
+
     fn number(&mut self, key: &str, number: u64) {
         self.key(key);
         self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -294,6 +345,10 @@ fn is_bare(byte: u8) -> bool {
 }
 
 fn address(address: SocketAddr, out: &mut Vec<u8>) {
+    if address == UNIX_CLIENT {
+        out.extend_from_slice(b"unix:");
+        return;
+    }
     let SocketAddr::V4(v4) = address else {
         // Writing to a vector cannot fail; a scope id has digits only.
         let _infallible = write!(out, "{address}");
@@ -307,12 +362,35 @@ fn address(address: SocketAddr, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.format(v4.port()).as_bytes());
 }
 
-/// The access log of a process, or none; clones are the same log.
+/// The access log of a process, on or off; clones are the same log.
 #[derive(Debug, Clone)]
-pub struct AccessLog {
-    /// Nothing when it is off.
-    backlog: Option<Backlog>,
+pub struct AccessLog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// [`OFF`], or the place of its format in [`Format::ALL`].
+    mode: AtomicUsize,
+    /// Started when there is a first target.
+    backlog: OnceLock<Backlog>,
+    target: Mutex<Option<Target>>,
+}
+
+/// The mode in which records are thrown away.
+const OFF: usize = usize::MAX;
+
+/// Another target and format, ready to be used.
+#[derive(Debug)]
+pub struct Turn {
+    target: Option<Target>,
     format: Format,
+    /// Nothing where the target stays.
+    way: Option<Way>,
+}
+
+impl Shared {
+    fn format(&self) -> Option<Format> {
+        Format::ALL.get(self.mode.load(Ordering::Relaxed)).copied()
+    }
 }
 
 impl AccessLog {
@@ -321,8 +399,42 @@ impl AccessLog {
     /// # Errors
     /// The target cannot be opened, or the thread not started.
     pub fn start(target: Option<Target>, format: Format) -> io::Result<Self> {
-        let backlog = target.map(|target| Backlog::start(THREAD, target)).transpose()?;
-        Ok(Self { backlog, format })
+        let log = Self(Arc::new(Shared {
+            mode: AtomicUsize::new(OFF),
+            backlog: OnceLock::new(),
+            target: Mutex::default(),
+        }));
+        let turn = log.prepare(target, format)?;
+        log.turn(turn);
+        Ok(log)
+    }
+
+    /// Opens another target for [`AccessLog::turn`]; nothing changes yet.
+    ///
+    /// # Errors
+    /// The target cannot be opened, or the thread that writes not started.
+    pub fn prepare(&self, target: Option<Target>, format: Format) -> io::Result<Turn> {
+        let same = *self.0.target.lock().unwrap_or_else(PoisonError::into_inner) == target;
+        let way = if same { None } else { Some(Way::to(target.clone())?) };
+        if way.is_some() && self.0.backlog.get().is_none() {
+            // It waits for its first way; should another thread be faster, this one ends.
+            let started = Backlog::start_on(THREAD, Way::to(None)?)?;
+            if let Err(second) = self.0.backlog.set(started) {
+                let _ended = second.close(Duration::ZERO);
+            }
+        }
+        Ok(Turn { target, format, way })
+    }
+
+    /// Writes records from now on as prepared; those before go where they were meant to.
+    pub fn turn(&self, turn: Turn) {
+        let Turn { target, format, way } = turn;
+        let place = Format::ALL.iter().position(|one| *one == format).filter(|_| target.is_some());
+        if let (Some(backlog), Some(way)) = (self.0.backlog.get(), way) {
+            backlog.turn(way);
+        }
+        *self.0.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        self.0.mode.store(place.unwrap_or(OFF), Ordering::Relaxed);
     }
 
     /// As [`AccessLog::start`] with a target of the caller's own, for programs that embed the proxy.
@@ -330,24 +442,23 @@ impl AccessLog {
     /// # Errors
     /// What `opener` says, or that the thread could not be started.
     pub fn start_with(opener: Opener, format: Format) -> io::Result<Self> {
-        Ok(Self { backlog: Some(Backlog::start_with(THREAD, opener)?), format })
+        let log = Self::start(None, format)?;
+        // It was made a moment ago, so nothing is there.
+        drop(log.0.backlog.set(Backlog::start_with(THREAD, opener)?));
+        let place = Format::ALL.iter().position(|one| *one == format);
+        log.0.mode.store(place.unwrap_or(OFF), Ordering::Relaxed);
+        Ok(log)
     }
 
     /// A worker's own end.
     #[must_use]
     pub fn writer(&self) -> AccessLogWriter {
-        AccessLogWriter {
-            backlog: self.backlog.clone(),
-            format: self.format,
-            clock: Clock::default(),
-            buffer: Vec::new(),
-            lines: 0,
-        }
+        AccessLogWriter { log: Arc::clone(&self.0), clock: Clock::default(), buffer: Vec::new(), lines: 0 }
     }
 
     /// Opens a file again after it was moved away (SIGUSR1); does not wait for it.
     pub fn reopen(&self) {
-        if let Some(backlog) = &self.backlog {
+        if let Some(backlog) = self.0.backlog.get() {
             backlog.reopen();
         }
     }
@@ -355,28 +466,27 @@ impl AccessLog {
     /// Records lost because the backlog was full or could not be written.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.backlog.as_ref().map_or(0, Backlog::dropped)
+        self.0.backlog.get().map_or(0, Backlog::dropped)
     }
 
     /// Failed writes so far.
     #[must_use]
     pub fn errors(&self) -> u64 {
-        self.backlog.as_ref().map_or(0, Backlog::errors)
+        self.0.backlog.get().map_or(0, Backlog::errors)
     }
 
     /// Writes what was handed over and stops; blocks up to `timeout` and says whether all was written. Each worker's
     /// [`AccessLogWriter`] must have been flushed or dropped before.
     #[must_use]
     pub fn close(&self, timeout: Duration) -> bool {
-        self.backlog.as_ref().is_none_or(|backlog| backlog.close(timeout))
+        self.0.backlog.get().is_none_or(|backlog| backlog.close(timeout))
     }
 }
 
 /// A worker's end of the access log; hands its lines over when it is dropped.
 #[derive(Debug)]
 pub struct AccessLogWriter {
-    backlog: Option<Backlog>,
-    format: Format,
+    log: Arc<Shared>,
     clock: Clock,
     /// Whole lines.
     buffer: Vec<u8>,
@@ -388,15 +498,13 @@ impl AccessLogWriter {
     /// Whether records go anywhere; when not, building one is wasted.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.backlog.is_some()
+        self.log.format().is_some()
     }
 
     /// Adds a record; hands the lines over when a batch is full. Never blocks.
     pub fn log(&mut self, record: &Record<'_>) {
-        if self.backlog.is_none() {
-            return;
-        }
-        record.write(self.format, &mut self.clock, &mut self.buffer);
+        let Some(format) = self.log.format() else { return };
+        record.write(format, &mut self.clock, &mut self.buffer);
         self.lines += 1;
         if self.buffer.len() >= BATCH_BYTES {
             self.flush();
@@ -405,7 +513,7 @@ impl AccessLogWriter {
 
     /// Hands over what has been collected; each worker calls it every 50 ms or so. Never blocks.
     pub fn flush(&mut self) {
-        let Some(backlog) = self.backlog.as_ref().filter(|_| self.lines > 0) else { return };
+        let Some(backlog) = self.log.backlog.get().filter(|_| self.lines > 0) else { return };
         self.buffer = backlog.push(std::mem::take(&mut self.buffer), std::mem::take(&mut self.lines));
     }
 }
@@ -435,6 +543,13 @@ mod tests {
             endpoint: Some("[::1]:80"),
             attempts: 2,
             protocol: "HTTP/1.1",
+            tls: Some(Secure {
+                version: "TLSv1.3",
+                cipher: "TLS_AES_128_GCM_SHA256",
+                is_resumed: true,
+                server_name: b"a",
+                client: b"CN=b",
+            }),
             method: b"GET",
             host: b"example.com",
             target: b"/a?b=c",
@@ -451,6 +566,7 @@ mod tests {
             },
             termination: Termination::Done,
             request_id: b"6f",
+            grpc_code: None,
         }
     }
 
@@ -465,8 +581,8 @@ mod tests {
         assert_eq!(
             line(&record(), Format::Text),
             "time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=[2001:db8::1]:443 listener=web route=api \
-             pool=api endpoint=[::1]:80 attempts=2 protocol=HTTP/1.1 method=\"GET\" host=\"example.com\" \
-             target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
+             pool=api endpoint=[::1]:80 attempts=2 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 \
+             resumed=true sni=\"a\" client_cert=\"CN=b\" method=\"GET\" host=\"example.com\" target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
              response_header_us=1800 total_us=3000 end=done id=\"6f\"\n"
         );
         let tcp = Record { route: None, endpoint: None, method: b"", ..record() };
@@ -565,7 +681,7 @@ mod tests {
             let text = line(&record, Format::Text);
             prop_assert!(text.is_ascii() && text.matches('\n').count() == 1 && text.ends_with('\n'));
             let pairs = parse_text(&text).ok_or_else(|| TestCaseError::fail(text.clone()))?;
-            prop_assert_eq!(pairs.len(), 22);
+            prop_assert_eq!(pairs.len(), 27);
             let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
             prop_assert_eq!(value("method"), Some(method.clone()));
             prop_assert_eq!(value("target"), Some(target.clone()));
@@ -597,6 +713,34 @@ mod tests {
         let text = std::fs::read_to_string(&path)?;
         assert_eq!(text.lines().count(), 2000);
         assert!(text.lines().all(|read| read == line(&record(), Format::Text).trim_end()));
+        assert_eq!(log.dropped(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn each_record_goes_where_the_log_went_when_it_was_handed_over() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        let log = AccessLog::start(None, Format::Text)?;
+        let mut writer = log.writer();
+        for (target, format) in [
+            (Some("a"), Format::Text),
+            (None, Format::Text),
+            (Some("b"), Format::Json),
+            (Some("b"), Format::Text),
+            (Some("a"), Format::Json),
+        ] {
+            log.turn(log.prepare(target.map(|name| Target::File(path(name))), format)?);
+            assert_eq!(writer.is_on(), target.is_some());
+            writer.log(&record());
+            writer.flush();
+        }
+        assert!(log.prepare(Some(Target::File(path("none/c"))), Format::Text).is_err());
+        assert!(log.close(Duration::from_secs(60)));
+        let begins = |name: &str| -> io::Result<Vec<bool>> {
+            Ok(std::fs::read_to_string(path(name))?.lines().map(|line| line.starts_with('{')).collect())
+        };
+        assert_eq!((begins("a")?, begins("b")?), (vec![false, true], vec![true, false]));
         assert_eq!(log.dropped(), 0);
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! beside stopping traffic. Where every line must survive, log to a file.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -51,9 +52,38 @@ struct Shared {
     errors: AtomicU64,
 }
 
+/// Where lines go, opened once already.
+pub struct Way {
+    opener: Opener,
+    out: Box<dyn Write + Send>,
+}
+
+impl Way {
+    /// Opens `target`; lines for none are thrown away.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn to(target: Option<Target>) -> io::Result<Self> {
+        Self::by(match target {
+            Some(target) => Box::new(move || open(&target)),
+            None => Box::new(|| Ok(Box::new(io::sink()))),
+        })
+    }
+
+    fn by(mut opener: Opener) -> io::Result<Self> {
+        Ok(Self { out: opener()?, opener })
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Way").finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Batch>,
+    queue: VecDeque<Work>,
     /// Bytes in `queue` and in the writer's hands.
     bytes: usize,
     /// Empty buffers for the next batches.
@@ -72,10 +102,13 @@ impl State {
     }
 }
 
+/// What the writer does, in its order.
 #[derive(Debug)]
-struct Batch {
-    bytes: Vec<u8>,
-    lines: u64,
+enum Work {
+    /// Writes so many lines.
+    Lines { bytes: Vec<u8>, lines: u64 },
+    /// Sends what comes after this another way.
+    Turn(Way),
 }
 
 impl Backlog {
@@ -84,22 +117,29 @@ impl Backlog {
     /// # Errors
     /// The target cannot be opened, or the thread not started.
     pub fn start(thread: &str, target: Target) -> io::Result<Self> {
-        Self::start_with(thread, Box::new(move || open(&target)))
+        Self::start_on(thread, Way::to(Some(target))?)
     }
 
     /// As [`Backlog::start`] with a target of the caller's own.
     ///
     /// # Errors
     /// What `opener` says, or that the thread could not be started.
-    pub fn start_with(thread: &str, mut opener: Opener) -> io::Result<Self> {
-        let out = opener()?;
+    pub fn start_with(thread: &str, opener: Opener) -> io::Result<Self> {
+        Self::start_on(thread, Way::by(opener)?)
+    }
+
+    /// As [`Backlog::start`] with a target that is open already.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start_on(thread: &str, way: Way) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             dropped: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         });
-        let writer = Writer { shared: Arc::clone(&shared), opener, out, torn: false, failing: false };
+        let writer = Writer { shared: Arc::clone(&shared), way, torn: false, failing: false };
         std::thread::Builder::new().name(thread.to_owned()).spawn(move || writer.run())?;
         Ok(Self { shared })
     }
@@ -115,7 +155,7 @@ impl Backlog {
             return bytes;
         }
         state.bytes += bytes.len();
-        state.queue.push_back(Batch { bytes, lines });
+        state.queue.push_back(Work::Lines { bytes, lines });
         let spare = state.spares.pop().unwrap_or_default();
         drop(state);
         self.shared.changed.notify_all();
@@ -151,6 +191,17 @@ impl Backlog {
         self.shared.changed.notify_all();
     }
 
+    /// Sends what comes from now on another way; what waits goes the one that it was meant for.
+    pub fn turn(&self, way: Way) {
+        let mut state = self.shared.lock();
+        if matches!(state.queue.back(), Some(Work::Turn(_))) {
+            state.queue.pop_back();
+        }
+        state.queue.push_back(Work::Turn(way));
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
     /// Lets the writer write what waits, then stops it; lines that come later are dropped. Blocks up to `timeout`.
     ///
     /// Returns whether all was written in time; a writer that is stuck is left behind for the process's end.
@@ -174,8 +225,7 @@ impl Shared {
 /// The thread's own half.
 struct Writer {
     shared: Arc<Shared>,
-    opener: Opener,
-    out: Box<dyn Write + Send>,
+    way: Way,
     /// The last write ended inside a line.
     torn: bool,
     /// Failing since an error that was reported.
@@ -184,59 +234,79 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let mut batches = VecDeque::new();
-        while self.next(&mut batches) {
-            for mut batch in batches.drain(..) {
-                let bytes = batch.bytes.len();
-                let written = self.write(&batch.bytes);
-                self.report(written, batch.lines);
-                batch.bytes.clear();
-                let mut state = self.shared.lock();
-                state.bytes -= bytes;
-                state.recycle(batch.bytes);
+        let mut all = VecDeque::new();
+        while self.next(&mut all) {
+            for work in all.drain(..) {
+                match work {
+                    Work::Lines { bytes, lines } => self.write_batch(bytes, lines),
+                    Work::Turn(way) => {
+                        let flushed = self.way.out.flush();
+                        self.report(flushed, 0);
+                        (self.way, self.torn, self.failing) = (way, false, false);
+                    }
+                }
             }
-            let flushed = self.out.flush();
+            let flushed = self.way.out.flush();
             self.report(flushed, 0);
         }
         self.shared.lock().ended = true;
         self.shared.changed.notify_all();
     }
 
+    fn write_batch(&mut self, mut bytes: Vec<u8>, lines: u64) {
+        let length = bytes.len();
+        let written = self.write(&bytes);
+        self.report(written, lines);
+        bytes.clear();
+        let mut state = self.shared.lock();
+        state.bytes -= length;
+        state.recycle(bytes);
+    }
+
     /// Waits for work and takes all of it; false when the backlog is closed and empty.
-    fn next(&mut self, batches: &mut VecDeque<Batch>) -> bool {
+    fn next(&mut self, all: &mut VecDeque<Work>) -> bool {
         let idle = |state: &mut State| state.queue.is_empty() && !state.reopen && !state.closing;
         let waited = self.shared.changed.wait_while(self.shared.lock(), idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut state.queue, batches);
+        std::mem::swap(&mut state.queue, all);
         let reopen = std::mem::take(&mut state.reopen);
-        let go_on = !(state.closing && batches.is_empty());
+        let go_on = !(state.closing && all.is_empty());
         drop(state);
         if reopen {
-            self.reopen();
+            self.reopen(all);
         }
         go_on
     }
 
-    fn reopen(&mut self) {
-        match (self.opener)() {
-            Ok(out) => {
-                self.out = out;
-                self.torn = false;
+    /// Opens the target again, also where lines are about to be sent another way.
+    fn reopen(&mut self, all: &mut VecDeque<Work>) {
+        let turns = all.iter_mut().filter_map(|work| match work {
+            Work::Turn(way) => Some(way),
+            Work::Lines { .. } => None,
+        });
+        let mut failed = None;
+        for way in turns.chain([&mut self.way]) {
+            match (way.opener)() {
+                Ok(out) => way.out = out,
+                // The old file stays in use: lines in a renamed file are better than none.
+                Err(error) => failed = Some(error),
             }
-            // The old file stays in use: lines in a renamed file are better than none.
-            Err(error) => self.report(Err(error), 0),
+        }
+        match failed {
+            Some(error) => self.report(Err(error), 0),
+            None => self.torn = false,
         }
     }
 
     /// Writes whole lines; after a write that broke off inside a line the next one starts on a line of its own.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.torn {
-            self.out.write_all(b"\n")?;
+            self.way.out.write_all(b"\n")?;
             self.torn = false;
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.out.write(rest) {
+            match self.way.out.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     let (done, left) = rest.split_at(count.min(rest.len()));

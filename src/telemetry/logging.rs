@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Registry, reload};
+use tracing_subscriber::{Layer, reload};
 
 use super::access_log::Format;
 use super::backlog::{Backlog, Target};
@@ -20,8 +20,11 @@ static INSTALLED: OnceLock<Installed> = OnceLock::new();
 /// The log of the process.
 struct Installed {
     backlog: Backlog,
-    level: reload::Handle<LevelFilter, Registry>,
+    /// Sets the level of the lines of one format: text, then JSON.
+    levels: [SetLevel; 2],
 }
+
+type SetLevel = Box<dyn Fn(LevelFilter) -> bool + Send + Sync>;
 
 /// Why no log could be installed.
 #[derive(Debug, thiserror::Error)]
@@ -40,25 +43,36 @@ pub enum LogError {
 /// The writer cannot be started, or the process has a subscriber already.
 pub fn install(level: LevelFilter, format: Format) -> Result<(), LogError> {
     let backlog = Backlog::start("plimsoll-log", Target::Stderr)?;
-    let (filter, level) = reload::Layer::new(level);
-    let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(Lines(backlog.clone()));
-    let installed = match format {
-        Format::Text => {
-            let lines = lines.with_ansi(io::stderr().is_terminal()).with_target(false);
-            tracing::subscriber::set_global_default(registry.with(lines))
-        }
-        Format::Json => {
-            tracing::subscriber::set_global_default(registry.with(lines.json().flatten_event(true)))
-        }
-    };
-    installed.map_err(|_| LogError::Twice)?;
-    INSTALLED.set(Installed { backlog, level }).map_err(|_| LogError::Twice)
+    let [text, json] = levels(level, format);
+    let (text, set_text) = reload::Layer::new(text);
+    let (json, set_json) = reload::Layer::new(json);
+    let plain = fmt::layer().with_writer(Lines(backlog.clone()));
+    let plain = plain.with_ansi(io::stderr().is_terminal()).with_target(false).with_filter(text);
+    let objects = fmt::layer().with_writer(Lines(backlog.clone())).json().flatten_event(true);
+    let subscriber = tracing_subscriber::registry().with(plain).with(objects.with_filter(json));
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    let levels: [SetLevel; 2] = [
+        Box::new(move |level| set_text.modify(|filter| *filter = level).is_ok()),
+        Box::new(move |level| set_json.modify(|filter| *filter = level).is_ok()),
+    ];
+    INSTALLED.set(Installed { backlog, levels }).map_err(|_| LogError::Twice)
 }
 
-/// Writes events from another level up from now on; whether this process has a log of ours.
-pub fn set_level(level: LevelFilter) -> bool {
-    INSTALLED.get().is_some_and(|log| log.level.modify(|filter| *filter = level).is_ok())
+/// What either format writes: one of them nothing.
+const fn levels(level: LevelFilter, format: Format) -> [LevelFilter; 2] {
+    match format {
+        Format::Text => [level, LevelFilter::OFF],
+        Format::Json => [LevelFilter::OFF, level],
+    }
+}
+
+/// Writes events from this level up and in this format from now on; whether this process has a log of ours.
+pub fn set(level: LevelFilter, format: Format) -> bool {
+    let set = |log: &Installed| {
+        let wanted = log.levels.iter().zip(levels(level, format));
+        wanted.fold(true, |done, (set, level)| set(level) && done)
+    };
+    INSTALLED.get().is_some_and(set)
 }
 
 /// Writes what is on its way, up to `timeout`; events after this are lost. Says whether all was written.

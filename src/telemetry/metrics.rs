@@ -101,7 +101,8 @@ table! {
     LISTENER_ACCEPTED = Counter "plimsoll_listener_accepted_total" ["listener"] "Connections accepted.";
     LISTENER_CONNECTIONS = Gauge "plimsoll_listener_connections" ["listener"] "Connections open now.";
     LISTENER_REFUSED = Counter "plimsoll_listener_refused_total" ["listener", "reason"]
-        "Connections closed at once, by reason: denied or per_source.";
+        "Connections closed before anything was done with them, by reason: denied, per_source, proxy_header (none, or a \
+         malformed one), client_hello (malformed) or unknown_name (no pool for the SNI).";
     LISTENER_PAUSED = Counter "plimsoll_listener_paused_total" ["listener"]
         "Times that accepting paused because max_connections was reached.";
     LISTENER_ACCEPT_ERRORS = Counter "plimsoll_listener_accept_errors_total" ["listener"] "Failed accepts.";
@@ -115,6 +116,15 @@ table! {
         "Datagrams that went nowhere: denied, per_source, max_connections, udp_datagram, waiting, draining, unsent or refused.";
     LISTENER_EVICTED = Counter "plimsoll_listener_sessions_evicted_total" ["listener"]
         "Quiet udp sessions that gave way to newcomers at max_connections.";
+    LISTENER_TLS_HANDSHAKES = Counter "plimsoll_listener_tls_handshakes_total" ["listener", "result"]
+        "TLS handshakes done: full, or resumed from an earlier session.";
+    LISTENER_TLS_FAILURES = Counter "plimsoll_listener_tls_handshake_failures_total" ["listener", "kind"]
+        "TLS handshakes that failed: timeout, closed, malformed, incompatible, alpn, client_certificate, alert or internal.";
+    LISTENER_TLS_NOW = Gauge "plimsoll_listener_tls_handshakes" ["listener"] "TLS handshakes under way.";
+    LISTENER_TLS_MISDIRECTED = Counter "plimsoll_listener_tls_misdirected_total" ["listener"]
+        "Requests for a name whose certificate asks clients for another one than their connection was asked for (421).";
+    LISTENER_TLS_EXPIRY = Gauge "plimsoll_listener_tls_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
+        "When a certificate expires, since 1970; the label is its file.";
     TERMINATIONS = Counter "plimsoll_terminations_total" ["end"]
         "Requests and tcp connections that ended, by the reason that the access log shows.";
 
@@ -142,7 +152,12 @@ table! {
         "The breaker before the whole pool, where there is one: 0 closed, 1 half-open, 2 open.";
     POOL_BREAKER_OPENED = Counter "plimsoll_pool_breaker_opened_total" ["pool"]
         "Times that the breaker before the whole pool opened.";
+    POOL_TLS_FAILURES = Counter "plimsoll_pool_tls_failures_total" ["pool", "reason"]
+        "Failed TLS handshakes with endpoints by reason: expired, not_yet_valid, wrong_name, unknown_authority, bad_certificate, refused (an alert), timeout, closed or protocol.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
+
+    POOL_CALLS = Counter "plimsoll_pool_grpc_calls_total" ["pool", "status"]
+        "gRPC calls that ended, by their grpc-status; those that nobody made are left out.";
 
     ENDPOINT_USABLE = Gauge "plimsoll_endpoint_usable" ["pool", "endpoint"] "1 when the endpoint may be picked now.";
     ENDPOINT_EJECTED = Gauge "plimsoll_endpoint_ejected" ["pool", "endpoint"]
@@ -164,6 +179,14 @@ table! {
     ENDPOINT_REUSED = Counter "plimsoll_endpoint_reused_total" ["pool", "endpoint"] "Attempts on a connection used before.";
     ENDPOINT_STALE = Counter "plimsoll_endpoint_stale_total" ["pool", "endpoint"]
         "Idle connections found closed when they were wanted, and repeats because of one.";
+    ENDPOINT_HTTP2 = Gauge "plimsoll_endpoint_http2_connections" ["pool", "endpoint"]
+        "Open HTTP/2 connections, busy or not; a request on one is a stream.";
+    ENDPOINT_GOAWAYS = Counter "plimsoll_endpoint_http2_goaways_total" ["pool", "endpoint"]
+        "HTTP/2 connections on which the endpoint announced that it takes no more requests.";
+    ENDPOINT_GIVEN_BACK = Counter "plimsoll_endpoint_http2_given_back_total" ["pool", "endpoint"]
+        "Requests that the endpoint gave back unprocessed: refused, or not reached when it left.";
+    ENDPOINT_SILENT = Counter "plimsoll_endpoint_http2_silent_total" ["pool", "endpoint"]
+        "HTTP/2 connections closed because a PING was not answered in time.";
     ENDPOINT_BYTES_IN = Counter "plimsoll_endpoint_bytes_in_total" ["pool", "endpoint"] "Body bytes from the endpoint.";
     ENDPOINT_BYTES_OUT = Counter "plimsoll_endpoint_bytes_out_total" ["pool", "endpoint"] "Body bytes to the endpoint.";
 
@@ -209,7 +232,10 @@ mod tests {
         for metric in ALL {
             let Metric { name, help, kind, labels } = metric;
             assert!(name.starts_with("plimsoll_") || name.starts_with("process_"), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{name}"
+            );
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(help.ends_with('.'), "{name}");
             assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase())), "{name}");

@@ -267,6 +267,40 @@ def reloaded():
         REPORT.equal("a signal reloads too, and it is active again", scene.state(), "active")
 
 
+def upgraded():
+    """The program is replaced twice while clients connect: systemd follows its main process to the new one."""
+    with Scene() as scene:
+        stand.until("the service", scene.serves)
+        client = scene.guest.start(os.path.realpath(sys.executable), "/usr/local/lib/client.py")
+        time.sleep(1)
+        pids = [scene.guest.show(UNIT, "MainPID")]
+        for turn in ("an upgrade", "another one"):
+            done = scene.guest.run("/usr/local/bin/plimsoll", "upgrade")
+            said = re.search(r"process (\d+) .* has taken over from (\d+)", done.stdout)
+            REPORT.check(f"{turn} is done", done.returncode == 0 and said and said[2] == pids[-1], done.stdout + done.stderr)
+            followed = lambda: said and scene.guest.show(UNIT, "MainPID") == said[1]
+            REPORT.check(f"after {turn} the main process is the new one", stand.until("the new main process", followed))
+            pids.append(said[1])
+            stand.until("the old process to end", lambda: scene.guest.run("test", "-d", f"/proc/{pids[-2]}").returncode)
+        told = scene.guest.run("systemctl", "status", "--no-pager", "--lines=0", UNIT).stdout
+        REPORT.check("systemctl status shows it", f"Main PID: {pids[-1]}" in told and "active (running)" in told, told)
+        REPORT.equal("all are different processes, and none was started again", (len(set(pids)), scene.guest.show(UNIT, "NRestarts")), (3, "0"))
+        scene.guest.must("touch", "/tmp/enough")
+        client.child.wait(40)
+        ends = json.loads(client.output())
+        REPORT.check("two upgrades cost no connection", set(ends) == {"answered"} and ends["answered"] > 50, ends)
+        stand.until("a status of the new process", lambda: "2 pools" in scene.guest.show(UNIT, "StatusText"))
+        done = scene.guest.run("systemctl", "reload", UNIT)
+        REPORT.check("the new process is reloaded by systemctl", done.returncode == 0, done.stderr)
+        answer = scene.guest.start("curl", "--silent", "http://127.0.0.1/slow")
+        stand.until("a request in flight", lambda: json.loads(scene.get("/v1/pools/main", 9900))["endpoints"][0]["in_flight"])
+        scene.guest.must("systemctl", "stop", UNIT)
+        answer.child.wait(10)
+        REPORT.equal("and stopped, once what is in flight is answered", answer.output(), "xxxxx")
+        ended = (scene.state(), scene.guest.show(UNIT, "Result"))
+        REPORT.equal("which is a clean stop", ended, ("inactive", "success"))
+
+
 def drained():
     """The unit's time is far too short for the drain, which asks for more."""
     with Scene("TimeoutStopSec=1s\n") as scene:
@@ -285,7 +319,7 @@ def drained():
 
 
 if __name__ == "__main__":
-    for scenario in (described, started_and_confined, stuck_worker, activated_by_sockets, reloaded, drained):
+    for scenario in (described, started_and_confined, stuck_worker, activated_by_sockets, reloaded, upgraded, drained):
         try:
             scenario()
         except (OSError, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:

@@ -238,3 +238,18 @@ fn a_changed_file_is_a_reload_where_watch_says_so_also_by_a_swapped_link() {
     });
     assert_eq!(proxy.get("/").text(), "other");
 }
+
+#[test]
+fn a_first_file_in_a_folder_of_included_ones_is_a_reload() {
+    let origin = Origin::saying("ok");
+    let directory = crate::harness::proxy::own_directory();
+    let folder = directory.join("conf.d");
+    std::fs::create_dir(&folder).expect("a folder");
+    let pool = format!("[pool.main]\nendpoints = [\"{}\"]\n", origin.address());
+    let setup = Setup::included(&folder.join("*.toml")).text(&pool).process("watch = true");
+    let proxy = setup.start();
+    assert_eq!(proxy.get("/said").text(), "ok");
+    let route = "[[route]]\nname = \"said\"\npath = \"/said\"\nrespond = { status = 200, body = \"said\" }\n";
+    std::fs::write(folder.join("said.toml"), route).expect("a file");
+    until("the new route", || (proxy.get("/said").text() == "said").then_some(()));
+}

@@ -93,10 +93,10 @@ fn a_command_that_does_not_wait_has_it_done_all_the_same() {
 #[test]
 fn what_needs_a_restart_is_said_and_not_done_in_silence() {
     let (_origin, proxy) = start();
-    rewrite(&proxy, "access = \"stdout\"", "access = \"off\"");
+    rewrite(&proxy, "[process]", "[process]\nstate_dir = \"state\"");
     let done = reload(&proxy, &["--wait"]);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done));
-    assert!(text(&done).contains("log.access"), "{}", text(&done));
+    assert!(text(&done).contains("process.state_dir"), "{}", text(&done));
 }
 
 #[test]

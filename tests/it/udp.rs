@@ -200,6 +200,25 @@ fn large_datagrams_pass_whole() {
 }
 
 #[test]
+fn each_datagram_tells_of_its_client_where_the_pool_says_so() {
+    let echo = Echo::start("a");
+    let proxy = Setup::udp(&[echo.address]).pool("send_proxy = \"v2\"").start();
+    let client = Asker::new(proxy.web);
+    for said in ["one", "two"] {
+        client.say(said.as_bytes());
+        assert!(client.hear().expect("an answer").ends_with(said.as_bytes()));
+    }
+    for ((_, seen), said) in echo.seen().iter().zip(["one", "two"]) {
+        // PROXY over datagrams of IPv4 (proxy-protocol.txt section 2.2), then what the client has sent.
+        assert!(seen.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c"), "{seen:?}");
+        let SocketAddr::V4(web) = proxy.web else { panic!("an IPv4 address") };
+        assert_eq!(seen[20..24], web.ip().octets());
+        assert_eq!(seen[26..28], web.port().to_be_bytes());
+        assert_eq!(&seen[28..], said.as_bytes());
+    }
+}
+
+#[test]
 fn clients_of_one_address_go_to_one_endpoint_by_hashing() {
     let echoes = [Echo::start("a"), Echo::start("b"), Echo::start("c")];
     let addresses: Vec<SocketAddr> = echoes.iter().map(|echo| echo.address).collect();

@@ -9,8 +9,9 @@ use std::time::Duration;
 use plimsoll::control::health::probe::http::{Http, RequestHead};
 use plimsoll::control::health::probe::outcome::Outcome;
 use plimsoll::control::health::probe::{Check, run};
-use plimsoll::control::tls::{Certificate, Settings, TlsClient, Verify};
+use plimsoll::control::tls::TlsClient;
 use plimsoll::policy::health::Verdict;
+use plimsoll::runtime::tls::client::{Certificate, Settings, Verify};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -59,8 +60,8 @@ impl Authority {
     }
 
     /// A client that trusts this authority.
-    fn client(&self, name: Option<&str>) -> Settings {
-        Settings { server_name: name.map(ToOwned::to_owned), ca: Some(self.ca()), ..Settings::default() }
+    fn client<'a>(&self, name: Option<&'a str>) -> Asking<'a> {
+        Asking { name, settings: Settings { ca: Some(self.ca()), ..Settings::default() } }
     }
 }
 
@@ -123,12 +124,18 @@ async fn serve(
     Server { address, seen }
 }
 
-fn client(settings: Settings) -> Arc<TlsClient> {
-    Arc::new(TlsClient::new(settings).expect("a client"))
+/// How a client asks, and for whom.
+struct Asking<'a> {
+    name: Option<&'a str>,
+    settings: Settings,
 }
 
-async fn handshake(settings: Settings, server: &Server) -> Outcome {
-    ask(Check::Tls(client(settings)), server.address).await
+fn client(asking: Asking<'_>) -> Arc<TlsClient> {
+    Arc::new(TlsClient::new(asking.settings, asking.name).expect("a client"))
+}
+
+async fn handshake(asking: Asking<'_>, server: &Server) -> Outcome {
+    ask(Check::Tls(client(asking)), server.address).await
 }
 
 fn fails(outcome: &Outcome, why: &str) {
@@ -173,7 +180,7 @@ async fn an_expired_certificate_and_one_of_nobody_we_know_fail() {
     fails(&handshake(authority.client(Some("api.test")), &server).await, "xpired");
     // The system's bundle knows nothing of this authority.
     let server = serve(&authority.issue("api.test", |_| {}), None, &version::TLS13).await;
-    let system = Settings { server_name: Some("api.test".to_owned()), ..Settings::default() };
+    let system = Asking { name: Some("api.test"), settings: Settings::default() };
     fails(&handshake(system, &server).await, "UnknownIssuer");
 }
 
@@ -184,7 +191,8 @@ async fn verification_can_be_switched_off_for_a_reason() {
     for protocol in [&version::TLS12, &version::TLS13] {
         let server = serve(&certificate, None, protocol).await;
         let verify = Verify::Off { reason: "self-signed until March".to_owned() };
-        let outcome = handshake(Settings { verify, ..Settings::default() }, &server).await;
+        let settings = Settings { verify, ..Settings::default() };
+        let outcome = handshake(Asking { name: None, settings }, &server).await;
         assert_eq!(outcome.verdict, Verdict::Good, "{}", outcome.evidence);
     }
 }
@@ -198,7 +206,10 @@ async fn a_server_that_wants_our_certificate_gets_it_or_fails_the_probe() {
     let foreign = stranger.issue("plimsoll", |_| {});
     for protocol in [&version::TLS12, &version::TLS13] {
         let server = serve(&certificate, Some(&authority), protocol).await;
-        let with = |certificate| Settings { certificate, ..authority.client(Some("api.test")) };
+        let with = |certificate| {
+            let asking = authority.client(Some("api.test"));
+            Asking { settings: Settings { certificate, ..asking.settings }, ..asking }
+        };
         let outcome = handshake(with(Some(ours.clone())), &server).await;
         assert_eq!(outcome.verdict, Verdict::Good, "{}", outcome.evidence);
         // With TLS 1.3 this comes after what is the end of the handshake for us.

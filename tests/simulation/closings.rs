@@ -117,7 +117,9 @@ fn was_right(world: &World, order: &CutOrder, count: usize) -> Rule {
             Closings::within_rate(&mut closings.shed, count, rate, world)?;
             leaves_enough(&world.snapshot().pools[LB], order.slot, count)
         }
-        Cut::Unreachable | Cut::Aged | Cut::Drained | Cut::ListenerRemoved | Cut::Ended => Ok(()),
+        Cut::Unreachable | Cut::Aged | Cut::Drained | Cut::ListenerRemoved | Cut::Ended | Cut::Evicted => {
+            Ok(())
+        }
     }
 }
 

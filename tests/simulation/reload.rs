@@ -90,7 +90,8 @@ fn is_carried_over(previous: &Snapshot, next: &Snapshot) -> Result<(), String> {
 /// As `Supervisor::reload`.
 fn publish(world: &World) {
     let previous = world.snapshot();
-    let next = compile(&world.config.borrow(), Some(&previous), &machine(), &world.weights.borrow());
+    let next = compile(&world.config.borrow(), Some(&previous), &machine(), &world.weights.borrow())
+        .expect("no file is named");
     *world.snapshot.borrow_mut() = Arc::new(next);
     let next = world.snapshot();
     next.settle();

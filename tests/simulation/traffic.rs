@@ -379,6 +379,7 @@ impl<'a> Forwarding<'a> {
             reused,
             bytes_sent: true,
             answer_bytes: false,
+            given_back: None,
             body_replayable: true,
             response_started: false,
             attempts: self.attempts,

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use fastrand::Rng;
 use plimsoll::config::Config;
 use plimsoll::control::health::board::Board;
 use plimsoll::control::health::keeper::Keeper;
+use plimsoll::model::address::Address;
 use plimsoll::policy::health::Verdict;
 use plimsoll::policy::health::guard::is_void;
 use plimsoll::runtime::compile::{Weights, compile};
@@ -118,7 +119,8 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::draw(&mut rng);
         let start = Instant::now();
-        let snapshot = compile(&scenario.config, None, &machine(), &Weights::default());
+        let snapshot =
+            compile(&scenario.config, None, &machine(), &Weights::default()).expect("no file is named");
         snapshot.settle();
         let exclusive: Vec<usize> = snapshot.pools[DB].endpoints.iter().map(number).collect();
         let nodes: Vec<Rc<Node>> = (0..scenario.nodes)
@@ -168,8 +170,10 @@ impl World {
     }
 
     /// The machine at an address.
-    pub(crate) fn node_at(&self, address: SocketAddr) -> Rc<Node> {
-        let IpAddr::V4(ip) = address.ip() else { panic!("{address} is none of the scenario's") };
+    pub(crate) fn node_at(&self, address: Address) -> Rc<Node> {
+        let Some(IpAddr::V4(ip)) = address.ip().map(|address| address.ip()) else {
+            panic!("{address} is none of the scenario's")
+        };
         Rc::clone(&self.nodes[usize::from(ip.octets()[3]) - 1])
     }
 

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use plimsoll::model::field::FieldEdits;
 use plimsoll::model::method::Method;
 use plimsoll::proxy::buffer::Buffer;
-use plimsoll::proxy::http1::encode::{RequestEdits, put_request};
+use plimsoll::proxy::http1::encode::{RequestEdits, Told, put_request};
 use plimsoll::proxy::http1::fields::{Field, Kind, Span, list_elements};
 use plimsoll::proxy::http1::head::{
     FIELDS_AT_HAND, Framing, Limits, RequestHead, check_request_line, parse_request,
@@ -135,6 +135,7 @@ fn check_put(head: &[u8], parsed: &RequestHead, trusted: bool) {
         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
         trusted,
         scheme: "http",
+        told: Told::Nothing,
         request_id: b"f00d",
     };
     let mut out = Buffer::default();

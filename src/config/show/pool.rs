@@ -4,7 +4,9 @@ use super::{Page, Subject, braces, join, quote, quote_key};
 use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
 use crate::config::pool::{Endpoint, Pool};
 use crate::config::retry::{NonIdempotent, Retry};
-use crate::config::tls::ClientTls;
+use crate::config::tls::{ClientTls, Naming};
+use crate::model::grpc;
+use crate::model::proxy_protocol::Version;
 use crate::model::units::format_duration;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
@@ -17,6 +19,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.begin(Subject::Pool, pool.name.as_str(), &format!("pool.{name}"));
     page.section(format_args!("[pool.{name}]"));
     page.text("balance", pool.balance.word());
+    page.text("protocol", pool.protocol.word());
     if pool.balance.hashes() {
         page.text("hash_key", &pool.hash_key);
         page.key("load_factor", or_off(pool.load_factor.map(|factor| factor.to_string())));
@@ -42,6 +45,9 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.key("interim_answers", pool.limits.interim_answers);
     page.text("answer_chunk_extensions", pool.limits.answer_chunk_extensions);
     page.key("idle_connections", pool.limits.idle_connections);
+    page.key("http2_connections", pool.limits.http2_connections);
+    page.key("http2_streams", pool.limits.http2_streams);
+    page.text("http2_window", pool.limits.http2_window);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -51,9 +57,17 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.time("tunnel", timeouts.tunnel);
     page.time("tcp_user_timeout", timeouts.tcp_user_timeout);
     page.time("tcp_keepalive", timeouts.tcp_keepalive);
+    page.time("http2_ping", timeouts.http2_ping);
     page.section(format_args!("[pool.{name}.retry]"));
     for (key, value) in retry(&pool.retry) {
         page.key(key, value);
+    }
+    if let Some(tls) = &pool.tls {
+        page.section(format_args!("[pool.{name}.tls]"));
+        for (key, value) in tls_keys(&tls.client) {
+            page.key(key, value);
+        }
+        page.key("sessions", tls.sessions);
     }
     if let Some(probes) = &pool.health {
         page.section(format_args!("[pool.{name}.health]"));
@@ -70,7 +84,8 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
 }
 
 fn endpoint(page: &mut Page, endpoint: &Endpoint) {
-    let Endpoint { name, address, weight, tier, max_requests, zone, health } = endpoint;
+    // What it was resolved from is nothing that can be written.
+    let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _ } = endpoint;
     let mut keys = vec![
         format!("name = {}", quote(name.as_str())),
         format!("address = {}", quote(&address.to_string())),
@@ -111,10 +126,14 @@ fn order(page: &mut Page, pool: &Pool) {
     page.key("fail_open", pool.fail_open);
     page.key("panic_threshold", pool.failover.panic_threshold);
     page.amount("min_available", pool.failover.min_available);
+    page.text("send_proxy", pool.send_proxy.map_or("off", Version::word));
     page.text("source_address", pool.source_address.map(|source| source.to_string()).unwrap_or_default());
     page.time("slow_start", pool.slow_start);
     page.time("drain_timeout", pool.drain_timeout);
     page.time("max_connection_age", pool.max_connection_age.unwrap_or_default());
+    if pool.tls.is_none() {
+        page.text("tls", "off");
+    }
     if pool.health.is_none() {
         page.text("health", "off");
     }
@@ -165,9 +184,14 @@ fn causes(counted: &Counted) -> String {
 }
 
 fn statuses(ranges: &[(u16, u16)]) -> impl Iterator<Item = String> {
-    ranges.iter().map(|(first, last)| match first == last {
-        true => quote(&first.to_string()),
-        false => quote(&format!("{first}-{last}")),
+    ranges.iter().flat_map(|(first, last)| {
+        // Those of gRPC have no ranges.
+        let words: Vec<String> = (*first..=*last).filter_map(grpc::word).collect();
+        match (first == last, words.is_empty()) {
+            (_, false) => words.iter().map(|word| quote(word)).collect(),
+            (true, true) => vec![quote(&first.to_string())],
+            (false, true) => vec![quote(&format!("{first}-{last}"))],
+        }
     })
 }
 
@@ -176,6 +200,9 @@ fn show_health(page: &mut Page, probes: &Health) {
     show_check(page, &probes.check);
     if let Some(port) = probes.port {
         page.key("port", port);
+    }
+    if let Some(sends) = probes.send_proxy {
+        page.key("send_proxy", sends);
     }
     show_schedule(page, &probes.settings);
     page.key("on_demotion", or_off(probes.on_demotion.map(closing)));
@@ -249,18 +276,28 @@ fn show_http(page: &mut Page, http: &HttpCheck) {
 
 fn show_tls(page: &mut Page, tls: Option<&ClientTls>) {
     let Some(tls) = tls else { return page.text("tls", "off") };
+    let keys = tls_keys(tls).into_iter().map(|(key, value)| format!("{key} = {value}"));
+    page.key("tls", braces(keys));
+}
+
+fn tls_keys(tls: &ClientTls) -> Vec<(&'static str, String)> {
     let path = |path: &std::path::PathBuf| quote(&path.display().to_string());
     let identity = tls.identity.as_ref();
     let verify = tls.verify_off.as_ref().map(|reason| format!("{{ off = {} }}", quote(reason)));
+    let server_name = match &tls.server_name {
+        Naming::Endpoint => None,
+        Naming::Fixed(name) => Some(quote(name)),
+        Naming::Host => Some(quote("{host}")),
+    };
     let keys = [
-        ("server_name", tls.server_name.as_ref().map(|name| quote(name))),
+        ("server_name", server_name),
         ("ca", tls.ca.as_ref().map(path)),
         ("cert", identity.map(|identity| path(&identity.cert))),
         ("key", identity.map(|identity| path(&identity.key))),
         ("verify", verify),
+        ("min_version", Some(quote(tls.min_version.word()))),
     ];
-    let keys = keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
-    page.key("tls", braces(keys));
+    keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 fn show_schedule(page: &mut Page, settings: &health::Settings) {

@@ -2,8 +2,9 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::tls::PROBE_TLS;
 use super::{LONGEST, TIMEOUT, number, real};
-use Given::{Default, Optional, Required};
+use Given::{Default, Optional};
 use std::time::Duration;
 
 const PORT: Kind = number(1, 65_535);
@@ -68,10 +69,18 @@ pub(in super::super) static HEALTH: Section = Section::new(
             "The port that is asked; the endpoint's unless given. An agent needs one.",
         ),
         Key::new(
+            "send_proxy",
+            Kind::Bool,
+            Optional("true"),
+            "Whether probes begin with a PROXY header as the pool's send_proxy has it, one that says LOCAL; by default those do \
+             that go to the endpoint's own address and port.",
+        ),
+        Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&PROBE_TLS)),
             Optional(r#"{ server_name = "kubernetes", ca = "ca.crt" }"#),
-            "http, tcp, tls, grpc, postgres, mysql, redis: TLS, verified; the check tls always has it.",
+            "http, tcp, tls, grpc, postgres, mysql, redis: TLS, verified; the check tls always has it. What is not written is as in \
+             tls of the pool; \"off\" is none although the pool has it.",
         ),
         Key::new(
             "send",
@@ -166,47 +175,6 @@ pub(in super::super) static HEALTH: Section = Section::new(
             "Once an endpoint has returned, long-lived tcp sessions of the others end at this rate until it has its share.",
         ),
     ],
-);
-
-static PROBE_TLS: Section = Section::new(
-    "TLS of a probe; verified.",
-    &[
-        Key::new(
-            "server_name",
-            Kind::Text(Form::ExactHost),
-            Optional(r#""kubernetes""#),
-            "The name that is asked for (SNI) and that the certificate must have; by default the address.",
-        ),
-        Key::new(
-            "ca",
-            Kind::Text(Form::Some),
-            Optional(r#""ca.crt""#),
-            "Certificates that are trusted, PEM; by default the system's.",
-        ),
-        Key::new(
-            "cert",
-            Kind::Text(Form::Some),
-            Optional(r#""client.crt""#),
-            "Our own certificate, PEM; needs key.",
-        ),
-        Key::new("key", Kind::Text(Form::Some), Optional(r#""client.key""#), "Its key, PEM; needs cert."),
-        Key::new(
-            "verify",
-            Kind::Table(&VERIFY),
-            Optional(r#"{ off = "self-signed, in a lab" }"#),
-            "Only to switch verification off.",
-        ),
-    ],
-);
-
-static VERIFY: Section = Section::new(
-    "Only to switch verification off.",
-    &[Key::new(
-        "off",
-        Kind::Text(Form::Some),
-        Required(r#""reason why""#),
-        "The reason, which status shows.",
-    )],
 );
 
 static DAMPING: Section = Section::new(

@@ -28,13 +28,13 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Default(r#""http""#),
             "http goes on by routes, tcp and udp to one pool.",
         ),
-        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp or udp listener.")
-            .own(),
+        Key::new("pool", Kind::Text(Form::Name), Optional(r#""api""#), "The pool of a tcp or udp listener; where routes with `sni` serve it, of the clients that none of them takes, \
+             who without it are reset.").own(),
         Key::new(
             "trusted_proxies",
             Kind::List { of: &Kind::Text(Form::Network), min: 0 },
             Default("[]"),
-            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields are believed.",
+            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields, and PROXY headers, are believed; \"unix:\" is who connects to a unix socket.",
         ),
         Key::new(
             "client_address",
@@ -78,11 +78,27 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Default("false"),
             "Bind an address that is not (yet) here: a floating one.",
         ),
+        Key::new(
+            "h2c",
+            Kind::Bool,
+            Default("false"),
+            "HTTP/2 in the clear by prior knowledge, beside HTTP/1 on the same addresses.",
+        ),
         Key::new("limits", Kind::Table(&LISTENER_LIMITS), Default("{}"), "Sizes of requests."),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), Default("{}"), "Times; none is infinite."),
-        Key::later("accept_proxy_protocol"),
-        Key::later("h2c"),
-        Key::later("tls"),
+        Key::new(
+            "accept_proxy_protocol",
+            Kind::Bool,
+            Default("false"),
+            "Whether connections of trusted_proxies begin with a PROXY header, version 1 or 2; without one they are closed. \
+             The client that it names takes the peer's place everywhere. From others no header is taken.",
+        ),
+        Key::new(
+            "tls",
+            Kind::Or("off", &Kind::Table(&LISTENER_TLS)),
+            Optional(r#"{ certificates = [{ cert = "app.crt", key = "app.key" }] }"#),
+            "TLS, which a tcp listener takes off before it relays; the files are read again with every reload.",
+        ),
         Key::new(
             "when_empty",
             Kind::Or("reset", &Kind::Or("stop_listening", &Kind::Table(&HOLD))),
@@ -135,6 +151,24 @@ static LISTENER_LIMITS: Section = Section::new(
             "What is still read of a client after its last answer, so that no reset overtakes that.",
         ),
         Key::new(
+            "proxy_header",
+            size(256, 64 << 10),
+            Default(r#""4KiB""#),
+            "A PROXY header; the connection is reset.",
+        ),
+        Key::new(
+            "client_hello",
+            size(1 << 10, 64 << 10),
+            Default(r#""16KiB""#),
+            "The first message of a TLS client, where routes or a hash_key go by its name; the connection is reset.",
+        ),
+        Key::new(
+            "handshakes",
+            number(1, 1_000_000),
+            Default("1000"),
+            "TLS handshakes at once; further connections wait for a place, within the timeout tls_handshake.",
+        ),
+        Key::new(
             "backlog",
             number(1, 65_535),
             Default("4096"),
@@ -151,6 +185,159 @@ static LISTENER_LIMITS: Section = Section::new(
             number(0, 1_000_000),
             Default("0"),
             "Datagrams of the endpoint after which a udp session ends (1 suits DNS); 0 is no limit.",
+        ),
+        Key::new("http2", Kind::Table(&HTTP2_LIMITS), Default("{}"), "Connections of HTTP/2."),
+    ],
+);
+
+static LISTENER_TLS: Section = Section::new(
+    "TLS of a listener.",
+    &[
+        Key::new(
+            "certificates",
+            Kind::List { of: &Kind::Table(&CERTIFICATE), min: 1 },
+            Required(r#"[{ cert = "app.crt", key = "app.key" }]"#),
+            "Chosen by the name that a client asks for (SNI), exact before wildcard; of several for one name, such as ECDSA \
+             and RSA, by what the client can verify. The first is for those who ask for no name, or another.",
+        ),
+        Key::new(
+            "min_version",
+            Kind::Choice(&[Word::new("1.2"), Word::new("1.3")]),
+            Default(r#""1.2""#),
+            "The least version of TLS.",
+        ),
+        Key::new(
+            "alpn",
+            Kind::List { of: &Kind::Text(Form::Some), min: 0 },
+            Optional(r#"["h2", "http/1.1"]"#),
+            "Protocols that are offered (ALPN), most wanted first; by default all that an http listener can speak, and none of \
+             a tcp listener.",
+        ),
+        Key::new(
+            "client_ca",
+            Kind::Text(Form::Some),
+            Optional(r#""clients.pem""#),
+            "A PEM file of authorities: clients are asked for a certificate that one of them has signed.",
+        ),
+        Key::new(
+            "client_auth",
+            Kind::Choice(&[Word::new("require"), Word::new("request")]),
+            Optional(r#""require""#),
+            "Whether clients must have one: require (with client_ca the default), or request, which also takes those without.",
+        ),
+        Key::new(
+            "client_headers",
+            Kind::Bool,
+            Default("false"),
+            "Endpoints are told of the client's certificate: X-Client-Cert-Subject (as in RFC 4514) and X-Client-Cert-SHA256.",
+        ),
+        Key::new(
+            "ticket_keys",
+            Kind::Text(Form::Some),
+            Optional(r#""tickets.key""#),
+            "A file of keys for session tickets, one a line, each at least 32 bytes: the first makes tickets, all open them, so \
+             nodes with the same file resume each other's sessions. Without one the process makes its own every 6 hours.",
+        ),
+    ],
+);
+
+static CERTIFICATE: Section = Section::new(
+    "A certificate.",
+    &[
+        Key::new(
+            "cert",
+            Kind::Text(Form::Some),
+            Required(r#""app.crt""#),
+            "A PEM file: the certificate, then what leads to its authority.",
+        ),
+        Key::new("key", Kind::Text(Form::Some), Required(r#""app.key""#), "A PEM file with its private key."),
+        Key::new(
+            "ocsp",
+            Kind::Text(Form::Some),
+            Optional(r#""app.ocsp""#),
+            "A file with an OCSP answer in DER, which is stapled until it runs out.",
+        ),
+        Key::new(
+            "client_ca",
+            Kind::Text(Form::Some),
+            Optional(r#""clients.pem""#),
+            "As above, for the names of this certificate; a request for one of them over a connection that was not asked for \
+             the same gets 421.",
+        ),
+        Key::new(
+            "client_auth",
+            Kind::Choice(&[Word::new("require"), Word::new("request"), Word::new("none")]),
+            Optional(r#""require""#),
+            "As above, or none.",
+        ),
+    ],
+);
+
+static HTTP2_LIMITS: Section = Section::new(
+    "What one connection of HTTP/2 may do. Who does more in any second than a rate allows is sent away (GOAWAY with \
+     ENHANCE_YOUR_CALM).",
+    &[
+        Key::new("streams", number(1, 10_000), Default("100"), "Requests at once."),
+        Key::new(
+            "stream_window",
+            size(65_535, 16 << 20),
+            Default(r#""128KiB""#),
+            "What a client may send of one request body before it has gone on (SETTINGS_INITIAL_WINDOW_SIZE).",
+        ),
+        Key::new(
+            "connection_window",
+            size(65_535, 64 << 20),
+            Default(r#""1MiB""#),
+            "Likewise, of all its request bodies together.",
+        ),
+        Key::new(
+            "send_buffer",
+            size(16 << 10, 16 << 20),
+            Default(r#""128KiB""#),
+            "What is held of all answers together for a client that does not read.",
+        ),
+        Key::new(
+            "continuations",
+            number(0, 1_000),
+            Default("5"),
+            "CONTINUATION frames of one head; h2 itself refuses more than the size of a head can need, at least 5.",
+        ),
+        Key::new(
+            "resets",
+            number(1, 1_000_000),
+            Default("500"),
+            "Requests that are cancelled before their answer, in any second (rapid reset).",
+        ),
+        Key::new(
+            "faults",
+            number(1, 1_000_000),
+            Default("100"),
+            "Streams that we reset for the client's mistakes, in any second; ten times as many in all (MadeYouReset).",
+        ),
+        Key::new("pings", number(1, 1_000_000), Default("100"), "PING frames in any second."),
+        Key::new(
+            "settings",
+            number(1, 1_000_000),
+            Default("50"),
+            "SETTINGS frames in any second; one for every 8 entries.",
+        ),
+        Key::new(
+            "priorities",
+            number(1, 1_000_000),
+            Default("1000"),
+            "PRIORITY frames, and frames of unknown types, in any second.",
+        ),
+        Key::new(
+            "window_updates",
+            number(1, 1_000_000),
+            Default("1000"),
+            "WINDOW_UPDATE frames of less than 256 bytes in any second.",
+        ),
+        Key::new(
+            "empty_frames",
+            number(1, 1_000_000),
+            Default("100"),
+            "DATA frames in any second that are empty without being the last, or are more padding than data.",
         ),
     ],
 );
@@ -179,7 +366,13 @@ static LISTENER_TIMEOUTS: Section = Section::new(
             Default(r#""2s""#),
             "How long is read of a client after its last answer; see limits.",
         ),
-        Key::later("tls_handshake"),
+        Key::new(
+            "tls_handshake",
+            TIMEOUT,
+            Default(r#""5s""#),
+            "A PROXY header, a ClientHello that is looked into and a whole TLS handshake, from the accepted connection on; waiting \
+             for a place among the handshakes counts.",
+        ),
         Key::new(
             "udp_idle",
             TIMEOUT,

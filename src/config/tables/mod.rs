@@ -10,6 +10,7 @@ mod listener;
 mod passive;
 mod pool;
 mod route;
+mod tls;
 
 use std::time::Duration;
 
@@ -303,15 +304,16 @@ static CHECK: Section = Section::new(
             Kind::List { of: &Kind::Choice(&FINDINGS), min: 0 },
             Default("[]"),
             "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
-             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: probes do not verify \
-             TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: \
-             retry rules without effect.",
+             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: traffic or \
+             probes do not verify TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: \
+             retry rules without effect; L008: a certificate of a listener has expired, or does within 21 days; L010: a \
+             listener takes PROXY headers of nobody.",
         ),
     ],
 );
 
 /// The codes of what `plimsoll check` finds.
-static FINDINGS: [Word; 7] = [
+static FINDINGS: [Word; 9] = [
     Word::new("L001"),
     Word::new("L002"),
     Word::new("L003"),
@@ -319,6 +321,8 @@ static FINDINGS: [Word; 7] = [
     Word::new("L005"),
     Word::new("L006"),
     Word::new("L007"),
+    Word::new("L008"),
+    Word::new("L010"),
 ];
 
 static NOTIFY: Section = Section::new(

@@ -139,7 +139,8 @@ pub(in super::super) static RETRY: Section = Section::new(
             "on",
             CAUSES,
             Default(r#"["connect", "reset"]"#),
-            "What is tried again: connect, reset, timeout, statuses such as \"502\" or \"502-504\".",
+            "What is tried again: connect, reset, timeout, statuses such as \"502\" or \"502-504\", and those of gRPC, such as \
+             \"grpc-unavailable\", of calls that have no answer but that.",
         ),
         Key::new(
             "per_try_timeout",

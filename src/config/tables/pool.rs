@@ -4,6 +4,7 @@ use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
+use super::tls::POOL_TLS;
 use super::{DELAY, TIMEOUT, number, real, size};
 use Given::{Default, Optional, Required};
 
@@ -50,6 +51,12 @@ pub(in super::super) static POOL: Section = Section::new(
              objects with the keys of an endpoint. What cannot be read leaves the last endpoints in place.",
         )
         .own(),
+        Key::new(
+            "protocol",
+            Kind::Choice(&[Word::new("http1"), Word::new("http2"), Word::new("auto")]),
+            Default(r#""http1""#),
+            "What is spoken with endpoints: http1, http2 (in the clear: at once), or auto, which TLS finds out (in the clear: http1).",
+        ),
         Key::new("limits", Kind::Table(&POOL_LIMITS), Default("{}"), "Ceilings and the queue."),
         Key::new("timeouts", Kind::Table(&POOL_TIMEOUTS), Default("{}"), "Times; none is infinite."),
         Key::new(
@@ -62,7 +69,8 @@ pub(in super::super) static POOL: Section = Section::new(
             "hash_key",
             Kind::Text(Form::HashKey),
             Optional(r#""source""#),
-            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path. What a request \
+            "What the hashing policies hash: source (the default), header:NAME, cookie:NAME, query:NAME, path, sni (the name that \
+             a TLS client asks for; of a request its host). What a request \
              does not have is replaced by its source.",
         ),
         Key::new(
@@ -170,10 +178,20 @@ pub(in super::super) static POOL: Section = Section::new(
             Optional("{}"),
             "A breaker; absent or \"off\": none.",
         ),
-        Key::later("protocol"),
-        Key::later("send_proxy"),
+        Key::new(
+            "send_proxy",
+            Kind::Choice(&[Word::new("off"), Word::new("v1"), Word::new("v2")]),
+            Default(r#""off""#),
+            "A PROXY header at the start of each connection, before TLS, which tells the endpoint the client's address: off, v1, \
+             v2 (with what is known of its TLS). A connection then serves that client alone.",
+        ),
         Key::later("sticky"),
-        Key::later("tls"),
+        Key::new(
+            "tls",
+            Kind::Or("off", &Kind::Table(&POOL_TLS)),
+            Optional(r#"{ server_name = "api.internal", ca = "internal-ca.pem" }"#),
+            "TLS to the endpoints, verified; absent or \"off\": none.",
+        ),
     ],
 );
 
@@ -296,6 +314,24 @@ static POOL_LIMITS: Section = Section::new(
             Default("256"),
             "Idle connections kept per endpoint and worker; the oldest closes when one more comes. 0 keeps none.",
         ),
+        Key::new(
+            "http2_connections",
+            number(1, 10_000),
+            Default("8"),
+            "HTTP/2 connections per endpoint and worker; one more is made when all are full, beyond that requests wait for queue_timeout.",
+        ),
+        Key::new(
+            "http2_streams",
+            number(1, 100_000),
+            Default("128"),
+            "Requests at once on an HTTP/2 connection to an endpoint; fewer where the endpoint announces fewer.",
+        ),
+        Key::new(
+            "http2_window",
+            size(16 << 10, 64 << 20),
+            Default(r#""128KiB""#),
+            "What of an answer over HTTP/2 is taken from the endpoint before the client has taken any.",
+        ),
     ],
 );
 
@@ -323,6 +359,12 @@ static POOL_TIMEOUTS: Section = Section::new(
             TIMEOUT,
             Default(r#""30s""#),
             "First keepalive probe of a tcp session or tunnel without a byte.",
+        ),
+        Key::new(
+            "http2_ping",
+            TIMEOUT,
+            Default(r#""10s""#),
+            "PING on an HTTP/2 connection with requests and without a byte; it closes after as long again without an answer.",
         ),
     ],
 );

@@ -135,7 +135,20 @@ pub(in super::super) static ROUTE: Section = Section::new(
             Optional(r#"{ attempts = 2 }"#),
             "Retry rules that override the pool's, key by key (in a split, those of [defaults.pool]); or \"off\".",
         ),
-        Key::later("sni"),
+        Key::new(
+            "sni",
+            Kind::OneOrList(&Kind::Text(Form::Host)),
+            Optional(r#"["db.example.com", "*.db.example.com"]"#),
+            "For tcp listeners, in the place of all other conditions: names that TLS clients ask for. Exact before wildcard, \
+             longer wildcards first; whom no route takes, the listener's own pool does.",
+        ),
+        Key::new(
+            "tls",
+            Kind::Choice(&[Word::new("passthrough"), Word::new("terminate")]),
+            Optional(r#""passthrough""#),
+            "With sni: whether TLS goes through to the endpoint or ends here; by default it ends here where the listener has \
+             TLS.",
+        ),
         Key::later("rate_limit"),
     ],
 );

@@ -162,12 +162,13 @@ impl Keeper {
         let recalled =
             pool.and_then(|pool| self.recalled_state(pool, &pool.endpoints.get(watch.endpoint)?.name));
         let state = before
-            .map_or_else(|| recalled.map_or(unasked, |(state, _)| state), |before| before.health.state());
-        let since = recalled.map_or_else(SystemTime::now, |(_, since)| since);
+            .map_or_else(|| recalled.map_or(unasked, |(state, ..)| state), |before| before.health.state());
+        let since = recalled.map_or_else(SystemTime::now, |(_, since, _)| since);
+        let penalty = recalled.map(|(.., penalty)| penalty).unwrap_or_default();
         let mut target = Target {
             probe: Arc::clone(&watch.probe),
             settings: watch.settings.clone(),
-            health: Health::resumed(watch.settings.clone(), state),
+            health: Health::resumed(watch.settings.clone(), state).with_penalty(penalty),
             members: Vec::new(),
             ports: Vec::new(),
             history: VecDeque::with_capacity(EVIDENCE_MAX),

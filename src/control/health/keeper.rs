@@ -48,6 +48,8 @@ pub type TargetId = u64;
 pub enum Effect {
     /// Tell the journal.
     Tell(Change),
+    /// Say that an endpoint does not answer: the name that led to it may lead elsewhere by now.
+    Suspect(PoolName, EndpointName),
     /// Cut long-lived connections.
     Cut(CutOrder),
     /// Close idle connections to the endpoint at this slot.

@@ -12,6 +12,7 @@ use crate::model::name::{EndpointName, PoolName};
 use crate::policy::exclusive;
 use crate::policy::failover::Phase;
 use crate::policy::health::State;
+use crate::policy::health::damping::Penalty;
 use crate::runtime::pool::Pool;
 
 /// What is known.
@@ -26,6 +27,8 @@ pub(in crate::control) struct Memory {
 pub(in crate::control) struct EndpointMemory {
     /// What its probes say, and since when.
     pub(in crate::control) probe: Option<(State, SystemTime)>,
+    /// What its falls have added up to.
+    pub(in crate::control) penalty: Penalty,
     /// Since when it starts slowly.
     pub(in crate::control) grows_since: Option<Duration>,
 }
@@ -51,6 +54,7 @@ impl Keeper {
                 let Some(endpoint) = of.endpoints.get(endpoint) else { continue };
                 let own = memory.endpoints.entry((of.name.clone(), endpoint.name.clone())).or_default();
                 own.probe = Some((health.state(), *since));
+                own.penalty = health.penalty();
             }
         }
         for (index, pool) in self.snapshot.pools.iter().enumerate() {
@@ -101,9 +105,14 @@ impl Keeper {
         self.recalled.endpoints = memory.endpoints;
     }
 
-    /// What the probes of an endpoint said in the process before.
-    pub(super) fn recalled_state(&self, pool: &Pool, endpoint: &EndpointName) -> Option<(State, SystemTime)> {
-        self.recalled.endpoints.get(&(pool.name.clone(), endpoint.clone()))?.probe
+    /// What the probes of an endpoint said in the process before, and what its falls had added up to.
+    pub(super) fn recalled_state(
+        &self,
+        pool: &Pool,
+        endpoint: &EndpointName,
+    ) -> Option<(State, SystemTime, Penalty)> {
+        let known = self.recalled.endpoints.get(&(pool.name.clone(), endpoint.clone()))?;
+        known.probe.map(|(state, since)| (state, since, known.penalty))
     }
 }
 

@@ -126,6 +126,9 @@ impl Keeper {
                 text: outcome.evidence.what.clone(),
             });
         });
+        if verdict == Verdict::CannotBeAsked {
+            self.effects.push(Effect::Suspect(pool.name.clone(), endpoint.name.clone()));
+        }
         let port =
             ports.iter().find(|(address, _)| *address == endpoint.socket()).and_then(|(_, open)| *open);
         let history: Vec<Evidence> = target.history.iter().cloned().collect();

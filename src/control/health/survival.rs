@@ -350,7 +350,7 @@ fn everybody<'a>(keeper: &Keeper, snapshot: &'a Snapshot, next: &Config) -> All<
 
 fn check(first: &File, second: &File, happenings: &[Happens]) -> Result<(), TestCaseError> {
     let (one, two) = (first.load(), second.load());
-    let before = Arc::new(compile(&one, None, &MACHINE, &Weights::default()));
+    let before = Arc::new(compile(&one, None, &MACHINE, &Weights::default()).expect("no file is named"));
     before.settle();
     let mut keeper = Keeper::new(Arc::clone(&before), Arc::<Board>::default());
     let watches =
@@ -361,7 +361,8 @@ fn check(first: &File, second: &File, happenings: &[Happens]) -> Result<(), Test
     // Nothing of a policy's time passes between what was and what is.
     let now = before.clock.now();
     let known = everybody(&keeper, &before, &two);
-    let after = Arc::new(compile(&two, Some(&before), &MACHINE, &Weights::default()));
+    let after =
+        Arc::new(compile(&two, Some(&before), &MACHINE, &Weights::default()).expect("no file is named"));
     after.settle();
     keeper.adopt(&after, &two, watches(&two, &after), now);
 

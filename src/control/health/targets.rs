@@ -9,11 +9,14 @@ use super::probe::http::{Http, HttpError, RequestHead};
 use super::probe::{Check, Probe};
 use crate::config::health::{self, Expected, Health, HttpCheck};
 use crate::config::pool::Pool;
-use crate::config::tls::ClientTls;
-use crate::control::tls::{Certificate, Settings as TlsSettings, TlsClient, TlsError, Verify};
+use crate::config::tls::{ClientTls, Naming};
+use crate::control::tls::TlsClient;
 use crate::model::address::Address;
+use crate::model::protocol::Protocol;
 use crate::policy::health::Settings;
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::tls::client;
+use crate::runtime::tls::files::TlsError;
 
 /// Why a probe cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,7 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
         let Some(written) = pools.iter().find(|p| p.name == pool.name) else { continue };
         let Some(health) = &written.health else { continue };
         let asked = question(written, health, &mut clients)?;
+        let asks_for_host = health.check.tls().is_some_and(|tls| tls.server_name == Naming::Endpoint);
         let by_name: HashMap<_, _> = written.endpoints.iter().map(|e| (&e.name, e)).collect();
         for (index, endpoint) in pool.endpoints.iter().enumerate() {
             let Some(named) = by_name.get(&endpoint.name) else { continue };
@@ -60,13 +64,19 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
                 Check::Exec(exec) => {
                     Check::Exec(Exec { endpoint: endpoint.name.to_string(), ..exec.clone() })
                 }
-                Check::Agent { send, .. } => Check::Agent { port: address.port(), send: send.clone() },
+                Check::Agent { send, .. } => {
+                    Check::Agent { send: send.clone(), port: address.ip().map_or(0, |ip| ip.port()) }
+                }
                 other => other.clone(),
             };
             let probe = Arc::new(Probe {
                 check,
                 address,
+                host: named.host.as_ref().filter(|_| asks_for_host).map(|host| host.as_str().into()),
                 source: written.source_address,
+                header: written
+                    .send_proxy
+                    .filter(|_| health.send_proxy.unwrap_or_else(|| address == endpoint.socket())),
                 timeout: health.settings.timeout,
             });
             let (settings, traffic) = (health.settings.clone(), endpoint.socket());
@@ -76,39 +86,32 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
     Ok(watches)
 }
 
-/// TLS clients by their settings, so that files are read once.
+/// TLS clients of probes.
 #[derive(Default)]
-struct Clients(HashMap<TlsSettings, Arc<TlsClient>>);
+struct Clients(client::Clients);
 
 impl Clients {
     fn of(&mut self, pool: &Pool, tls: Option<&ClientTls>) -> Result<Option<Arc<TlsClient>>, ProbeError> {
         let Some(tls) = tls else { return Ok(None) };
-        let settings = TlsSettings {
-            server_name: tls.server_name.clone(),
-            ca: tls.ca.clone(),
-            certificate: tls
-                .identity
-                .as_ref()
-                .map(|own| Certificate { chain: own.cert.clone(), key: own.key.clone() }),
-            verify: match &tls.verify_off {
-                None => Verify::On,
-                Some(reason) => Verify::Off { reason: reason.clone() },
-            },
+        let name = match &tls.server_name {
+            Naming::Fixed(name) => Some(name.as_str()),
+            Naming::Endpoint | Naming::Host => None,
         };
-        if let Some(client) = self.0.get(&settings) {
-            return Ok(Some(Arc::clone(client)));
+        let client = self.0.of(&client::Settings::from(tls)).and_then(|client| TlsClient::of(&client, name));
+        match client {
+            Ok(client) => Ok(Some(Arc::new(client))),
+            Err(error) => Err(ProbeError::Tls(pool.name.to_string(), error)),
         }
-        let client = TlsClient::new(settings.clone())
-            .map(Arc::new)
-            .map_err(|error| ProbeError::Tls(pool.name.to_string(), error))?;
-        self.0.insert(settings, Arc::clone(&client));
-        Ok(Some(client))
     }
 }
 
 fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check, ProbeError> {
     Ok(match &health.check {
-        health::Check::Http(http) => Check::Http(Box::new(http_question(pool, http, clients)?)),
+        health::Check::Http(http) => {
+            // Behind a port of its own there is a health API, and not the pool's protocol.
+            let http2 = pool.protocol == Protocol::Http2 && health.port.is_none();
+            Check::Http(Box::new(http_question(pool, http, http2, clients)?))
+        }
         health::Check::Tcp { send, expect, tls } => Check::Tcp {
             send: (!send.is_empty()).then(|| send.clone()),
             expect: expect.as_ref().map(expected),
@@ -145,7 +148,12 @@ fn question(pool: &Pool, health: &Health, clients: &mut Clients) -> Result<Check
     })
 }
 
-fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result<Http, ProbeError> {
+fn http_question(
+    pool: &Pool,
+    http: &HttpCheck,
+    http2: bool,
+    clients: &mut Clients,
+) -> Result<Http, ProbeError> {
     let fields: Vec<(&str, &[u8])> =
         http.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().as_bytes())).collect();
     let request = RequestHead::new(&http.method, &http.path, http.host.as_deref(), &fields)
@@ -155,6 +163,7 @@ fn http_question(pool: &Pool, http: &HttpCheck, clients: &mut Clients) -> Result
         expect_body: http.expect_body.as_deref().cloned().map(Expect::Regex),
         rank: pool.exclusive.as_ref().and_then(|exclusive| exclusive.rank.clone()),
         tls: clients.of(pool, http.tls.as_ref())?,
+        http2,
         ..Http::new(request)
     })
 }

@@ -28,6 +28,7 @@ use crate::model::address::Address;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::health::Verdict;
 use crate::proxy::worker::Command as WorkerCommand;
+use crate::runtime::events::{Event, EventSender};
 use crate::runtime::judge;
 use crate::runtime::snapshot::Snapshot;
 
@@ -67,6 +68,8 @@ pub(in crate::control) struct Start {
     pub(in crate::control) board: Arc<Board>,
     pub(in crate::control) journal: Arc<Journal>,
     pub(in crate::control) workers: Vec<mpsc::Sender<WorkerCommand>>,
+    /// Where the supervisor hears of endpoints that do not answer.
+    pub(in crate::control) events: EventSender,
     /// What the process before knew.
     pub(in crate::control) recalled: Memory,
 }
@@ -88,6 +91,7 @@ struct Thread {
     keeper: RefCell<Keeper>,
     clock: crate::runtime::clock::Clock,
     journal: Arc<Journal>,
+    events: EventSender,
     workers: Vec<mpsc::Sender<WorkerCommand>>,
     tasks: RefCell<HashMap<TargetId, AbortHandle>>,
     random: RefCell<fastrand::Rng>,
@@ -102,6 +106,7 @@ impl Thread {
             keeper: RefCell::new(keeper),
             clock,
             journal: start.journal,
+            events: start.events,
             workers: start.workers,
             tasks: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
@@ -168,6 +173,9 @@ impl Thread {
             match effect {
                 Effect::Tell(change) => {
                     self.journal.append(change);
+                }
+                Effect::Suspect(pool, endpoint) => {
+                    self.events.send(Event::EndpointSilent { pool, endpoint });
                 }
                 Effect::Cut(order) => {
                     let (slot, at_most, why) = (order.slot, order.at_most, order.why);

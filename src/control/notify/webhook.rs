@@ -16,7 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::control::tls::{self, TlsClient, TlsError};
+use crate::control::tls::TlsClient;
+use crate::runtime::tls::client::Settings;
+use crate::runtime::tls::files::TlsError;
 
 /// What one POST may take: name, connection and answer together.
 const POST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,9 +83,9 @@ impl Webhook {
         };
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let value = HeaderValue::from_str(authority.as_str()).map_err(|_| AddressError::NoHost)?;
-        let settings = tls::Settings { server_name: Some(bare.to_owned()), ..tls::Settings::default() };
+        let client = || TlsClient::new(Settings::default(), Some(bare)).map(Box::new);
         Ok(Self {
-            tls: is_secure.then(|| TlsClient::new(settings).map(Box::new)).transpose()?,
+            tls: is_secure.then(client).transpose()?,
             host: bare.to_owned(),
             port: uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
             target: uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
@@ -98,7 +100,8 @@ impl Webhook {
             let stream = TcpStream::connect(name).await.map_err(PostError::Connect)?;
             let Some(tls) = &self.tls else { return self.exchange(stream, body).await };
             let peer = stream.peer_addr().map_err(PostError::Connect)?;
-            let stream = tls.connect(stream, peer, &[b"http/1.1"]).await.map_err(PostError::Connect)?;
+            let stream =
+                tls.connect(stream, (None, peer.into()), &[b"http/1.1"]).await.map_err(PostError::Connect)?;
             self.exchange(stream, body).await
         };
         timeout(POST_TIMEOUT, exchange).await.unwrap_or(Err(PostError::TooLong(POST_TIMEOUT)))
@@ -202,12 +205,8 @@ mod tests {
         let mut webhook = Webhook::parse(&format!("https://localhost:{port}/"))?;
         let refused = webhook.post("{}").await;
         assert!(matches!(refused, Err(PostError::Connect(_))), "{refused:?}");
-        let settings = tls::Settings {
-            server_name: Some("localhost".to_owned()),
-            ca: Some(ca),
-            ..tls::Settings::default()
-        };
-        webhook.tls = Some(Box::new(TlsClient::new(settings)?));
+        let settings = Settings { ca: Some(ca), ..Settings::default() };
+        webhook.tls = Some(Box::new(TlsClient::new(settings, Some("localhost"))?));
         let taken = webhook.post("{}").await;
         assert!(taken.is_ok(), "{taken:?}");
         Ok(())

@@ -7,9 +7,12 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Origin;
+use crate::config::pool::Endpoint;
 use crate::control::change::AdminState;
-use crate::control::overrides::{EndpointOverride, OVERRIDES_MAX, Overrides};
+use crate::control::overrides::{EndpointOverride, OVERRIDES_MAX, Overrides, Roster};
+use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, PoolName};
+use crate::model::units::Weight;
 
 /// The version of both files; a reader of another one leaves them alone.
 const VERSION: u32 = 1;
@@ -59,6 +62,26 @@ struct OverridesFile {
     version: u32,
     endpoints: Vec<OneEndpoint>,
     failovers: BTreeMap<String, String>,
+    #[serde(default)]
+    added: Vec<OneAdded>,
+    #[serde(default)]
+    removed: Vec<OneRemoved>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OneAdded {
+    pool: String,
+    endpoint: String,
+    address: String,
+    weight: u16,
+    tier: u8,
+    zone: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OneRemoved {
+    pool: String,
+    endpoint: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,7 +118,7 @@ pub(super) fn kept(bytes: &[u8]) -> Stored<Kept> {
     }
     let texts = file.texts.into_iter().map(|Text { path, text }| (path, text)).collect();
     Ok(Kept {
-        origin: Origin { texts, environment: file.environment, named: file.named },
+        origin: Origin { texts, environment: file.environment, named: file.named, patterns: Vec::new() },
         main: file.main,
         copies: file.copies.into_iter().map(|Copied { of, name }| (of, name)).collect(),
         hash: u64::from_str_radix(&file.hash, 16).map_err(|error| error.to_string())?,
@@ -112,31 +135,68 @@ pub(super) fn overrides_text(overrides: &Overrides) -> Vec<u8> {
         admin_state: set.state.map(|state| state.word().to_owned()),
         weight: set.weight,
     };
+    let added = |((pool, endpoint), set): (&(PoolName, EndpointName), &Endpoint)| OneAdded {
+        pool: pool.to_string(),
+        endpoint: endpoint.to_string(),
+        address: set.address.to_string(),
+        weight: set.weight.get(),
+        tier: set.tier,
+        zone: set.zone.clone(),
+    };
+    let removed = |(pool, endpoint): &(PoolName, EndpointName)| OneRemoved {
+        pool: pool.to_string(),
+        endpoint: endpoint.to_string(),
+    };
     text(&OverridesFile {
         version: VERSION,
         endpoints: overrides.endpoints.iter().map(one).collect(),
         failovers: overrides.failovers.iter().map(|(pool, to)| (pool.to_string(), to.to_string())).collect(),
+        added: overrides.roster.added.iter().map(added).collect(),
+        removed: overrides.roster.removed.iter().map(removed).collect(),
     })
 }
 
 pub(super) fn overrides(bytes: &[u8]) -> Stored<Overrides> {
     let file: OverridesFile = parse(bytes)?;
-    let mut overrides = Overrides::default();
-    let pool = |name: &str| PoolName::new(name).map_err(|error| format!("{name:?} is no pool: {error}"));
+    let mut overrides = Overrides { roster: roster(file.added, file.removed)?, ..Overrides::default() };
     for one in file.endpoints.into_iter().take(OVERRIDES_MAX) {
-        let endpoint = EndpointName::new(&one.endpoint)
-            .map_err(|error| format!("{:?} is no endpoint: {error}", one.endpoint))?;
         let state = one.admin_state.map(|word| {
             let state = AdminState::ALL.into_iter().find(|state| state.word() == word);
             state.ok_or_else(|| format!("{word:?} is no admin state"))
         });
         let set = EndpointOverride { state: state.transpose()?, weight: one.weight };
-        overrides.endpoints.insert((pool(&one.pool)?, endpoint), set);
+        overrides.endpoints.insert(place(&one.pool, &one.endpoint)?, set);
     }
     for (of, to) in file.failovers.iter().take(OVERRIDES_MAX) {
         overrides.failovers.insert(pool(of)?, pool(to)?);
     }
     Ok(overrides)
+}
+
+fn roster(added: Vec<OneAdded>, removed: Vec<OneRemoved>) -> Stored<Roster> {
+    let mut roster = Roster::default();
+    for one in added.into_iter().take(OVERRIDES_MAX) {
+        let (pool, name) = place(&one.pool, &one.endpoint)?;
+        let address = EndpointAddress::parse(&one.address)
+            .map_err(|error| format!("{:?} is no address: {error}", one.address))?;
+        let weight = Weight::new(one.weight).ok_or_else(|| format!("{} is no weight", one.weight))?;
+        let endpoint = Endpoint::plain(name.clone(), address, weight, one.tier, one.zone);
+        roster.added.insert((pool, name), endpoint);
+    }
+    for one in removed.into_iter().take(OVERRIDES_MAX) {
+        roster.removed.insert(place(&one.pool, &one.endpoint)?);
+    }
+    Ok(roster)
+}
+
+fn pool(name: &str) -> Stored<PoolName> {
+    PoolName::new(name).map_err(|error| format!("{name:?} is no pool: {error}"))
+}
+
+fn place(of: &str, endpoint: &str) -> Stored<(PoolName, EndpointName)> {
+    let name =
+        EndpointName::new(endpoint).map_err(|error| format!("{endpoint:?} is no endpoint: {error}"))?;
+    Ok((pool(of)?, name))
 }
 
 fn text(file: &impl Serialize) -> Vec<u8> {

@@ -1,10 +1,12 @@
 //! What outlives the process, in one directory: the last good configuration with copies of the certificates and keys that it
-//! names, what the operator changed at run time, and keys that were generated.
+//! names, what the operator changed at run time, where names led and what files of endpoints listed, and keys that were
+//! generated.
 //!
 //! `form` has what the files look like, `disk` how they are written: whole or not at all. `recorder` writes on a thread of its
 //! own, so that a slow disk holds nobody up. Nothing here stops the proxy: what cannot be kept or read is said, and that is all.
 
 mod disk;
+pub mod findings;
 mod form;
 pub mod recorder;
 
@@ -17,6 +19,7 @@ use std::time::SystemTime;
 
 use super::overrides::Overrides;
 use crate::config::{Config, Diagnostics, Origin};
+use findings::Findings;
 use form::{Kept, Stored};
 
 /// The last good configuration.
@@ -27,6 +30,9 @@ const COPIES: &str = "last-good.d";
 
 /// What the operator changed.
 const OVERRIDES: &str = "overrides.json";
+
+/// Where names have led and what files of endpoints have listed.
+const FINDINGS: &str = "findings.json";
 
 /// Keys that were generated.
 const KEYS: &str = "keys";
@@ -176,6 +182,23 @@ impl StateDir {
     /// [`StateError`]: there is something, and it cannot be used.
     pub fn overrides(&self) -> Result<Overrides, StateError> {
         Ok(self.read(OVERRIDES, form::overrides)?.unwrap_or_default())
+    }
+
+    /// Keeps what names have led to and files of endpoints have listed.
+    ///
+    /// # Errors
+    /// The directory cannot be written; what was kept before is still there then.
+    pub fn keep_findings(&self, findings: &Findings) -> io::Result<()> {
+        self.prepare()?;
+        disk::write(&self.0.join(FINDINGS), &findings.text())
+    }
+
+    /// What names had led to and files of endpoints had listed; nothing where nothing was kept.
+    ///
+    /// # Errors
+    /// [`StateError`]: there is something, and it cannot be used.
+    pub fn findings(&self) -> Result<Findings, StateError> {
+        Ok(self.read(FINDINGS, Findings::read)?.unwrap_or_default())
     }
 
     fn read<T>(&self, name: &str, parse: fn(&[u8]) -> Stored<T>) -> Result<Option<T>, StateError> {

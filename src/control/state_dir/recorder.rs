@@ -9,6 +9,7 @@ use super::StateDir;
 use crate::config::Origin;
 use crate::control::journal::{Change, Journal, Kind};
 use crate::control::overrides::Overrides;
+use crate::control::state_dir::findings::Findings;
 
 /// What is kept for a process that has a state directory; without one nothing is.
 #[derive(Debug)]
@@ -28,8 +29,15 @@ struct Shared {
 struct Due {
     config: Option<(Arc<Origin>, u64)>,
     overrides: Option<Overrides>,
+    findings: Option<Findings>,
     writing: bool,
     closed: bool,
+}
+
+impl Due {
+    const fn is_empty(&self) -> bool {
+        self.config.is_none() && self.overrides.is_none() && self.findings.is_none()
+    }
 }
 
 impl Shared {
@@ -65,13 +73,19 @@ impl Recorder {
         self.shared.changed.notify_all();
     }
 
+    /// Keeps what names have led to and files of endpoints have listed.
+    pub fn findings(&self, findings: Findings) {
+        self.shared.due().findings = Some(findings);
+        self.shared.changed.notify_all();
+    }
+
     /// Waits until everything is written, for `limit` at most; whether it is.
     #[must_use]
     pub fn close(mut self, limit: Duration) -> bool {
         let mut due = self.shared.due();
         due.closed = true;
         self.shared.changed.notify_all();
-        let busy = |due: &mut Due| due.writing || due.config.is_some() || due.overrides.is_some();
+        let busy = |due: &mut Due| due.writing || !due.is_empty();
         let waited = self.shared.changed.wait_timeout_while(due, limit, busy);
         let done = waited.is_ok_and(|(_, waited)| !waited.timed_out());
         // A thread that hangs in the disk is left behind.
@@ -92,23 +106,23 @@ struct Writer {
 impl Writer {
     fn run(&mut self, shared: &Shared) {
         loop {
-            let (config, overrides) = {
+            let (config, overrides, findings) = {
                 let mut due = shared.due();
                 due.writing = false;
                 shared.changed.notify_all();
-                let idle = |due: &mut Due| due.config.is_none() && due.overrides.is_none() && !due.closed;
+                let idle = |due: &mut Due| due.is_empty() && !due.closed;
                 due = shared.changed.wait_while(due, idle).unwrap_or_else(PoisonError::into_inner);
-                let work = (due.config.take(), due.overrides.take());
-                if work == (None, None) {
+                if due.is_empty() {
                     return;
                 }
                 due.writing = true;
-                work
+                (due.config.take(), due.overrides.take(), due.findings.take())
             };
             let config =
                 config.map_or(Ok(()), |(origin, hash)| self.directory.keep(&origin, hash, SystemTime::now()));
             let overrides = overrides.map_or(Ok(()), |overrides| self.directory.keep_overrides(&overrides));
-            self.tell(config.and(overrides));
+            let findings = findings.map_or(Ok(()), |findings| self.directory.keep_findings(&findings));
+            self.tell(config.and(overrides).and(findings));
         }
     }
 

@@ -5,9 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::config;
+use crate::config::pool::Endpoint;
 use crate::control::change::AdminState;
 use crate::control::overrides::EndpointOverride;
+use crate::model::address::EndpointAddress;
 use crate::model::name::{EndpointName, PoolName};
+use crate::model::units::Weight;
 
 const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -131,6 +134,11 @@ fn overrides_come_back_as_they_were() {
     overrides.endpoints.insert(name("a", "[::1]:80"), drained);
     overrides.endpoints.insert(name("a", "b"), EndpointOverride { state: None, weight: Some(7) });
     overrides.failovers.insert(name("a", "x").0, name("dr", "x").0);
+    let (pool, endpoint) = name("a", "c");
+    let address = EndpointAddress::parse("srv:_http._tcp.app.internal").expect("an address");
+    let added = Endpoint::plain(endpoint.clone(), address, Weight::ONE, 3, "b".to_owned());
+    overrides.roster.added.insert((pool, endpoint), added);
+    overrides.roster.removed.insert(name("a", "app@10.0.0.1:80"));
     assert!(site.state().overrides().is_ok_and(|none| none.is_empty()));
     site.state().keep_overrides(&overrides).expect("they are kept");
     assert_eq!(site.state().overrides().ok(), Some(overrides));

@@ -20,6 +20,7 @@ use crate::control::Handle;
 use crate::control::doors::Handed;
 use crate::control::inherited::Inherited;
 use crate::control::overrides::Overrides;
+use crate::control::state_dir::findings::Findings;
 use crate::control::state_dir::overrides_of;
 use crate::control::status::PoolStatus;
 use crate::control::systemd::started;
@@ -43,7 +44,9 @@ pub struct Arrival {
     taken: Vec<usize>,
     untaken: Arc<OnceLock<HashSet<(Transport, Address)>>>,
     state: LiveState,
+    generation: u64,
     overrides: serde_json::Value,
+    findings: serde_json::Value,
 }
 
 /// The end of the socket on which it is told that the new process cannot take over.
@@ -57,7 +60,10 @@ pub struct Given {
     /// Where control says which addresses it does not listen on.
     pub(in crate::control) untaken: Arc<OnceLock<HashSet<(Transport, Address)>>>,
     pub(in crate::control) state: LiveState,
+    /// The number of the snapshot that ran there.
+    pub(in crate::control) generation: u64,
     pub(in crate::control) overrides: Option<Overrides>,
+    pub(in crate::control) findings: Option<Findings>,
 }
 
 impl Arrival {
@@ -88,7 +94,7 @@ impl Arrival {
     }
 
     fn new(stream: UnixStream, handover: Handover, descriptors: Vec<OwnedFd>) -> Self {
-        let Handover { pid, generation: _, sockets, state, overrides } = handover;
+        let Handover { pid, generation, sockets, state, overrides, findings } = handover;
         Self {
             stream,
             pid,
@@ -97,7 +103,9 @@ impl Arrival {
             taken: Vec::new(),
             untaken: Arc::default(),
             state,
+            generation,
             overrides,
+            findings,
         }
     }
 
@@ -150,7 +158,10 @@ impl Arrival {
             handed,
             untaken: Arc::clone(&self.untaken),
             state: std::mem::take(&mut self.state),
+            generation: self.generation,
             overrides: overrides.ok(),
+            // An older process hands none over: then names are asked and files read before it accepts.
+            findings: Findings::read(self.findings.to_string().as_bytes()).ok(),
         }
     }
 

@@ -189,6 +189,7 @@ impl Supervisor {
             sockets: Vec::new(),
             state: LiveState::read(&snapshot, &memory),
             overrides: serde_json::from_slice(&overrides).unwrap_or_default(),
+            findings: serde_json::from_slice(&self.membership.findings().text()).unwrap_or_default(),
         };
         let limit = self.config.process.upgrade_timeout;
         let mut all = Belongings { handover, descriptors: Vec::new(), doors: HashMap::new(), limit };

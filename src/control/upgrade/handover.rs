@@ -48,6 +48,9 @@ pub struct Handover {
     /// What the operator has changed at run time, as a state directory keeps it.
     #[serde(default)]
     pub overrides: Value,
+    /// Where names have led and what files of endpoints have listed, as a state directory keeps it.
+    #[serde(default)]
+    pub findings: Value,
 }
 
 /// What a descriptor is. A program that does not know one of these refuses the handover as a whole: better than an address
@@ -307,8 +310,8 @@ mod tests {
         let descriptors =
             (0..count).map(|_| one.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>()?;
         let state = LiveState::default();
-        let overrides = Value::Null;
-        Ok((Handover { pid: 7, generation: 3, sockets, state, overrides }, descriptors))
+        let (overrides, findings) = (Value::Null, Value::Null);
+        Ok((Handover { pid: 7, generation: 3, sockets, state, overrides, findings }, descriptors))
     }
 
     /// What comes of these bytes, after which nothing follows.

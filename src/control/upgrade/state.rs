@@ -2,6 +2,7 @@
 //! microseconds on the policies' time line, of which the moment of the handover is given.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -10,34 +11,70 @@ use crate::control::health::memory::{EndpointMemory, Memory, PoolMemory};
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::balance::peak_ewma::PeakEwma;
 use crate::policy::breaker::Gate;
+use crate::policy::budget::{self, Budget};
 use crate::policy::exclusive;
 use crate::policy::failover::Phase;
 use crate::policy::health;
+use crate::policy::health::damping::Penalty;
 use crate::policy::outlier::{Because, Ejection};
 use crate::policy::retry::Failure;
 use crate::policy::window::Totals;
 use crate::runtime::judge;
+use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
 
 /// What is known of all pools.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LiveState {
     /// The moment of the handover.
     now: u64,
     pools: Vec<PoolState>,
+    #[serde(default)]
+    tickets: TicketSecrets,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The secrets of session tickets: seconds since 1970 at which each was made, and itself.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct TicketSecrets(Vec<(u64, [u8; 32])>);
+
+impl fmt::Debug for TicketSecrets {
+    // They stay out of it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("TicketSecrets").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct PoolState {
     name: String,
     #[serde(default)]
     breaker: Option<BreakerState>,
+    #[serde(default)]
+    budget: Option<BudgetState>,
     #[serde(default)]
     tiers: Vec<LevelState<u8>>,
     #[serde(default)]
     chain: Vec<LevelState<String>>,
     #[serde(default)]
     endpoints: Vec<EndpointState>,
+}
+
+/// What the retry budget has in it, in units that follow from its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct BudgetState {
+    ratio: f64,
+    minimum_per_second: u32,
+    slots: Vec<i64>,
+    slot: u64,
+}
+
+/// What falls have added up to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct PenaltyState {
+    value: f64,
+    at: u64,
+    /// Since when it is suppressed, and until when.
+    suppressed: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,13 +94,15 @@ enum PhaseState {
     Ramping(u64),
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct EndpointState {
     name: String,
     /// Under another address it is another endpoint.
     address: String,
     #[serde(default)]
     probe: Option<ProbeState>,
+    #[serde(default)]
+    penalty: Option<PenaltyState>,
     #[serde(default)]
     grows_since: Option<u64>,
     #[serde(default)]
@@ -174,6 +213,7 @@ impl LiveState {
                     probe: known
                         .probe
                         .map(|(state, since)| ProbeState { says: says(state), since: seconds(since) }),
+                    penalty: PenaltyState::of(known.penalty),
                     grows_since: known.grows_since.map(micros),
                     ejection: judged.ejected.as_ref().map(EjectionState::of),
                     ejections: judged.ejections,
@@ -195,12 +235,15 @@ impl LiveState {
             PoolState {
                 name: pool.name.to_string(),
                 breaker: pool.live.judged.memory().breaker.map(BreakerState::of),
+                budget: pool.budget_memory().map(|(settings, budget)| BudgetState::of(settings, &budget)),
                 tiers: own.map(|own| own.tiers.iter().map(tier).collect()).unwrap_or_default(),
                 chain: own.map(|own| own.chain.iter().map(link).collect()).unwrap_or_default(),
                 endpoints: endpoints.collect(),
             }
         });
-        Self { now: micros(snapshot.clock.now()), pools: pools.collect() }
+        let secrets = snapshot.tickets.secrets().into_iter().map(|(made, secret)| (seconds(made), secret));
+        let tickets = TicketSecrets(secrets.collect());
+        Self { now: micros(snapshot.clock.now()), pools: pools.collect(), tickets }
     }
 
     /// The moment of the handover.
@@ -211,11 +254,18 @@ impl LiveState {
     /// Gives the pools and endpoints of a first snapshot what is known of them, and the keeper its part. What the new
     /// configuration does not have is passed over.
     pub(in crate::control) fn apply(&self, snapshot: &Snapshot) -> Memory {
+        let at = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        snapshot
+            .tickets
+            .adopt(self.tickets.0.iter().filter_map(|(made, secret)| Some((at(*made)?, *secret))));
         let mut memory = Memory::default();
         for pool in &snapshot.pools {
             let Some(own) = self.pools.iter().find(|own| own.name == pool.name.as_str()) else { continue };
             let judged = judge::Memory { breaker: own.breaker.map(BreakerState::back), ..Default::default() };
             judge::resume(pool, None, &judged);
+            if let Some(budget) = &own.budget {
+                budget.resume(pool);
+            }
             let mut members = Vec::new();
             let known: HashMap<&str, &EndpointState> =
                 own.endpoints.iter().map(|known| (known.name.as_str(), known)).collect();
@@ -260,6 +310,7 @@ impl EndpointState {
         let since = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
         EndpointMemory {
             probe: self.probe.map(|p| (state(p), since(p.since).unwrap_or(SystemTime::UNIX_EPOCH))),
+            penalty: self.penalty.map(PenaltyState::back).unwrap_or_default(),
             grows_since: self.grows_since.map(Duration::from_micros),
         }
     }
@@ -363,6 +414,36 @@ impl BreakerState {
     }
 }
 
+impl PenaltyState {
+    /// Nothing where nothing has fallen.
+    fn of(penalty: Penalty) -> Option<Self> {
+        let (value, at, suppressed) = penalty.parts();
+        let suppressed = suppressed.map(|(since, until)| (micros(since), micros(until)));
+        (value > 0.0).then(|| Self { value, at: micros(at), suppressed })
+    }
+
+    fn back(self) -> Penalty {
+        let time = Duration::from_micros;
+        let suppressed = self.suppressed.map(|(since, until)| (time(since), time(until)));
+        Penalty::from_parts(self.value, time(self.at), suppressed)
+    }
+}
+
+impl BudgetState {
+    fn of(settings: budget::Settings, budget: &Budget) -> Self {
+        let budget::Settings { ratio, minimum_per_second } = settings;
+        let (slots, slot) = budget.parts();
+        Self { ratio, minimum_per_second, slots: slots.to_vec(), slot }
+    }
+
+    fn resume(&self, pool: &Pool) {
+        let settings = budget::Settings { ratio: self.ratio, minimum_per_second: self.minimum_per_second };
+        if let Ok(slots) = self.slots.as_slice().try_into() {
+            pool.resume_budget(settings, slots, self.slot);
+        }
+    }
+}
+
 impl ClaimState {
     fn of(member: &exclusive::Member, leads: bool) -> Self {
         let last = member.last.map(|last| match last {
@@ -420,7 +501,7 @@ mod tests {
                     [pool.main]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nbreaker = { scope = \"endpoint\" }\n";
         let config = config::load_text(text, Path::new("test.toml"), &|_| None).expect("valid");
         let machine = Machine { workers: 1, connections_max: 100, time: Duration::from_secs(1000) };
-        compile(&config, None, &machine, &Weights::default())
+        compile(&config, None, &machine, &Weights::default()).expect("no file is named")
     }
 
     #[test]
@@ -435,8 +516,14 @@ mod tests {
         let mut memory = Memory::default();
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         let down = health::State::Down(health::Because::CannotBeAsked);
-        let known =
-            EndpointMemory { probe: Some((down, since)), grows_since: Some(Duration::from_secs(990)) };
+        let held = Some((Duration::from_secs(980), Duration::from_secs(1100)));
+        let penalty = Penalty::from_parts(3.5, Duration::from_secs(980), held);
+        while before.pools[0].may_retry() {}
+        let known = EndpointMemory {
+            probe: Some((down, since)),
+            penalty,
+            grows_since: Some(Duration::from_secs(990)),
+        };
         memory.endpoints.insert((pool.name.clone(), first.name.clone()), known);
         let member = exclusive::Member { asked: true, rank: Some(4), ..exclusive::Member::default() };
         let held = Phase::Held { since: Duration::from_secs(900) };
@@ -455,6 +542,7 @@ mod tests {
         assert!(live.condition.has(Impediment::Ejected) && live.condition.has(Impediment::Broken));
         assert_eq!(live.judged.memory().ejections, 3);
         assert_eq!(live.judged.gate().map(|gate| matches!(gate, Gate::Open { .. })), Some(true));
+        assert!(!after.pools[0].may_retry(), "a spent budget is spent");
         let other = &after.pools[0].endpoints[1].live.condition;
         assert!(!other.has(Impediment::Ejected) && !other.has(Impediment::Broken));
         Ok(())

@@ -46,6 +46,18 @@ impl Penalty {
         }
     }
 
+    /// As numbers, for another process: the value, when it was that, and when the suppression began and ends.
+    #[must_use]
+    pub const fn parts(&self) -> (f64, Duration, Option<(Duration, Duration)>) {
+        (self.value, self.at, self.suppressed)
+    }
+
+    /// From these numbers; what is no penalty is none.
+    #[must_use]
+    pub fn from_parts(value: f64, at: Duration, suppressed: Option<(Duration, Duration)>) -> Self {
+        if value.is_finite() && value >= 0.0 { Self { value, at, suppressed } } else { Self::default() }
+    }
+
     /// When the running or last suppression ends.
     #[must_use]
     pub fn suppressed_until(&self) -> Option<Duration> {

@@ -78,6 +78,19 @@ impl Health {
         Self { settings, proven: state, shown: state, bad: 0, last_run: None, penalty: Penalty::default() }
     }
 
+    /// With what falls have added up to before, such as in the process that this one replaces.
+    #[must_use]
+    pub const fn with_penalty(mut self, penalty: Penalty) -> Self {
+        self.penalty = penalty;
+        self
+    }
+
+    /// What its falls have added up to.
+    #[must_use]
+    pub const fn penalty(&self) -> Penalty {
+        self.penalty
+    }
+
     /// Goes on under other settings: a reload never forgets what is sick. Progress that already suffices decides with
     /// the next result.
     pub fn reconfigure(&mut self, settings: Settings) {

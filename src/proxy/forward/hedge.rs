@@ -2,7 +2,6 @@
 //! cancelled. When it may begin is `policy::hedge`'s to say, and what follows a failure of both `forward`'s.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,11 +12,10 @@ use super::{Forwarding, Heard, is_late};
 use crate::model::request::RequestView;
 use crate::policy::hedge::{self, Settings};
 use crate::policy::retry::Failure;
-use crate::proxy::attempt::Connection;
+use crate::proxy::attempt::{Connection, Link, Missed};
+use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
-use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial;
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::Timeouts;
 
@@ -37,11 +35,14 @@ struct Beside {
     connecting: Duration,
 }
 
+/// What came of connecting for the second attempt, and its timer.
+type Dialed = (Result<Link, Missed>, Timer);
+
 /// A connection that is being made for the second attempt.
 struct Dialing<'a> {
     place: Place<'a>,
     start: Instant,
-    dialed: Pin<Box<dyn Future<Output = (io::Result<Stream>, Timer)> + 'a>>,
+    dialed: Pin<Box<dyn Future<Output = Dialed> + 'a>>,
 }
 
 /// How the second attempt begins.
@@ -54,7 +55,7 @@ enum Begun<'a, S> {
 enum Step<A> {
     /// To the first or the second.
     Heard(usize, Result<Option<A>, Failed>),
-    Dialed(io::Result<Stream>, Timer),
+    Dialed(Result<Link, Missed>, Timer),
 }
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
@@ -81,7 +82,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         timeouts: Timeouts,
         after: Duration,
     ) -> Heard<'a, D::Answer> {
-        let sending = self.down.compose(self.edits);
+        let sending = self.down.compose(&connection, self.edits);
         let mut first =
             Box::new(Attempt { connection, sending, timeouts, sent: Instant::now(), beside: None });
         let heard = match self.alone(&mut first, after).await {
@@ -149,12 +150,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 Begun::Sent(self.send_beside(connection, Beside { timer, connecting: Duration::ZERO }))
             }
             Err(place) => {
-                let (address, timeouts) = (place.endpoint.socket(), self.tries.timeouts(place.pool));
-                let source = place.pool.source_address;
-                let dialed = Box::pin(async move {
-                    let dialed = dial::dial(address, source, &timeouts, &timer).await;
-                    (dialed, timer)
-                });
+                let way = self.tries.way(&place).ok()?;
+                let dialed = Box::pin(async move { (way.go(&timer).await, timer) });
                 Begun::Dialing(Dialing { place, start: Instant::now(), dialed })
             }
         })
@@ -167,7 +164,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         self.tries.home.live.counters.of(worker).hedges.one();
         self.tries.attempts += 1;
         let timeouts = self.timeouts(&connection, endpoint);
-        let sending = self.down.compose(self.edits);
+        let sending = self.down.compose(&connection, self.edits);
         Box::new(Attempt { connection, sending, timeouts, sent: Instant::now(), beside: Some(beside) })
     }
 
@@ -235,17 +232,17 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     fn dialed(
         &mut self,
         dialing: Dialing<'a>,
-        dialed: io::Result<Stream>,
+        dialed: Result<Link, Missed>,
         timer: Timer,
     ) -> Option<(Connection<'a>, Beside)> {
-        let connection = self.tries.dialed(dialing.place, dialed, &timer).ok()?;
+        let connection = self.tries.dialed(dialing.place, dialed).ok()?;
         Some((connection, Beside { timer, connecting: dialing.start.elapsed() }))
     }
 
     /// Whether an attempt that came to this matters less than another that is under way.
     fn leaves_it_to_another(&self, heard: &Result<Option<D::Answer>, Failed>) -> bool {
         match heard {
-            Ok(Some(answer)) => self.policy.lists(Failure::Status(D::status(answer))),
+            Ok(Some(answer)) => self.policy.lists(Failure::Status(D::verdict(answer))),
             // The client has part of an answer as soon as this is passed on.
             Ok(None) => false,
             Err(failed) => failed.error.failure().is_some(),
@@ -309,7 +306,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     fn lost(&mut self, heard: Heard<'a, D::Answer>) {
         let Heard { mut connection, outcome, took, late } = heard;
         match outcome {
-            Ok(answer) => self.tries.answered(&mut connection.place, D::status(&answer), took),
+            Ok(answer) => self.tries.answered(&mut connection.place, D::verdict(&answer), took),
             // Closed while it lay idle: no failure of the endpoint's.
             Err(failed) if self.is_stale(&failed, connection.reused) => {
                 let worker = self.context.worker.id;
@@ -320,6 +317,6 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     }
 
     fn is_stale(&self, failed: &Failed, reused: bool) -> bool {
-        failed.error.failure() == Some(Failure::Reset) && reused && !failed.answer_bytes
+        matches!(failed.error, Error::Reset) && reused && !failed.answer_bytes
     }
 }

@@ -88,7 +88,45 @@ impl AnswerBody {
         self.extensions_exceeded
     }
 
-    fn is_complete(&self) -> bool {
+    /// The trailer section of a body in frames, as lines with an empty one behind them; once.
+    pub fn take_trailers(&mut self) -> Option<Box<[u8]>> {
+        match &mut self.coding {
+            Coding::Chunked(chunked) => chunked.take_trailers(),
+            Coding::Length(_) | Coding::UntilClose { .. } => None,
+        }
+    }
+
+    /// Whether there is a trailer section to take.
+    #[must_use]
+    pub fn has_trailers(&self) -> bool {
+        matches!(&self.coding, Coding::Chunked(chunked) if chunked.has_trailers())
+    }
+
+    /// What has been checked and can go on.
+    #[must_use]
+    pub fn staged(&self) -> &[u8] {
+        &self.held.bytes()[..self.staged]
+    }
+
+    /// Reads until something is staged, or there is nothing more to come.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] and [`Error::Answer`].
+    pub fn poll_staged(&mut self, cx: &mut Context<'_>, endpoint: &Stream) -> Poll<Result<(), Error>> {
+        loop {
+            self.stage()?;
+            if self.staged > 0 || self.is_complete() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Err((_, error)) = ready!(self.poll_read(cx, endpoint)) {
+                return Poll::Ready(Err(error.unwrap_or(Error::Truncated)));
+            }
+        }
+    }
+
+    /// Whether there is nothing more to come than what is staged.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         match &self.coding {
             Coding::Length(left) => *left == 0,
             Coding::Chunked(chunked) => chunked.is_done(),
@@ -109,7 +147,11 @@ impl AnswerBody {
         Ok(())
     }
 
-    fn stage(&mut self) -> Result<(), Error> {
+    /// Checks what has come, unless something staged still waits to go on.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] when it is malformed.
+    pub fn stage(&mut self) -> Result<(), Error> {
         if self.staged > 0 || self.held.is_empty() {
             return Ok(());
         }
@@ -137,7 +179,8 @@ impl AnswerBody {
         Ok(())
     }
 
-    fn sent(&mut self, n: usize) {
+    /// Notes that the first `n` staged bytes have gone on.
+    pub fn sent(&mut self, n: usize) {
         self.moved += n as u64;
         self.held.consume(n);
         self.staged -= n;

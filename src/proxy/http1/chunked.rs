@@ -28,6 +28,8 @@ pub enum Output {
     Chunked,
     /// The data alone, for an HTTP/1.0 client.
     Data,
+    /// The data, and apart from it the trailer section, for a client whose protocol frames them itself.
+    Frames,
 }
 
 /// Where in a chunked body the bytes stand.
@@ -48,6 +50,8 @@ pub struct Chunked {
     extensions: usize,
     output: Output,
     limits: Limits,
+    /// Of [`Output::Frames`]: the lines of the trailer section that may go on, and the empty one.
+    trailers: Option<Box<[u8]>>,
 }
 
 /// What one turn did: the first `produced` bytes go on, the first `consumed` are done with.
@@ -70,13 +74,24 @@ impl Chunked {
     /// A body from its start.
     #[must_use]
     pub const fn new(output: Output, limits: Limits) -> Self {
-        Self { state: State::Size, extensions: 0, output, limits }
+        Self { state: State::Size, extensions: 0, output, limits, trailers: None }
     }
 
     /// Whether the last byte of the body has been consumed.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// The trailer section, where it is kept apart and has a line that may go on; once.
+    pub fn take_trailers(&mut self) -> Option<Box<[u8]>> {
+        self.trailers.take()
+    }
+
+    /// Whether [`Chunked::take_trailers`] has something to give.
+    #[must_use]
+    pub const fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
     }
 
     /// Bytes of the current chunk's data that have not been consumed yet.
@@ -191,8 +206,17 @@ impl Chunked {
         let kept = self.kept_trailers(&bytes[from..from + length])?;
         turn.consumed += line + length;
         self.state = State::Done;
-        if self.output == Output::Data {
-            return Ok(());
+        match self.output {
+            Output::Data => return Ok(()),
+            Output::Frames if kept.is_empty() => return Ok(()),
+            Output::Frames => {
+                let mut lines: Vec<u8> = Vec::with_capacity(length);
+                kept.iter().for_each(|line| lines.extend_from_slice(&bytes[from + line.0..][..line.1]));
+                lines.extend_from_slice(b"\r\n");
+                self.trailers = Some(lines.into());
+                return Ok(());
+            }
+            Output::Chunked => {}
         }
         // The last size line, which lies in front of the section, makes room for its canonical form.
         put(bytes, turn, b"0\r\n");
@@ -232,7 +256,7 @@ impl Chunked {
 
 /// Fields that frame, route, authenticate or control a request mean nothing good in a trailer (RFC 9110 section
 /// 6.5.1).
-fn may_trail(name: &[u8]) -> bool {
+pub(super) fn may_trail(name: &[u8]) -> bool {
     const NEVER: [&str; 10] = [
         "authorization",
         "cache-control",

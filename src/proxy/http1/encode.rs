@@ -3,11 +3,15 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
+use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
+use crate::runtime::tls::listener::ClientCertificate;
 
 /// Everything that changes in a request head on its way to the endpoint.
 #[derive(Debug)]
@@ -24,8 +28,22 @@ pub struct RequestEdits<'a> {
     pub trusted: bool,
     /// `http` or `https`.
     pub scheme: &'a str,
+    /// What is said of the client's certificate.
+    pub told: Told<'a>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+    /// When the time is over that the client of a gRPC call has given for it.
+    pub deadline: Option<Instant>,
+}
+
+/// What an endpoint is told of the client's certificate.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Told<'a> {
+    /// Nothing by us; what a trusted peer says goes on.
+    #[default]
+    Nothing,
+    /// Which one it has shown, if any; whatever the peer says is left out.
+    Certificate(Option<&'a ClientCertificate>),
 }
 
 /// What changes in a response head on its way to the client.
@@ -41,26 +59,26 @@ pub struct ResponseEdits<'a> {
     pub framing: Framing,
 }
 
-fn put_field(out: &mut Buffer, name: &[u8], value: &[u8]) {
+pub(super) fn put_field(out: &mut Buffer, name: &[u8], value: &[u8]) {
     out.put(name);
     out.put(b": ");
     out.put(value);
     out.put(b"\r\n");
 }
 
-fn put_own(out: &mut Buffer, route: &FieldEdits, name: &'static [u8], value: &[u8]) {
+pub(super) fn put_own(out: &mut Buffer, route: &FieldEdits, name: &'static [u8], value: &[u8]) {
     if route.is_empty() || !route.drops(name) {
         put_field(out, name, value);
     }
 }
 
-fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
+pub(super) fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
         put_field(out, name.as_str().as_bytes(), value.as_str().as_bytes());
     }
 }
 
-/// An address as text, without allocating.
+/// An address as text, without allocating; of a client that has none the word for that (RFC 7239 section 6.2).
 struct AddressText {
     bytes: [u8; 48],
     length: usize,
@@ -70,7 +88,10 @@ impl AddressText {
     fn new(address: IpAddr) -> Self {
         let mut bytes = [0u8; 48];
         let mut rest = bytes.as_mut_slice();
-        let written = write!(rest, "{}", address.to_canonical());
+        let written = match address == UNIX_CLIENT.ip() {
+            true => write!(rest, "{UNKNOWN_CLIENT}"),
+            false => write!(rest, "{}", address.to_canonical()),
+        };
         debug_assert!(written.is_ok(), "an address has at most 39 characters");
         let length = 48 - rest.len();
         Self { bytes, length }
@@ -101,7 +122,12 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
     if head.upgrade {
         put_upgrade(out, bytes, &head.fields);
     }
-    put_forwarded(out, bytes, head, edits);
+    let given = || head.fields.iter().map(|f| (f.kind, f.value.get(bytes)));
+    put_forwarded(out, head.authority.get(bytes), edits, given);
+    if let Told::Certificate(Some(client)) = edits.told {
+        put_own(out, route, b"X-Client-Cert-Subject", client.subject.as_bytes());
+        put_own(out, route, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
+    }
     put_own(out, route, b"X-Request-Id", edits.request_id);
     put_edits(out, route);
     out.put(b"\r\n");
@@ -128,12 +154,13 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
         Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
             edits.trusted
         }
+        Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
         _ => false,
     }
 }
 
 /// Counts down for the two methods that it is for (RFC 9110 section 7.6.2); zero was answered before.
-fn put_max_forwards(out: &mut Buffer, method: Method, name: &[u8], value: &[u8]) {
+pub(super) fn put_max_forwards(out: &mut Buffer, method: Method, name: &[u8], value: &[u8]) {
     let hops = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
     match (method, hops) {
         (Method::Options | Method::Trace, Some(hops)) => {
@@ -156,15 +183,21 @@ fn put_upgrade(out: &mut Buffer, bytes: &[u8], fields: &[Field]) {
     out.put(b"\r\n");
 }
 
-fn put_forwarded(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &RequestEdits<'_>) {
+/// Writes who the client is; `given` is what came with the request, read only where that is believed.
+pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
+    out: &mut Buffer,
+    authority: &[u8],
+    edits: &RequestEdits<'_>,
+    given: impl Fn() -> F,
+) {
     let route = edits.route;
     let peer = AddressText::new(edits.peer);
-    let has = |kind: Kind| edits.trusted && head.fields.iter().any(|f| f.kind == kind);
+    let has = |kind: Kind| edits.trusted && given().any(|(k, _)| k == kind);
     if route.is_empty() || !route.drops(b"X-Forwarded-For") {
         out.put(b"X-Forwarded-For: ");
         if edits.trusted {
-            for field in head.fields.iter().filter(|f| f.kind == Kind::XForwardedFor && !f.value.is_empty()) {
-                out.put(field.value.get(bytes));
+            for (_, value) in given().filter(|(k, v)| *k == Kind::XForwardedFor && !v.is_empty()) {
+                out.put(value);
                 out.put(b", ");
             }
         }
@@ -174,10 +207,12 @@ fn put_forwarded(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &Req
     if !has(Kind::XForwardedProto) {
         put_own(out, route, b"X-Forwarded-Proto", edits.scheme.as_bytes());
     }
-    if !has(Kind::XForwardedHost) && !head.authority.is_empty() {
-        put_own(out, route, b"X-Forwarded-Host", head.authority.get(bytes));
+    if !has(Kind::XForwardedHost) && !authority.is_empty() {
+        put_own(out, route, b"X-Forwarded-Host", authority);
     }
-    if edits.source == edits.peer {
+    if edits.source == UNIX_CLIENT.ip() {
+        // It would be no address.
+    } else if edits.source == edits.peer {
         put_own(out, route, b"X-Real-IP", peer.as_bytes());
     } else {
         put_own(out, route, b"X-Real-IP", AddressText::new(edits.source).as_bytes());
@@ -231,7 +266,7 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
     out.put(b"\r\n");
 }
 
-fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
+pub(super) fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
     out.put(b"HTTP/1.1 ");
     out.put(itoa::Buffer::new().format(status).as_bytes());
     out.put(b" ");

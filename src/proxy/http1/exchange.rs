@@ -1,6 +1,6 @@
 //! A request of an HTTP/1 client and what it becomes: sent to an HTTP/1 endpoint, answered to the client.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem::take;
 use std::net::IpAddr;
 use std::task::{Context as TaskContext, Poll};
@@ -18,7 +18,7 @@ use super::upload::Upload;
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
-use crate::proxy::attempt::Connection;
+use crate::proxy::attempt::{Connection, Link};
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
@@ -27,8 +27,7 @@ use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::Moved;
 use crate::proxy::tcp::splice::Splice;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial;
-use crate::proxy::upstream::idle::Identity;
+use crate::proxy::upstream::{dial, tls};
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::runtime::pool::{PoolCounters, Timeouts};
@@ -42,6 +41,8 @@ pub struct Request {
     pub bytes: Buffer,
     /// The client's address after trust has been applied.
     pub source: IpAddr,
+    /// Whether it came under TLS.
+    pub secure: bool,
 }
 
 impl RequestView for Request {
@@ -54,7 +55,7 @@ impl RequestView for Request {
     }
 
     fn scheme(&self) -> &str {
-        "http"
+        if self.secure { "https" } else { "http" }
     }
 
     fn authority(&self) -> &[u8] {
@@ -195,7 +196,7 @@ impl Downstream for Exchange<'_> {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
 
-    fn compose(&mut self, edits: &RequestEdits<'_>) -> Sending {
+    fn compose(&mut self, _: &Connection<'_>, edits: &RequestEdits<'_>) -> Sending {
         let mut out = Buffer::default();
         encode::put_request(&mut out, self.request.bytes.bytes(), &self.request.head, edits);
         out.put(self.upload.sent_before());
@@ -275,55 +276,58 @@ impl Downstream for Exchange<'_> {
         answer.head.status
     }
 
-    async fn deliver(
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every request")]
+    fn deliver(
         &mut self,
         connection: Connection<'_>,
         answer: Answer,
         edits: &FieldEdits,
         timeouts: &Timeouts,
-    ) -> Result<(), Error> {
-        if answer.head.status == 101 {
-            return Box::pin(self.tunnel(connection, answer, edits, timeouts)).await;
-        }
-        let Answer { head, mut bytes, mut rest } = answer;
-        let http11 = self.request.head.version == Version::Http11;
-        let (framing, output) = match head.framing {
-            Framing::Chunked if !http11 => (Framing::UntilClose, Output::Data),
-            framing => (framing, Output::Chunked),
-        };
-        // An answer before the end of the request: what is left of it may never be read.
-        let early = !rest.out.is_empty() || !self.upload.is_done();
-        self.close |= early || framing == Framing::UntilClose || self.client.is_leaving();
-        let mut out = Buffer::default();
-        let response =
-            ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
-        encode::put_response(&mut out, bytes.bytes(), &head, &response);
-        bytes.consume(head.length);
-        let limits = chunked::Limits {
-            trailers: connection.place.pool.limits.answer_head,
-            fields: connection.place.pool.limits.answer_fields,
-            extensions: connection.place.pool.limits.chunk_extensions,
-        };
-        let mut body = AnswerBody::new(head.framing, bytes, output, limits);
-        // Before the head is gone: a body that is malformed from the start is still an error with a status.
-        if let Err(error) = body.join(&mut out) {
+    ) -> impl Future<Output = Result<(), Error>> {
+        async move {
+            if answer.head.status == 101 {
+                return Box::pin(self.tunnel(connection, answer, edits, timeouts)).await;
+            }
+            let Answer { head, mut bytes, mut rest } = answer;
+            let http11 = self.request.head.version == Version::Http11;
+            let (framing, output) = match head.framing {
+                Framing::Chunked if !http11 => (Framing::UntilClose, Output::Data),
+                framing => (framing, Output::Chunked),
+            };
+            // An answer before the end of the request: what is left of it may never be read.
+            let early = !rest.out.is_empty() || !self.upload.is_done();
+            self.close |= early || framing == Framing::UntilClose || self.client.is_leaving();
+            let mut out = Buffer::default();
+            let response =
+                ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
+            encode::put_response(&mut out, bytes.bytes(), &head, &response);
+            bytes.consume(head.length);
+            let limits = chunked::Limits {
+                trailers: connection.place.pool.limits.answer_head,
+                fields: connection.place.pool.limits.answer_fields,
+                extensions: connection.place.pool.limits.chunk_extensions,
+            };
+            let mut body = AnswerBody::new(head.framing, bytes, output, limits);
+            // Before the head is gone: a body that is malformed from the start is still an error with a status.
+            if let Err(error) = body.join(&mut out) {
+                self.count_extensions(&connection, &body);
+                return Err(error);
+            }
+            self.started = true;
+            let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
+            if body.is_done() && !early {
+                // The endpoint has done its part: its place is free before the client has the answer.
+                self.part(connection, keep, head.persistent && !rest.refused && !body.has_surplus());
+                self.sent = body.moved();
+                let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
+                return self.end(written);
+            }
+            let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
             self.count_extensions(&connection, &body);
-            return Err(error);
+            let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
+            self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
+            self.end(delivered)
         }
-        self.started = true;
-        let keep = dial::keep_alive(timeouts.keep_alive, head.keep_alive);
-        if body.is_done() && !early {
-            // The endpoint has done its part: its place is free before the client has the answer.
-            self.part(connection, keep, head.persistent && !rest.refused && !body.has_surplus());
-            self.sent = body.moved();
-            let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
-            return self.end(written);
-        }
-        let delivered = self.send_answer(&connection, &mut rest, &mut out, &mut body, timeouts).await;
-        self.count_extensions(&connection, &body);
-        let sent = rest.out.is_empty() && !rest.refused && self.upload.is_done();
-        self.part(connection, keep, delivered.is_ok() && sent && head.persistent && !body.has_surplus());
-        self.end(delivered)
     }
 
     async fn respond(&mut self, own: &Own) -> Result<(), Error> {
@@ -374,9 +378,9 @@ impl<'c> Exchange<'c> {
 
     /// Parts with the endpoint: its connection is kept if it can carry another request.
     fn part(&self, connection: Connection<'_>, keep: std::time::Duration, usable: bool) {
-        let Connection { place, stream, .. } = connection;
-        if usable {
-            self.worker.idle.put(self.worker.id, &place, Identity::of(place.pool), stream, keep);
+        let Connection { place, link, identity, .. } = connection;
+        if usable && let (Link::Own(stream), Some(identity)) = (link, identity) {
+            self.worker.idle.put(self.worker.id, &place, identity, stream, keep);
         }
     }
 
@@ -427,7 +431,7 @@ impl<'c> Exchange<'c> {
         connection: &Connection<'_>,
         sending: &mut Sending,
     ) -> Poll<Result<usize, Error>> {
-        let (endpoint, most) = (&connection.stream, connection.place.pool.limits.answer_head);
+        let (endpoint, most) = (connection.stream()?, connection.place.pool.limits.answer_head);
         if let Poll::Ready(Err(error)) = self.poll_send(cx, endpoint, &mut sending.going) {
             return Poll::Ready(Err(error));
         }
@@ -444,7 +448,12 @@ impl<'c> Exchange<'c> {
                 }
             }
             match poll_read(cx, endpoint, &mut sending.answer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Reset)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Reset)),
+                Poll::Ready(Err(error)) => {
+                    let is_first = !connection.reused && sending.answer.is_empty();
+                    let refused = is_first.then(|| tls::late_refusal(&error)).flatten();
+                    return Poll::Ready(Err(refused.map_or(Error::Reset, Error::Connect)));
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => break,
             }
@@ -520,10 +529,10 @@ impl<'c> Exchange<'c> {
     ) -> Result<(), Error> {
         self.sent = body.moved();
         write_all(self.client, out, self.listener.timeouts.client_idle).await?;
-        let timer = &self.client.timer;
+        let (timer, stream) = (&self.client.timer, connection.stream()?);
         let mut moved = None;
         poll_fn(|cx| {
-            let polled = body.poll(cx, &connection.stream, &self.client.stream, &self.worker.pipes);
+            let polled = body.poll(cx, stream, &self.client.stream, &self.worker.pipes);
             // Kept up to date, for an answer that is cut short.
             self.sent = body.moved();
             let waiting = match polled {
@@ -540,7 +549,7 @@ impl<'c> Exchange<'c> {
             };
             let uploaded = self.upload.moved();
             // A failure on the endpoint's side shows in the answer, or does not matter.
-            let sent = self.poll_send(cx, &connection.stream, rest);
+            let sent = self.poll_send(cx, stream, rest);
             let gone = matches!(sent, Poll::Ready(Err(Error::ClientGone)));
             if gone || (self.upload.is_complete() && self.poll_gone(cx).is_ready()) {
                 return Poll::Ready(Err(Error::ClientGone));

@@ -86,6 +86,8 @@ pub enum Kind {
     XRealIp,
     /// `CF-Connecting-IP`
     CfConnectingIp,
+    /// `X-Client-Cert-Subject` or `X-Client-Cert-SHA256`
+    ClientCertificate,
     /// `X-Request-Id`
     XRequestId,
     /// `Accept`
@@ -121,6 +123,8 @@ impl Kind {
             ],
             18 => &[(b"proxy-authenticate", Self::HopByHop)],
             19 => &[(b"proxy-authorization", Self::HopByHop)],
+            20 => &[(b"x-client-cert-sha256", Self::ClientCertificate)],
+            21 => &[(b"x-client-cert-subject", Self::ClientCertificate)],
             _ => return Self::Other,
         };
         match candidates.iter().find(|(known, _)| same_but_for_underscores(name, known)) {

@@ -50,6 +50,17 @@ pub enum Version {
     Http11,
 }
 
+impl Version {
+    /// As it stands in a request line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
 /// A request head; ranges are into the bytes that were parsed.
 #[derive(Debug)]
 pub struct RequestHead {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::chunked;
+use super::crossing::Crossing;
 use super::encode;
 use super::exchange::{Exchange, Request};
 use super::fields::{Field, Kind};
@@ -20,8 +21,10 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::connection::{Age, Client, write_all};
 use crate::proxy::error::{Error, Refusal};
 use crate::proxy::forwarded;
+use crate::proxy::http2;
 use crate::proxy::request::{self, Context, Fate};
 use crate::proxy::respond::{Own, prefers_json};
+use crate::proxy::tls::Secured;
 use crate::proxy::worker::Worker;
 use crate::runtime::listener::Listener;
 use crate::telemetry::access_log::{Phases, Record, Termination};
@@ -48,6 +51,13 @@ enum After {
 pub fn serve(client: Client) -> impl Future<Output = ()> {
     async move {
         while Wait::begin(&client).await {
+            if client.age.get() != Age::Used && client.speaks_h2c() {
+                match Box::pin(http2::serve::is_wanted(&client)).await {
+                    Some(true) => return Box::pin(http2::serve::serve(client)).await,
+                    Some(false) => {}
+                    None => return,
+                }
+            }
             client.age.set(Age::Used);
             // Everything that a request needs lives in this box, and goes with it.
             let after = Box::pin(busy(&client.worker, &client)).await;
@@ -106,7 +116,8 @@ impl Future for Wait<'_> {
     }
 }
 
-fn count(
+/// Counts at the client's listener.
+pub fn count(
     client: &Client,
     counter: impl Fn(&crate::runtime::listener::ListenerCounters) -> &crate::runtime::counters::Counter,
 ) {
@@ -134,12 +145,9 @@ async fn busy(worker: &Worker, client: &Client) -> After {
 /// Handles one request.
 async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut Vec<Field>) -> After {
     let start = Instant::now();
-    let Some(snapshot) = client.snapshot() else {
-        return After::Close { linger: false };
-    };
-    let Some(listener) = client.listener(&snapshot) else {
-        return After::Close { linger: false };
-    };
+    const GONE: After = After::Close { linger: false };
+    let Some(snapshot) = client.snapshot() else { return GONE };
+    let Some(listener) = client.listener(&snapshot) else { return GONE };
     let mut unread = Unread { worker, client, listener, start, ended: false };
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let read = match read_head(client, input, &limits, listener, start).await {
@@ -158,30 +166,34 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         Err(error) => return unread.refuse(input, &error).await,
     };
     let head_time = start.elapsed();
-    let trusted = listener.trusts(client.peer.ip());
+    let trusted = listener.trusts(client.source().ip());
     let request = split(client, listener, input, head);
-    let id = request_id(worker, &request, trusted);
+    let id = request::request_id(worker, given_id(&request, trusted));
     let mut upload = Upload::new(request.head.framing, body_limits(listener));
     // Before anything is done with the request: a body that is malformed from the start reaches nobody.
     if let Err(refusal) = upload.stage(input) {
-        *input = request.bytes;
+        // Taken apart as a whole: a part that stays would be carried by every request.
+        let Request { bytes, .. } = request;
+        *input = bytes;
         return unread.refuse(input, &Error::Refused(refusal)).await;
     }
     unread.ended = true;
-    let version = if request.head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
     let context = Context {
         worker,
         snapshot: &snapshot,
         listener,
         timer: &client.timer,
         peer: client.peer,
+        client,
         trusted,
+        tls: client.secured(),
         request_id: &id,
         start,
         head: head_time,
-        version,
+        version: request.head.version.as_str(),
     };
-    let mut exchange = Exchange::new(worker, client, listener, request, input, upload);
+    let exchange = Exchange::new(worker, client, listener, request, input, upload);
+    let mut exchange = Crossing::new(exchange);
     let mut fate = request::handle(&context, &mut exchange).await;
     while fate == Fate::Outdated {
         // Where the listener has been removed, the request ends with what it began with.
@@ -190,6 +202,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         let Some(listener) = client.listener(&snapshot) else { break };
         fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
     }
+    let mut exchange = exchange.into_own();
     let done = exchange.upload.is_done();
     let close = exchange.close || !exchange.started || !done;
     *fields = std::mem::take(&mut exchange.request.head.fields);
@@ -201,7 +214,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     }
 }
 
-fn body_limits(listener: &Listener) -> chunked::Limits {
+pub(super) fn body_limits(listener: &Listener) -> chunked::Limits {
     chunked::Limits {
         trailers: listener.head_max,
         fields: listener.fields_max,
@@ -311,26 +324,15 @@ fn split(client: &Client, listener: &Listener, input: &mut Buffer, head: Request
     }
     let own = bytes.bytes();
     let fields = head.fields.iter().map(|f| (f.kind, f.value.get(own)));
-    let source = forwarded::client_of(listener, client.peer.ip(), fields);
-    Request { head, bytes, source }
+    let source = forwarded::client_of(listener, client.source().ip(), fields);
+    Request { head, bytes, source, secure: client.stream.tls().is_some() }
 }
 
-/// The client's own id where it is believed, else 128 random bits.
-fn request_id(worker: &Worker, request: &Request, trusted: bool) -> Vec<u8> {
-    // No setting: an id is a key to search logs by, and one that is longer gets a new one, nothing else.
-    const KEPT_MAX: usize = 128;
-    if trusted {
-        let own = request.bytes.bytes();
-        let given = request.head.fields.iter().find(|f| f.kind == Kind::XRequestId).map(|f| f.value.get(own));
-        if let Some(given) = given
-            && (1..=KEPT_MAX).contains(&given.len())
-        {
-            return given.to_vec();
-        }
-    }
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
-    (0..32).rev().map(|i| DIGITS[(bits >> (i * 4)) as usize & 15]).collect()
+/// The client's own id, where it is believed.
+fn given_id(request: &Request, trusted: bool) -> Option<&[u8]> {
+    let own = request.bytes.bytes();
+    let mut fields = request.head.fields.iter();
+    fields.find(|f| trusted && f.kind == Kind::XRequestId).map(|f| f.value.get(own))
 }
 
 /// A request whose head has not been read yet. It leaves one record unless it goes on to be handled: what was refused,
@@ -382,7 +384,7 @@ impl Unread<'_> {
         let total = self.start.elapsed();
         log.log(&Record {
             at: std::time::SystemTime::now() - total,
-            client: peer,
+            client: self.client.source(),
             peer,
             listener: listener.name.as_str(),
             route: None,
@@ -390,6 +392,7 @@ impl Unread<'_> {
             endpoint: None,
             attempts: 0,
             protocol: "HTTP/1.1",
+            tls: self.client.secured().map(Secured::logged),
             method: &method[..method.len().min(32)],
             host: b"",
             target: &target[..target.len().min(1024)],
@@ -400,6 +403,7 @@ impl Unread<'_> {
             phases: Phases { head: total, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }
@@ -421,7 +425,7 @@ fn accepts_json(bytes: &[u8]) -> bool {
 }
 
 /// Ends our direction and reads what the client still sends, for a while.
-async fn drain_input(client: &Client) {
+pub async fn drain_input(client: &Client) {
     client.stream.end_sending();
     let Some(snapshot) = client.snapshot() else { return };
     let Some(limits) = client.listener(&snapshot).map(|l| l.limits) else { return };

@@ -51,10 +51,11 @@ impl Exchange<'_> {
         let pool = connection.place.pool;
         let (slot, client) = (connection.place.endpoint.live.slot(), self.client);
         let (edition, listener) = (&pool.edition, client.listener_place());
-        let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
-        dial::keep_alive_probes(&connection.stream, timeouts.tcp_keepalive);
+        let _session = self.worker.sessions.enter(slot, &client.timer, edition, client.source(), listener);
+        let stream = connection.stream()?;
+        dial::keep_alive_probes(stream, timeouts.tcp_keepalive);
         let life = Life { idle: timeouts.tunnel, until: self.worker.end_of_life(pool) };
-        let sides = (&self.client.stream, &connection.stream);
+        let sides = (&self.client.stream, stream);
         let relay = Relay::new(sides, life, &self.client.timer, &self.worker.pipes, &self.tunnelled);
         let ended = relay.holding([first, bytes]).await;
         match ended {

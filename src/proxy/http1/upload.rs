@@ -45,6 +45,25 @@ impl Upload {
         Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved: 0 }
     }
 
+    /// What another has read of it: so many bytes, and whether all.
+    #[must_use]
+    pub const fn elsewhere(moved: u64, done: bool) -> Self {
+        // What is left is of no known length; whoever asks only asks whether there is any.
+        let coding = Coding::Length(if done { 0 } else { u64::MAX });
+        Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved }
+    }
+
+    /// All that has come of it, as it came but for what was left out of its coding, and what is behind it: what is
+    /// kept, what is staged, what has not been looked at.
+    pub fn unstaged(&mut self, input: &mut Buffer) -> Buffer {
+        let mut all = Buffer::default();
+        all.put(self.sent_before());
+        all.put(&input.bytes()[..self.staged]);
+        all.put(input.bytes().get(self.staged.max(self.consumed)..).unwrap_or_default());
+        *input = Buffer::default();
+        all
+    }
+
     /// Keeps what is sent from now on for a repeat, up to `max` bytes.
     pub fn keep(&mut self, max: usize) {
         let fits = match self.coding {

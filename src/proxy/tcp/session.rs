@@ -6,17 +6,20 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::relay::{Ended, Life, Moved, Relay};
-use crate::proxy::attempt::{Connection, Tries};
+use crate::proxy::attempt::{Connection, Link, Tries};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
+use crate::proxy::greeting::{self, Refusal};
 use crate::proxy::hash_key;
+use crate::proxy::stream::Stream;
+use crate::proxy::tls::Secured;
 use crate::proxy::upstream::dial;
 use crate::proxy::worker::Worker;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::listener::{Listener, Protocol, WhenEmpty};
-use crate::runtime::pick::Order;
+use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Tried};
-use crate::runtime::snapshot::{Overrides, Snapshot};
+use crate::runtime::snapshot::{Overrides, Route, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// Runs one session until it ends.
@@ -25,19 +28,22 @@ pub fn run(client: Client) -> impl Future<Output = ()> {
     async move {
         let worker = &*client.worker;
         let Some(snapshot) = client.snapshot() else { return };
-        let Some((listener, order, pool)) = target(&snapshot, &client) else { return };
-        let mut session = Session::new(worker, &client, listener, pool);
+        let Some(listener) = client.listener(&snapshot) else { return };
+        let Some((route, pool)) = target(&snapshot, listener, &client) else {
+            return greeting::refuse(&client, listener, Instant::now(), &Refusal::Nowhere);
+        };
+        let order = Order::new(&snapshot.pools, &pool.chain);
+        let mut session = Session::new(worker, &client, listener, (route, pool));
         // Boxed: what it takes to connect is of no use to a session that lasts.
         let connected = Box::pin(session.connect(order)).await;
         session.termination = Some(match &connected {
-            Ok(connection) => {
-                let (ours, theirs) = (&client.stream, &connection.stream);
-                let pool = connection.place.pool;
+            Ok((place, theirs)) => {
+                let (ours, pool) = (&client.stream, place.pool);
                 let life = Life { idle: pool.timeouts.tunnel, until: worker.end_of_life(pool) };
                 dial::keep_alive_probes(theirs, pool.timeouts.tcp_keepalive);
-                let slot = connection.place.endpoint.live.slot();
+                let slot = place.endpoint.live.slot();
                 let (edition, listener) = (&pool.edition, client.listener_place());
-                let _entered = worker.sessions.enter(slot, &client.timer, edition, client.peer, listener);
+                let _entered = worker.sessions.enter(slot, &client.timer, edition, client.source(), listener);
                 match Relay::new((ours, theirs), life, &client.timer, &worker.pipes, &session.moved).await {
                     Ended::Closed => Termination::Done,
                     Ended::FirstBroke => Termination::ClientAborted,
@@ -63,6 +69,7 @@ struct Session<'a> {
     worker: &'a Worker,
     client: &'a Client,
     listener: &'a Listener,
+    route: Option<&'a Route>,
     pool: &'a Pool,
     start: Instant,
     /// Where it is connected to.
@@ -76,11 +83,17 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(worker: &'a Worker, client: &'a Client, listener: &'a Listener, pool: &'a Pool) -> Self {
+    fn new(
+        worker: &'a Worker,
+        client: &'a Client,
+        listener: &'a Listener,
+        (route, pool): Target<'a>,
+    ) -> Self {
         Self {
             worker,
             client,
             listener,
+            route,
             pool,
             start: Instant::now(),
             endpoint: None,
@@ -91,17 +104,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn connect(&mut self, order: Order<'a>) -> Result<Connection<'a>, Error> {
+    async fn connect(&mut self, order: Order<'a>) -> Result<(Place<'a>, Stream), Error> {
         let (worker, pool) = (self.worker, self.pool);
-        let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
-        tries.key = pool.hash_key.as_ref().map(|_| hash_key::of_source(self.client.peer.ip()));
+        let mut tries = Tries::new(worker, self.client, order, pool, Overrides::default(), Work::Connection);
+        tries.key = pool
+            .hash_key
+            .as_ref()
+            .map(|key| hash_key::of_connection(key, self.client.source().ip(), self.client.server_name()));
         let mut connected = try_all(&mut tries, self.client).await;
         if let Err(Error::NothingUsable { .. } | Error::Connect(_)) = &connected {
             connected = self.hold(&mut tries, connected).await;
         }
         (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
-        connected
+        // What else is known of the connection is of no use any more, and would lie in every session.
+        connected.and_then(|Connection { place, link, .. }| match link {
+            Link::Own(stream) => Ok((place, stream)),
+            // What speaks HTTP/2 is for requests.
+            Link::Http2(_) => Err(Error::Reset),
+        })
     }
 
     /// Keeps the client waiting for something to become usable, where the listener wants that.
@@ -147,16 +168,17 @@ impl<'a> Session<'a> {
         let Ok(mut log) = worker.access_log.try_borrow_mut() else { return };
         log.log(&Record {
             at: SystemTime::now() - total,
-            client: self.client.peer,
+            client: self.client.source(),
             peer: self.client.peer,
             listener: listener.name.as_str(),
-            route: None,
+            route: self.route.map(|route| route.name.as_str()),
             pool: Some(pool.name.as_str()),
             endpoint: self.endpoint.map(|e| e.name.as_str()),
             attempts: self.attempts,
             protocol: "TCP",
+            tls: self.client.secured().map(Secured::logged),
             method: b"",
-            host: b"",
+            host: self.client.server_name().unwrap_or_default().as_bytes(),
             target: b"",
             status: 0,
             bytes_in: forth,
@@ -165,6 +187,7 @@ impl<'a> Session<'a> {
             phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
+            grpc_code: None,
         });
     }
 }
@@ -175,11 +198,16 @@ impl Drop for Session<'_> {
     }
 }
 
-fn target<'a>(snapshot: &'a Snapshot, client: &Client) -> Option<(&'a Listener, Order<'a>, &'a Pool)> {
-    let listener = client.listener(snapshot)?;
-    let Protocol::Tcp { pool, .. } = listener.protocol else { return None };
-    let pool = snapshot.pools.get(pool)?;
-    Some((listener, Order::new(&snapshot.pools, &pool.chain), pool))
+/// The pool of a session, and the route that led there.
+type Target<'a> = (Option<&'a Route>, &'a Pool);
+
+fn target<'a>(snapshot: &'a Snapshot, listener: &Listener, client: &Client) -> Option<Target<'a>> {
+    let Protocol::Tcp { pool, sni, .. } = &listener.protocol else { return None };
+    let by_name = sni.as_ref().and_then(|routes| routes.table.find(client.server_name()?));
+    match by_name {
+        Some(target) => Some((snapshot.routes.get(target.route), snapshot.pools.get(target.pool)?)),
+        None => Some((None, snapshot.pools.get((*pool)?)?)),
+    }
 }
 
 async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connection<'a>, Error> {

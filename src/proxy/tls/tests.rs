@@ -47,8 +47,10 @@ async fn pair() -> (Stream, Stream) {
     let (server, client) = configs();
     let (ours, theirs) = sockets().await;
     let name = ServerName::try_from("localhost").expect("a name");
-    let (client, server) =
-        tokio::join!(Tls::connect(Socket::Tcp(ours), client, name), Tls::accept(Socket::Tcp(theirs), server));
+    let (client, server) = tokio::join!(
+        Tls::connect(Socket::Tcp(ours), client, name),
+        Tls::accept(Socket::Tcp(theirs), |_| (server, None))
+    );
     (client.expect("a session").into(), server.expect("a session").into())
 }
 
@@ -162,6 +164,19 @@ async fn an_end_without_a_word_is_an_error_of_an_endpoint_only() {
 }
 
 #[tokio::test]
+async fn an_end_that_comes_with_the_last_bytes_is_seen_though_the_socket_stays_open() {
+    let (client, server) = pair().await;
+    write_all(&server, b"answer").await.expect("written");
+    server.tls().expect("TLS").close();
+    let mut room = [0; 16];
+    assert_eq!(read(&client, &mut room).await.expect("bytes"), 6);
+    // As the kernel has nothing more to tell, waiting for it would never end.
+    let end = tokio::time::timeout(std::time::Duration::from_secs(10), read(&client, &mut room)).await;
+    assert_eq!(end.expect("it is known already").expect("an end"), 0);
+    drop(server);
+}
+
+#[tokio::test]
 async fn half_of_a_connection_can_end() {
     let (client, server) = pair().await;
     write_all(&client, b"request").await.expect("written");
@@ -178,13 +193,13 @@ async fn an_end_or_nonsense_instead_of_a_handshake_is_an_error() {
     let (server, _) = configs();
     let (ours, theirs) = sockets().await;
     drop(ours);
-    let ended = Tls::accept(Socket::Tcp(theirs), Arc::clone(&server)).await;
+    let ended = Tls::accept(Socket::Tcp(theirs), |_| (Arc::clone(&server), None)).await;
     assert!(matches!(ended, Err(HandshakeError::Socket(_))));
 
     let (ours, theirs) = sockets().await;
     let ours = Stream::from(ours);
     write_all(&ours, b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
-    let refused = Tls::accept(Socket::Tcp(theirs), server).await;
+    let refused = Tls::accept(Socket::Tcp(theirs), |_| (server, None)).await;
     assert!(matches!(refused, Err(HandshakeError::Refused(_))));
 }
 
@@ -203,4 +218,17 @@ async fn what_protocol_engines_write_arrives_once_flushed() {
     assert!(written.is_ok() && read.is_ok());
     assert!(got == sent);
     assert!(poll_fn(|cx| server.poll_write_ready(cx)).await.is_ok());
+}
+
+#[test]
+fn suites_have_the_names_that_others_compare() {
+    for (name, want) in [
+        ("TLS13_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+        ("TLS13_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
+    ] {
+        assert_eq!(super::openssl_name(name), want);
+    }
 }

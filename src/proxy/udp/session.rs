@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use tokio::time::Instant;
 use super::socket::{Answering, Upstream, count, is_refusal, send};
 use super::table::{Key, Position, Table};
 use crate::model::address::Address;
+use crate::model::proxy_protocol::Version;
 use crate::proxy::attempt::Tries;
 use crate::proxy::error::Error;
 use crate::proxy::hash_key;
 use crate::proxy::listener::Door;
+use crate::proxy::presentation::{Presentation, Presents};
+use crate::proxy::proxy_protocol::{Addresses, Transport, write};
 use crate::proxy::sessions::Cut;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial::is_ours;
@@ -238,6 +242,34 @@ pub(super) struct Session {
     pub(super) _source: Option<SourcePlace>,
 }
 
+impl Presents for Session {
+    fn source(&self) -> SocketAddr {
+        self.flow.key.client
+    }
+
+    fn presentation(&self) -> Presentation {
+        let Key { client, local } = self.flow.key;
+        let destination = self.answering.address.map(|address| match local {
+            Some(ip) => SocketAddr::new(ip, address.port()),
+            None => address,
+        });
+        let addresses = destination.map(|destination| Addresses { source: client, destination });
+        Presentation { addresses, ..Presentation::default() }
+    }
+}
+
+impl Session {
+    /// The header that goes before each datagram to an endpoint of this pool.
+    fn header(&self, pool: &Pool) -> Vec<u8> {
+        let mut header = Vec::new();
+        let Presentation { addresses, facts } = self.presentation();
+        if pool.send_proxy == Some(Version::V2) {
+            write::v2(addresses, &facts, Transport::Datagram, &mut header);
+        }
+        header
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.table.remove(&self.flow);
@@ -258,7 +290,7 @@ pub(super) async fn run(session: Session) {
     let Protocol::Udp { pool, rules } = listener.protocol else { return };
     let Some(pool) = snapshot.pools.get(pool) else { return };
     let order = Order::new(&snapshot.pools, &pool.chain);
-    let mut tries = Tries::new(worker, order, pool, Overrides::default(), Work::Connection);
+    let mut tries = Tries::new(worker, &session, order, pool, Overrides::default(), Work::Connection);
     tries.key = pool.hash_key.as_ref().map(|_| hash_key::of_source(session.flow.key.client.ip()));
     let mut account = Account {
         session: &session,
@@ -309,9 +341,10 @@ impl<'a> Account<'a> {
             self.attempts = tries.attempts;
             self.endpoint = Some(place.endpoint);
             place.endpoint.live.counters.of(worker.id).attempts.one();
-            let source = place.pool.source_address;
             let connected = match place.endpoint.socket() {
-                Address::Ip(address) => Upstream::connect(address, source),
+                Address::Ip(address) => {
+                    Upstream::connect(address, place.pool.source_address, session.header(place.pool).into())
+                }
                 // Only a pool that tcp listeners lead to as well may have one.
                 Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             };
@@ -476,12 +509,14 @@ impl<'a> Account<'a> {
             endpoint: self.endpoint.map(|endpoint| endpoint.name.as_str()),
             attempts: self.attempts,
             protocol: "UDP",
+            tls: None,
             method: b"",
             host: b"",
             target: b"",
             status: 0,
             bytes_in: forth,
             bytes_out: back,
+            grpc_code: None,
             datagrams: Some((flow.forth.datagrams.get(), flow.back.datagrams.get())),
             phases: Phases { total, ..Phases::default() },
             termination,

@@ -2,7 +2,7 @@
 //! an endpoint.
 
 use std::cell::RefCell;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -78,6 +78,8 @@ pub(super) struct Answering {
     pub(super) state: UdpSocketState,
     /// Whether it takes datagrams of every local address: answers must then name the one that was asked.
     everywhere: bool,
+    /// Where it is bound.
+    pub(super) address: Option<SocketAddr>,
 }
 
 impl Answering {
@@ -99,7 +101,8 @@ impl Answering {
         setsockopt(&socket, ReceiveTimestampns, &false).ok();
         // A smaller one is no reason not to serve.
         options.set_recv_buffer_size(KERNEL_BUFFER).ok();
-        Ok(Self { state, everywhere: address.is_none_or(|address| address.ip().is_unspecified()) })
+        let everywhere = address.is_none_or(|address| address.ip().is_unspecified());
+        Ok(Self { state, everywhere, address })
     }
 
     /// The local address that a session is of, where the socket has many.
@@ -155,17 +158,23 @@ pub(super) fn send(
 pub(super) struct Upstream {
     socket: AsyncFd<Socket>,
     address: SocketAddr,
+    /// Goes before each datagram, in the same packet; empty is none.
+    header: Box<[u8]>,
 }
 
 /// What is waited for: datagrams, and word that the endpoint refuses them. Room to send is never waited for.
 const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
 impl Upstream {
-    /// Connects to `address`, from `source` where there is one.
+    /// Connects to `address`, from `source` where there is one; `header` goes before each datagram.
     ///
     /// # Errors
     /// As the system.
-    pub(super) fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
+    pub(super) fn connect(
+        address: SocketAddr,
+        source: Option<IpAddr>,
+        header: Box<[u8]>,
+    ) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if let Some(source) = source {
@@ -177,7 +186,7 @@ impl Upstream {
             reason = "its successor is an unsafe fn for types that may close their descriptor; a Socket does not"
         )]
         let socket = AsyncFd::with_interest(socket, INTEREST)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, header })
     }
 
     /// Sends datagrams of `stride` bytes each.
@@ -185,6 +194,12 @@ impl Upstream {
     /// # Errors
     /// As the system; what was not sent is lost.
     pub(super) fn send(&self, state: &UdpSocketState, bytes: &[u8], stride: usize) -> io::Result<()> {
+        if !self.header.is_empty() {
+            return split(bytes, stride).try_for_each(|datagram| {
+                let packet = [IoSlice::new(&self.header), IoSlice::new(datagram)];
+                self.socket.get_ref().send_vectored(&packet).map(|_| ())
+            });
+        }
         if bytes.len() > stride {
             return send(&self.socket, state, self.address, None, bytes, stride);
         }
@@ -229,7 +244,9 @@ mod tests {
         assert_eq!(cut(b"aa", 2), [b"aa"]);
         assert_eq!(cut(b"", 0), [b""], "an empty datagram is one");
         for (len, stride, datagrams) in [(5, 2, 3), (4, 2, 2), (0, 0, 1), (7, 7, 1)] {
-            assert_eq!(count(&RecvMeta { len, stride, ..RecvMeta::default() }), datagrams);
+            let mut meta = RecvMeta::default();
+            (meta.len, meta.stride) = (len, stride);
+            assert_eq!(count(&meta), datagrams);
         }
     }
 }

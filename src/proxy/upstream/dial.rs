@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
@@ -10,39 +11,72 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::Instant;
 
+use super::tls::{self, Handshake};
 use crate::model::address::Address;
 use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
 
-/// Connects to `address`, from `source` where there is one, before `timer`, set to the connect timeout, fires.
+/// What is connected to, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where.
+    pub address: Address,
+    /// What the connection comes from, where that is written.
+    pub source: Option<IpAddr>,
+    /// The PROXY header that it begins with, before TLS.
+    pub header: Option<Rc<Vec<u8>>>,
+    /// TLS on it; boxed, as few connections to be made have some.
+    pub tls: Option<Box<Handshake>>,
+    /// Of these, how long connecting and the handshake may take together, and unacknowledged data.
+    pub timeouts: Timeouts,
+}
+
+/// Connects before `timer`, set to the connect timeout, fires.
 ///
 /// # Errors
-/// As the system; `TimedOut` when the endpoint does not answer in time.
-pub async fn dial(
-    address: Address,
-    source: Option<IpAddr>,
-    timeouts: &Timeouts,
-    timer: &Timer,
-) -> io::Result<Stream> {
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout");
-    let address = match address {
-        Address::Ip(address) => address,
+/// As the system and as [`Handshake::make`]; `TimedOut` when the endpoint does not answer in time.
+pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
+    timer.set(Instant::now() + target.timeouts.connect);
+    let socket = match timer.within(connect(target)).await {
+        Ok(connected) => connected?,
+        Err(_) => {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout"));
+        }
+    };
+    if let Some(header) = &target.header {
+        introduce(&socket, header)?;
+    }
+    let Some(handshake) = target.tls.clone() else { return Ok(Stream::Plain(socket)) };
+    // Boxed: most connections have none, and every one would weigh so much more while it is made.
+    match timer.within(Box::pin(handshake.make(socket))).await {
+        Ok(made) => made,
+        Err(_) => Err(tls::timed_out()),
+    }
+}
+
+/// Sends a PROXY header. The buffer of a new connection has room for it, so that it goes at once and whole.
+fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
+    match socket.try_write(header)? {
+        sent if sent == header.len() => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::WriteZero, "the PROXY header did not go out whole")),
+    }
+}
+
+async fn connect(target: &Target) -> io::Result<Socket> {
+    let address = match &target.address {
+        Address::Ip(address) => *address,
         Address::Unix(path) => {
-            timer.set(Instant::now() + timeouts.connect);
-            let connected = timer.within(UnixStream::connect(path.as_path())).await.map_err(late)?;
-            return Ok(Stream::Plain(Socket::Unix(Box::new(connected?))));
+            return Ok(Socket::Unix(Box::new(UnixStream::connect(path.as_path()).await?)));
         }
     };
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source {
+    if let Some(source) = target.source {
         connect_from(&socket, source)?;
     }
     socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_user_timeout(Some(timeouts.tcp_user_timeout))?;
-    timer.set(Instant::now() + timeouts.connect);
-    Ok(timer.within(socket.connect(address)).await.map_err(late)??.into())
+    SockRef::from(&socket).set_tcp_user_timeout(Some(target.timeouts.tcp_user_timeout))?;
+    Ok(Socket::Tcp(socket.connect(address).await?))
 }
 
 /// Makes a socket connect from `source`. The port is chosen when it connects, by source and destination together, so that

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +12,49 @@ use crate::proxy::stream::Stream;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
 use crate::runtime::pick::Place;
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Pool, PoolLive};
 
 /// A request that may not be repeated only uses a connection that was used this recently. No setting: part of the promise that
 /// nothing is sent twice, and what it costs is one connect.
 pub const FRESH: Duration = Duration::from_secs(1);
 
 /// What connections of one endpoint are kept apart by: a request never goes over a connection with another identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
     /// What is spoken.
     pub protocol: Protocol,
     /// What it comes from, where that is written.
     pub source: Option<IpAddr>,
+    /// TLS on it.
+    pub tls: Option<TlsIdentity>,
+    /// The PROXY header that it began with: it is for that client alone, and for what was known of it then.
+    pub header: Option<Rc<Vec<u8>>>,
+}
+
+/// What connections under TLS are kept apart by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// Whom we trust and as whom we appear: the number of the pool's TLS.
+    pub number: u64,
+    /// The name that the endpoint has proved, where each request has its own.
+    pub name: Option<Rc<str>>,
 }
 
 impl Identity {
-    /// What connections of a pool are kept apart by.
+    /// What the connections of a pool are kept apart by, for a request to `host`, where they begin with `header`.
     #[must_use]
-    pub const fn of(pool: &Pool) -> Self {
-        Self { protocol: Protocol::Http1, source: pool.source_address }
+    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>, header: Option<Rc<Vec<u8>>>) -> Self {
+        let tls = pool.tls.as_ref().map(|tls| TlsIdentity {
+            number: tls.number(),
+            name: host.filter(|_| tls.follows_host()).map(Rc::clone),
+        });
+        Self { protocol, source: pool.source_address, tls, header }
+    }
+
+    /// Whether a connection with it may still be used: a reload may have given the pool another TLS.
+    #[must_use]
+    pub fn is_current(&self, pool: &PoolLive) -> bool {
+        self.tls.as_ref().map_or(0, |tls| tls.number) == pool.tls()
     }
 }
 
@@ -40,12 +64,14 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
-    identity: Identity,
+    identity: Rc<Identity>,
     since: Instant,
     until: Instant,
 }
@@ -62,20 +88,21 @@ struct Shelf {
 pub struct IdleConnections(RefCell<Vec<Shelf>>);
 
 impl IdleConnections {
-    /// Takes the connection that was used last and still looks open. With `fresh_only` one that was idle for
-    /// [`FRESH`] or more is left alone, and the socket itself is asked whether it has been closed.
+    /// Takes the connection that was used last and still looks open, with the identity that it is put back by. With
+    /// `fresh_only` one that was idle for [`FRESH`] or more is left alone, and the socket itself is asked whether it has
+    /// been closed.
     pub fn take(
         &self,
         worker: WorkerId,
         endpoint: &Endpoint,
-        identity: Identity,
+        identity: &Identity,
         fresh_only: bool,
-    ) -> Option<Stream> {
+    ) -> Option<(Stream, Rc<Identity>)> {
         let mut shelves = self.0.borrow_mut();
         let shelf = shelves.get_mut(endpoint.live.slot() as usize)?;
         let counters = endpoint.live.counters.of(worker);
         let now = Instant::now();
-        while let Some(at) = shelf.idle.iter().rposition(|idle| idle.identity == identity) {
+        while let Some(at) = shelf.idle.iter().rposition(|idle| *idle.identity == *identity) {
             if fresh_only && now.saturating_duration_since(shelf.idle[at].since) >= FRESH {
                 return None;
             }
@@ -88,7 +115,7 @@ impl IdleConnections {
                 continue;
             }
             if is_open(&idle.stream, fresh_only) {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.identity));
             }
             counters.stale.one();
         }
@@ -100,12 +127,13 @@ impl IdleConnections {
         &self,
         worker: WorkerId,
         place: &Place<'_>,
-        identity: Identity,
+        identity: Rc<Identity>,
         stream: Stream,
         keep: Duration,
     ) {
         let (endpoint, most) = (place.endpoint, place.pool.limits.idle_connections);
-        if keep.is_zero() || most == 0 || endpoint.live.is_retired() {
+        if keep.is_zero() || most == 0 || endpoint.live.is_retired() || !identity.is_current(&place.pool.live)
+        {
             return;
         }
         let mut shelves = self.0.borrow_mut();

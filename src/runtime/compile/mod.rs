@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::limits::ClientLimits;
-use super::listener::{self, Listener, ListenerLive};
+use super::limits::{ClientLimits, Http2Limits};
+use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::pool::Pool;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::tls::files::TlsError;
+use super::tls::listener::ListenerTls;
+use super::tls::tickets::Ring;
 use crate::config::{self, Config};
-use crate::model::name::PoolName;
-use crate::route::{PathPattern, Table};
+use crate::model::field::FieldEdits;
+use crate::model::name::{ListenerName, PoolName};
+use crate::model::units::ByteSize;
+use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
 
@@ -31,37 +36,56 @@ pub struct Machine {
     pub time: Duration,
 }
 
+/// Why a valid configuration cannot run: it names files, and these may have changed since it was read.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// TLS of a pool.
+    #[error("tls of pool \"{0}\": {1}")]
+    PoolTls(PoolName, TlsError),
+    /// TLS of a listener.
+    #[error("tls of listener \"{0}\": {1}")]
+    ListenerTls(ListenerName, TlsError),
+}
+
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
-/// endpoint name) comes from `previous`; `weights` are put in the place of written ones.
-#[must_use]
+/// endpoint name) comes from `previous`; `weights` are put in the place of written ones. The files of certificates and
+/// keys are read once for each time that a configuration is loaded, however often it is compiled: not for a worker.
+///
+/// # Errors
+/// [`CompileError`].
 pub fn compile(
     config: &Config,
     previous: Option<&Snapshot>,
     machine: &Machine,
     weights: &Weights,
-) -> Snapshot {
+) -> Result<Snapshot, CompileError> {
     let slots = previous.map_or_else(Arc::default, |p| Arc::clone(&p.slots));
     let index: HashMap<&PoolName, usize> =
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let mut pools =
-        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }.compile(&index);
+    let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
+        .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains)).collect();
-    let listeners = compile_listeners(config, previous, &index, machine);
+    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
+    let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
+    let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
+    let mut tls = secure_listeners(config, previous, &tickets)?;
+    let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
     mark_datagrams(&mut pools, config, &index);
-    Snapshot {
+    Ok(Snapshot {
         generation: edition.generation,
         edition,
         hash: config.hash,
+        origin: Arc::clone(&config.origin),
         listeners,
         routes,
         pools,
         connections_max: machine.connections_max,
         clock,
         slots,
-    }
+        tickets,
+    })
 }
 
 /// Notes which pools take datagrams only: udp listeners lead to them, perhaps by way of other pools, and nothing else does.
@@ -75,7 +99,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
     for listener in &config.listeners {
         match &listener.protocol {
             config::listener::Protocol::Udp { pool } => datagrams.extend(chain(pool)),
-            config::listener::Protocol::Tcp { pool } => streams.extend(chain(pool)),
+            config::listener::Protocol::Tcp { pool } => streams.extend(pool.iter().flat_map(chain)),
             config::listener::Protocol::Http => {}
         }
     }
@@ -90,6 +114,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
             | config::route::Action::Health(_) => {}
         }
     }
+    streams.extend(config.sni_routes.iter().flat_map(|route| chain(&route.pool)));
     for (at, pool) in pools.iter_mut().enumerate() {
         pool.datagrams = named[0].contains(&at) && !named[1].contains(&at);
     }
@@ -158,11 +183,45 @@ fn compile_route(
     }
 }
 
+/// TLS of the listeners that have it. Their files are read again once the configuration has been.
+fn secure_listeners(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    tickets: &Arc<Ring>,
+) -> Result<HashMap<ListenerName, Arc<ListenerTls>>, CompileError> {
+    let is_same_load = previous.is_some_and(|p| Arc::ptr_eq(&p.origin, &config.origin));
+    let mut all = HashMap::new();
+    for (listener, written) in config.listeners.iter().filter_map(|l| Some((l, l.tls.as_ref()?))) {
+        let before = previous.and_then(|p| p.listeners.iter().find(|known| known.name == listener.name));
+        let before = before.and_then(|known| known.tls.as_ref());
+        let tls = match before.filter(|_| is_same_load) {
+            Some(known) => Arc::clone(known),
+            None => ListenerTls::new(written, before, tickets)
+                .map_err(|error| CompileError::ListenerTls(listener.name.clone(), error))?,
+        };
+        all.insert(listener.name.clone(), tls);
+    }
+    Ok(all)
+}
+
+fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, usize>) -> Route {
+    Route {
+        name: route.name.clone(),
+        action: Action::Pool(pools.get(&route.pool).copied().unwrap_or_default()),
+        request_edits: FieldEdits::default(),
+        response_edits: FieldEdits::default(),
+        rewrite: None,
+        timeouts: Overrides::default(),
+        retry: None,
+    }
+}
+
 fn compile_listeners(
     config: &Config,
     previous: Option<&Snapshot>,
     pools: &HashMap<&PoolName, usize>,
     machine: &Machine,
+    tls: &mut HashMap<ListenerName, Arc<ListenerTls>>,
 ) -> Listeners {
     let live = |l: &config::listener::Listener| {
         let before = previous.and_then(|p| p.listeners.live_of(&l.name));
@@ -175,28 +234,9 @@ fn compile_listeners(
             name: l.name.clone(),
             bind: l.bind.clone(),
             unix_mode: l.unix_mode,
-            protocol: match &l.protocol {
-                config::listener::Protocol::Http => compile_http(config, l),
-                config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
-                    pool: pools.get(pool).copied().unwrap_or_default(),
-                    when_empty: match l.when_empty {
-                        config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
-                        config::listener::WhenEmpty::Hold { time, max } => {
-                            listener::WhenEmpty::Hold { time, max }
-                        }
-                        config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
-                    },
-                },
-                config::listener::Protocol::Udp { pool } => listener::Protocol::Udp {
-                    pool: pools.get(pool).copied().unwrap_or_default(),
-                    rules: listener::SessionRules {
-                        idle: l.timeouts.udp_idle,
-                        datagram_max: l.limits.udp_datagram.as_usize(),
-                        answers: NonZero::new(l.limits.udp_answers),
-                    },
-                },
-            },
+            protocol: compile_protocol(config, l, pools),
             trusted_proxies: l.trusted_proxies.clone(),
+            proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),
             client_address: match l.client_address {
                 config::listener::ClientAddress::XForwardedFor => listener::ClientAddress::XForwardedFor,
                 config::listener::ClientAddress::Forwarded => listener::ClientAddress::Forwarded,
@@ -206,6 +246,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
             head_max: l.limits.head.as_usize(),
@@ -215,9 +256,13 @@ fn compile_listeners(
                 chunk_extensions: l.limits.chunk_extensions.as_usize(),
                 linger: l.timeouts.linger,
                 linger_bytes: l.limits.linger.as_usize(),
+                http2: http2(&l.limits.http2),
             },
+            handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
+            tls: tls.remove(&l.name),
             timeouts: listener::Timeouts {
+                tls_handshake: l.timeouts.tls_handshake,
                 request_header: l.timeouts.request_header,
                 keep_alive: l.timeouts.keep_alive,
                 client_idle: l.timeouts.client_idle,
@@ -228,6 +273,85 @@ fn compile_listeners(
         })
         .collect();
     Listeners::arrange(previous.map(|p| &p.listeners), listeners)
+}
+
+/// What is spoken by a listener, and where it goes.
+fn compile_protocol(
+    config: &Config,
+    listener: &config::listener::Listener,
+    pools: &HashMap<&PoolName, usize>,
+) -> listener::Protocol {
+    let place = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
+    match &listener.protocol {
+        config::listener::Protocol::Http => compile_http(config, listener),
+        config::listener::Protocol::Tcp { pool } => listener::Protocol::Tcp {
+            pool: pool.as_ref().map(place),
+            sni: compile_sni(config, listener, pools).map(Box::new),
+            when_empty: match listener.when_empty {
+                config::listener::WhenEmpty::Reset => listener::WhenEmpty::Reset,
+                config::listener::WhenEmpty::Hold { time, max } => listener::WhenEmpty::Hold { time, max },
+                config::listener::WhenEmpty::StopListening => listener::WhenEmpty::StopListening,
+            },
+        },
+        config::listener::Protocol::Udp { pool } => listener::Protocol::Udp {
+            pool: place(pool),
+            rules: listener::SessionRules {
+                idle: listener.timeouts.udp_idle,
+                datagram_max: listener.limits.udp_datagram.as_usize(),
+                answers: NonZero::new(listener.limits.udp_answers),
+            },
+        },
+    }
+}
+
+fn http2(limits: &config::listener::Http2Limits) -> Http2Limits {
+    let window = |size: ByteSize| u32::try_from(size.as_usize()).unwrap_or(u32::MAX >> 1);
+    Http2Limits {
+        streams: limits.streams,
+        stream_window: window(limits.stream_window),
+        connection_window: window(limits.connection_window),
+        send_buffer: limits.send_buffer.as_usize(),
+        continuations: limits.continuations,
+        rates: [
+            limits.resets,
+            limits.faults,
+            limits.pings,
+            limits.settings,
+            limits.priorities,
+            limits.window_updates,
+            limits.empty_frames,
+        ],
+    }
+}
+
+/// Where names lead; nothing where nothing goes by one, so that nobody waits for it.
+fn compile_sni(
+    config: &Config,
+    listener: &config::listener::Listener,
+    pools: &HashMap<&PoolName, usize>,
+) -> Option<SniRoutes> {
+    let config::listener::Protocol::Tcp { pool } = &listener.protocol else { return None };
+    let hashed = |name: &PoolName| {
+        let pool = pools.get(name).and_then(|&index| config.pools.get(index));
+        pool.is_some_and(|pool| pool.balance.hashes() && pool.hash_key == config::pool::HashKey::Sni)
+    };
+    let places = config.sni_routes.iter().enumerate();
+    let routes: Vec<_> = places.filter(|(_, route)| route.listeners.contains(&listener.name)).collect();
+    // Under TLS of its own the listener learns the name from the handshake.
+    if routes.is_empty() && (listener.tls.is_some() || !pool.as_ref().is_some_and(hashed)) {
+        return None;
+    }
+    let names = routes.into_iter().flat_map(|(at, route)| {
+        let passthrough = match route.tls {
+            Some(handling) => handling == config::sni::Handling::Passthrough,
+            None => listener.tls.is_none(),
+        };
+        let pool = pools.get(&route.pool).copied().unwrap_or_default();
+        // They come behind the routes of requests.
+        let target = SniTarget { route: config.routes.len() + at, pool, passthrough };
+        route.sni.iter().map(move |name| (name.clone(), target))
+    });
+    Some(SniRoutes { table: SniTable::new(names), hello_max: listener.limits.client_hello.as_usize() })
 }
 
 fn compile_http(config: &Config, listener: &config::listener::Listener) -> listener::Protocol {

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Machine;
+use super::{CompileError, Machine};
 use crate::config;
+use crate::model::address::DnsName;
 use crate::model::name::{EndpointName, PoolName};
+use crate::model::protocol::Protocol;
 use crate::policy::balance::{self, Balancer, Kind, Member};
 use crate::policy::{budget, retry};
 use crate::runtime::clock::Clock;
@@ -16,9 +18,20 @@ use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
 use crate::runtime::snapshot::{Edition, Snapshot};
 use crate::runtime::tier::{Group, Tier};
+use crate::runtime::tls::client::{self as tls, Clients, EndpointTls, PoolTls};
+use crate::runtime::tls::files::TlsError;
 
 /// Weights that were changed at run time, which a reload keeps.
 pub type Weights = HashMap<(PoolName, EndpointName), u16>;
+
+/// What is offered by ALPN for requests (RFC 7301): first what is preferred.
+const fn alpn(protocol: Protocol) -> &'static [&'static [u8]] {
+    match protocol {
+        Protocol::Http1 => &[b"http/1.1"],
+        Protocol::Http2 => &[b"h2"],
+        Protocol::Auto => &[b"h2", b"http/1.1"],
+    }
+}
 
 /// What every pool is compiled with.
 pub(super) struct Pools<'a> {
@@ -33,8 +46,12 @@ pub(super) struct Pools<'a> {
 
 impl Pools<'_> {
     /// All pools, in the order of the file, with their chains.
-    pub(super) fn compile(&self, index: &HashMap<&PoolName, usize>) -> Vec<Pool> {
-        let mut pools: Vec<Pool> = self.config.pools.iter().map(|pool| self.pool(pool)).collect();
+    pub(super) fn compile(&self, index: &HashMap<&PoolName, usize>) -> Result<Vec<Pool>, CompileError> {
+        let mut clients = Clients::default();
+        let mut pools = Vec::with_capacity(self.config.pools.len());
+        for pool in &self.config.pools {
+            pools.push(self.pool(pool, &mut clients)?);
+        }
         let failover: Vec<Vec<usize>> = self
             .config
             .pools
@@ -44,26 +61,30 @@ impl Pools<'_> {
         for (place, pool) in pools.iter_mut().enumerate() {
             pool.chain = follow(place, &failover).into();
         }
-        pools
+        Ok(pools)
     }
 
-    fn pool(&self, pool: &config::pool::Pool) -> Pool {
+    fn pool(&self, pool: &config::pool::Pool, clients: &mut Clients) -> Result<Pool, CompileError> {
         let before = self.previous.and_then(|p| p.pools.iter().find(|b| b.name == pool.name));
         let live = before.map_or_else(
             || Arc::new(PoolLive::new(self.machine.workers, self.clock)),
             |b| Arc::clone(&b.live),
         );
-        let mut endpoints = self.endpoints(pool, before);
+        let tls = self
+            .tls(pool, before, clients)
+            .map_err(|error| CompileError::PoolTls(pool.name.clone(), error))?;
+        let mut endpoints = self.endpoints(pool, before, tls.as_ref());
         let zone = self.config.process.zone.as_str();
         // Where no endpoint of a tier is in this node's zone, or all are, there is nothing to prefer.
         endpoints.sort_by_key(|e| (e.tier, zone.is_empty() || *e.zone != *zone));
         let tiers = compile_tiers(&endpoints, &compile_balance(pool), zone, before);
         let (retry, retry_body) = compile_retry(&pool.retry);
         let times = &pool.timeouts;
-        Pool {
+        Ok(Pool {
             name: pool.name.clone(),
             edition: Arc::clone(self.edition),
             endpoints,
+            protocol: compile_protocol(pool),
             tiers,
             chain: Box::default(),
             checked: pool.health.is_some(),
@@ -82,6 +103,7 @@ impl Pools<'_> {
                 tunnel: times.tunnel,
                 tcp_user_timeout: times.tcp_user_timeout,
                 tcp_keepalive: times.tcp_keepalive,
+                http2_ping: times.http2_ping,
             },
             max_connection_age: pool.max_connection_age,
             drain_timeout: pool.drain_timeout,
@@ -98,12 +120,46 @@ impl Pools<'_> {
             retry,
             retry_body,
             limits: compile_limits(&pool.limits),
+            send_proxy: pool.send_proxy,
             source_address: pool.source_address,
+            tls,
             live,
-        }
+        })
     }
 
-    fn endpoints(&self, pool: &config::pool::Pool, before: Option<&Pool>) -> Vec<Endpoint> {
+    /// TLS of a pool: as it was where neither settings nor files have changed. Files are looked at when a configuration has
+    /// been loaded, and not when names or operators change who is in it.
+    fn tls(
+        &self,
+        pool: &config::pool::Pool,
+        before: Option<&Pool>,
+        clients: &mut Clients,
+    ) -> Result<Option<Arc<PoolTls>>, TlsError> {
+        let Some(written) = &pool.tls else { return Ok(None) };
+        let before = before.and_then(|b| b.tls.as_ref());
+        let is_loaded_anew = !self.previous.is_some_and(|p| Arc::ptr_eq(&p.origin, &self.config.origin));
+        if let (Some(before), false) = (before, is_loaded_anew) {
+            return Ok(Some(Arc::clone(before)));
+        }
+        let client = clients.of(&tls::Settings::from(&written.client))?;
+        let naming = match &written.client.server_name {
+            config::tls::Naming::Endpoint => tls::Naming::Endpoint,
+            config::tls::Naming::Fixed(name) => tls::Naming::Fixed(tls::parse_name(name)?),
+            config::tls::Naming::Host => tls::Naming::Host,
+        };
+        let now = PoolTls::new(client, naming, alpn(pool.protocol), written.sessions);
+        Ok(Some(match before {
+            Some(before) if before.is_same(&now) => Arc::clone(before),
+            _ => now,
+        }))
+    }
+
+    fn endpoints(
+        &self,
+        pool: &config::pool::Pool,
+        before: Option<&Pool>,
+        tls: Option<&Arc<PoolTls>>,
+    ) -> Vec<Endpoint> {
         let known: HashMap<_, _> =
             before.map_or_else(HashMap::new, |b| b.endpoints.iter().map(|e| (&e.name, e)).collect());
         let new = || {
@@ -119,6 +175,8 @@ impl Pools<'_> {
         // A name is no endpoint: those that it stands for are written out before.
         let endpoint = |e: &config::pool::Endpoint| {
             let address = e.address.socket()?;
+            // A name that has moved to another address is another endpoint: its connections lead elsewhere.
+            let known = known.get(&e.name).filter(|known| known.address == address);
             Some(Endpoint {
                 name: e.name.clone(),
                 address,
@@ -132,11 +190,14 @@ impl Pools<'_> {
                         limit => limit,
                     },
                 },
-                // A name that has moved to another address is another endpoint: its connections lead elsewhere.
-                live: match known.get(&e.name) {
-                    Some(known) if known.address == address => Arc::clone(&known.live),
-                    _ => new(),
-                },
+                tls: tls.map(|tls| {
+                    let host = e.host.as_ref().map(DnsName::as_str);
+                    match known.and_then(|known| known.tls.as_ref()) {
+                        Some(known) if known.is_of(tls, host, &address) => Arc::clone(known),
+                        _ => Arc::new(EndpointTls::new(tls, host, &address)),
+                    }
+                }),
+                live: known.map_or_else(new, |known| Arc::clone(&known.live)),
             })
         };
         pool.endpoints.iter().filter_map(endpoint).collect()
@@ -158,6 +219,14 @@ fn follow(pool: usize, failover: &[Vec<usize>]) -> Vec<usize> {
     chain
 }
 
+/// Which of two protocols is spoken is found out by TLS (RFC 7301); without it there is no way to ask.
+const fn compile_protocol(pool: &config::pool::Pool) -> Protocol {
+    match pool.protocol {
+        Protocol::Auto if pool.tls.is_none() => Protocol::Http1,
+        written => written,
+    }
+}
+
 fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
     EndpointLimits {
         answer_head: limits.answer_head.as_usize(),
@@ -165,6 +234,9 @@ fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
         interim_answers: limits.interim_answers,
         chunk_extensions: limits.answer_chunk_extensions.as_usize(),
         idle_connections: limits.idle_connections,
+        http2_connections: limits.http2_connections,
+        http2_streams: limits.http2_streams,
+        http2_window: u32::try_from(limits.http2_window.as_usize()).unwrap_or(u32::MAX >> 1),
     }
 }
 
@@ -224,6 +296,7 @@ fn compile_hash_key(pool: &config::pool::Pool) -> Option<HashKey> {
         Written::Cookie(name) => HashKey::Cookie(name.as_str().into()),
         Written::Query(name) => HashKey::Query(name.as_str().into()),
         Written::Path => HashKey::Path,
+        Written::Sni => HashKey::Sni,
     })
 }
 

@@ -23,6 +23,7 @@ fn snapshot(pools: &str) -> Snapshot {
         &Machine { workers: 1, connections_max: 100, time: Duration::ZERO },
         &Weights::default(),
     )
+    .expect("no file is named")
 }
 
 #[tokio::test(start_paused = true)]

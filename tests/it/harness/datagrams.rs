@@ -10,12 +10,15 @@ use std::time::Duration;
 use super::clock::pause;
 use super::{DEADLINE, own_ip};
 
+/// Datagrams, each with who sent it.
+pub(crate) type Seen = Vec<(SocketAddr, Vec<u8>)>;
+
 /// An endpoint that answers every datagram with its own name and what it was sent, unless that begins with `quiet`.
 #[derive(Debug)]
 pub(crate) struct Echo {
     /// Where it is.
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    seen: Arc<Mutex<Seen>>,
     over: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -36,7 +39,7 @@ impl Echo {
         let socket = UdpSocket::bind(address).expect("a loopback port");
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
         let address = socket.local_addr().expect("its address");
-        let (seen, over) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
+        let (seen, over) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
         let (notes, ends) = (Arc::clone(&seen), Arc::clone(&over));
         let thread = thread::spawn(move || {
             let mut room = vec![0; 65_536];
@@ -55,7 +58,7 @@ impl Echo {
     }
 
     /// What it was sent so far, and by whom.
-    pub(crate) fn seen(&self) -> Vec<(SocketAddr, Vec<u8>)> {
+    pub(crate) fn seen(&self) -> Seen {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -4,11 +4,15 @@ pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod datagrams;
 pub(crate) mod embedded;
+pub(crate) mod frames;
+pub(crate) mod http2;
 pub(crate) mod member;
 pub(crate) mod moody;
 pub(crate) mod names;
 pub(crate) mod origin;
 pub(crate) mod proxy;
+pub(crate) mod secure;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -104,6 +104,11 @@ impl Setup {
         Self { protocol: "udp", ..Self::listed_tcp(endpoints) }
     }
 
+    /// The same, where routes by `sni` alone lead to them.
+    pub(crate) fn tcp_by_sni(endpoints: &str) -> Self {
+        Self { protocol: "tcp", ..Self::listed(endpoints) }
+    }
+
     /// Adds a key to `[process]`.
     pub(crate) fn process(mut self, line: &str) -> Self {
         add(&mut self.process, line);

@@ -60,6 +60,11 @@ pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&b| char::from(b)).collect()
 }
 
+/// Text as bytes, one for each character; the opposite of [`latin1`].
+pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).expect("latin-1")).collect()
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub(crate) struct Wire {

@@ -2,8 +2,6 @@
 //!
 //! It advises only. Words of a kind that it leaves out change nothing, and an agent that cannot be asked says nothing.
 
-use std::net::SocketAddr;
-
 use super::Asked;
 use super::outcome::{Reading, shown};
 use super::wire::{Close, Notes, connect};

@@ -1,14 +1,12 @@
 //! The standard gRPC health check (`grpc.health.v1`): one unary `Check` call over HTTP/2.
 
-use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::RecvStream;
-use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::Asked;
+use super::http2::{self, broken};
 use super::outcome::{Reading, shown};
 use super::wire::{Notes, connect_over};
 use crate::control::tls::TlsClient;
@@ -16,9 +14,6 @@ use crate::model::address::Address;
 
 /// Bytes of an answer's message; the real one has two.
 pub const MESSAGE_MAX: usize = 4 * 1024;
-
-/// Bytes of an answer's fields, decoded.
-const FIELDS_MAX: u32 = 16 * 1024;
 
 /// The first number that a serving status has in the protocol.
 const SERVING: u64 = 1;
@@ -42,22 +37,9 @@ pub(super) async fn ask(
     let scheme = if tls.is_some() { "https" } else { "http" };
     let request = request(call, scheme, address)?;
     let wire = connect_over(tls, &[b"h2"], address, notes).await?;
-    let (sender, connection) = h2::client::Builder::new()
-        .enable_push(false)
-        .max_header_list_size(FIELDS_MAX)
-        // One byte more than is read, so that what is too much is seen to be.
-        .initial_window_size(MESSAGE_MAX as u32 + 1)
-        .handshake::<_, Bytes>(wire)
-        .await
-        .map_err(|error| broken(&error))?;
-    let mut answered = pin!(talk(sender, request, message(call.service), notes));
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        reading = &mut answered => reading,
-        // What ended the connection is in the answer's error too.
-        _ = &mut connection => answered.await,
-    }
+    // One byte more than is read, so that what is too much is seen to be.
+    let message = Some(message(call.service));
+    http2::converse(wire, MESSAGE_MAX + 1, request, message, |answer| receive(answer, notes)).await
 }
 
 fn request(call: &Call<'_>, scheme: &str, address: Address) -> Asked<Request<()>> {
@@ -74,22 +56,6 @@ fn request(call: &Call<'_>, scheme: &str, address: Address) -> Asked<Request<()>
         .header("user-agent", concat!("plimsoll-probe/", env!("CARGO_PKG_VERSION")))
         .body(())
         .map_err(|error| Reading::void(format!("the call cannot be made: {error}")))
-}
-
-async fn talk(
-    sender: SendRequest<Bytes>,
-    request: Request<()>,
-    message: Vec<u8>,
-    notes: &Notes,
-) -> Asked<Reading> {
-    let mut sender = sender.ready().await.map_err(|error| broken(&error))?;
-    let (answer, mut body) = sender.send_request(request, false).map_err(|error| broken(&error))?;
-    body.send_data(message.into(), true).map_err(|error| broken(&error))?;
-    let answer = answer.await.map_err(|error| broken(&error))?;
-    // Kept until the answer is read: h2 ends the connection when nobody can send any more.
-    let read = receive(answer, notes).await;
-    drop(sender);
-    read
 }
 
 async fn receive(answer: Response<RecvStream>, notes: &Notes) -> Asked<Reading> {
@@ -197,14 +163,6 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     None
-}
-
-/// A fault on the way. A stream that the server resets is an answer of sorts, but none about health.
-fn broken(error: &h2::Error) -> Reading {
-    match error.get_io() {
-        Some(fault) => Reading::fault("before a complete answer", fault),
-        None => Reading::broken(format!("broken HTTP/2: {error}")),
-    }
 }
 
 #[cfg(test)]

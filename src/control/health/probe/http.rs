@@ -1,4 +1,4 @@
-//! A request over HTTP/1.1, judged by the status and, where asked for, by the body.
+//! A request over HTTP/1.1 or HTTP/2, judged by the status and, where asked for, by the body.
 
 use std::error::Error;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::Asked;
 use super::expect::Expect;
+use super::http2;
 use super::outcome::Reading;
 use super::wire::{Notes, Parting, Wire, connect_over};
 use crate::control::tls::TlsClient;
@@ -41,8 +42,10 @@ pub struct Http {
     pub expect_body: Option<Expect>,
     /// Name of a number in the body, a JSON object: the rank of an exclusive pool.
     pub rank: Option<String>,
-    /// Over TLS, with ALPN `http/1.1`.
+    /// Over TLS, with the ALPN of its version.
     pub tls: Option<Arc<TlsClient>>,
+    /// Over HTTP/2: the pool speaks nothing else.
+    pub http2: bool,
 }
 
 /// A request without a body.
@@ -116,6 +119,33 @@ impl RequestHead {
     }
 }
 
+impl RequestHead {
+    /// The same over HTTP/2, without what is for an HTTP/1 connection alone (RFC 9113 section 8.2.2).
+    fn to_http2(&self, address: Address, tls: bool) -> Option<Request<()>> {
+        let mut headers = self.headers.clone();
+        for name in [CONNECTION, UPGRADE] {
+            headers.remove(name);
+        }
+        let host = headers.remove(HOST);
+        let authority = match &host {
+            Some(host) => host.to_str().ok()?.to_owned(),
+            None => address.host(),
+        };
+        let scheme = if tls { "https" } else { "http" };
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::builder()
+            .scheme(scheme)
+            .authority(authority)
+            .path_and_query(self.path.clone())
+            .build()
+            .ok()?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        Some(request)
+    }
+}
+
 impl std::hash::Hash for RequestHead {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         // A header map has no order of its own; what is left out here is still compared.
@@ -127,11 +157,31 @@ impl Http {
     /// A probe that any 2xx answers well.
     #[must_use]
     pub fn new(request: RequestHead) -> Self {
-        Self { request, expect_status: vec![(200, 299)], expect_body: None, rank: None, tls: None }
+        Self {
+            request,
+            expect_status: vec![(200, 299)],
+            expect_body: None,
+            rank: None,
+            tls: None,
+            http2: false,
+        }
     }
 
     fn wants(&self, status: StatusCode) -> bool {
         self.expect_status.iter().any(|(low, high)| (*low..=*high).contains(&status.as_u16()))
+    }
+
+    /// Whether the body has a say, where the status is a wanted one.
+    fn needs_body(&self, status: StatusCode) -> bool {
+        self.wants(status) && (self.expect_body.is_some() || self.rank.is_some())
+    }
+
+    fn judge(&self, status: StatusCode, body: &[u8]) -> Reading {
+        if self.wants(status) {
+            self.read_body(status.as_u16(), body)
+        } else {
+            Reading::no(format!("status {}", status.as_u16()))
+        }
     }
 
     /// What an answer with a wanted status and this start of a body means.
@@ -158,11 +208,37 @@ fn rank(name: &str, body: &[u8]) -> Option<u64> {
 }
 
 pub(super) async fn ask(check: &Http, address: Address, notes: &Notes) -> Asked<(Reading, Option<Parting>)> {
+    if check.http2 {
+        return Ok((ask_http2(check, address, notes).await?, None));
+    }
     let mut wire = connect_over(check.tls.as_deref(), &[b"http/1.1"], address, notes).await?;
     let reading = exchange(check, address, &mut wire).await?;
     // Who was asked for another protocol does not close.
     let closes = check.request.headers.get(CONNECTION).is_some_and(|value| value == "close");
     Ok((reading, closes.then_some(Parting::HeardOut(wire))))
+}
+
+async fn ask_http2(check: &Http, address: Address, notes: &Notes) -> Asked<Reading> {
+    let request = check
+        .request
+        .to_http2(address, check.tls.is_some())
+        .ok_or_else(|| Reading::void("the request cannot be made over HTTP/2"))?;
+    let wire = connect_over(check.tls.as_deref(), &[b"h2"], address, notes).await?;
+    http2::converse(wire, BODY_MAX, request, None, |answer| async move {
+        let status = answer.status();
+        let mut body = answer.into_body();
+        let mut start = Vec::new();
+        while check.needs_body(status)
+            && start.len() < BODY_MAX
+            && let Some(data) = body.data().await
+        {
+            start.extend_from_slice(&data.map_err(|error| http2::broken(&error))?);
+        }
+        // No capacity is given back: the window is the limit.
+        start.truncate(BODY_MAX);
+        Ok(check.judge(status, &start))
+    })
+    .await
 }
 
 async fn exchange(check: &Http, address: Address, wire: &mut Wire) -> Asked<Reading> {
@@ -187,12 +263,8 @@ async fn exchange(check: &Http, address: Address, wire: &mut Wire) -> Asked<Read
 
 async fn judge(check: &Http, answer: Response<Incoming>) -> Asked<Reading> {
     let status = answer.status();
-    if !check.wants(status) {
-        return Ok(Reading::no(format!("status {}", status.as_u16())));
-    }
-    let needs_body = check.expect_body.is_some() || check.rank.is_some();
-    let body = if needs_body { start_of(answer.into_body()).await? } else { Vec::new() };
-    Ok(check.read_body(status.as_u16(), &body))
+    let body = if check.needs_body(status) { start_of(answer.into_body()).await? } else { Vec::new() };
+    Ok(check.judge(status, &body))
 }
 
 /// The first [`BODY_MAX`] bytes of a body.
@@ -253,7 +325,7 @@ mod tests {
         let address: SocketAddr = "[::1]:8008".parse().expect("an address");
         let host = |given| {
             let head = RequestHead::new("GET", "/", given, &[]).expect("a request");
-            head.to(address).headers().get(HOST).cloned().expect("a host")
+            head.to(address.into()).headers().get(HOST).cloned().expect("a host")
         };
         assert_eq!(host(None), "[::1]:8008");
         assert_eq!(host(Some("a.test")), "a.test");

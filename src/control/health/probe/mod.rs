@@ -8,6 +8,7 @@ pub mod exec;
 pub mod expect;
 pub mod grpc;
 pub mod http;
+mod http2;
 pub mod mysql;
 pub mod outcome;
 pub mod postgres;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::control::tls::TlsClient;
 use crate::model::address::Address;
+use crate::model::proxy_protocol::Version;
 use crate::policy::health::Verdict;
 use crate::policy::health::guard::is_void;
 use crate::proxy::upstream::dial::is_ours;
@@ -47,6 +49,10 @@ pub struct Probe {
     pub address: Address,
     /// What its connections come from; nothing leaves it to the system.
     pub source: Option<IpAddr>,
+    /// What it is called, where it was resolved from a name: TLS asks for it unless it asks for another.
+    pub host: Option<Arc<str>>,
+    /// The PROXY header that its connections begin with, which says that they are our own; nothing is none.
+    pub header: Option<Version>,
     /// Limit over connect, TLS and answer together.
     pub timeout: Duration,
 }
@@ -119,7 +125,7 @@ pub enum Check {
 /// Makes the probe. Never fails: what goes wrong is part of the outcome. Dropping the future ends the probe at once, its
 /// connection and its program included.
 pub async fn run(probe: &Probe) -> Outcome {
-    let notes = Notes::start(probe.source);
+    let notes = Notes::start(probe.source, probe.header, probe.host.clone());
     let (asked, lateness) = timed(probe.timeout, ask(probe, &notes)).await;
     let total = notes.elapsed();
     let (mut reading, parting) = match asked {
@@ -151,7 +157,7 @@ pub async fn run(probe: &Probe) -> Outcome {
 /// Whether a port accepts a connection, from `source` where there is one, within `limit`; nothing when we cannot know, because our own loop was late, our
 /// own address has gone, or we lack descriptors, ports or memory.
 pub async fn port_accepts(address: Address, source: Option<IpAddr>, limit: Duration) -> Option<bool> {
-    let notes = Notes::start(source);
+    let notes = Notes::start(source, None, None);
     let (connected, lateness) = timed(limit, wire::connect(address, Close::Reset, &notes)).await;
     match connected {
         Some(Ok(_)) => Some(true),
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn loopback_can_always_be_reached() {
-        let address = "127.0.0.1:1".parse().expect("an address");
+        let address = Address::parse("127.0.0.1:1").expect("an address");
         assert!(!has_no_way_to(address, None));
         assert!(!has_no_way_to(address, Some(Ipv4Addr::new(127, 0, 0, 9).into())));
     }
@@ -267,6 +273,6 @@ mod tests {
     fn from_an_address_that_is_not_ours_there_is_no_way() {
         // TEST-NET-1 (RFC 5737) is nobody's.
         let gone = Some(Ipv4Addr::new(192, 0, 2, 1).into());
-        assert!(has_no_way_to("127.0.0.1:1".parse().expect("an address"), gone));
+        assert!(has_no_way_to(Address::parse("127.0.0.1:1").expect("an address"), gone));
     }
 }

@@ -16,6 +16,8 @@ use super::outcome::{EVIDENCE_MAX, Phases, Reading};
 use super::{Asked, timeout};
 use crate::control::tls::TlsClient;
 use crate::model::address::Address;
+use crate::model::proxy_protocol::Version;
+use crate::proxy::proxy_protocol::write::of_ourselves;
 use crate::proxy::upstream::dial::connect_from;
 
 /// How long a polite end of a connection may take; the result of the probe is known by then.
@@ -67,9 +69,13 @@ pub(super) async fn connect(address: Address, close: Close, notes: &Notes) -> As
         if close == Close::Reset {
             socket.set_zero_linger()?;
         }
-        socket.connect(address).await
+        let mut stream = socket.connect(address).await?;
+        if let Some(version) = notes.header {
+            stream.write_all(of_ourselves(version)).await?;
+        }
+        Ok(stream)
     };
-    let stream = connected.await.map_err(|error| Reading::fault("while connecting", &error))?;
+    let stream = connected.await.map_err(|error: io::Error| Reading::fault("while connecting", &error))?;
     notes.reached(Stage::Answer, |phases| &mut phases.connect);
     Ok(Wire { stream: Box::new(stream), address: address.into(), notes: notes.clone() })
 }
@@ -94,7 +100,7 @@ impl Wire {
         let Self { stream, address, notes } = self;
         notes.handshake_begins();
         let stream = tls
-            .connect(stream, address, alpn)
+            .connect(stream, (notes.host.as_deref(), address), alpn)
             .await
             .map_err(|error| Reading::fault("in the TLS handshake", &error))?;
         notes.reached(Stage::Answer, |phases| &mut phases.tls);
@@ -231,10 +237,12 @@ enum Stage {
     Program,
 }
 
-/// What a probe notes while it runs, beside what it connects from. Clones are the same notes.
+/// What a probe notes while it runs, beside how it connects. Clones are the same notes.
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
     pub(super) source: Option<IpAddr>,
+    header: Option<Version>,
+    host: Option<Arc<str>>,
     started: Instant,
     noted: Arc<Mutex<Noted>>,
 }
@@ -247,10 +255,11 @@ struct Noted {
 }
 
 impl Notes {
-    /// Starts the watch of a probe that connects from `source`, or from what the system takes.
-    pub(super) fn start(source: Option<IpAddr>) -> Self {
+    /// Starts the watch of a probe that connects from `source`, or from what the system takes, to an endpoint with a name
+    /// where it has one, and begins with a PROXY header of its own.
+    pub(super) fn start(source: Option<IpAddr>, header: Option<Version>, host: Option<Arc<str>>) -> Self {
         let noted = Noted { stage: Stage::Connect, phases: Phases::default(), bytes: Vec::new() };
-        Self { source, started: Instant::now(), noted: Arc::new(Mutex::new(noted)) }
+        Self { source, header, host, started: Instant::now(), noted: Arc::new(Mutex::new(noted)) }
     }
 
     /// Time since the start.

@@ -30,7 +30,9 @@ fn request(head: &str, trusted: bool, path: Option<&str>, route: &FieldEdits) ->
         source: if trusted { "203.0.113.9" } else { "::ffff:192.0.2.1" }.parse().expect("an address"),
         trusted,
         scheme: "http",
+        told: Told::Nothing,
         request_id: b"id",
+        deadline: None,
     };
     let mut out = Buffer::default();
     put_request(&mut out, head.as_bytes(), &parsed, &edits);
@@ -217,4 +219,46 @@ fn an_upgrade_that_is_told_of_is_named_in_connection() {
             ),
         );
     }
+}
+
+#[test]
+fn what_is_said_of_a_client_certificate_is_ours_or_a_trusted_peers() {
+    let certificate = ClientCertificate {
+        subject: "CN=a".to_owned(),
+        common_name: None,
+        sha256: "ab".to_owned(),
+        is_current: true,
+    };
+    let head = lines(
+        "GET / HTTP/1.1|Host: a|x-client-cert-subject: CN=root|X-Client-Cert-SHA256: 00|X_Client_Cert_Subject: b||",
+    );
+    let parsed = parse_request(head.as_bytes(), &LIMITS, Vec::new()).expect("the test's own head");
+    let said = |trusted, told| {
+        let edits = RequestEdits {
+            route: &NONE,
+            path: None,
+            peer: "192.0.2.1".parse().expect("an address"),
+            source: "192.0.2.1".parse().expect("an address"),
+            trusted,
+            scheme: "https",
+            told,
+            request_id: b"id",
+            deadline: None,
+        };
+        let mut out = Buffer::default();
+        put_request(&mut out, head.as_bytes(), &parsed, &edits);
+        let text = String::from_utf8_lossy(out.bytes()).to_lowercase();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("x-client-cert-").map(str::to_owned));
+        lines.collect::<Vec<_>>()
+    };
+    for trusted in [false, true] {
+        assert_eq!(said(trusted, Told::Certificate(None)), [""; 0], "{trusted}");
+        assert_eq!(
+            said(trusted, Told::Certificate(Some(&certificate))),
+            ["subject: cn=a", "sha256: ab"],
+            "{trusted}"
+        );
+    }
+    assert_eq!(said(false, Told::Nothing), [""; 0]);
+    assert_eq!(said(true, Told::Nothing), ["subject: cn=root", "sha256: 00"]);
 }

@@ -1,19 +1,22 @@
-//! The origin behind every proxy under test: one epoll loop that answers HTTP with 106 bytes or 1 MiB, and sends
+//! The origin of HTTP/1.1: one epoll loop that answers HTTP with 106 bytes or 1 MiB, and sends
 //! anything that is no HTTP back as it came. It is as cheap as it can be, because it shares its CPU with the load.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use memchr::memmem;
 use rustix::event::epoll;
 
 /// Bytes of the body that `GET /large` is answered with.
-pub(crate) const LARGE_BODY: usize = 1 << 20;
+const LARGE_BODY: usize = 1 << 20;
+
+/// Bytes of the body that any other path is answered with.
+pub(crate) const SMALL_BODY: usize = 41;
 
 /// A whole response of 106 bytes: 65 of head, 41 of body.
 const SMALL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 41\r\n\r\n\
     forty-one bytes are as good as any other.";
-const _: () = assert!(SMALL.len() == 106);
+const _: () = assert!(SMALL.len() == 65 + SMALL_BODY);
 
 /// Key of the listening socket; connections are keyed by their place.
 const LISTENER: u64 = u64::MAX;
@@ -22,25 +25,13 @@ const LISTENER: u64 = u64::MAX;
 const EVENTS: usize = 256;
 
 /// Starts the origin in a thread that lives as long as the process, and says where it listens.
-pub(crate) fn start() -> std::io::Result<SocketAddr> {
+pub(super) fn start() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let mut origin = Origin::new(listener)?;
-    let datagrams = UdpSocket::bind(address)?;
-    std::thread::Builder::new().name("datagrams".to_owned()).spawn(move || send_back(&datagrams))?;
     std::thread::Builder::new().name("origin".to_owned()).spawn(move || origin.run())?;
     Ok(address)
-}
-
-/// Sends every datagram back as it came, for ever.
-fn send_back(socket: &UdpSocket) {
-    let mut room = vec![0; 64 << 10];
-    loop {
-        let Ok((length, from)) = socket.recv_from(&mut room) else { continue };
-        // One that is not taken is lost, as datagrams are.
-        socket.send_to(&room[..length], from).ok();
-    }
 }
 
 struct Origin {

@@ -1,0 +1,220 @@
+//! The body of a request on its way across the bridge: given on as far as the endpoint takes it, kept for a repeat only
+//! where one is possible.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{ClientHalf, EndpointHalf, Frame};
+use crate::proxy::attempt::Connection;
+use crate::proxy::error::Error;
+use crate::proxy::http1::head::Framing;
+use crate::proxy::tcp::splice::TURN;
+
+/// A request body.
+#[derive(Debug)]
+pub struct Upload {
+    /// Taken from the client and not given on yet.
+    held: Option<Frame>,
+    /// All of it has been taken from the client.
+    ended: bool,
+    /// It has a body, be it an empty one.
+    exists: bool,
+    length: Option<u64>,
+    replay: Replay,
+    moved: u64,
+}
+
+/// What has been given on of the body, for a repeat.
+#[derive(Debug)]
+enum Replay {
+    /// Kept up to a limit.
+    Kept { bytes: Vec<u8>, trailers: Option<HeaderMap>, max: usize },
+    /// Not kept.
+    Lost,
+}
+
+/// How far one attempt has got with the body.
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    /// Bytes of what is kept that it has been given.
+    kept: usize,
+    /// It has been given all.
+    pub ended: bool,
+}
+
+impl Upload {
+    /// A body that ends in this way.
+    #[must_use]
+    pub const fn new(framing: Framing) -> Self {
+        let length = match framing {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let exists = !matches!(framing, Framing::None);
+        Self { held: None, ended: !exists, exists, length, replay: Replay::Lost, moved: 0 }
+    }
+
+    /// Keeps what is given on from now on for a repeat, up to `max` bytes.
+    pub fn keep(&mut self, max: usize) {
+        if self.exists && self.moved == 0 && self.length.is_none_or(|length| length <= max as u64) {
+            self.replay = Replay::Kept { bytes: Vec::new(), trailers: None, max };
+        }
+    }
+
+    /// Whether all that has been given on can be given again.
+    #[must_use]
+    pub const fn is_replayable(&self) -> bool {
+        !self.exists || self.is_kept() || (self.moved == 0 && !self.ended)
+    }
+
+    /// Whether there is nothing of it, or it will be kept for a repeat.
+    #[must_use]
+    pub const fn will_repeat(&self) -> bool {
+        !self.exists || self.is_kept()
+    }
+
+    const fn is_kept(&self) -> bool {
+        matches!(self.replay, Replay::Kept { .. })
+    }
+
+    /// Bytes that have gone on.
+    #[must_use]
+    pub const fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Whether all of it has come and nothing of it waits here.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.ended && self.held.is_none()
+    }
+
+    /// Whether something has come that no attempt has been given.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Where an attempt begins.
+    #[must_use]
+    pub const fn begin(&self) -> Given {
+        Given { kept: 0, ended: !self.exists }
+    }
+
+    /// A tunnel has been granted: what comes from now on goes through it, and nothing of it is kept.
+    pub fn open(&mut self) {
+        self.replay = Replay::Lost;
+        self.exists = true;
+        self.ended = false;
+    }
+
+    /// Gives an attempt what there is for it; ready once it has been given all.
+    ///
+    /// # Errors
+    /// Those of [`ClientHalf::poll_frame`] and [`EndpointHalf::poll_room`].
+    pub fn poll_give<C: ClientHalf, E: EndpointHalf>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        (endpoint, on): (&mut E, &Connection<'_>),
+        given: &mut Given,
+    ) -> Poll<Result<(), Error>> {
+        let mut budget = TURN;
+        while !given.ended {
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Replay::Kept { bytes, .. } = &self.replay
+                && let Some(again @ [_, ..]) = bytes.get(given.kept..)
+            {
+                let n = ready!(endpoint.poll_room(cx, on, again.len()))?.min(again.len());
+                endpoint.send(Frame::Data(Bytes::copy_from_slice(&again[..n])), false);
+                given.kept += n;
+                budget = budget.saturating_sub(n);
+                continue;
+            }
+            if self.held.is_none() && !self.ended {
+                match ready!(client.poll_frame(cx)) {
+                    Some(frame) => self.held = Some(frame?),
+                    None => self.ended = true,
+                }
+            }
+            match self.held.take() {
+                Some(Frame::Data(data)) => {
+                    let polled = self.poll_data(cx, client, (endpoint, on), data, given);
+                    budget = budget.saturating_sub(ready!(polled)?);
+                }
+                Some(Frame::Trailers(trailers)) => {
+                    if let Replay::Kept { trailers: kept, .. } = &mut self.replay {
+                        *kept = Some(trailers.clone());
+                    }
+                    self.end(endpoint, Frame::Trailers(trailers), given);
+                }
+                None => self.end(endpoint, self.last(), given),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_data<C: ClientHalf, E: EndpointHalf>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        (endpoint, on): (&mut E, &Connection<'_>),
+        mut data: Bytes,
+        given: &mut Given,
+    ) -> Poll<Result<usize, Error>> {
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = match endpoint.poll_room(cx, on, data.len()) {
+            Poll::Ready(Ok(room)) => room,
+            other => {
+                self.held = Some(Frame::Data(data));
+                return other;
+            }
+        };
+        let n = room.min(data.len());
+        let now = data.split_to(n);
+        if !data.is_empty() {
+            self.held = Some(Frame::Data(data));
+        }
+        self.note(&now, given);
+        client.release(n);
+        if self.held.is_none() && client.is_ended() {
+            self.end(endpoint, Frame::Data(now), given);
+        } else {
+            endpoint.send(Frame::Data(now), false);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    /// The end of a body that has been kept, or has no more than an end left.
+    fn last(&self) -> Frame {
+        match &self.replay {
+            Replay::Kept { trailers: Some(trailers), .. } => Frame::Trailers(trailers.clone()),
+            _ => Frame::Data(Bytes::new()),
+        }
+    }
+
+    fn end<E: EndpointHalf>(&mut self, endpoint: &mut E, frame: Frame, given: &mut Given) {
+        self.ended = true;
+        given.ended = true;
+        endpoint.send(frame, true);
+    }
+
+    fn note(&mut self, data: &[u8], given: &mut Given) {
+        self.moved += data.len() as u64;
+        if let Replay::Kept { bytes, max, .. } = &mut self.replay {
+            if bytes.len() + data.len() <= *max {
+                bytes.extend_from_slice(data);
+                given.kept = bytes.len();
+            } else {
+                self.replay = Replay::Lost;
+            }
+        }
+    }
+}

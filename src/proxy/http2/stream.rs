@@ -1,0 +1,95 @@
+//! One stream of a client's connection: one request, checked, handled, answered.
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client::ClientSide;
+use super::wire::Gate;
+use crate::proxy::bridge::ClientHalf;
+use crate::proxy::bridge::exchange::Bridge;
+use crate::proxy::bridge::request::Request;
+use crate::proxy::bridge::upload::Upload;
+use crate::proxy::connection::Client;
+use crate::proxy::forwarded;
+use crate::proxy::http1::fields::Kind;
+use crate::proxy::http1::head::Limits;
+use crate::proxy::request::{self, Context, Fate};
+use crate::runtime::listener::Listener;
+
+/// Handles the request that has come on a stream.
+pub async fn run(
+    client: &Client,
+    gate: &Gate,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let start = Instant::now();
+    let Some(snapshot) = client.snapshot() else { return };
+    let Some(listener) = client.listener(&snapshot) else { return };
+    let worker = &*client.worker;
+    let (mut parts, body) = request.into_parts();
+    let (ended, protocol) = (body.is_end_stream(), parts.extensions.remove::<Protocol>());
+    let scheme = if client.stream.tls().is_some() { "https" } else { "http" };
+    let mut request = Request::new(parts, scheme, client.source().ip().to_canonical());
+    let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
+    let settled = request.settle(&limits, ended, protocol.as_ref().map(Protocol::as_str));
+    let trusted = listener.trusts(client.source().ip());
+    if trusted {
+        request.source = source(client, listener, &request);
+    }
+    let given = request.parts.headers.get("x-request-id").filter(|_| trusted);
+    let id = request::request_id(worker, given.map(|value| value.as_bytes()));
+    let timer = worker.timers.timer();
+    let context = Context {
+        worker,
+        snapshot: &snapshot,
+        listener,
+        timer: &timer,
+        peer: client.peer,
+        client,
+        trusted,
+        tls: client.secured(),
+        request_id: &id,
+        start,
+        head: Duration::ZERO,
+        version: "HTTP/2",
+    };
+    let mut half = ClientSide::new(gate, body, respond);
+    // Reset together with its head, perhaps: then nobody else hears of it.
+    let gone = poll_fn(|cx| Poll::Ready(half.poll_gone(cx).is_ready())).await;
+    let mut bridge = Bridge::new(client, listener, &timer, request, half);
+    match settled {
+        _ if gone => request::abandoned(&context, &bridge),
+        Err(refusal) => request::refuse(&context, &mut bridge, refusal).await,
+        Ok(()) => {
+            bridge.upload = Upload::new(bridge.request.framing);
+            let mut fate = request::handle(&context, &mut bridge).await;
+            while fate == Fate::Outdated {
+                // Where the listener has been removed, the request ends with what it began with.
+                let Some(snapshot) = client.snapshot() else { break };
+                // Whether the listener trusts this peer was decided when the head came.
+                let Some(listener) = client.listener(&snapshot) else { break };
+                let context = Context { snapshot: &snapshot, listener, ..context };
+                fate = request::handle(&context, &mut bridge).await;
+            }
+        }
+    }
+    if bridge.half.has_gone() && !bridge.started {
+        gate.cancelled();
+    } else if !bridge.started {
+        bridge.half.abort(&crate::proxy::error::Error::Reset);
+    }
+}
+
+/// The client's address as a trusted peer tells it.
+fn source(client: &Client, listener: &Listener, request: &Request) -> std::net::IpAddr {
+    let fields: Vec<(Kind, &[u8])> = request.kinds().collect();
+    forwarded::client_of(listener, client.source().ip(), fields.into_iter())
+}
