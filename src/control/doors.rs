@@ -112,8 +112,13 @@ impl Doors {
             else {
                 continue;
             };
-            let sockets: io::Result<Vec<_>> =
-                sockets.into_iter().map(|socket| Bound::adopt(socket, claim.transport, address)).collect();
+            let file = match address {
+                Address::Ip(_) => None,
+                // Without its file nobody finds the socket, but those who have may still connect.
+                Address::Unix(path) => SocketFile::new(path.as_path()).ok().map(Arc::new),
+            };
+            let adopt = |socket| Bound::adopt(socket, claim.transport, file.clone());
+            let sockets: io::Result<Vec<_>> = sockets.into_iter().map(adopt).collect();
             let mut sockets = sockets.map_err(failed)?;
             for index in sockets.len()..workers {
                 let Some(like) = sockets.get(index % sockets.len().max(1)) else { break };

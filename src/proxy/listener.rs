@@ -169,18 +169,14 @@ impl Bound {
         Ok(Self { socket, transport, file: None, is_unix, inherited: true })
     }
 
-    /// A socket that the process before has handed over: from now on it is as our own.
+    /// A socket that the process before has handed over, with the file of a unix socket: from now on it is as our own.
     ///
     /// # Errors
     /// As the system.
-    pub fn adopt(socket: OwnedFd, transport: Transport, address: Address) -> io::Result<Self> {
+    pub fn adopt(socket: OwnedFd, transport: Transport, file: Option<Arc<SocketFile>>) -> io::Result<Self> {
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
-        let (file, is_unix) = match address {
-            Address::Ip(_) => (None, false),
-            // Without its file nobody finds the socket, but those who have may still connect.
-            Address::Unix(path) => (SocketFile::new(path.as_path()).ok().map(Arc::new), true),
-        };
+        let is_unix = socket.domain()? == Domain::UNIX;
         Ok(Self { socket, transport, file, is_unix, inherited: false })
     }
 

@@ -192,7 +192,7 @@ fn probes_ask_unix_sockets() {
             assert_eq!(origin.request(0).field("host").as_deref(), Some("localhost"));
         }
         origin.stop();
-        proxy.until_endpoint("main", "app", "probe.state", "down");
+        proxy.until_endpoint("main", "app", "probe.state", "cannot be asked");
         let _again = Origin::start_file(&path, answer);
         proxy.until_endpoint("main", "app", "probe.state", "up");
     }
@@ -203,8 +203,9 @@ fn a_file_that_was_left_behind_is_replaced() {
     let (_folder, path) = socket();
     // Closed without taking its file away, as by a crash.
     drop(UnixListener::bind(&path).expect("a socket"));
-    let mut proxy = Setup::http(&[]).text(&says(&path, "", "file")).start();
-    assert_eq!(Client::connect_file(&path).get("/").text(), "file");
+    let origin = Origin::saying("ok");
+    let mut proxy = Setup::http(&[origin.address()]).text(&listens(&path, "")).start();
+    assert_eq!(Client::connect_file(&path).get("/").text(), "ok");
     proxy.signal(Signal::TERM);
     assert!(proxy.wait().success());
     assert!(!path.exists(), "it goes with the process");
