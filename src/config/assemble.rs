@@ -24,7 +24,7 @@ use super::tls::{Files, Look};
 use super::tree::{Environment, Table};
 use super::value::{Fields, Value};
 use super::walk::read_root;
-use crate::model::address::Address;
+use crate::model::address::{Address, UnixPath};
 
 /// Reads a configuration that `read` brings in; `look` into the files that it names.
 pub(super) fn load(
@@ -167,10 +167,14 @@ fn read_notify(root: &Fields, report: &mut Report) -> Option<Vec<Notify>> {
 fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report: &mut Report) {
     // Connections and datagrams are not in each other's way.
     let mut bound: HashMap<(bool, Address), (String, Span)> = HashMap::new();
-    if let Some(Admin { bind: AdminBind::Tcp(address), .. }) = admin {
+    let admin_address = admin.and_then(|admin| match &admin.bind {
+        AdminBind::Tcp(address) => Some(Address::Ip(*address)),
+        AdminBind::Unix(path) => UnixPath::new(path.to_str()?).map(Address::Unix),
+    });
+    if let Some(address) = admin_address {
         let span =
             root.table("admin").filter(|fields| fields.has("bind")).map(|fields| fields.span_of("bind"));
-        bound.insert((false, Address::Ip(*address)), ("the admin API".to_owned(), span.unwrap_or_default()));
+        bound.insert((false, address), ("the admin API".to_owned(), span.unwrap_or_default()));
     }
     let health = root.table("health");
     let health = health.iter().map(|fields| {

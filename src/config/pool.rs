@@ -14,7 +14,7 @@ use super::source::Span;
 use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
 use super::{passive, preset};
-use crate::model::address::{DnsName, EndpointAddress};
+use crate::model::address::{DnsName, EndpointAddress, Source};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
@@ -57,8 +57,8 @@ pub struct Pool {
     pub protocol: Protocol,
     /// The PROXY header at the start of connections to endpoints; nothing is none.
     pub send_proxy: Option<Version>,
-    /// What connections to endpoints come from; of the family of every endpoint.
-    pub source_address: Option<IpAddr>,
+    /// What connections to endpoints come from; an address is of the family of every endpoint.
+    pub source: Source,
     /// In which a returned endpoint grows to its full share; zero is off.
     pub slow_start: Duration,
     /// What long-lived work on a drained or removed endpoint gets.
@@ -244,7 +244,7 @@ impl Pool {
             fail_open: fields.get("fail_open")? && !alone,
             protocol: protocol?,
             send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
-            source_address: fields.get("source_address"),
+            source: read_source(fields),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
             max_connection_age: Some(age).filter(|age| !age.is_zero()),
@@ -302,6 +302,14 @@ fn contradictions(fields: &Fields, exclusive: bool, report: &mut Report) {
         && !Balance::ALL.into_iter().any(|b| b.hashes() && fields.is_word("balance", b.word()))
     {
         report.error(field.key_span, "`load_factor` has no use: the pool does not hash", HASHING);
+    }
+}
+
+fn read_source(fields: &Fields) -> Source {
+    match fields.get::<IpAddr>("source_address") {
+        Some(address) => Source::Own(address),
+        None if fields.is_word("source_address", "client") => Source::Client,
+        None => Source::System,
     }
 }
 

@@ -18,6 +18,7 @@ use super::journal::{Change, Evidence, Kind};
 use super::names::Answers;
 use super::notify::NotifyError;
 use super::publish::Prepared;
+use super::transparent::NotTransparent;
 use crate::config::{self, Config, Diagnostics};
 use crate::model::address::Address;
 use crate::runtime::compile::CompileError;
@@ -142,6 +143,9 @@ pub enum ReloadError {
     /// A health check cannot be made.
     #[error("{0}")]
     Probe(Arc<ProbeError>),
+    /// Connections cannot come from clients' addresses.
+    #[error("{0}")]
+    Transparent(Arc<NotTransparent>),
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
     Workers,
@@ -196,6 +200,12 @@ impl From<NotifyError> for ReloadError {
 impl From<CompileError> for ReloadError {
     fn from(error: CompileError) -> Self {
         Self::Compile(Arc::new(error))
+    }
+}
+
+impl From<NotTransparent> for ReloadError {
+    fn from(error: NotTransparent) -> Self {
+        Self::Transparent(Arc::new(error))
     }
 }
 

@@ -134,6 +134,39 @@ impl fmt::Display for Address {
     }
 }
 
+/// What connections to endpoints come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// What the system chooses.
+    #[default]
+    System,
+    /// This address of this node.
+    Own(IpAddr),
+    /// The client's own address (IP_TRANSPARENT in ip(7)); what is for no client is as by the system.
+    Client,
+}
+
+impl Source {
+    /// The address that is written.
+    #[must_use]
+    pub const fn own(self) -> Option<IpAddr> {
+        match self {
+            Self::Own(address) => Some(address),
+            Self::System | Self::Client => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => Ok(()),
+            Self::Own(address) => write!(f, "{address}"),
+            Self::Client => f.write_str("client"),
+        }
+    }
+}
+
 /// A name that DNS is asked for, in lower case; with a last dot only where it was written with one, which keeps search
 /// domains away from it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -73,7 +73,7 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
                 check,
                 address,
                 host: named.host.as_ref().filter(|_| asks_for_host).map(|host| host.as_str().into()),
-                source: written.source_address,
+                source: written.source.own(),
                 header: written
                     .send_proxy
                     .filter(|_| health.send_proxy.unwrap_or_else(|| address == endpoint.socket())),

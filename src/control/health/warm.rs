@@ -105,7 +105,7 @@ pub(in crate::control) fn newcomers(
                     let probe = Arc::clone(&watch.probe);
                     (Question::Probe { probe, no_is_fine: pool.exclusive }, watch.settings.fast_interval)
                 }
-                None => (Question::Port(endpoint.socket(), pool.source_address), AGAIN),
+                None => (Question::Port(endpoint.socket(), pool.source.own()), AGAIN),
             };
             newcomers.push(Newcomer {
                 pool: pool.name.clone(),

@@ -25,7 +25,7 @@ use crate::proxy::presentation::{Presentation, Presents};
 use crate::proxy::proxy_protocol::{Addresses, Transport, write};
 use crate::proxy::sessions::Cut;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial::is_ours;
+use crate::proxy::upstream::dial::{SentFrom, is_ours};
 use crate::proxy::worker::Worker;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Endpoint, EndpointLive, Work};
@@ -343,7 +343,8 @@ impl<'a> Account<'a> {
             place.endpoint.live.counters.of(worker.id).attempts.one();
             let connected = match place.endpoint.socket() {
                 Address::Ip(address) => {
-                    Upstream::connect(address, place.pool.source_address, session.header(place.pool).into())
+                    let source = SentFrom::of(place.pool.source, || session.source());
+                    Upstream::connect(address, source, session.header(place.pool).into())
                 }
                 // Only a pool that tcp listeners lead to as well may have one.
                 Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),

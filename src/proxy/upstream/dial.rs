@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,10 +13,70 @@ use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::Instant;
 
 use super::tls::{self, Handshake};
-use crate::model::address::Address;
+use crate::model::address::{Address, Source, UNIX_CLIENT};
 use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
+
+/// An address that connections to endpoints are made to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentFrom {
+    /// One of this node.
+    Own(IpAddr),
+    /// A client's.
+    Client(IpAddr),
+}
+
+impl SentFrom {
+    /// What connections of a client come from; nothing leaves it to the system.
+    pub fn of(source: Source, client: impl FnOnce() -> SocketAddr) -> Option<Self> {
+        match source {
+            Source::System => None,
+            Source::Own(address) => Some(Self::Own(address)),
+            Source::Client => Some(client()).filter(|client| *client != UNIX_CLIENT).map(|client| {
+                let canonical = client.ip().to_canonical();
+                Self::Client(canonical)
+            }),
+        }
+    }
+
+    /// Binds a socket to it that is to connect to `address`. The port is chosen when it connects, by source and destination
+    /// together, so that the ports of the address are not used up by one connection each (IP_BIND_ADDRESS_NO_PORT in ip(7)).
+    ///
+    /// # Errors
+    /// As the system; `AddrNotAvailable` when the address is none of this node's and no client's, `PermissionDenied` without
+    /// CAP_NET_ADMIN for a client's.
+    pub fn bind(self, socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
+        let socket = SockRef::from(&socket);
+        let source = match self {
+            Self::Own(source) => source,
+            // The endpoint cannot answer an address of the other family.
+            Self::Client(client) if client.is_ipv4() != address.is_ipv4() => return Ok(()),
+            Self::Client(client) => {
+                show_others(&socket, client)?;
+                client
+            }
+        };
+        setsockopt(&*socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())
+    }
+}
+
+fn show_others(socket: &SockRef<'_>, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
+
+/// Whether this process may connect from addresses of clients.
+///
+/// # Errors
+/// As the system: `PermissionDenied` without CAP_NET_ADMIN (or CAP_NET_RAW).
+pub fn may_show_clients() -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_ip_transparent_v4(true)
+}
 
 /// What is connected to, and how.
 #[derive(Debug, Clone)]
@@ -23,7 +84,7 @@ pub struct Target {
     /// Where.
     pub address: Address,
     /// What the connection comes from, where that is written.
-    pub source: Option<IpAddr>,
+    pub source: Option<SentFrom>,
     /// The PROXY header that it begins with, before TLS.
     pub header: Option<Rc<Vec<u8>>>,
     /// TLS on it; boxed, as few connections to be made have some.
@@ -72,21 +133,11 @@ async fn connect(target: &Target) -> io::Result<Socket> {
     };
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = target.source {
-        connect_from(&socket, source)?;
+        source.bind(&socket, address)?;
     }
     socket.set_nodelay(true)?;
     SockRef::from(&socket).set_tcp_user_timeout(Some(target.timeouts.tcp_user_timeout))?;
     Ok(Socket::Tcp(socket.connect(address).await?))
-}
-
-/// Makes a socket connect from `source`. The port is chosen when it connects, by source and destination together, so that
-/// the ports of the address are not used up by one connection each (IP_BIND_ADDRESS_NO_PORT in ip(7)).
-///
-/// # Errors
-/// As the system; `AddrNotAvailable` when the address is none of this node's.
-pub fn connect_from(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
-    setsockopt(socket, IpBindAddressNoPort, &true)?;
-    socket.bind(SocketAddr::new(source, 0))
 }
 
 /// Lets the kernel ask after a quiet peer: after so long without a byte, then every 10 s, three times. For tunnels and tcp

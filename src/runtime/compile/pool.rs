@@ -121,7 +121,7 @@ impl Pools<'_> {
             retry_body,
             limits: compile_limits(&pool.limits),
             send_proxy: pool.send_proxy,
-            source_address: pool.source_address,
+            source: pool.source,
             tls,
             live,
         })

@@ -18,7 +18,7 @@ use crate::control::tls::TlsClient;
 use crate::model::address::Address;
 use crate::model::proxy_protocol::Version;
 use crate::proxy::proxy_protocol::write::of_ourselves;
-use crate::proxy::upstream::dial::connect_from;
+use crate::proxy::upstream::dial::SentFrom;
 
 /// How long a polite end of a connection may take; the result of the probe is known by then.
 const PARTING_MAX: Duration = Duration::from_millis(250);
@@ -64,7 +64,7 @@ pub(super) async fn connect(address: Address, close: Close, notes: &Notes) -> As
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         if let Some(source) = notes.source {
-            connect_from(&socket, source)?;
+            SentFrom::Own(source).bind(&socket, address)?;
         }
         if close == Close::Reset {
             socket.set_zero_linger()?;
