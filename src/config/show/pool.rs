@@ -48,6 +48,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.key("http2_connections", pool.limits.http2_connections);
     page.key("http2_streams", pool.limits.http2_streams);
     page.text("http2_window", pool.limits.http2_window);
+    page.key("http2_frames", pool.limits.http2_frames);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -127,7 +128,7 @@ fn order(page: &mut Page, pool: &Pool) {
     page.key("panic_threshold", pool.failover.panic_threshold);
     page.amount("min_available", pool.failover.min_available);
     page.text("send_proxy", pool.send_proxy.map_or("off", Version::word));
-    page.text("source_address", pool.source_address.map(|source| source.to_string()).unwrap_or_default());
+    page.text("source_address", pool.source);
     page.time("slow_start", pool.slow_start);
     page.time("drain_timeout", pool.drain_timeout);
     page.time("max_connection_age", pool.max_connection_age.unwrap_or_default());

@@ -147,10 +147,11 @@ pub(in super::super) static POOL: Section = Section::new(
         ),
         Key::new(
             "source_address",
-            Kind::Or("", &Kind::Text(Form::Ip)),
+            Kind::Or("", &Kind::Or("client", &Kind::Text(Form::Ip))),
             Default(r#""""#),
             "The address of this node that connections to endpoints, and probes, come from, as in \"10.0.0.5\"; \"\" leaves it \
-             to the system.",
+             to the system. \"client\" is each client's own: it needs CAP_NET_ADMIN, and endpoints whose way back leads through \
+             this node (IP_TRANSPARENT); probes and clients without an address of the endpoint's family come from the node.",
         ),
         Key::new("slow_start", DELAY, Default(r#""0s""#), "A returned endpoint grows to its full share in so long."),
         Key::new("drain_timeout", DELAY, Default(r#""10m""#), "Long-lived work on a drained or removed endpoint."),
@@ -331,6 +332,13 @@ static POOL_LIMITS: Section = Section::new(
             size(16 << 10, 64 << 20),
             Default(r#""128KiB""#),
             "What of an answer over HTTP/2 is taken from the endpoint before the client has taken any.",
+        ),
+        Key::new(
+            "http2_frames",
+            number(1, 10_000_000),
+            Default("10000"),
+            "Frames of each kind that are none of an answer (PING, SETTINGS, empty DATA and the like) on one HTTP/2 connection in \
+             any second; an endpoint that sends more loses it.",
         ),
     ],
 );

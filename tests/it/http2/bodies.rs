@@ -129,6 +129,27 @@ fn half_an_answer_is_no_whole_one() {
 }
 
 #[test]
+fn a_body_that_lacks_only_its_end_is_no_early_answer() {
+    let origin = Origin::saying("counted");
+    let proxy = before(&origin).start();
+    let mut frames = Frames::connect(proxy.web);
+    let length = http2::block(&[("content-length", "5")]);
+    frames.say(http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &[http2::post("/"), length].concat()));
+    frames.say(http2::frame(http2::DATA, 0, 1, b"whole"));
+    assert_eq!(frames.outcome(1), Outcome::Answer(200, b"counted".to_vec()));
+    // The stream is still there, and with its end there is nothing left to say.
+    frames.say(http2::frame(http2::DATA, http2::END_STREAM, 1, b""));
+    frames.ask(3, &http2::get("/next"));
+    loop {
+        let frame = frames.next().expect("the next answer");
+        assert_ne!(frame.kind, http2::RST_STREAM, "stream {}", frame.stream);
+        if frame.stream == 3 && frame.flags & http2::END_STREAM != 0 {
+            break;
+        }
+    }
+}
+
+#[test]
 fn an_early_answer_ends_the_request_without_blame() {
     let origin = Origin::start(|mut session| {
         session.head()?;
