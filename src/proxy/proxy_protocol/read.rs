@@ -147,7 +147,10 @@ fn read_block(whole: &[u8], family: u8, transport: Transport) -> Result<Header, 
     let told = match family & 0x0f {
         0x1 => Transport::Stream,
         0x2 => Transport::Datagram,
-        _ if family == 0x00 => return Ok(Header::default()),
+        // A receiver may skip all of it, so that what is no extension is no fault either.
+        _ if family == 0x00 => {
+            return Ok(Header { addresses: None, facts: read_extensions(whole, block).unwrap_or_default() });
+        }
         _ => return Err(Malformed::Unknown),
     };
     let size = match family >> 4 {
