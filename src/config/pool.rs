@@ -175,6 +175,8 @@ pub struct PoolLimits {
     pub http2_streams: usize,
     /// What of one answer over HTTP/2 is taken before the client has taken any.
     pub http2_window: ByteSize,
+    /// Frames of each kind that are none of an answer, on one of them in any second.
+    pub http2_frames: u32,
 }
 
 /// `timeouts` of a pool; none is infinite.
@@ -464,6 +466,7 @@ impl PoolLimits {
             http2_connections: fields.get("http2_connections")?,
             http2_streams: fields.get("http2_streams")?,
             http2_window: fields.get("http2_window")?,
+            http2_frames: fields.get("http2_frames")?,
         })
     }
 }

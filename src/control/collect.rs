@@ -29,7 +29,7 @@ use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tls::fault::TlsFault;
-use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::handshake::{Excess, HandshakeFailure};
 use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
@@ -552,11 +552,15 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
     }
+    for (index, excess) in Excess::ALL.into_iter().enumerate() {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.tls.excess[index])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", excess.name())], hits);
+    }
     for flood in Flood::ALL {
         let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
     }
-    let by_pool: [Named<PoolCounters>; 10] = [
+    let by_pool: [Named<PoolCounters>; 11] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -567,6 +571,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("answer_chunk_extensions", |c| &c.extensions_exceeded),
         ("idle_connections", |c| &c.idle_exceeded),
         ("http2_connections", |c| &c.http2_full),
+        ("http2_frames", |c| &c.http2_floods),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

@@ -10,14 +10,16 @@ use std::time::{Duration, SystemTime};
 use rustix::net::{Shutdown, shutdown};
 use rustls::client::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::{Acceptor, ClientHello};
+use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
     SupportedCipherSuite,
 };
 
 use super::stream::Socket;
-use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::counters::WorkerId;
+use crate::runtime::listener::ListenerLive;
+use crate::runtime::tls::handshake::{Excess, HandshakeFailure};
 use crate::runtime::tls::listener::{ClientCertificate, Demand, client_certificate};
 
 /// What is read of one who was refused, and for how long. No settings: a round trip, and what a client sends in it.
@@ -91,6 +93,8 @@ pub struct Tls {
     silent: Cell<bool>,
     /// What is known of a client.
     secured: Option<Box<Secured>>,
+    /// Where a client is counted that does something too often.
+    counted: Option<(Arc<ListenerLive>, WorkerId)>,
 }
 
 /// The socket as rustls wants it.
@@ -125,15 +129,18 @@ impl Read for Asked<'_> {
     }
 }
 
-impl Tls {
-    /// The handshake with a client that has connected, as `choose` has it for what the client asks for.
+/// A client that has said hello, and has cost next to nothing so far.
+pub struct Greeted {
+    socket: Socket,
+    accepted: Accepted,
+}
+
+impl Greeted {
+    /// Waits for the hello of a client that has connected.
     ///
     /// # Errors
     /// [`HandshakeError`]; the client has been told why where it could be. No time limit of its own.
-    pub async fn accept(
-        socket: Socket,
-        choose: impl FnOnce(&ClientHello<'_>) -> (Arc<ServerConfig>, Demand),
-    ) -> Result<Self, HandshakeError> {
+    pub async fn hear(socket: Socket) -> Result<Self, HandshakeError> {
         let mut acceptor = Acceptor::default();
         let accepted = loop {
             match would_block(acceptor.read_tls(&mut Wire(&socket)))? {
@@ -149,6 +156,18 @@ impl Tls {
                 },
             }
         };
+        Ok(Self { socket, accepted })
+    }
+
+    /// The rest of the handshake, as `choose` has it for what the client asks for.
+    ///
+    /// # Errors
+    /// As [`Greeted::hear`].
+    pub async fn answer(
+        self,
+        choose: impl FnOnce(&ClientHello<'_>) -> (Arc<ServerConfig>, Demand),
+    ) -> Result<Tls, HandshakeError> {
+        let Self { socket, accepted } = self;
         let (config, asked) = choose(&accepted.client_hello());
         let session = match accepted.into_connection(config) {
             Ok(session) => session,
@@ -157,7 +176,7 @@ impl Tls {
                 return Err(part(&socket, error).await);
             }
         };
-        let mut tls = Self::shake_hands(socket, Connection::Server(session)).await?;
+        let mut tls = Tls::shake_hands(socket, Connection::Server(session)).await?;
         let secured = tls.know(asked);
         // The authority of a resumed session was asked when it began; since then its time may have run out.
         if secured.is_resumed && secured.client.as_ref().is_some_and(|client| !client.is_current) {
@@ -166,7 +185,9 @@ impl Tls {
         tls.secured = Some(Box::new(secured));
         Ok(tls)
     }
+}
 
+impl Tls {
     fn know(&self, asked: Demand) -> Secured {
         let session = self.session.borrow();
         Secured {
@@ -182,6 +203,11 @@ impl Tls {
                 .and_then(|chain| client_certificate(chain, SystemTime::now())),
             asked,
         }
+    }
+
+    /// From now on a client that does something too often is counted at its listener.
+    pub fn count_at(&mut self, live: Arc<ListenerLive>, worker: WorkerId) {
+        self.counted = Some((live, worker));
     }
 
     /// What is known of the client; nothing where we are the client.
@@ -232,6 +258,7 @@ impl Tls {
             ended: Cell::new(false),
             silent: Cell::new(false),
             secured: None,
+            counted: None,
         })
     }
 
@@ -328,8 +355,15 @@ impl Tls {
     fn receive(&self, session: &mut Connection) -> io::Result<usize> {
         let n = session.read_tls(&mut Wire(&self.socket))?;
         match session.process_new_packets() {
-            Ok(state) => self.ended.set(state.peer_has_closed()),
+            Ok(state) => {
+                self.ended.set(state.peer_has_closed());
+                // What TLS itself has to say, such as that there is no renegotiation, waits for no data of ours.
+                self.send(session).ok();
+            }
             Err(error) => {
+                if let (Some(excess), Some((live, worker))) = (Excess::of(&error), &self.counted) {
+                    live.counters.of(*worker).tls.excess[excess as usize].one();
+                }
                 session.write_tls(&mut Wire(&self.socket)).ok();
                 self.silent.set(true);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));

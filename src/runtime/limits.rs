@@ -111,4 +111,6 @@ pub struct EndpointLimits {
     pub http2_streams: usize,
     /// Bytes of one answer over HTTP/2 that are taken before the client has taken any.
     pub http2_window: u32,
+    /// Frames of each kind that are none of an answer, on one of its HTTP/2 connections in any second.
+    pub http2_frames: u32,
 }

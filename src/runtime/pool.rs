@@ -296,6 +296,8 @@ pub struct PoolCounters {
     pub idle_exceeded: Counter,
     /// Requests that waited because all HTTP/2 connections to their endpoint were full.
     pub http2_full: Counter,
+    /// HTTP/2 connections closed because their endpoint flooded them with frames that are none of an answer.
+    pub http2_floods: Counter,
     /// Handshakes with endpoints that failed.
     pub tls_faults: TlsFaults,
     /// gRPC calls that ended, by their status.

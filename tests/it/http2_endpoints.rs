@@ -6,9 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::harness::between::http2_origin;
 use crate::harness::client::{Client, ask, get};
 use crate::harness::clock::Moment;
 use crate::harness::frames::{FrameOrigin, HEADERS, PING, RST_STREAM, STATUS_200, field};
+use crate::harness::http2::give;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::until;
@@ -245,6 +249,43 @@ fn a_client_that_does_not_read_stops_its_stream_alone() {
     slow.fill().expect("the head of the large answer");
     assert_eq!(get(proxy.web, "/small").text(), "small");
     assert_eq!(origin.connections(), 1);
+}
+
+/// Sends as many bytes as its path says.
+fn sized() -> std::net::SocketAddr {
+    http2_origin(|request, mut respond| async move {
+        let size = request.uri().path()[1..].parse().ok()?;
+        let mut send = respond.send_response(http::Response::new(()), false).ok()?;
+        give(&mut send, Bytes::from(vec![b'x'; size]), true).await.ok()
+    })
+}
+
+#[test]
+fn a_client_that_stalls_at_the_very_end_of_an_answer_is_given_up() {
+    let proxy = setup(&[sized()]).listener("timeouts = { client_idle = \"300ms\" }").start();
+    let ask = |size: u64| {
+        let mut client = Client::connect(proxy.web);
+        client.say(format!("GET /{size} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client
+    };
+    // What its socket and the kernel take of an answer that it does not read, and a block or two that wait here.
+    let stalled = ask(1 << 30);
+    let taken = proxy.records(1)[0]["bytes_out"].as_u64().expect("a number");
+    // Somewhere between one that fits and one that does not, all is given and the last of it does not go.
+    let sizes: Vec<u64> = (0..32).map(|i| taken - (12 << 13) + (i << 13)).collect();
+    let clients: Vec<_> = sizes.iter().map(|&size| ask(size)).collect();
+    let records = proxy.records(1 + sizes.len());
+    let ends = |end: &str| records[1..].iter().filter(|record| record["end"] == end).count();
+    assert!(
+        ends("client_timeout") > 0 && ends("client_timeout") + ends("done") == sizes.len(),
+        "{records:?}"
+    );
+    let whole = |r: &&serde_json::Value| {
+        r["end"] == "client_timeout"
+            && format!("/{}", r["bytes_out"]) == r["target"].as_str().unwrap_or_default()
+    };
+    assert!(records[1..].iter().any(|r| whole(&r)), "none had been given whole: {records:?}");
+    drop((stalled, clients));
 }
 
 #[test]

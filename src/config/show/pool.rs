@@ -48,6 +48,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     page.key("http2_connections", pool.limits.http2_connections);
     page.key("http2_streams", pool.limits.http2_streams);
     page.text("http2_window", pool.limits.http2_window);
+    page.key("http2_frames", pool.limits.http2_frames);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);

@@ -159,7 +159,7 @@ static LISTENER_LIMITS: Section = Section::new(
             "handshakes",
             number(1, 1_000_000),
             Default("1000"),
-            "TLS handshakes at once; further connections wait for a place, within the timeout tls_handshake.",
+            "TLS handshakes at once, each from its hello on; further ones wait for a place, within the timeout tls_handshake.",
         ),
         Key::new(
             "backlog",

@@ -332,6 +332,13 @@ static POOL_LIMITS: Section = Section::new(
             Default(r#""128KiB""#),
             "What of an answer over HTTP/2 is taken from the endpoint before the client has taken any.",
         ),
+        Key::new(
+            "http2_frames",
+            number(1, 10_000_000),
+            Default("10000"),
+            "Frames of each kind that are none of an answer (PING, SETTINGS, empty DATA and the like) on one HTTP/2 connection in \
+             any second; an endpoint that sends more loses it.",
+        ),
     ],
 );
 

@@ -2,7 +2,7 @@
 //! answer given to the client, frame by frame.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -287,14 +287,16 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            let sent = self.half.poll_sent(cx);
-            if ended || matches!(sent, Poll::Ready(Err(_))) {
-                ready!(sent)?;
+            let sent = self.half.poll_sent(cx)?;
+            if ended && sent.is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            self.poll_rest(cx, connection, answer)?;
-            if self.half.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Error::ClientGone));
+            // With all of it given, a client that leaves is seen by what it no longer takes.
+            if !ended {
+                self.poll_rest(cx, connection, answer)?;
+                if self.half.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(Error::ClientGone));
+                }
             }
             let now = (self.sent, self.upload.moved(), waiting);
             if progress != Some(now) {
@@ -305,11 +307,10 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
                 };
                 self.timer.set(Instant::now() + patience);
             }
-            ready!(self.timer.poll_expired(cx));
-            Poll::Ready(Err(match waiting {
-                Waiting::Endpoint => Error::Stalled,
-                Waiting::Client => Error::ClientTimeout,
-            }))
+            self.timer.poll_expired(cx).map(|_| match waiting {
+                Waiting::Endpoint => Err(Error::Stalled),
+                Waiting::Client => Err(Error::ClientTimeout),
+            })
         })
         .await
     }

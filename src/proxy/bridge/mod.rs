@@ -22,6 +22,7 @@ use super::attempt::{Connection, Link};
 use super::error::Error;
 use super::http1;
 use super::http1::encode::RequestEdits;
+use super::http1::fields::may_trail;
 use super::http2;
 use super::upstream::dial;
 use super::worker::Worker;
@@ -34,6 +35,15 @@ pub enum Frame {
     Data(Bytes),
     /// The fields behind it, which are its end. Only those that may go on.
     Trailers(HeaderMap),
+}
+
+/// The trailers that came on a stream, without those that may not go on; nothing when none is left.
+#[must_use]
+pub fn trailing(mut trailers: HeaderMap) -> Option<Frame> {
+    let mut dropped: Vec<_> =
+        trailers.keys().filter(|name| !may_trail(name.as_str().as_bytes())).cloned().collect();
+    dropped.drain(..).for_each(|name| drop(trailers.remove(name)));
+    (!trailers.is_empty()).then_some(Frame::Trailers(trailers))
 }
 
 /// The head of an answer.

@@ -3,7 +3,7 @@
 //! Sizes go on without leading zeros and extensions, trailer fields without those that frame or route. As long as a
 //! message needs no change, no byte of it moves; once it does, each byte moves at most once.
 
-use super::fields::{Kind, Span};
+use super::fields::{Span, may_trail};
 use crate::proxy::error::Refusal;
 
 /// Longest accepted chunk-size line, its extensions included. (RFC 9112 section 7.1.1 asks for a limit.) No setting: what
@@ -252,24 +252,6 @@ impl Chunked {
         }
         Ok(kept)
     }
-}
-
-/// Fields that frame, route, authenticate or control a request mean nothing good in a trailer (RFC 9110 section
-/// 6.5.1).
-pub(super) fn may_trail(name: &[u8]) -> bool {
-    const NEVER: [&str; 10] = [
-        "authorization",
-        "cache-control",
-        "content-encoding",
-        "content-range",
-        "content-type",
-        "cookie",
-        "range",
-        "set-cookie",
-        "www-authenticate",
-        "age",
-    ];
-    matches!(Kind::of(name), Kind::Other) && !NEVER.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 /// The first line of `bytes` without its CRLF, if it is complete.

@@ -157,6 +157,25 @@ pub fn parse_length(value: &[u8]) -> Option<u64> {
     i64::try_from(length).is_ok().then_some(length)
 }
 
+/// Fields that frame, route, authenticate or control a request mean nothing good in a trailer (RFC 9110 section
+/// 6.5.1).
+#[must_use]
+pub fn may_trail(name: &[u8]) -> bool {
+    const NEVER: [&str; 10] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "range",
+        "set-cookie",
+        "www-authenticate",
+        "age",
+    ];
+    matches!(Kind::of(name), Kind::Other) && !NEVER.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

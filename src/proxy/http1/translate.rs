@@ -7,12 +7,11 @@ use http::response::Parts;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Response, StatusCode};
 
-use super::chunked::may_trail;
 use super::encode::{
     self, RequestEdits, Told, put_edits, put_field, put_forwarded, put_max_forwards, put_own,
 };
 use super::exchange;
-use super::fields::{Field, Kind, list_elements, parse_length};
+use super::fields::{Field, Kind, list_elements, may_trail, parse_length};
 use super::head::{Framing, ResponseHead};
 use crate::model::method::Method;
 use crate::model::request::RequestView;
@@ -128,7 +127,12 @@ pub(super) fn neutral(request: &exchange::Request) -> Option<Request> {
 }
 
 fn target(request: &exchange::Request, authority: Option<Authority>) -> Option<Uri> {
-    let mut target = request.path().to_vec();
+    let path = request.head.path.get(request.bytes.bytes());
+    let mut target = match (path, request.head.method, request.query()) {
+        // An absolute target without a path asks for the server as a whole (RFC 9113 section 8.3.1).
+        ([], Method::Options, None) => b"*".to_vec(),
+        _ => request.path().to_vec(),
+    };
     if let Some(query) = request.query() {
         target.push(b'?');
         target.extend_from_slice(query);

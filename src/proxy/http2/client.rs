@@ -9,7 +9,7 @@ use http::Response;
 use http::response::Parts;
 
 use super::wire::Gate;
-use crate::proxy::bridge::{ClientHalf, Frame};
+use crate::proxy::bridge::{ClientHalf, Frame, trailing};
 use crate::proxy::error::{Error, Refusal};
 
 /// One stream.
@@ -65,7 +65,7 @@ impl ClientHalf for ClientSide<'_> {
             }
         }
         Poll::Ready(match ready!(self.body.poll_trailers(cx)) {
-            Ok(trailers) => trailers.map(|trailers| Ok(Frame::Trailers(trailers))),
+            Ok(trailers) => trailers.and_then(trailing).map(Ok),
             Err(error) => Some(Err(self.fault(&error))),
         })
     }

@@ -15,7 +15,7 @@ use super::upstream::Lease;
 use crate::policy::retry::GivenBack;
 use crate::proxy::attempt::Connection;
 use crate::proxy::bridge::request::Request;
-use crate::proxy::bridge::{EndpointHalf, Frame, Head};
+use crate::proxy::bridge::{EndpointHalf, Frame, Head, trailing};
 use crate::proxy::error::Error;
 use crate::proxy::http1::encode::RequestEdits;
 use crate::proxy::http1::head::Framing;
@@ -230,7 +230,7 @@ impl EndpointHalf for Half {
                             on.place.pool.live.counters.of(self.worker).answer_fields_exceeded.one();
                             Poll::Ready(Some(Err(Error::Answer("it has too many fields"))))
                         }
-                        Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers)))),
+                        Ok(trailers) => Poll::Ready(trailers.and_then(trailing).map(Ok)),
                         Err(error) => Poll::Ready(Some(Err(broke_off(&error)))),
                     };
                 }

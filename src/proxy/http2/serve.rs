@@ -236,7 +236,9 @@ where
                     self.streams.push((self.open)(request, respond));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    if error.is_library() && error.reason() != Some(Reason::ENHANCE_YOUR_CALM) {
+                    let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+                    let invalid = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+                    if (error.is_library() && !calm) || error.get_io().is_some_and(invalid) {
                         count(self.client, |c| &c.bad_requests);
                     }
                     self.state = State::Closed;

@@ -160,12 +160,24 @@ pub struct Refused {
     pub heads: u32,
 }
 
+/// How the other side has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// Its first frame has not come.
+    Awaited,
+    /// With SETTINGS.
+    Right,
+    /// With anything else.
+    Wrong,
+}
+
 /// What has passed on one connection.
 #[derive(Debug)]
 pub struct Traffic {
     limits: Http2Limits,
     incoming: Frames,
     outgoing: Frames,
+    beginning: Beginning,
     rates: [Rate; Flood::RATED],
     /// Tiny WINDOW_UPDATEs that small answers of ours have earned: one of the stream and one of the connection for each
     /// piece. gRPC clients acknowledge every message so.
@@ -190,10 +202,12 @@ impl Traffic {
             limits,
             incoming: Frames::after(PREFACE.len()),
             outgoing: Frames::after(0),
+            beginning: Beginning::Awaited,
             rates: [Rate { since: now, count: 0 }; Flood::RATED],
             earned: 0,
             continuations: 0,
-            head_since: None,
+            // Its preface, and the SETTINGS that belong to it.
+            head_since: Some(now),
             flood: None,
             refused: Refused::default(),
             answered: 0,
@@ -201,7 +215,21 @@ impl Traffic {
         }
     }
 
-    /// What the client has done too much of.
+    /// Nothing has passed yet on a connection to an endpoint, which has no preface of its own. Only what the endpoint makes
+    /// us work for nothing is counted.
+    #[must_use]
+    pub fn of_endpoint(limits: Http2Limits, now: Instant) -> Self {
+        let (incoming, outgoing) = (Frames::after(0), Frames::after(PREFACE.len()));
+        Self { incoming, outgoing, accepted: u32::MAX, ..Self::new(limits, now) }
+    }
+
+    /// Whether the first frame was another one than SETTINGS (RFC 9113 section 3.4).
+    #[must_use]
+    pub fn began_wrong(&self) -> bool {
+        self.beginning == Beginning::Wrong
+    }
+
+    /// What the other side has done too much of.
     #[must_use]
     pub const fn flood(&self) -> Option<Flood> {
         self.flood
@@ -218,11 +246,11 @@ impl Traffic {
         std::mem::take(&mut self.refused)
     }
 
-    /// Takes note of bytes from the client.
+    /// Takes note of bytes from the other side.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         let mut incoming = std::mem::replace(&mut self.incoming, Frames::after(0));
         incoming.each(bytes, |frame| self.came(frame, now));
-        let waiting = self.in_head() || !incoming.is_settled();
+        let waiting = self.beginning == Beginning::Awaited || self.in_head() || !incoming.is_settled();
         self.incoming = incoming;
         match (waiting, self.head_since) {
             (false, _) => self.head_since = None,
@@ -236,6 +264,10 @@ impl Traffic {
     }
 
     fn came(&mut self, frame: &Frame, now: Instant) {
+        if self.beginning == Beginning::Awaited {
+            let right = frame.kind == SETTINGS && !frame.has(END_STREAM);
+            self.beginning = if right { Beginning::Right } else { Beginning::Wrong };
+        }
         match frame.kind {
             DATA => {
                 let padding = if frame.has(PADDED) { 1 + u32::from(frame.front[0]) } else { 0 };
@@ -269,7 +301,7 @@ impl Traffic {
         }
     }
 
-    /// Takes note of bytes to the client.
+    /// Takes note of bytes to the other side.
     pub fn sent(&mut self, bytes: &[u8], now: Instant) {
         let mut outgoing = std::mem::replace(&mut self.outgoing, Frames::after(0));
         outgoing.each(bytes, |frame| self.went(frame, now));
@@ -301,6 +333,8 @@ impl Traffic {
                 {
                     self.note(flood);
                 }
+                // A head that unpacks to far more than its limit.
+                self.refused.heads += u32::from(frame.front[8..].starts_with(b"header_list_way_too_larg"));
             }
             RST_STREAM => {
                 match frame.number() {

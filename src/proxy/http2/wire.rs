@@ -126,6 +126,12 @@ impl AsyncRead for Wire<'_> {
         ready!(self.stream.poll_read(cx, buffer))?;
         let mut traffic = self.gate.traffic.borrow_mut();
         traffic.received(buffer.filled().get(before..).unwrap_or_default(), Instant::now());
+        if traffic.began_wrong() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the first frame is not SETTINGS",
+            )));
+        }
         if traffic.flood().is_some() {
             buffer.set_filled(before);
             return Poll::Pending;

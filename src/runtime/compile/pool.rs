@@ -237,6 +237,7 @@ fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
         http2_connections: limits.http2_connections,
         http2_streams: limits.http2_streams,
         http2_window: u32::try_from(limits.http2_window.as_usize()).unwrap_or(u32::MAX >> 1),
+        http2_frames: limits.http2_frames,
     }
 }
 

@@ -11,11 +11,12 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use super::files::{Reader, TlsError};
+use super::provider::Order;
 use crate::config::tls::{ClientTls, MinVersion};
 use crate::runtime::endpoint::Work;
 
@@ -89,7 +90,7 @@ impl Client {
     /// [`TlsError`] says which file or setting is wrong.
     pub fn new(settings: Settings) -> Result<Self, TlsError> {
         let mut reader = Reader::default();
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Order::Aes.provider();
         let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
             Verify::Off { .. } => Arc::new(AnyCertificate(Arc::clone(&provider))),
             Verify::On => {

@@ -1,5 +1,6 @@
 //! Plays the raw cases of `tests/corpus/` through the proxy, judged as their `README` says: a case has an outcome that
-//! is safe, and whatever else happens is a finding. A canary request follows every case.
+//! is safe, and whatever else happens is a finding. A canary request follows every case. Requests are played to endpoints
+//! of both versions of HTTP, answers to clients of both, in the clear and under TLS.
 
 mod backend;
 mod judge;
@@ -11,8 +12,9 @@ use std::thread;
 
 use serde::Deserialize;
 
+use crate::harness::between::raise;
 use crate::harness::own_ip;
-use crate::harness::proxy::Setup;
+use crate::harness::pair::Pair;
 
 /// Bytes as latin-1 text, or a list of texts and how often each is repeated.
 #[derive(Debug, Deserialize)]
@@ -65,16 +67,30 @@ fn load<T: for<'de> Deserialize<'de>>(file: &str) -> Vec<T> {
     serde_json::from_str(&text).expect("a corpus")
 }
 
+/// In which version the client speaks; answers come back to it in that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Http1,
+    Http2,
+}
+
 /// Splits the cases over some proxies of their own, for most of a case's time is waiting for nothing to happen.
-fn play<T: Sync>(cases: &[T], judge: impl Fn(&backend::Backend, SocketAddr, &T) -> Vec<String> + Sync) {
+fn play<T: Sync>(
+    cases: &[T],
+    (client, pair): (Client, Pair),
+    judge: impl Fn(&backend::Backend, SocketAddr, &T) -> Vec<String> + Sync,
+) {
     let findings: Vec<String> = thread::scope(|scope| {
         let shards: Vec<_> = cases
             .chunks(cases.len().div_ceil(8))
             .map(|shard| {
                 scope.spawn(|| {
                     let backend = backend::Backend::start(own_ip());
-                    let proxy = Setup::http(&[backend.address]).pool("retry = \"off\"").start();
-                    shard.iter().flat_map(|case| judge(&backend, proxy.web, case)).collect::<Vec<_>>()
+                    let entrance = if client == Client::Http2 { pair.takes_http2() } else { "" };
+                    let stand = pair
+                        .before(backend.address, |setup| setup.pool("retry = \"off\"").listener(entrance));
+                    let to = if client == Client::Http2 { raise(stand.http2) } else { stand.http1 };
+                    shard.iter().flat_map(|case| judge(&backend, to, case)).collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -89,24 +105,69 @@ fn play<T: Sync>(cases: &[T], judge: impl Fn(&backend::Backend, SocketAddr, &T) 
     );
 }
 
+const CLEAR: Pair = Pair { http2: false, tls: false };
+const TLS: Pair = Pair { http2: false, tls: true };
+const CLEAR_HTTP2: Pair = Pair { http2: true, tls: false };
+const TLS_HTTP2: Pair = Pair { http2: true, tls: true };
+
 #[test]
 fn requests_of_the_shared_corpus_have_no_finding() {
-    play(&load::<RequestCase>("raw-requests.json"), judge::request);
+    play(&load::<RequestCase>("raw-requests.json"), (Client::Http1, CLEAR), judge::request);
+}
+
+#[test]
+fn requests_of_the_shared_corpus_have_no_finding_under_tls() {
+    play(&load::<RequestCase>("raw-requests.json"), (Client::Http1, TLS), judge::request);
+}
+
+#[test]
+fn requests_of_the_shared_corpus_have_no_finding_over_http2() {
+    play(&load::<RequestCase>("raw-requests.json"), (Client::Http1, CLEAR_HTTP2), judge::request);
+}
+
+#[test]
+fn requests_of_the_shared_corpus_have_no_finding_over_http2_under_tls() {
+    play(&load::<RequestCase>("raw-requests.json"), (Client::Http1, TLS_HTTP2), judge::request);
 }
 
 #[test]
 fn responses_of_the_shared_corpus_have_no_finding() {
-    play(&load::<ResponseCase>("raw-responses.json"), judge::response);
+    play(&load::<ResponseCase>("raw-responses.json"), (Client::Http1, CLEAR), judge::response);
+}
+
+#[test]
+fn responses_of_the_shared_corpus_have_no_finding_under_tls() {
+    play(&load::<ResponseCase>("raw-responses.json"), (Client::Http1, TLS), judge::response);
+}
+
+#[test]
+fn responses_of_the_shared_corpus_have_no_finding_over_http2() {
+    play(&load::<ResponseCase>("raw-responses.json"), (Client::Http2, CLEAR), judge::response);
+}
+
+#[test]
+fn responses_of_the_shared_corpus_have_no_finding_over_http2_under_tls() {
+    play(&load::<ResponseCase>("raw-responses.json"), (Client::Http2, TLS), judge::response);
 }
 
 #[test]
 fn more_requests_have_no_finding() {
-    play(&load::<RequestCase>("more-requests.json"), judge::request);
+    play(&load::<RequestCase>("more-requests.json"), (Client::Http1, CLEAR), judge::request);
+}
+
+#[test]
+fn more_requests_have_no_finding_over_http2() {
+    play(&load::<RequestCase>("more-requests.json"), (Client::Http1, CLEAR_HTTP2), judge::request);
 }
 
 #[test]
 fn more_responses_have_no_finding() {
-    play(&load::<ResponseCase>("more-responses.json"), judge::response);
+    play(&load::<ResponseCase>("more-responses.json"), (Client::Http1, CLEAR), judge::response);
+}
+
+#[test]
+fn more_responses_have_no_finding_over_http2() {
+    play(&load::<ResponseCase>("more-responses.json"), (Client::Http2, CLEAR), judge::response);
 }
 
 /// The judge itself is judged: a relay that looks at nothing must be found out, and in the dangerous cases above all.

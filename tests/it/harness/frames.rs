@@ -68,6 +68,11 @@ impl Session {
         self.stream.write_all(&bytes)
     }
 
+    /// Sends bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// The next frame, whatever it is.
     pub(crate) fn any(&mut self) -> io::Result<Frame> {
         let mut head = [0; 9];

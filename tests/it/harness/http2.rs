@@ -105,7 +105,7 @@ pub(crate) fn post(path: &str) -> Vec<u8> {
 
 /// The status that a block of an answer begins with: h2 writes it first, by the static table or as digits in Huffman's
 /// code (RFC 7541 appendices A and B).
-fn status(block: &[u8]) -> u16 {
+pub(crate) fn status(block: &[u8]) -> u16 {
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     // A change of the table's size may stand in front (RFC 7541 section 6.3).
     let block = if block.first().is_some_and(|b| b & 0xe0 == 0x20) { &block[1..] } else { block };

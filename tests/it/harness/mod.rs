@@ -1,5 +1,6 @@
 //! What every behaviour test stands on: the real binary, scripted origins, a raw client, and waiting with a deadline.
 
+pub(crate) mod between;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod datagrams;
@@ -10,7 +11,10 @@ pub(crate) mod member;
 pub(crate) mod moody;
 pub(crate) mod names;
 pub(crate) mod origin;
+pub(crate) mod pair;
+pub(crate) mod presented;
 pub(crate) mod proxy;
+pub(crate) mod sealed;
 pub(crate) mod secure;
 pub(crate) mod tls;
 pub(crate) mod wire;

@@ -5,6 +5,7 @@ mod corpus;
 mod floods;
 mod heads;
 mod lifetime;
+mod rules;
 mod websocket;
 
 use crate::harness::origin::Origin;

@@ -102,7 +102,9 @@ fn what_has_begun_and_not_ended_is_known_since_when() {
     let start = Instant::now();
     let later = start + SECOND;
     let mut traffic = Traffic::new(LIMITS, start);
-    traffic.received(PREFACE, start);
+    traffic.received(PREFACE, later);
+    assert_eq!(traffic.head_since(), Some(start), "SETTINGS belong to it");
+    traffic.received(&frame(SETTINGS, 0, 0, &[]), later);
     assert_eq!(traffic.head_since(), None);
     traffic.received(&frame(HEADERS, 0, 1, b"\x82"), start);
     traffic.received(&frame(CONTINUATION, 0, 1, b"\x82"), later);
@@ -113,6 +115,23 @@ fn what_has_begun_and_not_ended_is_known_since_when() {
     assert_eq!(traffic.head_since(), None);
     traffic.received(&[b's', 0, 0], later);
     assert_eq!(traffic.head_since(), Some(later));
+}
+
+#[test]
+fn settings_come_first() {
+    let now = Instant::now();
+    for (first, wrong) in [
+        (frame(SETTINGS, 0, 0, &[]), false),
+        (frame(SETTINGS, END_STREAM, 0, &[]), true),
+        (frame(PING, 0, 0, &[0; 8]), true),
+    ] {
+        let mut traffic = Traffic::new(LIMITS, now);
+        traffic.received(&[&PREFACE[..], &first].concat(), now);
+        assert_eq!(traffic.began_wrong(), wrong, "{first:?}");
+        let mut traffic = Traffic::of_endpoint(LIMITS, now);
+        traffic.received(&first, now);
+        assert_eq!(traffic.began_wrong(), wrong, "{first:?}");
+    }
 }
 
 #[test]

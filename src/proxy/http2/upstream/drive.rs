@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::{Recipe, Shared, Shelf, Unmade, is_http2};
+use crate::proxy::http2::traffic::Traffic;
 use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::dial;
+use crate::runtime::limits::{Flood, Http2Limits};
 
 /// Bytes of one request's body that lie here before the endpoint takes them. No setting: it is what a socket's buffer would
 /// be, and flow control does the rest.
@@ -27,6 +29,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// The largest window that there is (RFC 9113 section 6.9.1).
 const WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// CONTINUATION frames of one head, which its size bounds before.
+const CONTINUATIONS: u32 = 64;
 
 /// What the last words on a connection without requests get. No setting: nobody waits for them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -88,8 +93,17 @@ enum Established {
 struct New {
     sender: SendRequest<Bytes>,
     connection: Connection<Watched, Bytes>,
-    heard: Rc<Cell<bool>>,
+    heard: Rc<Heard>,
     tls: bool,
+}
+
+/// What is noted of a connection's bytes.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Some have come.
+    some: Cell<bool>,
+    /// They were a flood.
+    flood: Cell<bool>,
 }
 
 /// Connects and waits for the endpoint's settings: that it speaks HTTP/2, and how many requests it takes at once.
@@ -110,7 +124,7 @@ async fn establish(recipe: &Recipe, timer: &Timer) -> io::Result<Established> {
 }
 
 async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<New> {
-    let (heard, tls) = (Rc::new(Cell::new(false)), stream.tls().is_some());
+    let (heard, tls) = (Rc::new(Heard::default()), stream.tls().is_some());
     let limits = &recipe.limits;
     // Every stream may fill its window without another one standing still for it.
     let together = u64::from(limits.http2_window) * limits.http2_streams as u64;
@@ -122,7 +136,7 @@ async fn settle(recipe: &Recipe, stream: Stream) -> io::Result<New> {
         .max_send_buffer_size(SEND_BUFFER)
         // None before its settings say how many, so that no request is sent to be refused.
         .initial_max_send_streams(0)
-        .handshake::<_, Bytes>(Watched { stream, heard: Rc::clone(&heard) })
+        .handshake::<_, Bytes>(Watched::new(stream, Rc::clone(&heard), limits.http2_frames))
         .await
         .map_err(broken)?;
     poll_fn(|cx| {
@@ -148,7 +162,7 @@ struct Driver {
     shared: Rc<Shared>,
     connection: Connection<Watched, Bytes>,
     pings: Option<PingPong>,
-    heard: Rc<Cell<bool>>,
+    heard: Rc<Heard>,
     heard_at: Instant,
     /// When a PING was sent of which, or of anything else, nothing has been heard since.
     asked: Option<Instant>,
@@ -211,9 +225,14 @@ impl Driver {
 
     /// Takes up what the endpoint has said of the connection as a whole.
     fn note(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if self.heard.take() {
+        if self.heard.some.take() {
             self.heard_at = now;
             self.asked = None;
+        }
+        if self.heard.flood.take()
+            && let Some(shelf) = self.shared.shelf.upgrade()
+        {
+            shelf.pool.counters.of(shelf.worker).http2_floods.one();
         }
         if let Some(pings) = &mut self.pings {
             // What it answers is of no interest, only that it has been taken off.
@@ -347,27 +366,60 @@ impl Drop for Driver {
     }
 }
 
-/// The stream under a connection, which notes that something has come.
+/// The stream under a connection, which notes that something has come, and whether it is too much.
 struct Watched {
     stream: Stream,
-    heard: Rc<Cell<bool>>,
+    heard: Rc<Heard>,
+    traffic: Traffic,
+}
+
+impl Watched {
+    fn new(stream: Stream, heard: Rc<Heard>, frames: u32) -> Self {
+        let mut rates = [frames; Flood::RATED];
+        // Its mistakes are answers of ours to their clients, and no work for nothing.
+        rates[Flood::Faults as usize] = u32::MAX;
+        let limits = Http2Limits {
+            streams: 0,
+            stream_window: 0,
+            connection_window: 0,
+            send_buffer: 0,
+            continuations: CONTINUATIONS,
+            rates,
+        };
+        Self { stream, heard, traffic: Traffic::of_endpoint(limits, Instant::now()) }
+    }
+
+    fn sent(&mut self, pieces: &[io::IoSlice<'_>], n: usize) {
+        let (mut left, now) = (n, Instant::now());
+        for piece in pieces {
+            let here = left.min(piece.len());
+            self.traffic.sent(&piece[..here], now);
+            left -= here;
+        }
+    }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.heard.set(true);
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let came = buf.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            this.heard.some.set(true);
+            this.traffic.received(came, Instant::now());
         }
-        read
+        if this.traffic.flood().is_some() {
+            this.heard.flood.set(true);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a flood of frames")));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -375,7 +427,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
+        let this = self.get_mut();
+        let n = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bytes))?;
+        this.sent(bytes, n);
+        Poll::Ready(Ok(n))
     }
 
     fn is_write_vectored(&self) -> bool {
