@@ -16,7 +16,7 @@ use super::presentation::{Presentation, Presents};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
-use super::upstream::dial::Target;
+use super::upstream::dial::{SentFrom, Target};
 use super::upstream::idle::{Identity, Protocol};
 use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
@@ -329,9 +329,14 @@ impl<'a> Tries<'a> {
         Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
     }
 
+    /// What connections to a pool come from.
+    fn source(&self, pool: &Pool) -> Option<SentFrom> {
+        SentFrom::of(pool.source, || self.client.source())
+    }
+
     /// What connections to a pool are kept apart by.
     fn identity(&self, pool: &Pool, protocol: Protocol) -> Identity {
-        Identity::of(pool, protocol, self.host.as_ref(), self.header(pool))
+        Identity::of(pool, protocol, self.host.as_ref(), self.header(pool), self.source(pool))
     }
 
     /// How a link to the endpoint of `place` is made.
@@ -350,7 +355,7 @@ impl<'a> Tries<'a> {
     fn target(&self, place: &Place<'a>) -> io::Result<Target> {
         Ok(Target {
             address: place.endpoint.socket(),
-            source: place.pool.source_address,
+            source: self.source(place.pool),
             header: self.header(place.pool),
             tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
             timeouts: self.timeouts(place.pool),
