@@ -1,5 +1,6 @@
-//! What a reload of a large configuration takes, from its text to the published snapshot, and whether a request is lost
-//! while reloads follow one another under load. Figures, with the target beside them; nothing fails.
+//! What a reload of a large configuration takes, from its text to the published snapshot; whether a request is lost while
+//! reloads follow one another under load, and how long requests take then and without them. Figures, with the target
+//! beside them; nothing fails.
 //!
 //! `cargo bench --bench reload -- [--seconds N]`
 
@@ -80,32 +81,36 @@ fn measure(length: Duration) -> Result<(), Failure> {
     let quiet = runtime.block_on(reloads(&proxy, &texts, &mut turn, |done| done < QUIET))?;
     print(&mut out, "without load", &quiet)?;
 
-    let stop = AtomicBool::new(false);
-    let (busy, asked) = std::thread::scope(|scope| -> Result<_, Failure> {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|first| {
-                scope.spawn({
-                    let stop = &stop;
-                    move || client(listen, first, stop)
-                })
-            })
-            .collect();
+    let ((), alone) = under_load(listen, || {
+        runtime.block_on(async { tokio::time::sleep(length).await });
+        Ok(())
+    })?;
+    alone.print(&mut out, "without reloads")?;
+    let (busy, beside) = under_load(listen, || {
         let start = Instant::now();
-        let busy = runtime.block_on(reloads(&proxy, &texts, &mut turn, |_| start.elapsed() < length));
-        stop.store(true, Ordering::Relaxed);
-        let asked = clients.into_iter().filter_map(|client| client.join().ok());
-        Ok((busy?, asked.fold(Asked::default(), Asked::and)))
+        runtime.block_on(reloads(&proxy, &texts, &mut turn, |_| start.elapsed() < length))
     })?;
     print(&mut out, "under load", &busy)?;
-    writeln!(
-        out,
-        "  {} requests meanwhile, {} lost, the slowest took {:.1} ms",
-        asked.answers,
-        asked.lost,
-        millis(asked.slowest)
-    )?;
+    beside.print(&mut out, "during reloads one after the other")?;
     runtime.block_on(proxy.shutdown(true));
     Ok(())
+}
+
+/// Works while clients ask, and tells what they went through meanwhile.
+fn under_load<T>(
+    target: SocketAddr,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(T, Asked), Failure> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|first| scope.spawn(move || client(target, first, stop))).collect();
+        let done = work();
+        stop.store(true, Ordering::Relaxed);
+        let asked = clients.into_iter().filter_map(|client| client.join().ok());
+        Ok((done?, asked.fold(Asked::default(), Asked::and)))
+    })
 }
 
 /// How long the steps of one reload took.
@@ -231,20 +236,34 @@ fn serve(listener: std::net::TcpListener) -> std::io::Result<()> {
 }
 
 /// What clients went through.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Asked {
-    answers: u64,
+    /// How long each answer took.
+    answers: Vec<Duration>,
     lost: u64,
-    slowest: Duration,
 }
 
 impl Asked {
-    fn and(self, other: Self) -> Self {
-        Self {
-            answers: self.answers + other.answers,
-            lost: self.lost + other.lost,
-            slowest: self.slowest.max(other.slowest),
-        }
+    fn and(mut self, other: Self) -> Self {
+        self.answers.extend(other.answers);
+        Self { answers: self.answers, lost: self.lost + other.lost }
+    }
+
+    fn print(mut self, out: &mut impl Write, when: &str) -> std::io::Result<()> {
+        self.answers.sort_unstable();
+        let at = |hundredths: usize| {
+            let place = (self.answers.len() * hundredths / 100).min(self.answers.len().saturating_sub(1));
+            millis(self.answers.get(place).copied().unwrap_or_default())
+        };
+        writeln!(
+            out,
+            "  {when}: {} requests, {} lost, p50 {:.2} ms, p99 {:.2} ms, the slowest {:.1} ms",
+            self.answers.len(),
+            self.lost,
+            at(50),
+            at(99),
+            at(100)
+        )
     }
 }
 
@@ -258,14 +277,13 @@ fn client(target: SocketAddr, first: usize, stop: &AtomicBool) -> Asked {
         }
         let start = Instant::now();
         match ask(target, number % ASKED_POOLS, &mut connection) {
-            Ok(()) => asked.answers += 1,
+            Ok(()) => asked.answers.push(start.elapsed()),
             Err(error) => {
                 eprintln!("lost: {error}");
                 asked.lost += 1;
                 connection = None;
             }
         }
-        asked.slowest = asked.slowest.max(start.elapsed());
     }
     asked
 }

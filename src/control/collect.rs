@@ -29,7 +29,7 @@ use crate::runtime::places::Listeners;
 use crate::runtime::pool::{Pool, PoolCounters};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::tls::fault::TlsFault;
-use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::tls::handshake::{Excess, HandshakeFailure};
 use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::metrics::{self as m, Metric, Sink};
@@ -551,6 +551,10 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
     for (limit, counter) in by_listener {
         let hits = listeners.iter().map(|l| l.live.counters.sum(counter)).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", limit)], hits);
+    }
+    for (index, excess) in Excess::ALL.into_iter().enumerate() {
+        let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.tls.excess[index])).sum();
+        sink.counter(&m::LIMIT_HITS, &[("limit", excess.name())], hits);
     }
     for flood in Flood::ALL {
         let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -56,7 +57,8 @@ pub async fn secure(client: Client, start: Instant) -> Option<Client> {
     let shaken = client.timer.within(Tls::accept(socket, |hello| tls.choose(hello))).await;
     drop(place);
     match shaken {
-        Ok(Ok(done)) => {
+        Ok(Ok(mut done)) => {
+            done.count_at(Arc::clone(&live), client.worker.id);
             let is_resumed = done.secured().is_some_and(|secured| secured.is_resumed);
             if is_resumed {
                 counters.resumed.one()
@@ -146,6 +148,7 @@ impl Secured {
             is_resumed: self.is_resumed,
             server_name: self.server_name.as_deref().unwrap_or_default().as_bytes(),
             client: self.client.as_ref().map(|client| client.subject.as_str()).unwrap_or_default().as_bytes(),
+            client_sha256: self.client.as_ref().map(|client| client.sha256.as_str()).unwrap_or_default(),
         }
     }
 }

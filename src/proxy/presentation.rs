@@ -50,6 +50,9 @@ impl Presentation {
         if let Some(tls) = stream.tls() {
             facts.tls = Some(facts_of(tls));
             facts.alpn = tls.alpn().unwrap_or_default().into();
+            if let Some(name) = tls.server_name() {
+                facts.authority = name.into_bytes().into();
+            }
         }
         let local = || Some(Addresses { source: peer, destination: stream.socket().local_address()? });
         Self { addresses: told.and_then(|header| header.addresses).or_else(local), facts }
@@ -68,11 +71,13 @@ impl Presents for Client {
 }
 
 fn facts_of(tls: &Tls) -> TlsFacts {
-    let has_certificate = tls.peer_certificates().is_some();
+    let certificate = tls.secured().and_then(|secured| secured.client.as_ref());
+    let common_name = certificate.and_then(|certificate| certificate.common_name.as_deref());
+    let has_certificate = certificate.is_some();
     TlsFacts {
         version: tls.version_name().into_bytes().into(),
         cipher: tls.cipher_name().into_bytes().into(),
-        common_name: Box::default(),
+        common_name: common_name.unwrap_or_default().as_bytes().into(),
         secure: true,
         // A resumed session brings the certificate that was shown in its first handshake.
         certificate: has_certificate && !tls.is_resumed(),

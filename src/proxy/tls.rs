@@ -17,7 +17,9 @@ use rustls::{
 };
 
 use super::stream::Socket;
-use crate::runtime::tls::handshake::HandshakeFailure;
+use crate::runtime::counters::WorkerId;
+use crate::runtime::listener::ListenerLive;
+use crate::runtime::tls::handshake::{Excess, HandshakeFailure};
 use crate::runtime::tls::listener::{ClientCertificate, Demand, client_certificate};
 
 /// What is read of one who was refused, and for how long. No settings: a round trip, and what a client sends in it.
@@ -91,6 +93,8 @@ pub struct Tls {
     silent: Cell<bool>,
     /// What is known of a client.
     secured: Option<Box<Secured>>,
+    /// Where a client is counted that does something too often.
+    counted: Option<(Arc<ListenerLive>, WorkerId)>,
 }
 
 /// The socket as rustls wants it.
@@ -184,6 +188,11 @@ impl Tls {
         }
     }
 
+    /// From now on a client that does something too often is counted at its listener.
+    pub fn count_at(&mut self, live: Arc<ListenerLive>, worker: WorkerId) {
+        self.counted = Some((live, worker));
+    }
+
     /// What is known of the client; nothing where we are the client.
     #[must_use]
     pub fn secured(&self) -> Option<&Secured> {
@@ -232,6 +241,7 @@ impl Tls {
             ended: Cell::new(false),
             silent: Cell::new(false),
             secured: None,
+            counted: None,
         })
     }
 
@@ -328,8 +338,15 @@ impl Tls {
     fn receive(&self, session: &mut Connection) -> io::Result<usize> {
         let n = session.read_tls(&mut Wire(&self.socket))?;
         match session.process_new_packets() {
-            Ok(state) => self.ended.set(state.peer_has_closed()),
+            Ok(state) => {
+                self.ended.set(state.peer_has_closed());
+                // What TLS itself has to say, such as that there is no renegotiation, waits for no data of ours.
+                self.send(session).ok();
+            }
             Err(error) => {
+                if let (Some(excess), Some((live, worker))) = (Excess::of(&error), &self.counted) {
+                    live.counters.of(*worker).tls.excess[excess as usize].one();
+                }
                 session.write_tls(&mut Wire(&self.socket)).ok();
                 self.silent.set(true);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));

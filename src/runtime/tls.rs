@@ -1,10 +1,11 @@
 //! TLS as the snapshot has it: made from files on the control side, read by workers. `files` reads them, `client` is TLS
 //! towards endpoints and `fault` what goes wrong with that, `listener` what clients are shown, with its `tickets` and the
-//! counts of each `handshake`.
+//! counts of each `handshake`, `provider` the cryptography of both.
 
 pub mod client;
 pub mod fault;
 pub mod files;
 pub mod handshake;
 pub mod listener;
+pub mod provider;
 pub mod tickets;

@@ -6,8 +6,8 @@
 //! ```text
 //! time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=10.0.0.2:41002 listener=web route=api pool=api
 //! endpoint=10.0.1.10:8080 attempts=1 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256
-//! resumed=false sni="example.com" client_cert="" method="GET" host="example.com" target="/v1/a?b=c" status=200
-//! bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 response_header_us=1800 total_us=2100 end=done id="6f.."
+//! resumed=false sni="example.com" client_cert="" client_cert_sha256=- method="GET" host="example.com" target="/v1/a?b=c"
+//! status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 response_header_us=1800 total_us=2100 end=done id="6f.."
 //! ```
 //!
 //! What a peer chose is in double quotes with `\"`, `\\` and `\xNN` escapes; what there was none of is `-` (or `""` where
@@ -91,6 +91,8 @@ pub struct Secure<'a> {
     pub server_name: &'a [u8],
     /// The subject of the certificate that the client has shown; empty where it has shown none.
     pub client: &'a [u8],
+    /// The SHA-256 of that certificate, in hexadecimal; empty where there is none.
+    pub client_sha256: &'a str,
 }
 
 /// How long each phase took; what did not happen took no time.
@@ -327,6 +329,8 @@ impl Line<'_> {
         }
         self.bytes("sni", tls.map_or(b"", |tls| tls.server_name));
         self.bytes("client_cert", tls.map_or(b"", |tls| tls.client));
+        let sha256 = tls.map(|tls| tls.client_sha256).filter(|sha256| !sha256.is_empty());
+        self.name("client_cert_sha256", sha256);
     }
 
     fn number(&mut self, key: &str, number: u64) {
@@ -549,6 +553,7 @@ mod tests {
                 is_resumed: true,
                 server_name: b"a",
                 client: b"CN=b",
+                client_sha256: "0a",
             }),
             method: b"GET",
             host: b"example.com",
@@ -582,7 +587,7 @@ mod tests {
             line(&record(), Format::Text),
             "time=2026-11-21T03:58:07.123Z client=192.0.2.7:50514 peer=[2001:db8::1]:443 listener=web route=api \
              pool=api endpoint=[::1]:80 attempts=2 protocol=HTTP/1.1 tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 \
-             resumed=true sni=\"a\" client_cert=\"CN=b\" method=\"GET\" host=\"example.com\" target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
+             resumed=true sni=\"a\" client_cert=\"CN=b\" client_cert_sha256=0a method=\"GET\" host=\"example.com\" target=\"/a?b=c\" status=200 bytes_in=0 bytes_out=512 head_us=40 queue_us=0 connect_us=210 \
              response_header_us=1800 total_us=3000 end=done id=\"6f\"\n"
         );
         let tcp = Record { route: None, endpoint: None, method: b"", ..record() };

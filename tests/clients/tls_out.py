@@ -4,36 +4,11 @@ import concurrent.futures
 import hashlib
 import http.client
 import os
-import subprocess
 
 import stand
+from certificates import NAME, Files
 
-NAME = "api.test"
 LARGE = 8 << 20
-
-
-class Files:
-    """An authority and what it signed, made by openssl."""
-
-    def __init__(self):
-        self.folder = stand.directory()
-        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                     "-subj", "/CN=the authority", "-addext", "basicConstraints=critical,CA:TRUE",
-                     "-keyout", "ca.key", "-out", "ca.pem")
-        self.issue("server", ["-newkey", "rsa:2048"], f"subjectAltName=DNS:{NAME},IP:127.0.0.1")
-        self.issue("client", ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "extendedKeyUsage=clientAuth")
-
-    def issue(self, name, key, extension):
-        self.openssl("req", *key, "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (self.folder / f"{name}.ext").write_text(extension)
-        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                     "-days", "30", "-extfile", f"{name}.ext", "-out", f"{name}.crt")
-
-    def openssl(self, *words):
-        subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
-
-    def __truediv__(self, name):
-        return self.folder / name
 
 
 class Nginx(stand.Process):
@@ -61,11 +36,6 @@ class Nginx(stand.Process):
         stand.until("nginx", lambda: stand.accepts(self.port))
 
 
-def tls(files, *more, name=NAME):
-    keys = [f'server_name = "{name}"', f"ca = \"{files / 'ca.pem'}\"", *more]
-    return f"tls = {{ {', '.join(keys)} }}\n"
-
-
 def ours(files):
     return f"cert = \"{files / 'client.crt'}\"", f"key = \"{files / 'client.key'}\""
 
@@ -91,7 +61,7 @@ def failures(proxy):
 
 def through_nginx(report, files, protocols):
     nginx = Nginx(files, protocols)
-    proxy = stand.Proxy([nginx.port], pool=tls(files, *ours(files)), process="workers = 1")
+    proxy = stand.Proxy([nginx.port], pool=files.pool(*ours(files)), process="workers = 1")
     want = "TLSv1.2" if protocols == "TLSv1.2" else "TLSv1.3"
     status, body = get(proxy)
     report.equal(f"nginx by {want}: verified, named and certified", (status, body.decode().split()[:3]),
@@ -106,13 +76,13 @@ def through_nginx(report, files, protocols):
     proxy.stop()
 
     # nginx takes the handshake and answers 400 where no certificate was shown: that is its answer, not a failure.
-    proxy = stand.Proxy([nginx.port], pool=tls(files))
+    proxy = stand.Proxy([nginx.port], pool=files.pool())
     report.equal(f"nginx by {want}: it says itself that it wants a certificate", get(proxy)[0], 400)
     proxy.stop()
-    proxy = stand.Proxy([nginx.port], pool=tls(files, *ours(files), name="other.test"))
+    proxy = stand.Proxy([nginx.port], pool=files.pool(*ours(files), name="other.test"))
     report.equal(f"nginx by {want}: another name is refused", (get(proxy)[0], set(failures(proxy))), (503, {"wrong_name"}))
     proxy.stop()
-    proxy = stand.Proxy([nginx.port], pool=tls(files, *ours(files)) + "health = { interval = \"100ms\" }\n")
+    proxy = stand.Proxy([nginx.port], pool=files.pool(*ours(files)) + "health = { interval = \"100ms\" }\n")
     pool = proxy.ask("/v1/pools/main")
     report.check(f"nginx by {want}: probes have the pool's TLS", pool["endpoints"][0]["usable"], pool)
     proxy.stop()
@@ -132,13 +102,13 @@ class Server(stand.Process):
 def through_openssl(report, files):
     for version in ("-tls1_2", "-tls1_3"):
         server = Server(files, version, "-CAfile", files / "ca.pem", "-Verify", "1", "-verify_return_error")
-        proxy = stand.Proxy([server.port], pool=tls(files, *ours(files)), process="workers = 1")
+        proxy = stand.Proxy([server.port], pool=files.pool(*ours(files)), process="workers = 1")
         status, body = get(proxy)
         report.equal(f"s_server {version}: a page", (status, b"Ciphers supported" in body or b"New, TLS" in body), (200, True))
         statuses = {get(proxy)[0] for _ in range(10)}
         report.equal(f"s_server {version}: ten more, each on a connection of its own", statuses, {200})
         proxy.stop()
-        proxy = stand.Proxy([server.port], pool=tls(files) + 'retry = "off"\n')
+        proxy = stand.Proxy([server.port], pool=files.pool() + 'retry = "off"\n')
         report.equal(f"s_server {version}: without a certificate of ours we are refused, by either",
                      (get(proxy)[0], failures(proxy)), (503, {"refused": 1}))
         report.check(f"s_server {version}: and the log says why", stand.until(
@@ -146,11 +116,11 @@ def through_openssl(report, files):
         proxy.stop()
         server.stop()
     server = Server(files, "-tls1_2")
-    proxy = stand.Proxy([server.port], pool=tls(files, 'min_version = "1.3"') + 'retry = "off"\n')
+    proxy = stand.Proxy([server.port], pool=files.pool('min_version = "1.3"') + 'retry = "off"\n')
     report.equal("s_server -tls1_2: too old where 1.3 is wanted", (get(proxy)[0], failures(proxy)), (503, {"refused": 1}))
     proxy.stop()
     # A tcp listener: the client's HTTP goes on by TLS as it is.
-    proxy = stand.Proxy([server.port], protocol="tcp", pool=tls(files))
+    proxy = stand.Proxy([server.port], protocol="tcp", pool=files.pool())
     report.equal("s_server: a plain tcp session goes on by TLS", get(proxy)[0], 200)
     proxy.stop()
     server.stop()

@@ -1,19 +1,11 @@
 //! PROXY headers: believed of trusted peers, asked of them, and sent to endpoints.
 
-use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::time::Duration;
-
 use plimsoll::model::proxy_protocol::Version;
-use plimsoll::proxy::proxy_protocol::read::{Progress, read};
-use plimsoll::proxy::proxy_protocol::{Header, Transport};
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::harness::client::Client;
-use crate::harness::clock::pause;
-use crate::harness::origin::{Origin, Session};
+use crate::harness::origin::Origin;
+use crate::harness::presented::header;
 use crate::harness::proxy::{Proxy, Setup};
 
 const TRUSTING: &str = "accept_proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]";
@@ -149,71 +141,6 @@ fn a_tcp_session_is_of_the_named_client() {
     let record = &proxy.records(1)[0];
     assert_eq!(record["client"], "192.0.2.7:4711");
     assert_eq!(record["peer"], client.local_address().to_string());
-}
-
-#[derive(Debug, Deserialize)]
-struct Case {
-    id: String,
-    prefix: String,
-    expect: String,
-    client: Option<String>,
-}
-
-/// The address without a port that nobody can know beforehand.
-fn ip_of(text: &str) -> String {
-    text.parse::<SocketAddr>().expect("an address").ip().to_string()
-}
-
-#[test]
-fn the_shared_corpus_has_no_finding() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/proxy-protocol.json");
-    let text = std::fs::read_to_string(path).expect("the corpus");
-    let cases: Vec<Case> = serde_json::from_str(&text).expect("a corpus");
-    let origin = Origin::saying("ok");
-    let proxy = trusting(&origin, "");
-    let mut served = 0;
-    for case in &cases {
-        let prefix: Vec<u8> = case.prefix.chars().map(|c| u8::try_from(c).expect("latin-1")).collect();
-        let mut client = proxy.connect();
-        if case.id == "v2-split" {
-            client.stream().set_nodelay(true).expect("an option");
-            for byte in &prefix {
-                client.say([*byte]);
-                pause(Duration::from_millis(1));
-            }
-            client.say(GET);
-        } else {
-            client.say([&prefix[..], GET.as_bytes()].concat());
-        }
-        match case.expect.as_str() {
-            "accept" => {
-                assert_eq!(client.answer().status(), 200, "{}", case.id);
-                let want = match case.client.as_deref() {
-                    Some("peer") | None => client.local_address().ip().to_string(),
-                    Some(address) => ip_of(address),
-                };
-                assert_eq!(origin.request(served).fields("x-forwarded-for"), [want], "{}", case.id);
-                served += 1;
-            }
-            "close" => assert!(client.at_end(), "{}", case.id),
-            status => assert_eq!(client.answer().status().to_string(), status, "{}", case.id),
-        }
-        assert_eq!(origin.seen().len(), served, "{} went on to the endpoint", case.id);
-    }
-}
-
-/// The header at the front of a connection, as an endpoint reads it.
-fn header(session: &mut Session) -> io::Result<Header> {
-    loop {
-        match read(&session.wire.received, 4096, Transport::Stream).map_err(io::Error::other)? {
-            Progress::Whole { header, bytes } => {
-                session.wire.take(bytes)?;
-                return Ok(header);
-            }
-            Progress::Partial if session.wire.fill()? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Progress::Partial => {}
-        }
-    }
 }
 
 /// Answers every request with the client that the header of its connection named.

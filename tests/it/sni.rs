@@ -2,15 +2,28 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::client::Client;
-use crate::harness::clock::pause;
+use crate::harness::clock::{Moment, pause};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
+use crate::harness::secure::{self, Secure};
+use crate::harness::tls;
+
+fn vector(data: &[u8]) -> Vec<u8> {
+    [&u16::try_from(data.len()).expect("short").to_be_bytes()[..], data].concat()
+}
 
 /// A ClientHello for this name, in records of so many bytes.
 fn hello(name: &str, record: usize, padding: usize) -> Vec<u8> {
-    let vector = |data: &[u8]| [&u16::try_from(data.len()).expect("short").to_be_bytes()[..], data].concat();
-    let mut extensions = [&[0x0a, 0x0a, 0, 0, 0, 21][..], &vector(&vec![0; padding])].concat();
+    let padded = [&[0, 21][..], &vector(&vec![0; padding])].concat();
+    hello_with(name, record, &[&[0x0a, 0x0a, 0, 0][..], &padded].concat())
+}
+
+/// One with these extensions in front of the name.
+fn hello_with(name: &str, record: usize, extensions: &[u8]) -> Vec<u8> {
+    let mut extensions = extensions.to_vec();
     if !name.is_empty() {
         let list = vector(&[&[0][..], &vector(name.as_bytes())].concat());
         extensions.extend_from_slice(&[&[0, 0][..], &vector(&list)].concat());
@@ -121,6 +134,82 @@ fn a_hello_that_does_not_come_whole_ends_by_a_limit_with_a_name() {
     ends.sort();
     assert_eq!(ends, ["\"client_aborted\"", "\"client_timeout\"", "\"limit\"", "\"limit\"", "\"refused\""]);
     assert_eq!(stand.named.accepted(), 0);
+}
+
+#[test]
+fn a_hello_that_comes_byte_by_byte_is_waited_for_until_its_time_is_up() {
+    let bytes = hello("a.example", 16_384, 0);
+    let stand = stand("timeouts = { tls_handshake = \"300ms\" }", bytes.len());
+    let mut client = stand.proxy.connect();
+    client.stream().set_nodelay(true).expect("an option");
+    for byte in &bytes {
+        client.say([*byte]);
+    }
+    comes_to(&mut client, "named");
+    // Each byte is progress, and yet its time is that of the whole.
+    let since = Moment::now();
+    let mut slow = stand.proxy.connect();
+    slow.stream().set_nodelay(true).expect("an option");
+    for byte in &bytes {
+        if slow.send([*byte]).is_err() {
+            break;
+        }
+        pause(Duration::from_millis(10));
+    }
+    slow.expect_end();
+    assert!(since.elapsed() >= Duration::from_millis(250), "{:?}", since.elapsed());
+    assert_eq!(stand.proxy.metric("plimsoll_limit_hits_total", "limit=\"tls_handshake\""), 1.0);
+    assert_eq!(stand.named.accepted(), 1);
+}
+
+#[test]
+fn with_encrypted_client_hello_the_outer_name_leads_on_and_an_address_is_no_name() {
+    let stand = stand("", 100);
+    let encrypted = [&[0xfe, 0x0d][..], &vector(&[0; 300]), &[0x1a, 0x1a, 0, 1, 0]].concat();
+    comes_to(stand.proxy.connect().say(hello_with("b.example", 16_384, &encrypted)), "below");
+    for address in ["192.0.2.7", "2001:db8::7", "[2001:db8::7]"] {
+        comes_to(stand.proxy.connect().say(hello(address, 16_384, 100)), "rest");
+    }
+    let records = stand.proxy.records(4);
+    assert_eq!(
+        records.iter().filter(|record| record["host"] == "").count(),
+        3,
+        "no address is logged as a name"
+    );
+}
+
+#[test]
+fn a_port_passes_some_names_through_and_ends_the_tls_of_others() {
+    let (ours, theirs) = (tls::Authority::new(), secure::Authority::new());
+    ours.sign("ends", &["ends.test", "*.ends.test"]);
+    let behind = Origin::saying("through");
+    let passed = Secure::named(behind.address(), &theirs, "passes.test");
+    let ended = Origin::saying("ended");
+    let routes = "[[route]]\nsni = [\"passes.test\", \"deep.ends.test\"]\npool = \"passed\"\ntls = \"passthrough\"\n\
+        [[route]]\nsni = \"*.ends.test\"\npool = \"main\"\n";
+    let pool = format!("[pool.passed]\nendpoints = [\"{}\"]\n", passed.address());
+    let keys = format!("tls = {{ certificates = [{}] }}", ours.listed("ends", ""));
+    let proxy = Setup::tcp(&[ended.address()]).listener(&keys).routes(routes).text(&pool).start();
+    let trusts_us = ours.trusting().build();
+    let mut trusts_them = ours.trusting().build();
+    let ask = |client: &tls::Tls, name: &str| tls::get(&mut client.connect(proxy.web, name)?, name);
+    for name in ["ends.test", "a.ends.test"] {
+        assert_eq!(ask(&trusts_us, name).expect("an answer").1, "ended", "{name}");
+    }
+    // Who knows only our authority does not get on with theirs, and the other way about.
+    assert!(ask(&trusts_us, "passes.test").is_err() && ask(&trusts_us, "deep.ends.test").is_err());
+    trusts_them.trust(&theirs.ca());
+    assert_eq!(ask(&trusts_them, "passes.test").expect("an answer").1, "through");
+    let record =
+        |host: &str| proxy.records(5).into_iter().find(|record| record["host"] == host).expect("a record");
+    assert_eq!(
+        (&record("passes.test")["pool"], &record("passes.test")["tls"]),
+        (&"passed".into(), &Value::Null)
+    );
+    assert_eq!(
+        (&record("a.ends.test")["pool"], &record("a.ends.test")["tls"]),
+        (&"main".into(), &"TLSv1.3".into())
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
@@ -255,4 +256,99 @@ fn what_expires_within_three_weeks_is_an_alarm_and_a_metric() {
     let expiry = proxy.metric("plimsoll_listener_tls_certificate_expiry_timestamp_seconds", "a.crt");
     let want = soon.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
     assert!((expiry - want).abs() < 2.0, "{expiry} {want}");
+}
+
+#[test]
+fn ciphers_are_taken_in_our_order_but_for_clients_that_have_chacha_first() {
+    let authority = Authority::new();
+    authority.sign("a", &["a.test"]);
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).listener(&tls(&[authority.listed("a", "")], "")).start();
+    for version in VERSIONS {
+        for (first, want) in
+            [("AES_256", "AES_128_GCM"), ("AES_128", "AES_128_GCM"), ("CHACHA20", "CHACHA20")]
+        {
+            let mut provider = aws_lc_rs::default_provider();
+            provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains(first));
+            let client = authority.trusting().by(provider).versions(&[version]).build();
+            let talk = client.connect(proxy.web, "a.test").expect("a connection");
+            let suite = talk.conn.negotiated_cipher_suite().expect("a suite").suite();
+            assert!(format!("{suite:?}").contains(want), "{suite:?} of {first} first");
+        }
+    }
+}
+
+#[test]
+fn keys_of_tickets_take_turns_by_their_file() {
+    let authority = Authority::new();
+    authority.sign("a", &["a.test"]);
+    let origin = Origin::saying("ok");
+    let file = authority.folder.join("keys");
+    let write = |keys: &[&str]| {
+        let lines: Vec<String> = keys.iter().map(|key| key.repeat(32)).collect();
+        fs::write(&file, lines.join("\n")).expect("a file");
+    };
+    write(&["a"]);
+    let more = format!(", ticket_keys = \"{}\"", file.display());
+    let proxy = Setup::http(&[origin.address()]).listener(&tls(&[authority.listed("a", "")], &more)).start();
+    let turn = |keys: &[&str]| {
+        write(keys);
+        assert_eq!(proxy.admin_change("POST", "/v1/reload", "").status(), 200);
+    };
+    let client = || authority.trusting().versions(&[&TLS12]).build();
+    let [first, second, third] = [client(), client(), client()];
+    let ask = |client: &Tls| {
+        let mut talk = client.connect(proxy.web, "a.test").expect("a connection");
+        get(&mut talk, "a.test").expect("an answer");
+        kind(&talk)
+    };
+    assert_eq!(ask(&first), Some(HandshakeKind::Full));
+    assert_eq!(ask(&third), Some(HandshakeKind::Full));
+    // The new key seals, the old one still opens; a ticket that it opened is replaced by one of the new key.
+    turn(&["b", "a"]);
+    assert_eq!(ask(&first), Some(HandshakeKind::Resumed));
+    assert_eq!(ask(&second), Some(HandshakeKind::Full));
+    turn(&["b"]);
+    for client in [&first, &second] {
+        assert_eq!(ask(client), Some(HandshakeKind::Resumed));
+    }
+    assert_eq!(ask(&third), Some(HandshakeKind::Full));
+}
+
+#[test]
+fn no_handshake_fails_while_certificates_are_replaced_and_a_bad_one_replaces_nothing() {
+    let authority = Authority::new();
+    authority.sign("a", &["a.test"]);
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()]).listener(&tls(&[authority.listed("a", "")], "")).start();
+    let stop = AtomicBool::new(false);
+    let (to, client) = (proxy.web, authority.trusting().build());
+    let mut stays = client.connect(to, "a.test").expect("a connection");
+    let last = std::thread::scope(|scope| {
+        let handshakes = scope.spawn(|| {
+            let mut done = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = authority.trusting().build().get(to, "a.test", "a.test").expect("an answer");
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                done += 1;
+            }
+            done
+        });
+        let mut last = None;
+        for _ in 0..10 {
+            last = Some(authority.sign("a", &["a.test"]));
+            assert_eq!(proxy.admin_change("POST", "/v1/reload", "").status(), 200);
+            assert_eq!(get(&mut stays, "a.test").expect("it goes on").0, 200);
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(handshakes.join().expect("no failure") > 0);
+        last
+    });
+    for broken in ["", "no certificate\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        fs::write(authority.folder.join("a.crt"), broken).expect("a file");
+        assert_ne!(proxy.admin_change("POST", "/v1/reload", "").status(), 200, "{broken:?}");
+    }
+    let anew = authority.trusting().build().connect(to, "a.test").expect("a connection");
+    assert_eq!(Some(shown(&anew)), last);
+    assert_eq!(get(&mut stays, "a.test").expect("it goes on").0, 200);
 }

@@ -52,6 +52,7 @@ fn who_must_show_a_certificate_does_not_get_on_without() {
     let records = proxy.records(6);
     let named = |record: &&serde_json::Value| record["client_cert"] == "CN=alice\\, of \\\"a\\\"";
     assert_eq!(records.iter().filter(named).count(), 2);
+    assert_eq!(records.iter().filter(|record| record["client_cert_sha256"] == *sha256).count(), 2);
     assert_eq!(records.iter().filter(|record| record["end"] == "tls_failed").count(), 4);
 }
 

@@ -163,9 +163,8 @@ impl AsyncWrite for Wire<'_> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.stream.poll_flush(cx);
-        if polled.is_pending() {
-            self.gate.blocked.set(true);
-        }
+        // TLS takes more than the socket does: what it still holds is only gone once this says so.
+        self.gate.blocked.set(polled.is_pending());
         polled
     }
 

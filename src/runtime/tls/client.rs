@@ -11,11 +11,12 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use super::files::{Reader, TlsError};
+use super::provider::Order;
 use crate::config::tls::{ClientTls, MinVersion};
 use crate::model::address::Address;
 use crate::runtime::endpoint::Work;
@@ -90,7 +91,7 @@ impl Client {
     /// [`TlsError`] says which file or setting is wrong.
     pub fn new(settings: Settings) -> Result<Self, TlsError> {
         let mut reader = Reader::default();
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Order::Aes.provider();
         let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
             Verify::Off { .. } => Arc::new(AnyCertificate(Arc::clone(&provider))),
             Verify::On => {
@@ -326,7 +327,7 @@ pub fn endpoint_name(host: Option<&str>, address: &Address) -> ServerName<'stati
         Address::Ip(_) => host,
         Address::Unix(_) => Some("localhost"),
     };
-    let ip = address.ip().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let ip = address.ip().map_or_else(|| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     host.and_then(|host| parse_name(host).ok()).unwrap_or_else(|| ServerName::from(ip))
 }
 

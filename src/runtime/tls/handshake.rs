@@ -56,7 +56,51 @@ impl HandshakeFailure {
     }
 }
 
-/// What is counted of handshakes.
+/// What a client may do to a connection under TLS only so often, beside its data. How often is no setting but a constant of
+/// rustls: nobody has a use for more. The connection ends then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// Asks for another handshake (TLS 1.2), a second time: the first is answered by `no_renegotiation`.
+    Renegotiations,
+    /// Asks for new keys (TLS 1.3), more than 32 times without data in between.
+    KeyUpdates,
+    /// Records without anything in them, more than 32 in a row.
+    EmptyRecords,
+    /// Alerts that are only warnings, more than four in all.
+    Alerts,
+}
+
+impl Excess {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Renegotiations, Self::KeyUpdates, Self::EmptyRecords, Self::Alerts];
+
+    /// The name of its limit in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Renegotiations => "tls.renegotiations",
+            Self::KeyUpdates => "tls.key_updates",
+            Self::EmptyRecords => "tls.empty_records",
+            Self::Alerts => "tls.alerts",
+        }
+    }
+
+    /// Whether an error is one of them.
+    #[must_use]
+    pub const fn of(error: &rustls::Error) -> Option<Self> {
+        use rustls::PeerMisbehaved as P;
+        let rustls::Error::PeerMisbehaved(what) = error else { return None };
+        Some(match what {
+            P::TooManyRenegotiationRequests => Self::Renegotiations,
+            P::TooManyKeyUpdateRequests => Self::KeyUpdates,
+            P::TooManyEmptyFragments => Self::EmptyRecords,
+            P::TooManyWarningAlertsReceived => Self::Alerts,
+            _ => return None,
+        })
+    }
+}
+
+/// What is counted of handshakes, and of connections after them.
 #[derive(Debug, Default)]
 pub struct HandshakeCounters {
     /// Done in full.
@@ -65,6 +109,8 @@ pub struct HandshakeCounters {
     pub resumed: Counter,
     /// Failed, by [`HandshakeFailure::ALL`].
     pub failed: [Counter; HandshakeFailure::ALL.len()],
+    /// Connections that ended by an [`Excess`], by [`Excess::ALL`].
+    pub excess: [Counter; Excess::ALL.len()],
     /// Connections that had to wait for a place among the handshakes.
     pub waited: Counter,
     /// Requests for a name whose certificate asks clients for another certificate than their connection showed (421).

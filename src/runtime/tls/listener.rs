@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolVersion, version};
 
 use super::files::{Reader, TlsError};
+use super::provider::Order;
 use super::tickets::{Ring, Tickets};
 use crate::config::tls::certificate::{Facts, common_name_of, subject_of};
 use crate::config::tls::served::{self, ClientAuth, Version};
@@ -50,7 +51,10 @@ pub type Demand = Option<u64>;
 #[derive(Debug)]
 struct Rule {
     asked: Demand,
+    /// Our order of ciphers.
     config: Arc<ServerConfig>,
+    /// The same with ChaCha20 in front.
+    chacha: Arc<ServerConfig>,
 }
 
 /// The certificates by name.
@@ -107,7 +111,7 @@ impl ListenerTls {
         ring: &Arc<Ring>,
     ) -> Result<Arc<Self>, TlsError> {
         let mut reader = Reader::default();
-        let provider = Arc::new(provider::default_provider());
+        let [provider, chacha] = [Order::Aes, Order::ChaCha].map(Order::provider);
         let mut rules = Vec::new();
         let mut asked: Vec<(Option<&ClientAuth>, usize)> = Vec::new();
         let mut builder = Builder { written, provider: &provider, reader: &mut reader };
@@ -138,12 +142,16 @@ impl ListenerTls {
             .map(|(asked, roots, required)| {
                 let context = asked.map(u64::to_be_bytes);
                 let context = context.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-                let tickets = match &secrets {
+                let tickets = Arc::new(match &secrets {
                     Some(secrets) => Tickets::given(secrets, context),
                     None => Tickets::own(Arc::clone(ring), context),
+                });
+                let client = roots.map(|roots| (roots, required));
+                let by = |provider: &Arc<CryptoProvider>| {
+                    let config = server_config(written, provider, client.as_ref())?;
+                    Ok(complete(config, written, Arc::clone(&book), Arc::clone(&tickets)))
                 };
-                let config = server_config(written, &provider, roots.map(|roots| (roots, required)))?;
-                Ok(Rule { asked, config: complete(config, written, Arc::clone(&book), tickets) })
+                Ok(Rule { asked, config: by(&provider)?, chacha: by(&chacha)? })
             })
             .collect();
         let (client_headers, written) = (written.client_headers, written.clone());
@@ -154,7 +162,11 @@ impl ListenerTls {
     #[must_use]
     pub fn choose(&self, hello: &ClientHello<'_>) -> (Arc<ServerConfig>, Demand) {
         let rule = self.rule(hello.server_name());
-        (Arc::clone(&rule.config), rule.asked)
+        let config = match Order::of(hello.cipher_suites()) {
+            Order::Aes => &rule.config,
+            Order::ChaCha => &rule.chacha,
+        };
+        (Arc::clone(config), rule.asked)
     }
 
     /// Whether a request for `host` must not be served over a connection that was asked for `asked`: the certificate of
@@ -177,7 +189,7 @@ impl ListenerTls {
 }
 
 /// What a rule asks, with who must have signed it and whether it must be there.
-type Wanted = (Demand, Option<RootCertStore>, bool);
+type Wanted = (Demand, Option<Arc<RootCertStore>>, bool);
 
 struct Builder<'a> {
     written: &'a served::ListenerTls,
@@ -218,7 +230,7 @@ impl Builder<'_> {
         }
         let digest = digest.finish();
         let asked = digest.as_ref().first_chunk::<8>().map(|first| u64::from_be_bytes(*first));
-        Ok((asked, Some(roots), *required))
+        Ok((asked, Some(Arc::new(roots)), *required))
     }
 
     fn secrets(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, TlsError> {
@@ -232,7 +244,7 @@ impl Builder<'_> {
 fn server_config(
     written: &served::ListenerTls,
     provider: &Arc<CryptoProvider>,
-    client: Option<(RootCertStore, bool)>,
+    client: Option<&(Arc<RootCertStore>, bool)>,
 ) -> Result<rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>, TlsError> {
     let versions: &[&SupportedProtocolVersion] = match written.min_version {
         Version::V12 => &[&version::TLS13, &version::TLS12],
@@ -243,8 +255,8 @@ fn server_config(
         .with_protocol_versions(versions)
         .map_err(refused)?;
     let Some((roots, required)) = client else { return Ok(builder.with_no_client_auth()) };
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
+    let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
     let verifier = verifier.build().map_err(|error| TlsError::Refused(error.to_string()))?;
     Ok(builder.with_client_cert_verifier(verifier))
 }
@@ -253,11 +265,12 @@ fn complete(
     builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
     written: &served::ListenerTls,
     book: Arc<Book>,
-    tickets: Tickets,
+    tickets: Arc<Tickets>,
 ) -> Arc<ServerConfig> {
     let mut config = builder.with_cert_resolver(book);
+    config.ignore_client_order = true;
     config.alpn_protocols = written.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    config.ticketer = Arc::new(tickets);
+    config.ticketer = tickets;
     // Sessions are kept by clients, in tickets: nothing to fill, nothing to share.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Arc::new(config)

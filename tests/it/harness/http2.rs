@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::DEADLINE;
 use super::client::Client;
@@ -271,9 +272,15 @@ impl Session {
     /// Connects to a listener in the clear.
     pub(crate) async fn connect(to: SocketAddr) -> Self {
         let stream = tokio::net::TcpStream::connect(to).await.expect("a connection to the proxy");
+        Self::over(stream, 1 << 16).await
+    }
+
+    /// Begins on any connection, with so large a window for each answer.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, window: u32) -> Self {
         let (send, connection) = h2::client::Builder::new()
+            .initial_window_size(window)
             // Wider than that of a stream, so that one which is not read holds nobody up.
-            .initial_connection_window_size(1 << 20)
+            .initial_connection_window_size(window.saturating_mul(16))
             .handshake(stream)
             .await
             .expect("a handshake");

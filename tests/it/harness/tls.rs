@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
@@ -142,14 +143,40 @@ pub(crate) type Talk = StreamOwned<ClientConnection, TcpStream>;
 impl Tls {
     /// Connects and shakes hands, asking for a name.
     pub(crate) fn connect(&self, to: SocketAddr, name: &str) -> io::Result<Talk> {
+        self.connect_after(b"", to, name)
+    }
+
+    /// Connects, sends bytes as they are and then shakes hands.
+    pub(crate) fn connect_after(&self, first: &[u8], to: SocketAddr, name: &str) -> io::Result<Talk> {
         let mut stream = TcpStream::connect_timeout(&to, DEADLINE)?;
         stream.set_read_timeout(Some(DEADLINE))?;
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let mut session = ClientConnection::new(Arc::new(self.0.clone()), name).expect("a session");
+        stream.write_all(first)?;
+        let mut session = self.session(name);
         while session.is_handshaking() {
             session.complete_io(&mut stream)?;
         }
         Ok(StreamOwned::new(session, stream))
+    }
+
+    /// It trusts the authority of this file, and no other.
+    pub(crate) fn trust(&mut self, ca: &std::path::Path) {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_protocol_versions(rustls::ALL_VERSIONS).expect("versions");
+        self.0 = config.with_root_certificates(roots).with_no_client_auth();
+    }
+
+    fn session(&self, name: &str) -> ClientConnection {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        ClientConnection::new(Arc::new(self.0.clone()), name).expect("a session")
+    }
+
+    /// The record with the ClientHello.
+    pub(crate) fn hello(&self, name: &str) -> Vec<u8> {
+        let mut record = Vec::new();
+        self.session(name).write_tls(&mut record).expect("a hello");
+        record
     }
 
     /// A GET on a connection of its own: the whole answer as text.

@@ -1,12 +1,18 @@
 //! Bodies across the bridge in both directions: whole, with trailers, early, broken off, and never held without bound.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
 
 use super::before;
 use crate::harness::http2::{self, Frames, Outcome, Session, give, request, whole};
 use crate::harness::origin::Origin;
+use crate::harness::proxy::Setup;
+use crate::harness::tls::Authority;
 use crate::harness::{clock, until};
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -44,6 +50,30 @@ fn bodies_of_every_size_pass_both_ways() {
     assert_eq!(seen[0].field("transfer-encoding").as_deref(), Some("chunked"));
     assert_eq!(seen[1].field("content-length").as_deref(), Some("0"));
     assert_eq!(origin.accepted(), 1);
+}
+
+/// TLS takes more of an answer at once than such a client's socket does.
+#[test]
+fn a_slow_reader_under_tls_gets_all_of_it() {
+    let (authority, origin) = (Authority::new(), echo());
+    authority.sign("a", &["a.test"]);
+    let listed = format!("tls = {{ certificates = [{}] }}", authority.listed("a", ""));
+    let proxy = Setup::http(&[origin.address()]).listener(&listed).process("workers = 1").start();
+    let mut tls = authority.trusting().build().0;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    http2::run(async {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let stream = socket.connect(proxy.web).await.expect("a connection");
+        let name = ServerName::try_from("a.test").expect("a name");
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("a handshake");
+        let mut session = Session::over(stream, 1 << 24).await;
+        let body = pattern(2_000_000);
+        for _ in 0..10 {
+            let answer = session.post(request("POST", "/"), body.clone()).await.expect("an answer");
+            assert!(answer.body == body);
+        }
+    });
 }
 
 #[test]
