@@ -117,7 +117,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     let timeout = Duration::from_millis(call.timeout_ms);
     let outcome =
-        run(&Probe { check, address: call.address, host: None, source: None, header: None, timeout }).await;
+        run(&Probe { check, address: call.address.into(), host: None, source: None, header: None, timeout })
+            .await;
     let verdict = match outcome.verdict {
         Verdict::Good => "good",
         Verdict::SaysNo => "says no",

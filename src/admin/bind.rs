@@ -4,15 +4,14 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::config::process::AdminBind;
 use crate::control::upgrade::Lent;
+use crate::proxy::socket_file::{SocketFile, remove_stale};
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: u32 = 128;
@@ -92,7 +91,7 @@ impl Bound {
         let (descriptor, taken) = match &self.0 {
             Socket::Tcp(listener) => (listener.as_fd().try_clone_to_owned()?, Arc::default()),
             Socket::Unix { listener, file } => {
-                (listener.as_fd().try_clone_to_owned()?, Arc::clone(&file.left_to_another))
+                (listener.as_fd().try_clone_to_owned()?, file.left_to_another())
             }
         };
         Ok(Lent { address: address.to_string(), descriptor, taken })
@@ -113,55 +112,6 @@ impl Bound {
             Socket::Unix { listener, .. } => {
                 listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
             }
-        }
-    }
-}
-
-/// Takes away what an earlier process left behind; a socket in use stays.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "the path is there already and is no socket",
-            ));
-        }
-        Ok(_) => {}
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// The file of a unix socket; taken away at the end unless a successor has put its own there.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-    /// Another process has the socket and its file.
-    left_to_another: Arc<AtomicBool>,
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        let left_to_another = Arc::default();
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), left_to_another })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = !self.left_to_another.load(Ordering::Relaxed)
-            && fs::symlink_metadata(&self.path)
-                .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the admin socket's file stays behind");
         }
     }
 }

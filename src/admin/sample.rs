@@ -24,7 +24,7 @@ use crate::telemetry::metrics::{PANICS, Sink};
 pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
     Ok(EndpointStatus {
         name: EndpointName::new(name)?,
-        address: SocketAddr::from(([10, 0, 0, 1], 80)),
+        address: SocketAddr::from(([10, 0, 0, 1], 80)).into(),
         weight: 2,
         effective_weight: 2,
         tier: 1,

@@ -45,8 +45,9 @@ fn listener<'c>(config: &'c Config, name: Option<&str>, request: &Imagined) -> R
         return found.ok_or_else(|| choose(config, &format!("there is no listener {name:?}")));
     }
     let http: Vec<&Listener> = config.listeners.iter().filter(|l| l.protocol == Protocol::Http).collect();
-    let with_port =
-        |listener: &&Listener| listener.bind.iter().any(|bind| Some(bind.port()) == request.port());
+    let with_port = |listener: &&Listener| {
+        listener.bind.iter().any(|bind| bind.ip().map(|bind| bind.port()) == request.port())
+    };
     let by_port: Vec<&Listener> = http.iter().copied().filter(with_port).collect();
     match (http.as_slice(), by_port.as_slice()) {
         ([only], _) | (_, [only]) => Ok(only),

@@ -24,6 +24,7 @@ use super::tls::{Files, Look};
 use super::tree::{Environment, Table};
 use super::value::{Fields, Value};
 use super::walk::read_root;
+use crate::model::address::{Address, UnixPath};
 
 /// Reads a configuration that `read` brings in; `look` into the files that it names.
 pub(super) fn load(
@@ -165,18 +166,28 @@ fn read_notify(root: &Fields, report: &mut Report) -> Option<Vec<Notify>> {
 /// Reports an address that two listeners, or one of them and the admin or the health API, would bind.
 fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report: &mut Report) {
     // Connections and datagrams are not in each other's way.
-    let mut bound: HashMap<(bool, SocketAddr), (String, Span)> = HashMap::new();
-    if let Some(Admin { bind: AdminBind::Tcp(address), .. }) = admin {
+    let mut bound: HashMap<(bool, Address), (String, Span)> = HashMap::new();
+    let admin_address = admin.and_then(|admin| match &admin.bind {
+        AdminBind::Tcp(address) => Some(Address::Ip(*address)),
+        AdminBind::Unix(path) => UnixPath::new(path.to_str()?).map(Address::Unix),
+    });
+    if let Some(address) = admin_address {
         let span =
             root.table("admin").filter(|fields| fields.has("bind")).map(|fields| fields.span_of("bind"));
-        bound.insert((false, *address), ("the admin API".to_owned(), span.unwrap_or_default()));
+        bound.insert((false, address), ("the admin API".to_owned(), span.unwrap_or_default()));
     }
     let health = root.table("health");
-    let health = health.iter().map(|fields| ("the health API".to_owned(), fields));
-    let named = listeners.iter().map(|one| (format!("listener `{}`", one.name), &one.fields));
-    for (owner, fields) in health.chain(named) {
-        let is_udp = fields.has("protocol") && fields.is_word("protocol", "udp");
-        for (address, span) in fields.list::<SocketAddr>("bind") {
+    let health = health.iter().map(|fields| {
+        let bind = fields.list::<SocketAddr>("bind").into_iter();
+        let bind: Vec<_> = bind.map(|(address, span)| (Address::Ip(address), span)).collect();
+        ("the health API".to_owned(), false, bind)
+    });
+    let named = listeners.iter().map(|one| {
+        let is_udp = one.fields.is_word("protocol", "udp");
+        (format!("listener `{}`", one.name), is_udp, one.fields.list::<Address>("bind"))
+    });
+    for (owner, is_udp, bind) in health.chain(named) {
+        for (address, span) in bind {
             let Some((other, first)) = bound.get(&(is_udp, address)) else {
                 bound.insert((is_udp, address), (owner.clone(), span));
                 continue;

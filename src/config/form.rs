@@ -12,7 +12,7 @@ use super::process::{AccessLog, AdminBind};
 use super::retry::FailureCause;
 use super::tree::quoted;
 use super::value::Value;
-use crate::model::address::{AddressError, EndpointAddress, parse_socket};
+use crate::model::address::{Address, AddressError, EndpointAddress, UNIX_CLIENT, parse_socket};
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::grpc;
 use crate::model::host::HostPattern;
@@ -32,6 +32,8 @@ pub(super) enum Form {
     Name,
     /// An address to bind.
     Bind,
+    /// The same, or `unix:/path`.
+    BindAny,
     /// An address or unix socket for the admin API.
     AdminBind,
     /// The address of an endpoint.
@@ -105,6 +107,7 @@ impl Form {
             Self::Any | Self::Some => "text",
             Self::Name => "a name",
             Self::Bind => "an address such as \"0.0.0.0:80\" or \"[::]:80\"",
+            Self::BindAny => "an address such as \"0.0.0.0:80\" or \"[::]:80\", or \"unix:/path\"",
             Self::AdminBind => "a loopback address such as \"127.0.0.1:9900\", or \"unix:/path\"",
             Self::Endpoint => "an address such as \"10.0.0.1:8080\" or \"app.internal:8080\"",
             Self::Resolver => "the address of a DNS server such as \"127.0.0.1:53\"",
@@ -141,6 +144,10 @@ impl Form {
             Self::Some => Ok(Value::Text(text.to_owned())),
             Self::Name => name(text),
             Self::Bind => socket(text).map(Value::Socket),
+            Self::BindAny => match text.strip_prefix("unix:") {
+                Some(_) => Address::parse(text).map(Value::Address).map_err(|e| Fault::new(e, UNIX_HELP)),
+                None => socket(text).map(|address| Value::Address(address.into())),
+            },
             Self::AdminBind => admin_bind(text),
             Self::Endpoint => endpoint(text),
             Self::Resolver => resolver(text),
@@ -183,6 +190,7 @@ const HOST_HELP: &str = "write a host such as \"example.com\", or \"*.example.co
 const WEBHOOK_HELP: &str = "write for example \"https://hooks.internal/lb\"";
 const HOST_EDIT: Option<&str> = Some("replace it with request_headers = { set = { host = \"...\" } }");
 const FIELD_HELP: &str = "write a name such as x-request-id";
+const UNIX_HELP: &str = "write for example \"unix:/run/plimsoll/web.sock\"";
 const BIND_HELP: &str = "write \"ip:port\", such as \"0.0.0.0:80\" or \"[::]:80\"";
 
 fn name(text: &str) -> Result<Value, Fault> {
@@ -237,6 +245,9 @@ fn resolver(text: &str) -> Result<Value, Fault> {
 }
 
 fn network(text: &str) -> Result<Value, Fault> {
+    if text == "unix:" {
+        return Ok(Value::Network(UNIX_CLIENT.ip().into()));
+    }
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
         return Err(Fault::new("it has no prefix length", format!("write \"{}\"", IpNet::from(address))));
     }

@@ -1,7 +1,7 @@
 //! `[pool.NAME.health]`: what a probe asks, what a good answer is, and what a change means for live connections. How
 //! results become a state is `policy::health`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::diagnostic::Report;
@@ -10,6 +10,7 @@ use super::pool::Endpoint;
 use super::retry::merged;
 use super::tls::{ClientTls, Files, Naming};
 use super::value::{Fields, Value};
+use crate::model::address::Address;
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::units::Rate;
 use crate::policy::health::{Damping, Settings};
@@ -216,10 +217,17 @@ impl Health {
 
     /// Where the probes of an endpoint of the pool go, whose traffic goes to `address`.
     #[must_use]
-    pub fn target(&self, endpoint: &Endpoint, address: SocketAddr) -> SocketAddr {
-        let ip = endpoint.health.address.unwrap_or_else(|| address.ip());
-        let port = endpoint.health.port.or(self.port).unwrap_or_else(|| address.port());
-        SocketAddr::new(ip, port)
+    pub fn target(&self, endpoint: &Endpoint, address: Address) -> Address {
+        let (ip, port) = (endpoint.health.address, endpoint.health.port.or(self.port));
+        let beside = match address {
+            Address::Ip(address) => address,
+            // Beside a unix socket this machine is asked, where a port says that it is to be.
+            Address::Unix(_) => match port {
+                Some(port) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+                None => return address,
+            },
+        };
+        SocketAddr::new(ip.unwrap_or_else(|| beside.ip()), port.unwrap_or_else(|| beside.port())).into()
     }
 }
 

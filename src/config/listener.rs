@@ -1,7 +1,6 @@
 //! `[listener.NAME]`: addresses, protocol, who may connect, limits and timeouts.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,6 +10,7 @@ use super::names::Names;
 use super::tls::Files;
 use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
+use crate::model::address::Address;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
 
@@ -20,7 +20,9 @@ pub struct Listener {
     /// Its name.
     pub name: ListenerName,
     /// Addresses, at least one; `[::]` binds v6 only.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    /// The mode of its unix sockets.
+    pub unix_mode: u32,
     /// What is spoken on it.
     pub protocol: Protocol,
     /// Networks whose forwarded headers, and PROXY headers, are believed.
@@ -207,7 +209,8 @@ impl Listener {
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
         Some(Self {
             name: ListenerName::new(name).ok()?,
-            bind: fields.plain_list("bind"),
+            bind: read_bind(name, fields, report),
+            unix_mode: u32::from_str_radix(fields.get("unix_mode")?, 8).ok()?,
             protocol: protocol?,
             trusted_proxies: fields.plain_list("trusted_proxies"),
             accept_proxy_protocol: fields.get("accept_proxy_protocol")?,
@@ -257,6 +260,17 @@ impl WhenEmpty {
             None => Some(Self::Reset),
         }
     }
+}
+
+fn read_bind(name: &str, fields: &Fields, report: &mut Report) -> Vec<Address> {
+    let bind = fields.list::<Address>("bind");
+    for (address, span) in bind.iter().filter(|_| fields.is_word("protocol", "udp")) {
+        if let Address::Unix(_) = address {
+            let message = format!("the udp listener `{name}` cannot have a unix socket");
+            report.error(*span, message, "write an IP address with a port");
+        }
+    }
+    bind.into_iter().map(|(address, _)| address).collect()
 }
 
 /// Reports what is written for a udp listener and can only be done with connections.

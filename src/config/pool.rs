@@ -14,7 +14,7 @@ use super::source::Span;
 use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
 use super::{passive, preset};
-use crate::model::address::{DnsName, EndpointAddress};
+use crate::model::address::{DnsName, EndpointAddress, Source};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
@@ -57,8 +57,8 @@ pub struct Pool {
     pub protocol: Protocol,
     /// The PROXY header at the start of connections to endpoints; nothing is none.
     pub send_proxy: Option<Version>,
-    /// What connections to endpoints come from; of the family of every endpoint.
-    pub source_address: Option<IpAddr>,
+    /// What connections to endpoints come from; an address is of the family of every endpoint.
+    pub source: Source,
     /// In which a returned endpoint grows to its full share; zero is off.
     pub slow_start: Duration,
     /// What long-lived work on a drained or removed endpoint gets.
@@ -246,7 +246,7 @@ impl Pool {
             fail_open: fields.get("fail_open")? && !alone,
             protocol: protocol?,
             send_proxy: Version::ALL.into_iter().find(|version| fields.is_word("send_proxy", version.word())),
-            source_address: fields.get("source_address"),
+            source: read_source(fields),
             slow_start: fields.get("slow_start")?,
             drain_timeout: fields.get("drain_timeout")?,
             max_connection_age: Some(age).filter(|age| !age.is_zero()),
@@ -307,11 +307,21 @@ fn contradictions(fields: &Fields, exclusive: bool, report: &mut Report) {
     }
 }
 
+fn read_source(fields: &Fields) -> Source {
+    match fields.get::<IpAddr>("source_address") {
+        Some(address) => Source::Own(address),
+        None if fields.is_word("source_address", "client") => Source::Client,
+        None => Source::System,
+    }
+}
+
 /// Reports an address to connect from that an endpoint cannot be reached from: the other family's.
 fn check_source(fields: &Fields, endpoints: &[Endpoint], report: &mut Report) {
     let Some(source) = fields.get::<IpAddr>("source_address") else { return };
     let foreign = |endpoint: &&Endpoint| match &endpoint.address {
         EndpointAddress::Ip(address) => address.is_ipv4() != source.is_ipv4(),
+        // There is no address to connect to it from, and none is used.
+        EndpointAddress::Unix(_) => false,
         // Known once it is resolved; what cannot be reached from there fails to connect.
         EndpointAddress::Host { .. } | EndpointAddress::Service(_) => false,
     };
@@ -423,14 +433,14 @@ impl Endpoint {
         let name = EndpointName::new(&format!("{label}@{address}")).ok()?;
         let host = match &self.address {
             EndpointAddress::Host { name, .. } => Some(name.clone()),
-            EndpointAddress::Ip(_) | EndpointAddress::Service(_) => None,
+            EndpointAddress::Ip(_) | EndpointAddress::Unix(_) | EndpointAddress::Service(_) => None,
         };
         Some(Self { name, address: EndpointAddress::Ip(address), host, ..self.clone() })
     }
 
     fn read(fields: &Fields, report: &mut Report) -> Option<Self> {
         let address: EndpointAddress = fields.get("address")?;
-        let name = fields.get::<String>("name").unwrap_or_else(|| address.to_string());
+        let name = fields.get::<String>("name").unwrap_or_else(|| address.default_name());
         let label = label(&name, &address);
         if label.len() > LABEL_MAX && address.socket().is_none() {
             let message = format!("its endpoints would be called {label}@ip:port, which is too long");

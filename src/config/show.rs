@@ -295,6 +295,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.begin(Subject::Listener, listener.name.as_str(), &format!("listener.{name}"));
     page.section(format_args!("[listener.{name}]"));
     page.list("bind", &listener.bind);
+    page.text("unix_mode", format_args!("{:04o}", listener.unix_mode));
     match &listener.protocol {
         Protocol::Http => page.text("protocol", "http"),
         Protocol::Tcp { pool } => {

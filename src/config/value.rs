@@ -14,7 +14,7 @@ use super::process::{AccessLog, AdminBind};
 use super::retry::FailureCause;
 use super::source::Span;
 use super::walk;
-use crate::model::address::EndpointAddress;
+use crate::model::address::{Address, EndpointAddress};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
 use crate::model::units::{Amount, ByteSize, Rate};
@@ -37,6 +37,7 @@ pub(super) enum Value {
     Word(&'static str),
     Text(String),
     Socket(SocketAddr),
+    Address(Address),
     AdminBind(AdminBind),
     Endpoint(EndpointAddress),
     Network(IpNet),
@@ -108,6 +109,7 @@ from_value! {
     Word => &'static str,
     Text => String,
     Socket => SocketAddr,
+    Address => Address,
     AdminBind => AdminBind,
     Endpoint => EndpointAddress,
     Network => IpNet,

@@ -7,13 +7,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::inherited::{Claim, Inherited, Wanted};
+use crate::model::address::Address;
 use crate::model::name::ListenerName;
 use crate::proxy::listener::{self, Bound, DoorId, DoorUse, Opening, Options};
+use crate::proxy::socket_file::SocketFile;
 use crate::runtime::listener::{Listener, Transport};
 use crate::runtime::places::Listeners;
 
@@ -21,7 +23,7 @@ use crate::runtime::places::Listeners;
 #[derive(Debug)]
 pub(super) struct BindError {
     pub(super) listener: ListenerName,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) error: io::Error,
 }
 
@@ -32,14 +34,16 @@ pub(super) struct Doors {
     next: u64,
     inherited: Arc<Inherited>,
     /// Addresses of the process before, which listens there until we are ready.
-    handed: Vec<(Transport, SocketAddr)>,
+    handed: Vec<(Transport, Address)>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Door {
     id: DoorId,
     claim: Claim,
     place: usize,
+    /// Of a unix socket; it goes with the last who has it.
+    file: Option<Arc<SocketFile>>,
 }
 
 /// Sockets that are bound and not yet used: for each address one for each worker.
@@ -58,7 +62,7 @@ pub(super) struct Moves {
 }
 
 /// Sockets of the process before by the address that it was told, one for each of its workers.
-pub(super) type Handed = HashMap<(Transport, SocketAddr), Vec<OwnedFd>>;
+pub(super) type Handed = HashMap<(Transport, Address), Vec<OwnedFd>>;
 
 /// Opens everything that a first snapshot listens on, on inherited sockets and those of the process before where there are
 /// some for it; for each worker what it is to accept on. What is left of `handed` is not listened on any more.
@@ -108,14 +112,22 @@ impl Doors {
             else {
                 continue;
             };
-            let sockets: io::Result<Vec<_>> =
-                sockets.into_iter().map(|socket| Bound::adopt(socket, claim.transport)).collect();
+            let file = match address {
+                Address::Ip(_) => None,
+                // Without its file nobody finds the socket, but those who have may still connect.
+                Address::Unix(path) => SocketFile::new(path.as_path()).ok().map(Arc::new),
+            };
+            let adopt = |socket| Bound::adopt(socket, claim.transport, file.clone());
+            let sockets: io::Result<Vec<_>> = sockets.into_iter().map(adopt).collect();
             let mut sockets = sockets.map_err(failed)?;
             for index in sockets.len()..workers {
                 let Some(like) = sockets.get(index % sockets.len().max(1)) else { break };
                 // Under another user a socket of our own cannot join theirs: then two workers accept on one. Of a datagram
                 // socket both would get a part of each session, so there a worker has none.
-                let further = Bound::bind(listener, address);
+                let further = match address {
+                    Address::Ip(_) => Bound::bind(listener, address),
+                    Address::Unix(_) => like.share(),
+                };
                 match claim.transport {
                     Transport::Tcp => sockets.push(further.or_else(|_| like.share()).map_err(failed)?),
                     Transport::Udp => sockets.extend(further.ok()),
@@ -129,7 +141,7 @@ impl Doors {
     }
 
     /// The addresses of all doors, as they were configured, but for those on inherited sockets.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (DoorId, (Transport, SocketAddr))> + '_ {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (DoorId, (Transport, Address))> + '_ {
         let own = self.open.iter().filter(|door| !door.claim.is_inherited());
         own.map(|door| (door.id, (door.claim.transport, door.claim.address)))
     }
@@ -158,6 +170,12 @@ impl Doors {
                 Some(socket) => {
                     let owners = if claim.transport == Transport::Udp { 1 } else { workers };
                     (0..owners).map(|_| Bound::inherit(socket, claim.transport)).collect()
+                }
+                None if matches!(address, Address::Unix(_)) => {
+                    Bound::bind(listener, address).and_then(|first| {
+                        let others: io::Result<Vec<_>> = (1..workers).map(|_| first.share()).collect();
+                        others.map(|others| std::iter::once(first).chain(others).collect())
+                    })
                 }
                 None => {
                     // Where we listen already, nobody else does; the question would only find ourselves.
@@ -189,7 +207,10 @@ impl Doors {
         for (place, listener, claim) in self.wanted(listeners, is_shut) {
             let (live, options) = (&listener.live, Options::of(listener));
             if let Some(door) = self.find(claim) {
-                open.push(Door { place, ..*door });
+                if let Some(Err(error)) = door.file.as_ref().map(|file| file.set_mode(listener.unix_mode)) {
+                    tracing::warn!(address = %claim.address, %error, "a unix socket keeps its mode");
+                }
+                open.push(Door { place, ..door.clone() });
                 let live = Arc::clone(live);
                 moves.uses.push(DoorUse { door: door.id, listener: place, live, options });
                 continue;
@@ -198,6 +219,7 @@ impl Doors {
             next += 1;
             // A door with one socket has it at one worker, another door at another.
             let sockets = fresh.take(claim);
+            let file = sockets.first().and_then(Bound::file).cloned();
             let first = if sockets.len() < workers { usize::try_from(id.0).unwrap_or_default() } else { 0 };
             for (index, socket) in sockets.into_iter().enumerate() {
                 let Some(own) = moves.open.get_mut((first + index) % workers) else { continue };
@@ -206,7 +228,7 @@ impl Doors {
                 socket.listen(options).map_err(failed)?;
                 own.push(Opening { door: id, listener: place, live: Arc::clone(live), socket });
             }
-            open.push(Door { id, claim, place });
+            open.push(Door { id, claim, place, file });
         }
         let stays = |door: &Door| open.iter().any(|other| other.id == door.id);
         moves.close = self.open.iter().filter(|door| !stays(door)).map(|door| door.id).collect();
@@ -219,6 +241,15 @@ impl Doors {
         let (shut, open) = self.open.drain(..).partition::<Vec<_>, _>(|door| door.place == place);
         self.open = open;
         shut.into_iter().map(|door| door.id).collect()
+    }
+
+    /// Another process has the sockets of these doors from now on, and their files.
+    pub(super) fn leave(&self, doors: &[DoorId]) {
+        for file in
+            self.open.iter().filter(|door| doors.contains(&door.id)).filter_map(|door| door.file.as_ref())
+        {
+            file.left_to_another().store(true, Ordering::Relaxed);
+        }
     }
 
     fn find(&self, claim: Claim) -> Option<&Door> {
@@ -238,7 +269,8 @@ impl Fresh {
 }
 
 /// Whether a socket on one of these addresses keeps others from the other one.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+fn overlap(one: Address, other: Address) -> bool {
+    let (Address::Ip(one), Address::Ip(other)) = (one, other) else { return one == other };
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (everywhere || one.ip() == other.ip())
 }

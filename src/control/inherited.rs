@@ -5,26 +5,27 @@
 //! again. Every worker accepts on a descriptor of its own of the same listening socket; a datagram socket is one worker's.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
-use socket2::{SockRef, Type};
+use socket2::{SockAddr, SockRef, Type};
 
+use crate::model::address::{Address, UnixPath};
 use crate::runtime::listener::{Listener, Transport};
 
 /// The sockets that the process was started with.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<Socket>,
-    /// What was passed and is neither a listening TCP socket nor a bound UDP socket.
+    /// What was passed and is neither a listening TCP or unix socket nor a bound UDP socket.
     faults: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Socket {
     name: String,
-    address: SocketAddr,
+    address: Address,
     transport: Transport,
     /// It takes IPv4 connections too, being bound to `[::]`.
     both_families: bool,
@@ -34,7 +35,7 @@ struct Socket {
 /// An address of a listener, and the inherited socket that stands for it (and perhaps for further ones of it), if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) transport: Transport,
     socket: Option<usize>,
 }
@@ -50,7 +51,7 @@ impl Claim {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
-    pub(super) bind: &'a [SocketAddr],
+    pub(super) bind: &'a [Address],
     pub(super) transport: Transport,
 }
 
@@ -170,43 +171,39 @@ impl Inherited {
     }
 }
 
-/// A name and an address that a socket has, when it is one to accept TCP connections or receive datagrams on.
+/// A name and an address that a socket has, when it is one to accept connections or receive datagrams on.
 fn take(passed: &mut ListenFd, index: usize, name: &str) -> Result<Socket, String> {
     let wrong = |what: &str| format!("inherited descriptor {} (\"{name}\") {what}", index + 3);
     let twice = || wrong("is there twice");
     // A socket of another kind stays where it is and can be asked for again.
-    let socket: OwnedFd = match passed.take_tcp_listener(index) {
-        Ok(socket) => socket.ok_or_else(twice)?.into(),
-        Err(_) => match passed.take_udp_socket(index) {
-            Ok(socket) => socket.ok_or_else(twice)?.into(),
-            Err(_) => return Err(wrong("is neither a TCP nor a UDP socket and is left alone")),
-        },
+    let taken = passed.take_tcp_listener(index).map(|socket| socket.map(OwnedFd::from));
+    let taken = taken.or_else(|_| passed.take_udp_socket(index).map(|socket| socket.map(OwnedFd::from)));
+    let taken = taken.or_else(|_| passed.take_unix_listener(index).map(|socket| socket.map(OwnedFd::from)));
+    let socket = match taken {
+        Ok(socket) => socket.ok_or_else(twice)?,
+        Err(_) => return Err(wrong("is no TCP, UDP or unix socket to listen on and is left alone")),
     };
     Socket::new(socket, name).map_err(|what| wrong(&what))
 }
 
 impl Socket {
-    fn new(socket: OwnedFd, name: &str) -> Result<Self, String> {
-        let no_address = |error: io::Error| format!("has no address: {error}");
-        let transport = match SockRef::from(&socket).r#type() {
+    fn new(descriptor: OwnedFd, name: &str) -> Result<Self, String> {
+        let socket = SockRef::from(&descriptor);
+        let transport = match socket.r#type() {
             Ok(Type::DGRAM) => Transport::Udp,
             _ => Transport::Tcp,
         };
-        let (address, descriptor): (_, OwnedFd) = match transport {
-            Transport::Udp => {
-                let socket = UdpSocket::from(socket);
-                (socket.local_addr().map_err(no_address)?, socket.into())
-            }
-            Transport::Tcp if !SockRef::from(&socket).is_listener().unwrap_or(false) => {
-                let why = "does not listen: its unit says Accept=yes, or another program has opened it";
-                return Err(why.to_owned());
-            }
-            Transport::Tcp => {
-                let socket = TcpListener::from(socket);
-                (socket.local_addr().map_err(no_address)?, socket.into())
-            }
-        };
-        let both_families = address.is_ipv6() && !SockRef::from(&descriptor).only_v6().unwrap_or(true);
+        if transport == Transport::Tcp && !socket.is_listener().unwrap_or(false) {
+            let why = "does not listen: its unit says Accept=yes, or another program has opened it";
+            return Err(why.to_owned());
+        }
+        let address = socket.local_addr().map_err(|error| format!("has no address: {error}"))?;
+        let address = address_of(&address).ok_or("has an address that no listener can have")?;
+        if transport == Transport::Udp && address.ip().is_none() {
+            return Err("is a unix socket for datagrams, which no listener takes".to_owned());
+        }
+        let is_v6 = address.ip().is_some_and(|address| address.is_ipv6());
+        let both_families = is_v6 && !socket.only_v6().unwrap_or(true);
         Ok(Self { name: name.to_owned(), address, transport, both_families, descriptor })
     }
 
@@ -223,31 +220,40 @@ impl Socket {
 
     /// Whether a bind to `address` would fail because this socket takes its connections. One that listens everywhere
     /// stands for another that does, never for a single address: that would let in more than was configured.
-    fn covers(&self, address: SocketAddr) -> bool {
+    fn covers(&self, address: Address) -> bool {
+        if self.address == address {
+            return true;
+        }
+        let (Address::Ip(own), Address::Ip(address)) = (self.address, address) else { return false };
         let everywhere = |ip: IpAddr| ip.is_unspecified();
-        let same_family = self.address.is_ipv4() == address.is_ipv4();
-        self.address == address
-            || (self.address.port() == address.port()
-                && everywhere(self.address.ip())
-                && everywhere(address.ip())
-                && (same_family || self.both_families))
+        let same_family = own.is_ipv4() == address.is_ipv4();
+        own.port() == address.port()
+            && everywhere(own.ip())
+            && everywhere(address.ip())
+            && (same_family || self.both_families)
     }
+}
+
+fn address_of(address: &SockAddr) -> Option<Address> {
+    let path = || UnixPath::new(address.as_pathname()?.to_str()?);
+    address.as_socket().map(Address::Ip).or_else(|| path().map(Address::Unix))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::AddrParseError;
+    use std::net::TcpListener;
 
     use super::*;
+    use crate::model::address::AddressError;
 
     /// Sockets by name, address and whether they take both families; their descriptors are not looked at here.
     fn inherited(sockets: &[(&str, &str, bool)]) -> io::Result<Inherited> {
         let socket = |&(name, address, both_families): &(&str, &str, bool)| -> io::Result<Socket> {
-            let wrong = |error: AddrParseError| io::Error::other(error);
+            let wrong = |error: AddressError| io::Error::other(error);
             let descriptor = TcpListener::bind("127.0.0.1:0")?.into();
             Ok(Socket {
                 name: name.to_owned(),
-                address: address.parse().map_err(wrong)?,
+                address: Address::parse(address).map_err(wrong)?,
                 transport: Transport::Tcp,
                 both_families,
                 descriptor,
@@ -258,9 +264,9 @@ mod tests {
 
     /// What each listener accepts on, in words: `3` is an inherited socket, an address a bind.
     fn matched(sockets: &[(&str, &str, bool)], listeners: &[(&str, &[&str])]) -> io::Result<Vec<String>> {
-        let binds: Vec<Vec<SocketAddr>> = listeners
+        let binds: Vec<Vec<Address>> = listeners
             .iter()
-            .map(|(_, bind)| bind.iter().map(|a| a.parse().expect("an address")).collect())
+            .map(|(_, bind)| bind.iter().map(|a| Address::parse(a).expect("an address")).collect())
             .collect();
         let wanted: Vec<_> = listeners
             .iter()
@@ -303,6 +309,15 @@ mod tests {
         let six = [("plimsoll.socket", "[::]:443", false)];
         assert_eq!(matched(&six, &[("web", &["0.0.0.0:443", "[::]:443"])])?, ["0.0.0.0:443 3"]);
         assert_eq!(matched(&both, &[("web", &["10.0.0.1:443"])])?, ["10.0.0.1:443"], "that would open more");
+        Ok(())
+    }
+
+    #[test]
+    fn a_unix_socket_stands_for_its_path_or_by_its_name() -> io::Result<()> {
+        let sockets = [("plimsoll.socket", "unix:/run/a.sock", false), ("raw", "unix:/run/b.sock", false)];
+        let listeners: [(&str, &[&str]); 2] =
+            [("web", &["10.0.0.1:80", "unix:/run/a.sock"]), ("raw", &["unix:/run/c.sock"])];
+        assert_eq!(matched(&sockets, &listeners)?, ["10.0.0.1:80 3", "4"]);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::names::{Answers, Found, Query};
 use super::overrides::Roster;
 use crate::config::Config;
 use crate::config::pool::{Endpoint, Pool};
-use crate::model::address::EndpointAddress;
+use crate::model::address::{Address, EndpointAddress};
 use crate::model::name::{EndpointName, PoolName};
 use crate::model::units::Weight;
 
@@ -84,7 +84,7 @@ impl Members {
     }
 
     fn endpoints(&self, pool: &Pool, origins: &mut Origins) -> Vec<Endpoint> {
-        let mut addresses: HashSet<SocketAddr> = HashSet::new();
+        let mut addresses: HashSet<Address> = HashSet::new();
         let mut names: HashSet<EndpointName> = HashSet::new();
         let mut endpoints = Vec::new();
         let mut take = |endpoint: Endpoint, query: Option<&Query>| {
@@ -124,7 +124,7 @@ fn resolved(template: &Endpoint, found: &[Found]) -> Vec<Endpoint> {
         shares.entry(found.priority).or_default().add(found.weight);
     }
     let one = |found: &Found| match template.address {
-        EndpointAddress::Ip(_) => None,
+        EndpointAddress::Ip(_) | EndpointAddress::Unix(_) => None,
         EndpointAddress::Host { port, .. } => template.at(SocketAddr::new(found.ip, port)),
         EndpointAddress::Service(_) => {
             let endpoint = template.at(SocketAddr::new(found.ip, found.port?))?;

@@ -33,12 +33,12 @@ pub mod surroundings;
 pub mod systemd;
 mod threads;
 pub mod tls;
+pub mod transparent;
 mod trial;
 pub mod upgrade;
 mod watch;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -48,6 +48,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::config::notify::Notify;
+use crate::model::address::Address;
 use crate::model::name::PoolName;
 use crate::proxy::listener::Opening;
 use crate::proxy::worker::Fleet;
@@ -76,6 +77,7 @@ use state_dir::findings::Findings;
 use state_dir::recorder::Recorder;
 use supervisor::Command;
 use threads::Member;
+use transparent::NotTransparent;
 use upgrade::arrival::Given;
 use upgrade::elders::Elders;
 
@@ -91,7 +93,7 @@ pub enum StartError {
         /// The listener.
         listener: String,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         error: io::Error,
     },
@@ -107,6 +109,9 @@ pub enum StartError {
     /// A health check cannot be made.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Connections cannot come from clients' addresses.
+    #[error(transparent)]
+    Transparent(#[from] NotTransparent),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -243,7 +248,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let watches = targets::watches(&expanded.pools, &snapshot)?;
     let (fleet, handovers) = Fleet::new(machine.workers);
     let (doors, openings) = match mode {
-        Mode::Serve => doors::open_all(&snapshot.listeners, inherited, &mut given.handed, machine.workers)?,
+        Mode::Serve => open(config, &snapshot, inherited, &mut given, machine.workers)?,
         Mode::Observe => (Doors::default(), nothing(machine.workers)),
     };
     drop(given.untaken.set(given.handed.drain().map(|(address, _)| address).collect()));
@@ -296,6 +301,18 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         inner.shared.keep_config();
     }
     Ok(Handle(inner))
+}
+
+/// Opens what a first snapshot listens on.
+fn open(
+    config: &Config,
+    snapshot: &Snapshot,
+    inherited: Arc<Inherited>,
+    given: &mut Given,
+    workers: usize,
+) -> Result<(Doors, Vec<Vec<Opening>>), StartError> {
+    transparent::check(config)?;
+    Ok(doors::open_all(&snapshot.listeners, inherited, &mut given.handed, workers)?)
 }
 
 /// Starts the thread of health, which goes on with what another process knew.

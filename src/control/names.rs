@@ -47,7 +47,7 @@ impl Query {
     #[must_use]
     pub fn of(address: &EndpointAddress) -> Option<Self> {
         match address {
-            EndpointAddress::Ip(_) => None,
+            EndpointAddress::Ip(_) | EndpointAddress::Unix(_) => None,
             EndpointAddress::Host { name, .. } => Some(Self::Host(name.clone())),
             EndpointAddress::Service(name) => Some(Self::Service(name.clone())),
         }

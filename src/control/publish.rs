@@ -16,7 +16,7 @@ use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
 use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, Source, Stage, Step, Work};
 use super::supervisor::{Phase, Supervisor};
-use super::{Inner, Mode, guard, trial};
+use super::{Inner, Mode, guard, transparent, trial};
 use crate::config::Config;
 use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::listener::DoorId;
@@ -195,6 +195,9 @@ impl Supervisor {
     fn prepare(&self, config: Box<Config>, options: ReloadOptions) -> Result<Prepared, ReloadError> {
         if config.process.workers.is_some_and(|workers| workers != self.inner.workers) {
             return Err(ReloadError::Workers);
+        }
+        if self.inner.mode == Mode::Serve {
+            transparent::check(&config)?;
         }
         let previous = self.inner.store.load();
         let (next, watches) = self.compile(&config, &previous)?;
@@ -421,7 +424,7 @@ fn gone_slots(previous: &Snapshot, next: &Snapshot) -> HashSet<u32> {
 
 /// Endpoints that stay, to which connections are made in another way from now on: idle ones are of no use any more.
 fn rekeyed_slots(previous: &Snapshot, next: &Snapshot) -> Vec<u32> {
-    let key = |pool: &Pool| (pool.tls.as_ref().map(|tls| tls.number()), pool.source_address);
+    let key = |pool: &Pool| (pool.tls.as_ref().map(|tls| tls.number()), pool.source);
     let before: HashMap<&PoolName, &Pool> = previous.pools.iter().map(|pool| (&pool.name, pool)).collect();
     let rekeyed =
         next.pools.iter().filter(|pool| before.get(&pool.name).is_some_and(|b| key(b) != key(pool)));

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +18,9 @@ use super::journal::{Change, Evidence, Kind};
 use super::names::Answers;
 use super::notify::NotifyError;
 use super::publish::Prepared;
+use super::transparent::NotTransparent;
 use crate::config::{self, Config, Diagnostics};
+use crate::model::address::Address;
 use crate::runtime::compile::CompileError;
 
 /// Reloads that may wait for the one at work; more are refused.
@@ -123,7 +124,7 @@ pub enum ReloadError {
         /// The listener.
         listener: String,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         error: Arc<io::Error>,
     },
@@ -142,6 +143,9 @@ pub enum ReloadError {
     /// A health check cannot be made.
     #[error("{0}")]
     Probe(Arc<ProbeError>),
+    /// Connections cannot come from clients' addresses.
+    #[error("{0}")]
+    Transparent(Arc<NotTransparent>),
     /// The number of workers would change.
     #[error("process.workers changes only by a restart")]
     Workers,
@@ -196,6 +200,12 @@ impl From<NotifyError> for ReloadError {
 impl From<CompileError> for ReloadError {
     fn from(error: CompileError) -> Self {
         Self::Compile(Arc::new(error))
+    }
+}
+
+impl From<NotTransparent> for ReloadError {
+    fn from(error: NotTransparent) -> Self {
+        Self::Transparent(Arc::new(error))
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Handle;
 use super::status::{HeldStatus, LeavingStatus};
 use super::supervisor::Command;
+use crate::model::address::UNIX_CLIENT;
 use crate::model::name::{EndpointName, PoolName};
 use crate::proxy::sessions::Listed;
 use crate::runtime::endpoint::EndpointLive;
@@ -143,7 +144,10 @@ impl Handle {
         let names = |slot: u32| known.iter().find(|(known, _, _)| *known == slot);
         let session = |one: &Listed| Session {
             id: format!("{}-{}", one.worker, one.number),
-            client: one.client.to_string(),
+            client: match one.client {
+                UNIX_CLIENT => "unix:".to_owned(),
+                client => client.to_string(),
+            },
             listener: snapshot.listeners.name(one.listener).map(ToString::to_string).unwrap_or_default(),
             endpoint: names(one.slot).map(|(_, pool, name)| (pool.clone(), name.clone())),
             generation: one.generation,

@@ -2,12 +2,12 @@
 //! How they are shown is `admin`'s (JSON) and `cli`'s (text).
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::change::AdminState;
 use super::running::Provenance;
 use super::upgrade::OldProcess;
+use crate::model::address::Address;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 
 /// The whole process.
@@ -82,7 +82,7 @@ pub struct ListenerStatus {
     /// `http` or `tcp`.
     pub protocol: &'static str,
     /// Addresses that are bound (none by a process that only observes), with the ports that the kernel chose.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// Connections open now.
     pub connections: u64,
     /// Connections at once at most.
@@ -174,7 +174,7 @@ pub struct EndpointStatus {
     /// Its name.
     pub name: EndpointName,
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Weight as configured, or as the operator has changed it.
     pub weight: u16,
     /// Weight in force: after slow start and whatever else lessens it.

@@ -3,7 +3,6 @@
 
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -11,6 +10,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use crate::model::address::Address;
 use crate::runtime::tls::client::{Client, Settings, endpoint_name, parse_name};
 use crate::runtime::tls::files::TlsError;
 
@@ -58,13 +58,13 @@ impl TlsClient {
     pub async fn connect<S>(
         &self,
         stream: S,
-        (host, address): (Option<&str>, SocketAddr),
+        (host, address): (Option<&str>, Address),
         alpn: &[&[u8]],
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<S>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
-        let name = self.server_name.clone().unwrap_or_else(|| endpoint_name(host, address.ip()));
+        let name = self.server_name.clone().unwrap_or_else(|| endpoint_name(host, &address));
         let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         TlsConnector::from(Arc::clone(&self.config)).with_alpn(alpn).connect(name, stream).await
     }

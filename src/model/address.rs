@@ -1,7 +1,8 @@
 //! Where a listener binds and where an endpoint lives, by address or by name.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where an endpoint is said to be: an address, or a name that stands for some.
@@ -9,6 +10,8 @@ use std::sync::Arc;
 pub enum EndpointAddress {
     /// An IP address with a port.
     Ip(SocketAddr),
+    /// A unix socket.
+    Unix(UnixPath),
     /// A host name with a port: every address of the name (A and AAAA) is an endpoint.
     Host {
         /// The name.
@@ -18,6 +21,150 @@ pub enum EndpointAddress {
     },
     /// A service name: every address of every target of its SRV records (RFC 2782) is an endpoint.
     Service(DnsName),
+}
+
+/// Where a socket is: on the network, or in the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address with a port.
+    Ip(SocketAddr),
+    /// The path of a unix socket.
+    Unix(UnixPath),
+}
+
+/// The path of a unix socket. It is kept in place, so that an address is copied whatever it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnixPath {
+    length: u8,
+    bytes: [u8; UNIX_PATH_MAX],
+}
+
+/// Bytes of the path of a unix socket: what `sun_path` has room for, without its last NUL (unix(7)).
+pub const UNIX_PATH_MAX: usize = 107;
+
+/// What a client of a unix socket is known by, which has no address: wherever one is needed, such as in records, it is
+/// this. As no packet comes from it (RFC 1122 section 3.2.1.3), rules can name it too.
+pub const UNIX_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// What endpoints are told in place of the address of a client that has none (RFC 7239 section 6.2).
+pub const UNKNOWN_CLIENT: &str = "unknown";
+
+impl UnixPath {
+    /// Takes `text` as the absolute path of a socket.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; UNIX_PATH_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        let is_file = text.starts_with('/') && !text.ends_with('/') && !text.contains('\0');
+        is_file.then_some(Self { length: u8::try_from(text.len()).ok()?, bytes })
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // It was made from text.
+        self.bytes.get(..self.length.into()).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(self.as_str())
+    }
+}
+
+impl fmt::Display for UnixPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix:{}", self.as_str())
+    }
+}
+
+impl fmt::Debug for UnixPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl Address {
+    /// Reads `"ip:port"`, `"[v6]:port"` or `"unix:/path"`.
+    ///
+    /// # Errors
+    /// As [`parse_socket`], and [`AddressError::Path`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        match text.strip_prefix("unix:") {
+            Some(path) => UnixPath::new(path).map(Self::Unix).ok_or(AddressError::Path),
+            None => parse_socket(text).map(Self::Ip),
+        }
+    }
+
+    /// The address on the network, where it is one.
+    #[must_use]
+    pub const fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// What an authority names: the address, or this machine.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string())
+    }
+}
+
+impl From<UnixPath> for Address {
+    fn from(path: UnixPath) -> Self {
+        Self::Unix(path)
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{path}"),
+        }
+    }
+}
+
+/// What connections to endpoints come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// What the system chooses.
+    #[default]
+    System,
+    /// This address of this node.
+    Own(IpAddr),
+    /// The client's own address (IP_TRANSPARENT in ip(7)); what is for no client is as by the system.
+    Client,
+}
+
+impl Source {
+    /// The address that is written.
+    #[must_use]
+    pub const fn own(self) -> Option<IpAddr> {
+        match self {
+            Self::Own(address) => Some(address),
+            Self::System | Self::Client => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => Ok(()),
+            Self::Own(address) => write!(f, "{address}"),
+            Self::Client => f.write_str("client"),
+        }
+    }
 }
 
 /// A name that DNS is asked for, in lower case; with a last dot only where it was written with one, which keeps search
@@ -75,9 +222,14 @@ pub enum AddressError {
     /// `srv:` without a service name.
     #[error("it has no service name behind \"srv:\"")]
     Service,
-    /// A `unix:` path where only IP addresses are understood so far.
-    #[error("unix sockets are not supported here yet")]
+    /// A `unix:` path where only an IP address will do.
+    #[error("it is a unix socket, and an IP address is needed")]
     Unix,
+    /// `unix:` without the path of a file, or with one that is too long for a socket.
+    #[error(
+        "a unix socket needs an absolute path of at most {UNIX_PATH_MAX} bytes, as in \"unix:/run/app.sock\""
+    )]
+    Path,
 }
 
 /// Reads `"ip:port"` or `"[v6]:port"`.
@@ -92,7 +244,7 @@ pub fn parse_socket(text: &str) -> Result<SocketAddr, AddressError> {
         return if address.port() == 0 { Err(AddressError::Port) } else { Ok(address) };
     }
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(if is_name(text) || text.parse::<std::net::IpAddr>().is_ok() {
+        return Err(if is_name(text) || text.parse::<IpAddr>().is_ok() {
             AddressError::Port
         } else {
             AddressError::Malformed
@@ -123,18 +275,30 @@ impl EndpointAddress {
             let (host, port) = text.rsplit_once(':')?;
             Some(Self::Host { name: DnsName::new(host)?, port: port.parse().ok()? })
         };
-        match parse_socket(text) {
+        match Address::parse(text) {
             Err(AddressError::Name) => by_name().ok_or(AddressError::Malformed),
-            other => other.map(Self::Ip),
+            Ok(Address::Ip(address)) => Ok(Self::Ip(address)),
+            Ok(Address::Unix(path)) => Ok(Self::Unix(path)),
+            Err(error) => Err(error),
         }
     }
 
     /// The address itself, where it is one.
     #[must_use]
-    pub const fn socket(&self) -> Option<SocketAddr> {
+    pub const fn socket(&self) -> Option<Address> {
         match self {
-            Self::Ip(address) => Some(*address),
+            Self::Ip(address) => Some(Address::Ip(*address)),
+            Self::Unix(path) => Some(Address::Unix(*path)),
             Self::Host { .. } | Self::Service(_) => None,
+        }
+    }
+
+    /// What an endpoint is called that has no name: its address; of a path, names have no slash.
+    #[must_use]
+    pub fn default_name(&self) -> String {
+        match self {
+            Self::Unix(path) => format!("unix:{}", path.as_str().trim_start_matches('/').replace('/', ".")),
+            other => other.to_string(),
         }
     }
 
@@ -142,7 +306,7 @@ impl EndpointAddress {
     #[must_use]
     pub fn label(&self) -> &str {
         match self {
-            Self::Ip(_) => "",
+            Self::Ip(_) | Self::Unix(_) => "",
             Self::Host { name, .. } | Self::Service(name) => name.as_str(),
         }
     }
@@ -152,6 +316,7 @@ impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{path}"),
             Self::Host { name, port } => write!(f, "{name}:{port}"),
             Self::Service(name) => write!(f, "srv:{name}"),
         }
@@ -174,12 +339,17 @@ mod tests {
             ("10.0.0.a.300:80", AddressError::Malformed),
             ("srv:", AddressError::Service),
             ("srv:_http._tcp.app:80", AddressError::Service),
-            ("unix:/run/x", AddressError::Unix),
+            ("unix:run/x", AddressError::Path),
+            ("unix:/run/", AddressError::Path),
             ("::1:80:x y:80", AddressError::Malformed),
         ] {
             assert_eq!(EndpointAddress::parse(text), Err(error), "{text}");
         }
         assert_eq!(parse_socket("app.internal:80"), Err(AddressError::Name));
+        assert_eq!(parse_socket("unix:/run/x"), Err(AddressError::Unix));
+        let longest = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX - 1));
+        assert_eq!(Address::parse(&longest).map(|address| address.to_string()), Ok(longest.clone()));
+        assert_eq!(Address::parse(&format!("{longest}x")), Err(AddressError::Path));
     }
 
     #[test]
@@ -191,6 +361,7 @@ mod tests {
             "localhost:1",
             "app.internal.:80",
             "srv:_http._tcp.app.internal",
+            "unix:/run/app.sock",
         ] {
             assert_eq!(EndpointAddress::parse(text).map(|a| a.to_string()), Ok(text.to_owned()));
         }

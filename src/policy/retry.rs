@@ -90,6 +90,8 @@ pub struct Facts {
     pub attempts: u32,
     /// How often the same endpoint was asked again after a wait ([`Next::SameAfter`]) so far.
     pub waits: u32,
+    /// How often in a row it was sent again on another connection to this endpoint ([`Next::RepeatFresh`]) so far.
+    pub repeats: u32,
     /// Time since the request.
     pub elapsed: Duration,
     /// An endpoint that was not tried is usable, in the pool or its failover chain.
@@ -97,6 +99,10 @@ pub struct Facts {
     /// The endpoint that failed still is usable, and no other is, tried or not.
     pub alone: bool,
 }
+
+/// How often in a row a request follows its endpoint from one connection to the next. An endpoint that ends each after a
+/// hundred requests, as nginx may, gives some back again and again to a proxy that has more than that in flight.
+const REPEATS_MAX: u32 = 8;
 
 /// How an endpoint says that it has done nothing with a request, whatever it has seen of it (RFC 9113 section 8.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +197,7 @@ pub fn next(policy: &Policy, facts: &Facts) -> Next {
 /// What follows where the endpoint has done nothing with the request: no attempt was made, in effect.
 fn given_back(policy: &Policy, facts: &Facts, how: GivenBack) -> Next {
     // The way of HTTP/2 to close a connection that is in use: the endpoint is as good as it was.
-    if how == GivenBack::WithItsConnection && facts.reused {
+    if how == GivenBack::WithItsConnection && facts.reused && facts.repeats < REPEATS_MAX {
         return Next::RepeatFresh;
     }
     if !policy.lists(Failure::Connect) && !policy.lists(Failure::Reset) {
@@ -297,6 +303,7 @@ mod tests {
             response_started: false,
             attempts: 1,
             waits: 0,
+            repeats: 0,
             elapsed: Duration::from_secs(1),
             other_usable: true,
             alone: false,
@@ -346,6 +353,16 @@ mod tests {
         check("refused", Failure::Reset, refused, Next::Repick, Next::Repick);
         let left = |f: &mut Facts| (f.given_back, f.reused) = (Some(GivenBack::WithItsConnection), true);
         check("left", Failure::Reset, left, Next::RepeatFresh, Next::RepeatFresh);
+        let again = |f: &mut Facts| {
+            left(f);
+            f.repeats = REPEATS_MAX - 1;
+        };
+        check("left again", Failure::Reset, again, Next::RepeatFresh, Next::RepeatFresh);
+        let ever = |f: &mut Facts| {
+            left(f);
+            f.repeats = REPEATS_MAX;
+        };
+        check("left again and again", Failure::Reset, ever, Next::Repick, Next::Repick);
         let new = |f: &mut Facts| f.given_back = Some(GivenBack::WithItsConnection);
         check("left at once", Failure::Reset, new, Next::Repick, Next::Repick);
     }

@@ -16,7 +16,7 @@ use super::presentation::{Presentation, Presents};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upstream::dial;
-use super::upstream::dial::Target;
+use super::upstream::dial::{SentFrom, Target};
 use super::upstream::idle::{Identity, Protocol};
 use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
@@ -50,6 +50,8 @@ pub struct Tries<'a> {
     pub key: Option<Vec<u8>>,
     /// The request's host, where a pool asks for it by TLS.
     pub host: Option<Rc<str>>,
+    /// It is a request for a tunnel.
+    pub tunnel: bool,
     /// Whom the work is for.
     pub client: &'a dyn Presents,
     /// What a PROXY header says of it, once one was wanted.
@@ -179,6 +181,7 @@ impl<'a> Tries<'a> {
             work,
             key: None,
             host: None,
+            tunnel: false,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -301,6 +304,7 @@ impl<'a> Tries<'a> {
             let identity = self.identity(place.pool, Protocol::Http2);
             // Its end would have been heard of, so that it need not be fresh.
             let lease = self.worker.multiplexed.take(&place, &identity);
+            let lease = lease.filter(|lease| !self.needs_own(place.pool, lease));
             found = lease.map(|lease| (lease.reused, Link::Http2(lease), None));
         }
         if found.is_none() && speaks != Speaks::Http2 {
@@ -325,9 +329,14 @@ impl<'a> Tries<'a> {
         Some(self.presentation.get_or_init(|| Box::new(self.client.presentation())).header(version))
     }
 
+    /// What connections to a pool come from.
+    fn source(&self, pool: &Pool) -> Option<SentFrom> {
+        SentFrom::of(pool.source, || self.client.source())
+    }
+
     /// What connections to a pool are kept apart by.
     fn identity(&self, pool: &Pool, protocol: Protocol) -> Identity {
-        Identity::of(pool, protocol, self.host.as_ref(), self.header(pool))
+        Identity::of(pool, protocol, self.host.as_ref(), self.header(pool), self.source(pool))
     }
 
     /// How a link to the endpoint of `place` is made.
@@ -335,18 +344,22 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// As [`Handshake::with`].
     pub fn way(&self, place: &Place<'a>) -> io::Result<Way> {
-        let target = Target {
-            address: place.endpoint.socket(),
-            source: place.pool.source_address,
-            header: self.header(place.pool),
-            tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
-            timeouts: self.timeouts(place.pool),
-        };
+        let target = self.target(place)?;
         if self.speaks(place.pool) == Speaks::Http1 {
             return Ok(Way::Dial(target));
         }
         let identity = self.identity(place.pool, Protocol::Http2);
         Ok(Way::Ask(self.worker.multiplexed.want(self.worker, place, identity, target)))
+    }
+
+    fn target(&self, place: &Place<'a>) -> io::Result<Target> {
+        Ok(Target {
+            address: place.endpoint.socket(),
+            source: self.source(place.pool),
+            header: self.header(place.pool),
+            tls: Handshake::with(place.endpoint, self.work, self.host.as_deref())?,
+            timeouts: self.timeouts(place.pool),
+        })
     }
 
     /// A new connection to the endpoint of `place`, or the first place on one that many share.
@@ -374,10 +387,25 @@ impl<'a> Tries<'a> {
     }
 
     async fn go(&self, place: &Place<'a>, timer: &Timer) -> Result<Link, Missed> {
-        match self.way(place) {
-            Ok(way) => way.go(timer).await,
-            Err(error) => Err(Missed::Unmade { error, late: false }),
+        let unmade = |error| Missed::Unmade { error, late: false };
+        match self.way(place).map_err(unmade)?.go(timer).await? {
+            Link::Http2(lease) if self.needs_own(place.pool, &lease) => {
+                drop(lease);
+                let mut target = self.target(place).map_err(unmade)?;
+                target.tls = target.tls.map(|tls| Box::new(tls.for_http1()));
+                match dial(&target, timer).await {
+                    // That it is there, the other connection shows.
+                    Err(Missed::Unmade { error, .. }) => Err(Missed::Unmade { error, late: true }),
+                    dialed => dialed,
+                }
+            }
+            link => Ok(link),
         }
+    }
+
+    /// Whether a tunnel is to have a connection of HTTP/1, where the endpoint speaks either and there is none over HTTP/2.
+    fn needs_own(&self, pool: &Pool, lease: &Lease) -> bool {
+        self.tunnel && pool.protocol == Speaks::Auto && !lease.takes_extended_connect()
     }
 
     /// What came of dialing the endpoint of `place`.

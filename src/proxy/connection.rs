@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::buffer::Buffer;
@@ -19,11 +19,12 @@ use super::greeting::{self, Introduction};
 use super::handshake;
 use super::http1;
 use super::http2;
-use super::stream::Stream;
+use super::stream::{Socket, Stream};
 use super::tcp;
 use super::timer::Timer;
 use super::tls::{Secured, Tls};
 use super::worker::Worker;
+use crate::model::address::UNIX_CLIENT;
 use crate::runtime::listener::{ConnectionPlace, Listener, Protocol};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::sources::SourcePlace;
@@ -34,7 +35,7 @@ use crate::runtime::store::Current;
 pub struct Arrival {
     /// The socket; non-blocking.
     pub socket: OwnedFd,
-    /// The other end.
+    /// The other end; [`UNIX_CLIENT`] is that of a unix socket.
     pub peer: SocketAddr,
     /// Index of its listener.
     pub listener: usize,
@@ -162,7 +163,7 @@ pub type Conversation = Pin<Box<dyn Future<Output = ()>>>;
 /// Registers a connection with this worker and begins to speak its listener's protocol. Nothing when it cannot be
 /// watched.
 pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
-    let stream = match TcpStream::from_std(std::net::TcpStream::from(arrival.socket)) {
+    let stream = match watched(arrival.socket, arrival.peer) {
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(%error, "an accepted connection cannot be watched");
@@ -172,7 +173,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) -> Option<Conversation> {
     worker.fleet.joined(worker.id);
     let seat = Seat { worker: Rc::clone(worker), place: arrival.place };
     let client = Client {
-        stream: stream.into(),
+        stream,
         peer: arrival.peer,
         worker: seat,
         timer: worker.timers.timer(),
@@ -216,6 +217,14 @@ fn speak(client: Client) -> Option<Conversation> {
         // A listener keeps its place under its protocol only.
         Protocol::Udp { .. } => None,
     }
+}
+
+fn watched(socket: OwnedFd, peer: SocketAddr) -> io::Result<Stream> {
+    if peer == UNIX_CLIENT {
+        let stream = UnixStream::from_std(socket.into())?;
+        return Ok(Stream::Plain(Socket::Unix(Box::new(stream))));
+    }
+    TcpStream::from_std(socket.into()).map(Stream::from)
 }
 
 /// Writes all of `out`, as long as the client takes something in time.

@@ -79,6 +79,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         deadline,
     };
     let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
+    let tunnel = down.wants_tunnel();
     let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     let mut forwarding = Forwarding {
         context,
@@ -93,7 +94,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    (forwarding.tries.host, forwarding.tries.key) = (host, key);
+    (forwarding.tries.host, forwarding.tries.key, forwarding.tries.tunnel) = (host, key, tunnel);
     // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
     let answered = match deadline {
         None => forwarding.run().await,
@@ -158,21 +159,24 @@ fn is_late<A>(outcome: &Result<A, Failed>, timer: &Timer) -> bool {
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
         let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
-        let mut fresh = false;
+        let mut repeats = 0;
         loop {
             let endpoint = place.endpoint;
-            let mut connection = match self.connect(place, fresh).await {
+            let mut connection = match self.connect(place, repeats > 0).await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    fresh = false;
+                    repeats = 0;
                     let failed = Failed { error, bytes_sent: false, answer_bytes: false };
-                    place = self.go_on(endpoint, self.decide(endpoint, &failed, false), failed.error).await?;
+                    place = self
+                        .go_on(endpoint, self.decide(endpoint, &failed, (false, false), 0), failed.error)
+                        .await?;
                     continue;
                 }
             };
-            // What has been repeated for its connection's sake is not repeated for that again.
-            connection.reused &= !fresh;
-            self.count(&connection, fresh);
+            let shared = connection.reused;
+            // What has been repeated because its connection was stale is not repeated for that again.
+            connection.reused &= repeats == 0;
+            self.count(&connection, repeats > 0);
             let timeouts = self.timeouts(&connection, endpoint);
             let hedge = self.policy.hedge.as_ref();
             let hedge_after = hedge.and_then(|settings| self.hedge_after(settings, &connection.place));
@@ -192,7 +196,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             let endpoint = connection.place.endpoint;
             self.trace.endpoint = Some(endpoint.name.as_str());
             self.trace.response_header = took;
-            fresh = false;
+            let repeated = std::mem::take(&mut repeats);
             let failed = match outcome {
                 Ok(answer) => {
                     let status = D::verdict(&answer);
@@ -210,10 +214,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 }
                 Err(failed) => failed,
             };
-            let next = self.decide(endpoint, &failed, connection.reused);
+            let next = self.decide(endpoint, &failed, (shared, connection.reused), repeated);
             self.note_given_back(endpoint, &failed, next);
             if next == Next::RepeatFresh {
-                fresh = true;
+                repeats = repeated + 1;
                 place = connection.place;
                 continue;
             }
@@ -331,18 +335,33 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         self.tries.attempts += 1;
     }
 
-    fn decide(&self, endpoint: &Endpoint, failed: &Failed, reused: bool) -> Next {
+    /// What follows a failure on a connection that had carried requests before, and whether that may have made it stale.
+    fn decide(
+        &self,
+        endpoint: &Endpoint,
+        failed: &Failed,
+        (shared, reused): (bool, bool),
+        repeats: u32,
+    ) -> Next {
         let Some(failure) = failed.error.failure() else { return Next::GiveUp(retry::Why::NotListed) };
+        let given_back = failed.error.given_back();
+        let facts = self.facts(endpoint);
         retry::next(
             self.policy,
             &Facts {
                 failure,
                 // A stream that was reset says nothing of its connection.
-                reused: reused && !matches!(failed.error, Error::StreamReset(_)),
+                reused: match given_back {
+                    Some(_) => shared,
+                    None => reused && !matches!(failed.error, Error::StreamReset(_)),
+                },
                 bytes_sent: failed.bytes_sent,
                 answer_bytes: failed.answer_bytes,
-                given_back: failed.error.given_back(),
-                ..self.facts(endpoint)
+                given_back,
+                repeats,
+                // What it cannot do now it cannot do after a wait.
+                alone: facts.alone && !matches!(failed.error, Error::NoTunnel),
+                ..facts
             },
         )
     }
@@ -365,6 +384,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             response_started: self.down.response_started() || self.down.interim_passed(),
             attempts: self.tries.attempts,
             waits: self.waits,
+            repeats: 0,
             elapsed: self.start.elapsed(),
             other_usable: self.tries.has_another(endpoint),
             alone: self.tries.order.is_alone(endpoint),

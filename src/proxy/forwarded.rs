@@ -93,6 +93,7 @@ mod tests {
         Listener {
             name: ListenerName::new("web").expect("a name"),
             bind: Vec::new(),
+            unix_mode: 0,
             protocol: Protocol::Tcp {
                 pool: None,
                 sni: None,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::connection::Client;
 use super::stream::Stream;
-use super::tls::{Secured, Tls};
+use super::tls::{Greeted, HandshakeError, Secured};
 use super::worker::Worker;
 use crate::runtime::listener::{Listener, Protocol};
 use crate::runtime::tls::handshake::HandshakeFailure;
@@ -40,6 +40,16 @@ pub async fn secure(client: Client, start: Instant) -> Option<Client> {
         start,
     };
     let counters = &live.counters.of(client.worker.id).tls;
+    let socket = match client.stream {
+        Stream::Plain(socket) => socket,
+        stream @ Stream::Tls(_) => return Some(Client { stream, ..client }),
+    };
+    let greeted = match client.timer.within(Greeted::hear(socket)).await {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(error)) => return record.failed(&error),
+        Err(_) => return record.note(HandshakeFailure::Timeout),
+    };
+    // Only now: who connects and says nothing takes nobody's place.
     let place = match live.handshakes.try_enter(limit) {
         Some(place) => place,
         None => {
@@ -50,11 +60,7 @@ pub async fn secure(client: Client, start: Instant) -> Option<Client> {
             place
         }
     };
-    let socket = match client.stream {
-        Stream::Plain(socket) => socket,
-        stream @ Stream::Tls(_) => return Some(Client { stream, ..client }),
-    };
-    let shaken = client.timer.within(Tls::accept(socket, |hello| tls.choose(hello))).await;
+    let shaken = client.timer.within(greeted.answer(|hello| tls.choose(hello))).await;
     drop(place);
     match shaken {
         Ok(Ok(mut done)) => {
@@ -68,10 +74,7 @@ pub async fn secure(client: Client, start: Instant) -> Option<Client> {
             client.timer.clear();
             Some(Client { stream: done.into(), ..client })
         }
-        Ok(Err(error)) => {
-            tracing::debug!(client = %record.peer, %error, "a TLS handshake failed");
-            record.note(error.failure())
-        }
+        Ok(Err(error)) => record.failed(&error),
         Err(_) => record.note(HandshakeFailure::Timeout),
     }
 }
@@ -93,6 +96,11 @@ struct Failed {
 }
 
 impl Failed {
+    fn failed(&self, error: &HandshakeError) -> Option<Client> {
+        tracing::debug!(client = %self.peer, %error, "a TLS handshake failed");
+        self.note(error.failure())
+    }
+
     fn note(&self, failure: HandshakeFailure) -> Option<Client> {
         let worker = &*self.worker;
         let snapshot = worker.snapshot_of(self.listener)?;

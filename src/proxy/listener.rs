@@ -4,19 +4,22 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use rustix::net::{SocketAddrAny, SocketFlags};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::connection::Arrival;
+use super::socket_file::{SocketFile, remove_stale};
 use super::worker::Worker;
+use crate::model::address::{Address, UNIX_CLIENT};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::listener::{Listener, ListenerLive, Transport};
 use crate::runtime::sources::SourcePlace;
@@ -34,6 +37,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     socket: Socket,
     transport: Transport,
+    /// The file of a unix socket, shared by all descriptors of it.
+    file: Option<Arc<SocketFile>>,
+    /// It is a unix socket.
+    is_unix: bool,
     /// Others have it too: what waits in its backlog is theirs when we stop.
     inherited: bool,
 }
@@ -84,6 +91,7 @@ pub struct Options {
 pub struct Door {
     pub(super) socket: AsyncFd<OwnedFd>,
     transport: Transport,
+    is_unix: bool,
     inherited: Cell<bool>,
     listener: Cell<usize>,
     // Held so that the listener's place stays its own while this socket is open.
@@ -105,7 +113,10 @@ impl Options {
         }
     }
 
-    fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+    fn set(self, socket: &SockRef<'_>, is_unix: bool) -> io::Result<()> {
+        if is_unix {
+            return Ok(());
+        }
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(self.user_timeout))?;
         let keepalive = TcpKeepalive::new().with_time(self.keepalive);
@@ -118,7 +129,11 @@ impl Bound {
     ///
     /// # Errors
     /// As the system; the caller knows the address.
-    pub fn bind(listener: &Listener, address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, address: Address) -> io::Result<Self> {
+        let address = match address {
+            Address::Ip(address) => address,
+            Address::Unix(path) => return Self::bind_file(listener, path.as_path()),
+        };
         let transport = listener.transport();
         let socket = new_socket(listener, address)?;
         socket.set_nonblocking(true)?;
@@ -127,7 +142,20 @@ impl Bound {
         }
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        Ok(Self { socket, transport, inherited: false })
+        Ok(Self { socket, transport, file: None, is_unix: false, inherited: false })
+    }
+
+    /// Binds a unix socket. There is one for all workers: a file leads to one socket only.
+    fn bind_file(listener: &Listener, path: &Path) -> io::Result<Self> {
+        remove_stale(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::new(path)?;
+        // Nobody can connect before `listen`, so there is no moment at which others could.
+        file.set_mode(listener.unix_mode)?;
+        let (transport, file) = (Transport::Tcp, Some(Arc::new(file)));
+        Ok(Self { socket, transport, file, is_unix: true, inherited: false })
     }
 
     /// One worker's own descriptor of a socket that the process was started with.
@@ -137,17 +165,19 @@ impl Bound {
     pub fn inherit(socket: &OwnedFd, transport: Transport) -> io::Result<Self> {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, transport, inherited: true })
+        let is_unix = socket.domain()? == Domain::UNIX;
+        Ok(Self { socket, transport, file: None, is_unix, inherited: true })
     }
 
-    /// A socket that the process before has handed over: from now on it is as our own.
+    /// A socket that the process before has handed over, with the file of a unix socket: from now on it is as our own.
     ///
     /// # Errors
     /// As the system.
-    pub fn adopt(socket: OwnedFd, transport: Transport) -> io::Result<Self> {
+    pub fn adopt(socket: OwnedFd, transport: Transport, file: Option<Arc<SocketFile>>) -> io::Result<Self> {
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, transport, inherited: false })
+        let is_unix = socket.domain()? == Domain::UNIX;
+        Ok(Self { socket, transport, file, is_unix, inherited: false })
     }
 
     /// A further descriptor of the same socket, for another worker.
@@ -155,8 +185,14 @@ impl Bound {
     /// # Errors
     /// As the system, when no descriptor is left.
     pub fn share(&self) -> io::Result<Self> {
-        let (transport, inherited) = (self.transport, self.inherited);
-        Ok(Self { socket: self.socket.try_clone()?, transport, inherited })
+        let Self { transport, is_unix, inherited, .. } = *self;
+        Ok(Self { socket: self.socket.try_clone()?, transport, file: self.file.clone(), is_unix, inherited })
+    }
+
+    /// The file of a unix socket, which is there for as long as somebody has this.
+    #[must_use]
+    pub const fn file(&self) -> Option<&Arc<SocketFile>> {
+        self.file.as_ref()
     }
 
     /// Lets clients in, who wait in the kernel until a worker accepts them; datagrams have been let in already.
@@ -167,7 +203,7 @@ impl Bound {
         if self.transport == Transport::Udp {
             return Ok(());
         }
-        options.set(&SockRef::from(&self.socket))?;
+        options.set(&SockRef::from(&self.socket), self.is_unix)?;
         // The backlog of an inherited one is for whoever opened it to choose.
         if self.inherited { Ok(()) } else { self.socket.listen(options.backlog.into()) }
     }
@@ -189,6 +225,7 @@ impl Door {
         Some(Rc::new(Self {
             socket,
             transport: opening.socket.transport,
+            is_unix: opening.socket.is_unix,
             inherited: Cell::new(opening.socket.inherited),
             listener: Cell::new(opening.listener),
             live: RefCell::new(opening.live),
@@ -207,9 +244,17 @@ impl Door {
         let socket = SockRef::from(self.socket.get_ref());
         let again = || if self.inherited.get() { Ok(()) } else { socket.listen(to.options.backlog.into()) };
         // Listening again only changes the length of the backlog.
-        if let Err(error) = to.options.set(&socket).and_then(|()| again()) {
+        if let Err(error) = to.options.set(&socket, self.is_unix).and_then(|()| again()) {
             tracing::warn!(%error, "a listening socket keeps its old options");
         }
+    }
+
+    /// Who has connected; nothing where the kernel does not say.
+    fn peer(&self, told: Option<SocketAddrAny>) -> Option<SocketAddr> {
+        if self.is_unix {
+            return Some(UNIX_CLIENT);
+        }
+        SocketAddr::try_from(told?).ok()
     }
 
     /// What comes by it.
@@ -259,7 +304,9 @@ impl Door {
 ///
 /// # Errors
 /// As the system, `AddrInUse` above all.
-pub fn probe(listener: &Listener, address: SocketAddr) -> io::Result<()> {
+pub fn probe(listener: &Listener, address: Address) -> io::Result<()> {
+    // Of a unix socket binding itself finds out.
+    let Address::Ip(address) = address else { return Ok(()) };
     let socket = new_socket(listener, address)?;
     // Of listening sockets it lets connections linger that have ended; of others it would share the address.
     if listener.transport() == Transport::Tcp {
@@ -306,8 +353,8 @@ fn accept_rest(worker: &Rc<Worker>, door: &Door) {
     let Some(listener) = snapshot.listeners.get(index) else { return };
     while let Some(place) = listener.live.try_enter(listener.max_connections) {
         let accepted = rustix::net::acceptfrom_with(door.socket.get_ref(), FLAGS);
-        let Ok((socket, Some(peer))) = accepted else { return };
-        if let Ok(peer) = SocketAddr::try_from(peer) {
+        let Ok((socket, peer)) = accepted else { return };
+        if let Some(peer) = door.peer(peer) {
             admit(worker, index, socket, peer, place);
         }
     }
@@ -339,12 +386,11 @@ async fn accept_all(worker: &Rc<Worker>, door: &Door) {
         }
         let accepted = ready.try_io(|socket| Ok(rustix::net::acceptfrom_with(socket, FLAGS)?));
         match accepted {
-            Ok(Ok((socket, Some(peer)))) => {
-                if let Ok(peer) = SocketAddr::try_from(peer) {
+            Ok(Ok((socket, peer))) => {
+                if let Some(peer) = door.peer(peer) {
                     admit(worker, index, socket, peer, place);
                 }
             }
-            Ok(Ok((_, None))) => {}
             Ok(Err(error)) => {
                 drop(place);
                 failed(worker, index, &error).await;
@@ -396,7 +442,8 @@ pub fn admission(worker: WorkerId, listener: &Listener, source: IpAddr) -> Optio
         return None;
     }
     let limit = listener.max_connections_per_source;
-    if limit == 0 {
+    // Clients of a unix socket have no address to be told apart by.
+    if limit == 0 || source == UNIX_CLIENT.ip() {
         return Some(None);
     }
     let place = listener.live.sources.try_enter(source_key(source), limit);

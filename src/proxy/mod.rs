@@ -28,6 +28,7 @@ pub mod proxy_protocol;
 pub mod request;
 pub mod respond;
 pub mod sessions;
+pub mod socket_file;
 pub mod stream;
 pub mod tcp;
 pub mod timer;

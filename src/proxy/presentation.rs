@@ -31,10 +31,7 @@ impl Presentation {
     /// The header that begins a connection which is for this client alone.
     #[must_use]
     pub fn header(&self, version: Version) -> Rc<Vec<u8>> {
-        Rc::new(match self.addresses {
-            Some(addresses) => write::of_client(version, addresses, &self.facts),
-            None => write::of_ourselves(version).to_vec(),
-        })
+        Rc::new(write::of_client(version, self.addresses, &self.facts))
     }
 
     /// What is known of a connection from `peer`. What a trusted peer's own header has told goes on; TLS that ends here comes

@@ -39,6 +39,10 @@ pub trait Downstream {
 
     /// The head.
     fn view(&self) -> &Self::View;
+    /// Whether it asks for a tunnel that every protocol has a way to begin: WebSocket.
+    fn wants_tunnel(&self) -> bool {
+        false
+    }
     /// Whether an endpoint is to be asked at all; an answer of our own, if it is not.
     fn answered_here(&self) -> Option<Own>;
     /// Keeps the body for a repeat, up to so many bytes.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::net::{Shutdown, shutdown};
 use rustls::client::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::{Acceptor, ClientHello};
+use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
     SupportedCipherSuite,
@@ -129,15 +129,18 @@ impl Read for Asked<'_> {
     }
 }
 
-impl Tls {
-    /// The handshake with a client that has connected, as `choose` has it for what the client asks for.
+/// A client that has said hello, and has cost next to nothing so far.
+pub struct Greeted {
+    socket: Socket,
+    accepted: Accepted,
+}
+
+impl Greeted {
+    /// Waits for the hello of a client that has connected.
     ///
     /// # Errors
     /// [`HandshakeError`]; the client has been told why where it could be. No time limit of its own.
-    pub async fn accept(
-        socket: Socket,
-        choose: impl FnOnce(&ClientHello<'_>) -> (Arc<ServerConfig>, Demand),
-    ) -> Result<Self, HandshakeError> {
+    pub async fn hear(socket: Socket) -> Result<Self, HandshakeError> {
         let mut acceptor = Acceptor::default();
         let accepted = loop {
             match would_block(acceptor.read_tls(&mut Wire(&socket)))? {
@@ -153,6 +156,18 @@ impl Tls {
                 },
             }
         };
+        Ok(Self { socket, accepted })
+    }
+
+    /// The rest of the handshake, as `choose` has it for what the client asks for.
+    ///
+    /// # Errors
+    /// As [`Greeted::hear`].
+    pub async fn answer(
+        self,
+        choose: impl FnOnce(&ClientHello<'_>) -> (Arc<ServerConfig>, Demand),
+    ) -> Result<Tls, HandshakeError> {
+        let Self { socket, accepted } = self;
         let (config, asked) = choose(&accepted.client_hello());
         let session = match accepted.into_connection(config) {
             Ok(session) => session,
@@ -161,7 +176,7 @@ impl Tls {
                 return Err(part(&socket, error).await);
             }
         };
-        let mut tls = Self::shake_hands(socket, Connection::Server(session)).await?;
+        let mut tls = Tls::shake_hands(socket, Connection::Server(session)).await?;
         let secured = tls.know(asked);
         // The authority of a resumed session was asked when it began; since then its time may have run out.
         if secured.is_resumed && secured.client.as_ref().is_some_and(|client| !client.is_current) {
@@ -170,7 +185,9 @@ impl Tls {
         tls.secured = Some(Box::new(secured));
         Ok(tls)
     }
+}
 
+impl Tls {
     fn know(&self, asked: Demand) -> Secured {
         let session = self.session.borrow();
         Secured {

@@ -1,6 +1,5 @@
 //! One endpoint: what the snapshot says of it, and its live state that every snapshot shares.
 
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
 use super::sync::{AtomicBool, AtomicU32, Ordering};
 use super::tls::client::EndpointTls;
+use crate::model::address::Address;
 use crate::model::name::EndpointName;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::balance::peak_ewma::{DECAY, PeakEwma};
@@ -21,7 +21,7 @@ pub struct Endpoint {
     /// Its name within the pool.
     pub name: EndpointName,
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Its share of the traffic of its tier.
     pub weight: u16,
     /// Its priority group.
@@ -78,7 +78,7 @@ impl Endpoint {
 
     /// The address to connect to.
     #[must_use]
-    pub const fn socket(&self) -> SocketAddr {
+    pub const fn socket(&self) -> Address {
         self.address
     }
 }

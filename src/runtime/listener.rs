@@ -1,6 +1,6 @@
 //! A listener as one snapshot has it, and its live state: connections now, and what was counted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +14,7 @@ use super::limits::{ClientLimits, Flood};
 use super::sources::Sources;
 use super::tls::handshake::{HandshakeCounters, Handshakes};
 use super::tls::listener::ListenerTls;
+use crate::model::address::Address;
 use crate::model::name::ListenerName;
 use crate::route::SniTable;
 
@@ -23,7 +24,9 @@ pub struct Listener {
     /// Its name.
     pub name: ListenerName,
     /// Bound addresses.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    /// The mode of its unix sockets.
+    pub unix_mode: u32,
     /// What is spoken, and where it goes.
     pub protocol: Protocol,
     /// Networks whose forwarded headers, and PROXY headers, are believed.

@@ -1,6 +1,5 @@
 //! A pool as one snapshot has it, and its live state; which endpoint takes a piece of work is `pick`'s.
 
-use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
 use super::tls::fault::TlsFaults;
+use crate::model::address::Source;
 use crate::model::field::FieldName;
 use crate::model::grpc;
 use crate::model::name::PoolName;
@@ -84,8 +84,8 @@ pub struct Pool {
     pub limits: EndpointLimits,
     /// The PROXY header at the start of connections to endpoints; nothing is none.
     pub send_proxy: Option<Version>,
-    /// What connections to endpoints come from; nothing leaves it to the system.
-    pub source_address: Option<IpAddr>,
+    /// What connections to endpoints come from.
+    pub source: Source,
     /// TLS to its endpoints.
     pub tls: Option<Arc<PoolTls>>,
     /// What happens to it.

@@ -12,7 +12,7 @@
 //!
 //! What a peer chose is in double quotes with `\"`, `\\` and `\xNN` escapes; what there was none of is `-` (or `""` where
 //! a peer would have chosen it). JSON has the same keys in one object a line, `null` for what there was none of.
-//! Times are whole microseconds. A record is exactly one line whatever a peer sent.
+//! A client of a unix socket has no address and is `unix:`. Times are whole microseconds. A record is exactly one line whatever a peer sent.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use super::backlog::{Backlog, Opener, Target, Way};
 use super::escape;
 use super::timestamp::Clock;
+use crate::model::address::UNIX_CLIENT;
 
 /// Bytes of lines that a worker collects before it hands them over.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -348,6 +349,10 @@ fn is_bare(byte: u8) -> bool {
 }
 
 fn address(address: SocketAddr, out: &mut Vec<u8>) {
+    if address == UNIX_CLIENT {
+        out.extend_from_slice(b"unix:");
+        return;
+    }
     let SocketAddr::V4(v4) = address else {
         // Writing to a vector cannot fail; a scope id has digits only.
         let _infallible = write!(out, "{address}");
@@ -681,7 +686,7 @@ mod tests {
             let text = line(&record, Format::Text);
             prop_assert!(text.is_ascii() && text.matches('\n').count() == 1 && text.ends_with('\n'));
             let pairs = parse_text(&text).ok_or_else(|| TestCaseError::fail(text.clone()))?;
-            prop_assert_eq!(pairs.len(), 27);
+            prop_assert_eq!(pairs.len(), 28);
             let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
             prop_assert_eq!(value("method"), Some(method.clone()));
             prop_assert_eq!(value("target"), Some(target.clone()));

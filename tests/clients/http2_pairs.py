@@ -183,7 +183,8 @@ def h2load(url, host, *more, requests=10000):
     code, out, err = run("h2load", *(more or load), "-H", f":authority: {host}.test", f"{url}/small")
     done = re.search(rb"requests: (\d+) total.* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", out)
     fine = re.search(rb"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", out)
-    good = code == 0 and done and fine and done[2] == fine[1] and [done[3], done[4], done[5]] == [b"0"] * 3
+    good = code == 0 and done and fine and [done[3], done[4], done[5]] == [b"0"] * 3
+    # With a time instead of a number, some are on their way when it is over.
     good = good and (bool(more) or int(done[2]) == requests)
     rate = re.search(rb"finished in .*", out)
     return bool(good), (rate[0].decode() if rate and good else out.decode()[-600:] + err)
@@ -268,8 +269,21 @@ def drains():
     REPORT.equal("and everybody was sent away", len(counts["refused"]), 4)
 
 
+def example(stage):
+    """What the example says of TLS, with files that are there."""
+    text = (stand.ROOT / "conf" / "http2.toml").read_text().replace('bind = ["0.0.0.0:8080"]\n', "")
+    text, lines = re.subn(r"^#   (bind|tls) =", r"\1 =", text, flags=re.MULTILINE)
+    for name in ["crt", "key"]:
+        text = text.replace(f"/etc/plimsoll/site.{name}", str(stage.files / f"server.{name}"))
+    file = stand.directory() / "http2.toml"
+    file.write_text(text)
+    code, _, err = run(stand.BINARY, "check", "--config", file)
+    REPORT.check("conf/http2.toml with TLS is valid", (lines, code) == (2, 0), err)
+
+
 def main():
     stage = Stage()
+    example(stage)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(pair, stage, client, kind) for client in CLIENTS for kind in stage.kinds]:
             done.result()

@@ -11,6 +11,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+import hyperframe.frame
 from h2.settings import SettingCodes
 
 import stand
@@ -92,6 +93,8 @@ class Session:
         self.scheme = "https" if context else "http"
         self.connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         self.connection.local_settings = settings(client=True)
+        # To h2 a connection has ended with GOAWAY, though what was begun goes on (RFC 9113 section 6.8).
+        self.connection._frame_dispatch_table[hyperframe.frame.GoAwayFrame] = self.leave
         self.connection.initiate_connection()
         self.connection.increment_flow_control_window(WINDOW * 16)
         self.streams, self.goaway, self.settled = {}, None, False
@@ -110,11 +113,13 @@ class Session:
             self.take(event)
         self.flush()
 
+    def leave(self, frame):
+        self.goaway = frame.last_stream_id
+        return [], []
+
     def take(self, event):
         if isinstance(event, h2.events.RemoteSettingsChanged):
             self.settled = True
-        elif isinstance(event, h2.events.ConnectionTerminated):
-            self.goaway = event.last_stream_id
         stream = self.streams.get(getattr(event, "stream_id", None))
         if stream is None:
             return

@@ -69,7 +69,9 @@ def certificate(name):
     key, cert = FILES / f"{name}.key", FILES / f"{name}.crt"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", key, "-out", cert, "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"],
+         "-keyout", key, "-out", cert, "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}",
+         # It is no authority, though it signs itself: else it could not be a server's.
+         "-addext", "basicConstraints=critical,CA:FALSE"],
         check=True, capture_output=True,
     )
     both = FILES / f"{name}.pem"
@@ -91,6 +93,23 @@ def behind_haproxy(origin_port):
     report.check("and go on passing", "is DOWN" not in process.errors(), process.errors())
     plain, _ = haproxy("", f"127.0.0.1:{ours.port}")
     report.check("without a header HAProxy gets no answer", "502" in raw_status(plain) or "503" in raw_status(plain))
+
+
+def before_haproxy_by_tls(origin_port):
+    """The header comes before the handshake, for traffic and for probes; HAProxy demands both."""
+    both, cert = certificate("origin.example")
+    back, _ = haproxy(f"accept-proxy ssl crt {both} alpn h2,http/1.1", f"127.0.0.1:{origin_port}")
+    for version in ("v1", "v2"):
+        for protocol in ("http1", "auto"):
+            tls = f'tls = {{ server_name = "origin.example", ca = "{cert}" }}'
+            pool = f'send_proxy = "{version}"\nprotocol = "{protocol}"\n{tls}\nhealth = {{ check = "http", interval = "100ms" }}\n'
+            ours = stand.Proxy([back], pool=pool)
+            probe = lambda: ours.ask("/v1/pools/main")["endpoints"][0]["probe"]
+            report.check(f"and takes our probes, {version} and {protocol}", stand.until("a probe", lambda: probe()["state"] == "up"))
+            for _ in range(3):
+                body, own = get(ours.port, "127.0.0.76")
+                report.equal(f"HAProxy behind TLS with {version} and {protocol} sees the client", body.split("|")[1], own)
+            ours.stop()
 
 
 def raw_status(port):
@@ -139,5 +158,6 @@ def led_by_name(origin_port):
 port = origin()
 behind_haproxy(port)
 before_haproxy(port)
+before_haproxy_by_tls(port)
 led_by_name(port)
 report.end()

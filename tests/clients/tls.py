@@ -1,7 +1,12 @@
 """TLS of listeners before real clients: curl and openssl s_client (names, ECDSA and RSA, resumption of both versions, client
-certificates, a staple, renegotiation), sslyze with Mozilla's profiles, and clients that stand still."""
+certificates, a staple, renegotiation), sslyze with Mozilla's profiles, testssl.sh, clients that stand still or shake hands
+all the time, and the examples in conf/ with certificates of their own."""
+import concurrent.futures
+import http.client
+import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -43,7 +48,8 @@ def sign(by, file, subject, names, key=("ec", "-pkeyopt", "ec_paramgen_curve:P-2
     extensions = FILES / f"{file}.ext"
     # With an extension at least, for a certificate without is one of X.509 version 1, which nobody accepts any more.
     listed = f"subjectAltName = {','.join('DNS:' + name for name in names)}\n" if names else ""
-    extensions.write_text("basicConstraints = CA:FALSE\n" + listed)
+    # testssl.sh wants to be told where revoked ones are listed.
+    extensions.write_text("basicConstraints = CA:FALSE\ncrlDistributionPoints = URI:http://ca.test/ca.crl\n" + listed)
     openssl("req", "-new", "-newkey", *key, "-nodes", "-subj", subject,
             "-keyout", FILES / f"{file}.key", "-out", FILES / f"{file}.csr")
     openssl("x509", "-req", "-in", FILES / f"{file}.csr", "-CA", FILES / f"{by}.pem", "-CAkey", FILES / f"{by}.key",
@@ -113,8 +119,10 @@ def clients(required, requested):
         check(f"{version}: the client learns why", re.search("alert (certificate|handshake)", out) is not None, out[-400:])
         _, out = client(required.port, version, "-cert", FILES / "mallory.crt", "-key", FILES / "mallory.key")
         REPORT.check(f"{version}: a stranger's certificate is refused", "HTTP/1.1 200" not in out)
-    stand.until("the records", lambda: any(r["client_cert"] == "CN=alice,O=Example" for r in required.records()))
-    REPORT.check("the log names the client", True)
+    ours = lambda: [r for r in required.records() if r["client_cert"] == "CN=alice,O=Example"]
+    record = stand.until("the records", ours)[0]
+    shown = openssl("x509", "-in", FILES / "alice.crt", "-noout", "-fingerprint", "-sha256").strip().split("=")[1]
+    REPORT.equal("the log has the client's fingerprint", record["client_cert_sha256"], shown.replace(":", "").lower())
 
 
 def staple(proxy):
@@ -151,6 +159,78 @@ def sslyze(proxy, profile, name):
     REPORT.check(f"sslyze: renegotiation, {name}", attack is None or "OK" in attack[1], attack and attack[1])
 
 
+def testssl(proxy):
+    """Everything but every single cipher and the simulations of old clients, which find nothing and take a minute."""
+    file = FILES / "testssl.json"
+    # It takes most of the time of this suite, and none of its processors.
+    checks = ["--protocols", "--std", "--fs", "--server-preference", "--server-defaults", "--headers", "--vulnerable"]
+    _, out, err = run("testssl", "--quiet", "--warnings", "batch", "--nodns", "none", "--ip", "127.0.0.1", "--color", "0",
+                      "--add-ca", FILES / "ca.pem", "--jsonfile", file, *checks, f"a.test:{proxy.port}", seconds=120)
+    findings = json.loads(file.read_text()) if file.exists() else []
+    REPORT.check("testssl.sh comes to its end", len(findings) > 80, f"{len(findings)} findings" if findings else out + err)
+    # WARN says that testssl.sh itself could not find out.
+    above_low = [f"{one['id']}: {one['finding']}" for one in findings if one["severity"] in ("MEDIUM", "HIGH", "CRITICAL")]
+    REPORT.equal("testssl.sh finds nothing above low", above_low, [])
+
+
+def protocols(proxy):
+    for offered, want in [(["--http2"], "2"), (["--http1.1"], "1.1"), (["--no-alpn"], "1.1")]:
+        _, out = curl(proxy, "a.test", *offered, "-o", "/dev/null", "-w", "%{http_version}")
+        REPORT.equal(f"curl {offered[0]} speaks HTTP/{want}", out, want)
+
+
+def handshakes_all_the_time(proxy):
+    """One who is connected is served while others do nothing but connect, each time by a full handshake."""
+    context = ssl.create_default_context(cafile=FILES / "ca.pem")
+    stays = http.client.HTTPSConnection("a.test", proxy.port, timeout=10, context=context)
+    stays.sock = context.wrap_socket(socket.create_connection(("127.0.0.1", proxy.port), 10), server_hostname="a.test")
+    until, slowest, asked = time.monotonic() + 3, 0.0, 0
+    with concurrent.futures.ThreadPoolExecutor(3) as others:
+        attackers = [others.submit(run, "openssl", "s_time", "-connect", f"127.0.0.1:{proxy.port}", "-new", "-time", "3")
+                     for _ in range(3)]
+        while time.monotonic() < until:
+            since = time.monotonic()
+            stays.request("GET", "/small", headers={"Host": "a.test"})
+            answer = stays.getresponse()
+            answer.read()
+            asked, slowest = asked + 1, max(slowest, time.monotonic() - since)
+            if answer.status != 200:
+                break
+        made = [re.search(r"^(\d+) connections in", attacker.result()[1], re.MULTILINE) for attacker in attackers]
+    made = sum(int(one[1]) for one in made if one)
+    REPORT.check("who is connected is served during a storm of handshakes", answer.status == 200 and made > 100 and slowest < 1,
+                 f"{asked} requests, the slowest in {slowest * 1000:.0f} ms, during {made} handshakes")
+
+
+def examples():
+    """conf/ as it stands, with files where it wants them."""
+    for example in ["tls-edge", "sni"]:
+        text = (stand.ROOT / "conf" / f"{example}.toml").read_text().replace("/etc/plimsoll/tls/", f"{FILES}/conf/")
+        (FILES / "conf").mkdir(exist_ok=True)
+        for name in set(re.findall(rf"{FILES}/(conf/[\w.-]+)\.key\"", text)):
+            rsa = ("rsa:2048",) if ".rsa" in name else ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+            host = re.sub(r"^conf/(wildcard(?=\.))?|\.(ecdsa|rsa)$", lambda found: "*" if found[1] else "", name)
+            sign("ca", name, f"/CN={host}", [host], rsa)
+            (FILES / f"{name}.crt").rename(FILES / f"{name}.pem")
+        for name in re.findall(rf"{FILES}/conf/([\w-]+-ca\.\w+)\"", text):
+            (FILES / "conf" / name).write_bytes((FILES / "ca.pem").read_bytes())
+        (FILES / "conf" / "ticket.keys").write_text("k" * 40 + "\n")
+        ocsp(FILES / "conf" / "example.com.ecdsa.pem", FILES / "conf" / "example.com.ecdsa.ocsp")
+        file = FILES / f"{example}.toml"
+        file.write_text(text)
+        code, out, err = run(stand.BINARY, "check", "--config", file)
+        check(f"conf/{example}.toml is accepted", code == 0 and "is valid" in out, out + err)
+
+
+def ocsp(certificate, file):
+    """An OCSP answer that says that a certificate is good."""
+    if certificate.exists():
+        serial = openssl("x509", "-in", certificate, "-noout", "-serial").strip().split("=")[1]
+        (FILES / "index").write_text(f"V\t401231235959Z\t\t{serial}\tunknown\t/CN=any\n")
+        openssl("ocsp", "-index", FILES / "index", "-CA", FILES / "ca.pem", "-rsigner", FILES / "ca.pem", "-rkey", FILES / "ca.key",
+                "-issuer", FILES / "ca.pem", "-cert", certificate, "-ndays", "3", "-respout", file, "-noverify")
+
+
 def stands_still(proxy):
     """Nothing, half a hello, and no hello at all."""
     for what, begun in [("silence", b""), ("half a hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), ("HTTP", b"GET / HTTP/1.1\r\n\r\n")]:
@@ -178,10 +258,7 @@ def main():
     sign("clients", "alice", "/O=Example/CN=alice", [])
     sign("ca", "mallory", "/CN=mallory", [])
     (FILES / "tickets").write_text("k" * 40 + "\n")
-    serial = openssl("x509", "-in", FILES / "first.crt", "-noout", "-serial").strip().split("=")[1]
-    (FILES / "index").write_text(f"V\t401231235959Z\t\t{serial}\tunknown\t/CN=ecdsa\n")
-    openssl("ocsp", "-index", FILES / "index", "-CA", FILES / "ca.pem", "-rsigner", FILES / "ca.pem", "-rkey", FILES / "ca.key",
-            "-issuer", FILES / "ca.pem", "-cert", FILES / "first.crt", "-ndays", "3", "-respout", FILES / "first.ocsp", "-noverify")
+    ocsp(FILES / "first.crt", FILES / "first.ocsp")
     origin = origins.python_origin()
     all_names = [listed("first", f', ocsp = "{FILES / "first.ocsp"}"'), listed("rsa"), listed("wild"), listed("exact")]
     tickets = f', ticket_keys = "{FILES / "tickets"}"'
@@ -191,15 +268,29 @@ def main():
     required = stand.Proxy([origin], listener=listener([listed("first")], ca))
     requested = stand.Proxy([origin], listener=listener([listed("first")], ca + ', client_auth = "request"'))
     modern = stand.Proxy([origin], listener=listener([listed("first")], ', min_version = "1.3"'))
+    # What pages say of themselves is theirs to say; here the route says it, for testssl.sh to see.
+    headers = '{ set = { strict-transport-security = "max-age=31536000", x-frame-options = "DENY" } }'
+    site = stand.Proxy([origin], listener=listener(all_names),
+                       text=f'[[route]]\nhost = "a.test"\npool = "main"\nresponse_headers = {headers}\n')
+    with concurrent.futures.ThreadPoolExecutor(1) as aside:
+        scan = aside.submit(testssl, site)
+        all_but_testssl(own, one, other, required, requested, modern)
+        scan.result()
+    REPORT.end()
+
+
+def all_but_testssl(own, one, other, required, requested, modern):
+    examples()
     names(own)
+    protocols(own)
     resumption(one, other, own)
     clients(required, requested)
     staple(own)
     renegotiation(own)
     stands_still(own)
+    handshakes_all_the_time(own)
     sslyze(own, "intermediate", "the defaults")
     sslyze(modern, "modern", "TLS 1.3 alone")
-    REPORT.end()
 
 
 main()

@@ -114,7 +114,8 @@ class Stage:
         self.files = certificates.Files()
         self.origins = {"python.test": origins.python_origin(), "node.test": origins.node_origin(), "h2.test": origins.http2_origin()}
         self.secure = {"tls1.test": origins.python_origin(self.files.server("http/1.1")),
-                       "tls2.test": origins.http2_origin(self.files.server("h2"))}
+                       "tls2.test": origins.http2_origin(self.files.server("h2")),
+                       "either.test": origins.node_origin(self.files / "server.crt", self.files / "server.key")}
         self.tls_port = stand.free_port()
         text = f'[listener.tls]\nbind = ["127.0.0.1:{self.tls_port}"]\n{self.files.listener()}'
         for host, port in {**self.origins, **self.secure}.items():

@@ -62,9 +62,9 @@ def python_origin(context=None):
     return found[0]
 
 
-def node_origin():
+def node_origin(*certificate):
     port = stand.free_port()
-    stand.Process(["node", stand.ROOT / "tests" / "node" / "websocket.js", "serve", str(port)])
+    stand.Process(["node", stand.ROOT / "tests" / "node" / "websocket.js", "serve", str(port), *certificate])
     stand.until("Node", lambda: stand.accepts(port))
     return port
 

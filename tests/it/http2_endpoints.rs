@@ -116,6 +116,46 @@ fn what_goaway_leaves_out_is_sent_again_whatever_its_method() {
 }
 
 #[test]
+fn what_goaway_leaves_out_again_is_sent_again() {
+    const LAST: usize = 6;
+    let origin = FrameOrigin::start(&[], |mut session| {
+        let first = session.request()?;
+        if session.number < LAST {
+            session.request()?;
+            session.goaway(first)?;
+        }
+        session.ok(first, "served")?;
+        session.until_end();
+        Ok(())
+    });
+    let proxy = Arc::new(setup(&[origin.address]).pool("limits = { http2_connections = 1 }").start());
+    let clients: Vec<_> = (0..LAST)
+        .map(|_| {
+            let proxy = Arc::clone(&proxy);
+            thread::spawn(move || post(&proxy, "work").text())
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().expect("an answer"), "served");
+    }
+    assert_eq!(origin.connections(), LAST);
+    assert_eq!(attempts(&proxy, LAST), [1; LAST]);
+}
+
+#[test]
+fn a_tunnel_that_there_cannot_be_is_asked_for_once() {
+    let origin = FrameOrigin::saying("no tunnel");
+    let proxy = setup(&[origin.address]).start();
+    let refused = ask(
+        proxy.web,
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(refused.status(), 502);
+    assert!(is(&proxy, "plimsoll_endpoint_requests_total", 1.0));
+}
+
+#[test]
 fn a_refused_stream_goes_elsewhere_and_is_no_failure() {
     let refusing = FrameOrigin::start(&[], |mut session| {
         loop {

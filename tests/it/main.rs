@@ -80,5 +80,6 @@ mod tls_handshakes;
 mod tls_out;
 mod tls_truncated;
 mod udp;
+mod unix_sockets;
 mod upgrade;
 mod when_empty;

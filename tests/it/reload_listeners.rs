@@ -158,7 +158,7 @@ fn a_port_that_is_taken_refuses_the_reload_and_nothing_has_changed() {
     let next = says("web", &[serves], "new") + &says("more", &[free, taken], "more");
     let refused = proxy.try_reload(&next).expect_err("the port is taken");
     assert!(
-        matches!(&refused, ReloadError::Bind { listener, address, .. } if listener == "more" && *address == taken),
+        matches!(&refused, ReloadError::Bind { listener, address, .. } if listener == "more" && *address == taken.into()),
         "{refused}"
     );
     assert_eq!(client::get(serves, "/").text(), "old");

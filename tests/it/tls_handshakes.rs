@@ -73,15 +73,15 @@ fn what_is_no_handshake_is_refused_with_an_alert_and_counted() {
 fn above_the_ceiling_handshakes_wait_for_a_place_and_get_it() {
     let (authority, origin) = (Authority::new(), Origin::saying("ok"));
     let proxy = start(&authority, &origin, "limits = { handshakes = 2 }");
+    let client = authority.trusting().build();
     let begun = [(); 2].map(|()| {
-        let mut client = Client::connect(proxy.web);
-        client.say(BEGUN);
-        client
+        let mut stalls = Client::connect(proxy.web);
+        stalls.say(client.hello("a.test"));
+        stalls
     });
     until("both to have a place", || {
         (proxy.metric("plimsoll_listener_tls_handshakes", "web") == 2.0).then_some(())
     });
-    let client = authority.trusting().build();
     let to = proxy.web;
     let waits = std::thread::spawn(move || client.get(to, "a.test", "a.test"));
     until("the third to wait", || {
@@ -99,13 +99,31 @@ fn a_stalled_flood_does_not_keep_established_connections_from_being_served() {
         start(&authority, &origin, "limits = { handshakes = 4 }\ntimeouts = { tls_handshake = \"500ms\" }");
     let client = authority.trusting().build();
     let mut stays = client.connect(proxy.web, "a.test").expect("a connection");
-    let flood: Vec<_> = (0..40).map(|_| Client::connect(proxy.web)).collect();
+    let hello = client.hello("a.test");
+    let flood = |bytes: &[u8]| {
+        let one = || {
+            let mut stalls = Client::connect(proxy.web);
+            stalls.say(bytes);
+            stalls
+        };
+        (0..40).map(|_| one()).collect::<Vec<_>>()
+    };
+    let stalled = flood(&hello);
     assert_eq!(crate::harness::tls::get(&mut stays, "a.test").expect("an answer").0, 200);
     // Who waits behind them is cut by the same timeout, and then there is room again.
-    for mut client in flood {
-        client.expect_end();
+    for mut client in stalled {
+        client.rest().ok();
     }
     assert_eq!(failures(&proxy, "timeout"), 40.0);
+    // Who says nothing, or half of something, takes no place at all.
+    let waited = || proxy.metric("plimsoll_limit_hits_total", "limit=\"handshakes\"");
+    let before = waited();
+    let silent = [flood(b""), flood(BEGUN)];
+    client.get(proxy.web, "a.test", "a.test").expect("an answer");
+    assert_eq!((before, waited()), (36.0, 36.0));
+    for mut client in silent.into_iter().flatten() {
+        client.expect_end();
+    }
     client.get(proxy.web, "a.test", "a.test").expect("an answer");
     assert_eq!(proxy.metric("plimsoll_listener_tls_handshakes", "web"), 0.0);
 }

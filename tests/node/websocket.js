@@ -1,13 +1,19 @@
-// Node's ws: `node websocket.js serve PORT` gives every message back, and closes when it is told to; `node websocket.js
+// Node's ws: `node websocket.js serve PORT [CERTIFICATE KEY]` gives every message back, and closes when it is told to; under
+// TLS it speaks HTTP/2 as well, but WebSocket only over HTTP/1, as most servers do. `node websocket.js
 // ask URL HOST` is its client. One line a check, exit status 1 when one failed.
 import { createHash, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import http from "node:http";
+import http2 from "node:http2";
 import WebSocket, { WebSocketServer } from "ws";
 
 const hash = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
-function serve(port) {
-  const server = http.createServer((_, response) => response.end("node"));
+function serve(port, cert, key) {
+  const answer = (_, response) => response.end("node");
+  const server = cert
+    ? http2.createSecureServer({ allowHTTP1: true, cert: readFileSync(cert), key: readFileSync(key) }, answer)
+    : http.createServer(answer);
   const options = { noServer: true, perMessageDeflate: { threshold: 0 }, maxPayload: 0 };
   options.handleProtocols = (offered) => (offered.has("chat") ? "chat" : false);
   const sockets = new WebSocketServer(options);
@@ -69,5 +75,5 @@ async function ask(url, host) {
   process.exit(failed ? 1 : 0);
 }
 
-if (process.argv[2] === "serve") serve(Number(process.argv[3]));
+if (process.argv[2] === "serve") serve(Number(process.argv[3]), process.argv[4], process.argv[5]);
 else await ask(process.argv[3], process.argv[4]);

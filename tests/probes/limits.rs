@@ -84,7 +84,7 @@ async fn a_port_accepts_or_refuses() {
         let mut answer = None;
         while answer.is_none() {
             // Nothing only when this machine was too busy to tell.
-            answer = port_accepts(address, None, crate::AMPLE).await;
+            answer = port_accepts(address.into(), None, crate::AMPLE).await;
         }
         assert_eq!(answer, Some(wanted));
     }
@@ -94,5 +94,5 @@ async fn a_port_accepts_or_refuses() {
 async fn a_silent_port_does_not_accept() {
     let (full, _taken) = unanswered().await;
     let address = full.local_addr().expect("an address");
-    assert_eq!(port_accepts(address, None, Duration::from_secs(1)).await, Some(false));
+    assert_eq!(port_accepts(address.into(), None, Duration::from_secs(1)).await, Some(false));
 }

@@ -22,7 +22,7 @@ use plimsoll::policy::health::guard::is_void;
 const AMPLE: Duration = Duration::from_secs(20);
 
 fn probe(check: Check, address: SocketAddr) -> Probe {
-    Probe { check, address, host: None, source: None, header: None, timeout: AMPLE }
+    Probe { check, address: address.into(), host: None, source: None, header: None, timeout: AMPLE }
 }
 
 /// Asks, and asks again when this machine was too busy for the answer to be evidence.

@@ -2,7 +2,6 @@
 //! them, the operator, and our own standing still.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use plimsoll::control::change::{AdminState, EndpointChange, FailoverTarget};
 use plimsoll::control::health::keeper::{Effect, Question, TargetId};
 use plimsoll::control::health::probe::outcome::{Evidence, Outcome, Phases};
+use plimsoll::model::address::Address;
 use plimsoll::policy::failover::Failback;
 use plimsoll::policy::health::Verdict;
 use plimsoll::policy::health::guard::is_void;
@@ -106,7 +106,7 @@ fn evidence(lateness: Duration) -> Evidence {
 }
 
 /// What each port says, where that is known.
-type Ports = Vec<(SocketAddr, Option<bool>)>;
+type Ports = Vec<(Address, Option<bool>)>;
 
 async fn ask(world: &World, question: &Question, node: &Node) -> (Verdict, Ports) {
     let (limit, ports) = (question.probe.timeout, &question.ports);
@@ -139,7 +139,7 @@ async fn beside(
     }
 }
 
-async fn ask_ports(world: &World, ports: &[SocketAddr], limit: Duration) -> Ports {
+async fn ask_ports(world: &World, ports: &[Address], limit: Duration) -> Ports {
     let mut asked = Vec::new();
     // Each target of the scenarios has one port.
     for &port in ports {

@@ -384,6 +384,7 @@ impl<'a> Forwarding<'a> {
             response_started: false,
             attempts: self.attempts,
             waits: self.waits,
+            repeats: 0,
             elapsed: self.world.now() - self.began,
             other_usable: self.order.has_another(&self.tried, endpoint),
             alone: self.order.is_alone(endpoint),

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use fastrand::Rng;
 use plimsoll::config::Config;
 use plimsoll::control::health::board::Board;
 use plimsoll::control::health::keeper::Keeper;
+use plimsoll::model::address::Address;
 use plimsoll::policy::health::Verdict;
 use plimsoll::policy::health::guard::is_void;
 use plimsoll::runtime::compile::{Weights, compile};
@@ -169,8 +170,10 @@ impl World {
     }
 
     /// The machine at an address.
-    pub(crate) fn node_at(&self, address: SocketAddr) -> Rc<Node> {
-        let IpAddr::V4(ip) = address.ip() else { panic!("{address} is none of the scenario's") };
+    pub(crate) fn node_at(&self, address: Address) -> Rc<Node> {
+        let Some(IpAddr::V4(ip)) = address.ip().map(|address| address.ip()) else {
+            panic!("{address} is none of the scenario's")
+        };
         Rc::clone(&self.nodes[usize::from(ip.octets()[3]) - 1])
     }
 

@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(bytes <= data.len() && bytes <= MAX);
     assert_eq!(read(&data[..bytes], MAX, Transport::Stream), Ok(Progress::Whole { header: header.clone(), bytes }));
     let Some(addresses) = header.addresses else { return };
-    check(&header, |out| write::v2(addresses, &header.facts, Transport::Stream, out));
+    check(&header, |out| write::v2(Some(addresses), &header.facts, Transport::Stream, out));
     let bare = Header { facts: Facts::default(), ..header };
     check(&bare, |out| write::v1(addresses, out));
 });

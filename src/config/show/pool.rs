@@ -128,7 +128,7 @@ fn order(page: &mut Page, pool: &Pool) {
     page.key("panic_threshold", pool.failover.panic_threshold);
     page.amount("min_available", pool.failover.min_available);
     page.text("send_proxy", pool.send_proxy.map_or("off", Version::word));
-    page.text("source_address", pool.source_address.map(|source| source.to_string()).unwrap_or_default());
+    page.text("source_address", pool.source);
     page.time("slow_start", pool.slow_start);
     page.time("drain_timeout", pool.drain_timeout);
     page.time("max_connection_age", pool.max_connection_age.unwrap_or_default());

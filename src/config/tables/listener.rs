@@ -10,11 +10,18 @@ pub(in super::super) static LISTENER: Section = Section::new(
     &[
         Key::new(
             "bind",
-            Kind::List { of: &Kind::Text(Form::Bind), min: 1 },
+            Kind::List { of: &Kind::Text(Form::BindAny), min: 1 },
             Required(r#"["127.0.0.1:8080"]"#),
-            "Addresses; \"[::]:80\" binds IPv6 only.",
+            "Addresses; \"[::]:80\" binds IPv6 only. \"unix:/path\" is a unix socket, whose clients have no address: rules, records \
+             and X-Forwarded-For know them as 0.0.0.0. Its file is replaced when nobody listens on it, and goes with the listener.",
         )
         .own(),
+        Key::new(
+            "unix_mode",
+            Kind::Choice(&[Word::new("0600"), Word::new("0660"), Word::new("0666")]),
+            Default(r#""0660""#),
+            "Who may connect to its unix sockets, as the mode of the file.",
+        ),
         Key::new(
             "protocol",
             Kind::Choice(&[Word::new("http"), Word::new("tcp"), Word::new("udp")]),
@@ -27,7 +34,7 @@ pub(in super::super) static LISTENER: Section = Section::new(
             "trusted_proxies",
             Kind::List { of: &Kind::Text(Form::Network), min: 0 },
             Default("[]"),
-            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields, and PROXY headers, are believed.",
+            "Networks whose X-Forwarded-*, X-Real-IP, CF-Connecting-IP and Forwarded fields, and PROXY headers, are believed; \"unix:\" is who connects to a unix socket.",
         ),
         Key::new(
             "client_address",
@@ -159,7 +166,7 @@ static LISTENER_LIMITS: Section = Section::new(
             "handshakes",
             number(1, 1_000_000),
             Default("1000"),
-            "TLS handshakes at once; further connections wait for a place, within the timeout tls_handshake.",
+            "TLS handshakes at once, each from its hello on; further ones wait for a place, within the timeout tls_handshake.",
         ),
         Key::new(
             "backlog",

@@ -147,10 +147,11 @@ pub(in super::super) static POOL: Section = Section::new(
         ),
         Key::new(
             "source_address",
-            Kind::Or("", &Kind::Text(Form::Ip)),
+            Kind::Or("", &Kind::Or("client", &Kind::Text(Form::Ip))),
             Default(r#""""#),
             "The address of this node that connections to endpoints, and probes, come from, as in \"10.0.0.5\"; \"\" leaves it \
-             to the system.",
+             to the system. \"client\" is each client's own: it needs CAP_NET_ADMIN, and endpoints whose way back leads through \
+             this node (IP_TRANSPARENT); probes and clients without an address of the endpoint's family come from the node.",
         ),
         Key::new("slow_start", DELAY, Default(r#""0s""#), "A returned endpoint grows to its full share in so long."),
         Key::new("drain_timeout", DELAY, Default(r#""10m""#), "Long-lived work on a drained or removed endpoint."),

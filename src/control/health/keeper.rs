@@ -2,7 +2,6 @@
 //! gates and leaders, and says what else is to be done. Synchronous and without a clock: who drives it brings the time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +18,7 @@ use super::standing::Standing;
 use crate::config::health::Closing;
 use crate::control::change::AdminState;
 use crate::control::journal::{Change, Evidence, Kind};
+use crate::model::address::Address;
 use crate::model::name::{EndpointName, PoolName};
 use crate::model::units::Rate;
 use crate::policy::balance::FULL_SHARE;
@@ -69,7 +69,7 @@ pub(super) struct Target {
     /// (pool, endpoint) in the snapshot.
     pub(super) members: Vec<(usize, usize)>,
     /// Traffic ports whose state matters while the probe cannot be asked.
-    pub(super) ports: Vec<SocketAddr>,
+    pub(super) ports: Vec<Address>,
     pub(super) history: VecDeque<Evidence>,
     pub(super) since: SystemTime,
     pub(super) failing: bool,
@@ -89,7 +89,7 @@ pub struct Question {
     /// The probe.
     pub probe: Arc<Probe>,
     /// Ports that are asked beside it, or right after it when it fails.
-    pub ports: Vec<SocketAddr>,
+    pub ports: Vec<Address>,
     /// Whether the ports are asked beside it, since the last result was bad.
     pub suspicious: bool,
 }

@@ -1,7 +1,6 @@
 //! Results of probes at the keeper: whether they are believed, and what they change.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +12,7 @@ use super::probe::outcome::Outcome;
 use super::report;
 use crate::control::journal::{Change, Evidence, Kind};
 use crate::control::status::{LastProbe, ProbeState};
+use crate::model::address::Address;
 use crate::policy::balance::FULL_SHARE;
 use crate::policy::health::guard::{Ruling, Sight, is_void};
 use crate::policy::health::{self, Because, State, Verdict};
@@ -28,7 +28,7 @@ impl Keeper {
         &mut self,
         id: TargetId,
         outcome: &Outcome,
-        ports: &[(SocketAddr, Option<bool>)],
+        ports: &[(Address, Option<bool>)],
         random: u64,
         now: Duration,
     ) -> Option<Duration> {
@@ -110,7 +110,7 @@ impl Keeper {
         (pool_index, endpoint_index): (usize, usize),
         verdict: Verdict,
         outcome: &Outcome,
-        ports: &[(SocketAddr, Option<bool>)],
+        ports: &[(Address, Option<bool>)],
         now: Duration,
     ) {
         let snapshot = Arc::clone(&self.snapshot);

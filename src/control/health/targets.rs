@@ -1,7 +1,6 @@
 //! What is to be probed: the configuration's health checks as probes, one for each endpoint that has any.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::probe::exec::Exec;
@@ -12,6 +11,7 @@ use crate::config::health::{self, Expected, Health, HttpCheck};
 use crate::config::pool::Pool;
 use crate::config::tls::{ClientTls, Naming};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 use crate::model::protocol::Protocol;
 use crate::policy::health::Settings;
 use crate::runtime::snapshot::Snapshot;
@@ -41,7 +41,7 @@ pub struct Watch {
     /// How results become a state.
     pub settings: Settings,
     /// Where its traffic goes.
-    pub traffic: SocketAddr,
+    pub traffic: Address,
 }
 
 /// Everything that is to be probed, in the order of pools and endpoints.
@@ -64,14 +64,16 @@ pub fn watches(pools: &[Pool], snapshot: &Snapshot) -> Result<Vec<Watch>, ProbeE
                 Check::Exec(exec) => {
                     Check::Exec(Exec { endpoint: endpoint.name.to_string(), ..exec.clone() })
                 }
-                Check::Agent { send, .. } => Check::Agent { port: address.port(), send: send.clone() },
+                Check::Agent { send, .. } => {
+                    Check::Agent { send: send.clone(), port: address.ip().map_or(0, |ip| ip.port()) }
+                }
                 other => other.clone(),
             };
             let probe = Arc::new(Probe {
                 check,
                 address,
                 host: named.host.as_ref().filter(|_| asks_for_host).map(|host| host.as_str().into()),
-                source: written.source_address,
+                source: written.source.own(),
                 header: written
                     .send_proxy
                     .filter(|_| health.send_proxy.unwrap_or_else(|| address == endpoint.socket())),

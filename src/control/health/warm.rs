@@ -2,7 +2,7 @@
 //! one, by a connection to their port.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::probe::{self, Probe, port_accepts};
 use super::targets::Watch;
+use crate::model::address::Address;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::health::Verdict;
 use crate::runtime::snapshot::Snapshot;
@@ -42,7 +43,7 @@ enum Question {
         probe: Arc<Probe>,
         no_is_fine: bool,
     },
-    Port(SocketAddr, Option<IpAddr>),
+    Port(Address, Option<IpAddr>),
 }
 
 /// What came of it for one endpoint.
@@ -104,7 +105,7 @@ pub(in crate::control) fn newcomers(
                     let probe = Arc::clone(&watch.probe);
                     (Question::Probe { probe, no_is_fine: pool.exclusive }, watch.settings.fast_interval)
                 }
-                None => (Question::Port(endpoint.socket(), pool.source_address), AGAIN),
+                None => (Question::Port(endpoint.socket(), pool.source.own()), AGAIN),
             };
             newcomers.push(Newcomer {
                 pool: pool.name.clone(),

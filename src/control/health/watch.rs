@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use super::warm::{Newcomer, Warmth, warm_up};
 use crate::config::Config;
 use crate::control::change::{ChangeError, EndpointChange, FailoverTarget};
 use crate::control::journal::Journal;
+use crate::model::address::Address;
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::health::Verdict;
 use crate::proxy::worker::Command as WorkerCommand;
@@ -219,7 +220,7 @@ impl Thread {
 }
 
 /// What a probe came to, and which of the ports that were asked accept, where that is known.
-type Asked = (Outcome, Vec<(SocketAddr, Option<bool>)>);
+type Asked = (Outcome, Vec<(Address, Option<bool>)>);
 
 /// Makes the probe, and asks whether the traffic ports accept: beside it where the last result was bad already, else once
 /// half of its time is over or it could not be asked sooner. The ports have what is left of that time, and nobody waits
@@ -243,7 +244,7 @@ async fn ask(question: &Question) -> Asked {
 /// The result of a probe, with those of the ports where they matter.
 async fn beside(
     probe: impl Future<Output = Outcome>,
-    ports: impl Future<Output = Vec<(SocketAddr, Option<bool>)>>,
+    ports: impl Future<Output = Vec<(Address, Option<bool>)>>,
 ) -> Asked {
     let (mut probe, mut ports) = (pin!(probe), pin!(ports));
     tokio::select! {
@@ -257,10 +258,10 @@ async fn beside(
 }
 
 async fn ask_ports(
-    ports: &[SocketAddr],
+    ports: &[Address],
     source: Option<IpAddr>,
     limit: Duration,
-) -> Vec<(SocketAddr, Option<bool>)> {
+) -> Vec<(Address, Option<bool>)> {
     let mut asked = tokio::task::JoinSet::new();
     for &port in ports {
         asked.spawn_local(async move { (port, port_accepts(port, source, limit).await) });

@@ -101,7 +101,7 @@ impl Webhook {
             let Some(tls) = &self.tls else { return self.exchange(stream, body).await };
             let peer = stream.peer_addr().map_err(PostError::Connect)?;
             let stream =
-                tls.connect(stream, (None, peer), &[b"http/1.1"]).await.map_err(PostError::Connect)?;
+                tls.connect(stream, (None, peer.into()), &[b"http/1.1"]).await.map_err(PostError::Connect)?;
             self.exchange(stream, body).await
         };
         timeout(POST_TIMEOUT, exchange).await.unwrap_or(Err(PostError::TooLong(POST_TIMEOUT)))

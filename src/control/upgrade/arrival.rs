@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +24,7 @@ use crate::control::state_dir::findings::Findings;
 use crate::control::state_dir::overrides_of;
 use crate::control::status::PoolStatus;
 use crate::control::systemd::started;
+use crate::model::address::Address;
 use crate::runtime::listener::Transport;
 
 /// What names get for their first answer: the old process serves meanwhile, by the answers that it has.
@@ -42,7 +42,7 @@ pub struct Arrival {
     /// What nobody has taken yet, by place.
     descriptors: HashMap<usize, OwnedFd>,
     taken: Vec<usize>,
-    untaken: Arc<OnceLock<HashSet<(Transport, SocketAddr)>>>,
+    untaken: Arc<OnceLock<HashSet<(Transport, Address)>>>,
     state: LiveState,
     generation: u64,
     overrides: serde_json::Value,
@@ -58,7 +58,7 @@ pub struct Line(UnixStream);
 pub struct Given {
     pub(in crate::control) handed: Handed,
     /// Where control says which addresses it does not listen on.
-    pub(in crate::control) untaken: Arc<OnceLock<HashSet<(Transport, SocketAddr)>>>,
+    pub(in crate::control) untaken: Arc<OnceLock<HashSet<(Transport, Address)>>>,
     pub(in crate::control) state: LiveState,
     /// The number of the snapshot that ran there.
     pub(in crate::control) generation: u64,

@@ -245,6 +245,7 @@ impl Supervisor {
         inner.parting.store(true, Ordering::Relaxed);
         inner.draining.store(true, Ordering::Relaxed);
         self.queue.abort();
+        self.doors.leave(&doors);
         let doors: Arc<[DoorId]> = doors.into();
         self.tell(|| WorkerCommand::Leave(Arc::clone(&doors)));
         let inner = &self.inner;

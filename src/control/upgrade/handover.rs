@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::LiveState;
+use crate::model::address::{Address, UnixPath};
 use crate::runtime::listener::Transport;
 
 /// The version of what is handed over. Fields may be added within one version, and unknown ones are passed over; whatever
@@ -61,6 +62,11 @@ pub enum Socket {
     Listener {
         /// The address as it was configured, by which the new process finds it.
         address: SocketAddr,
+    },
+    /// A unix socket on which workers accept.
+    Unix {
+        /// Its path.
+        path: String,
     },
     /// One on which a worker receives datagrams.
     Datagrams {
@@ -123,19 +129,21 @@ impl From<rustix::io::Errno> for HandoverError {
 impl Socket {
     /// One that serves an address.
     #[must_use]
-    pub const fn serving(transport: Transport, address: SocketAddr) -> Self {
-        match transport {
-            Transport::Tcp => Self::Listener { address },
-            Transport::Udp => Self::Datagrams { address },
+    pub fn serving(transport: Transport, address: Address) -> Self {
+        match (transport, address) {
+            (Transport::Tcp, Address::Ip(address)) => Self::Listener { address },
+            (Transport::Udp, Address::Ip(address)) => Self::Datagrams { address },
+            (_, Address::Unix(path)) => Self::Unix { path: path.as_str().to_owned() },
         }
     }
 
     /// The address that it serves, if it does.
     #[must_use]
-    pub const fn served(&self) -> Option<(Transport, SocketAddr)> {
+    pub fn served(&self) -> Option<(Transport, Address)> {
         match self {
-            Self::Listener { address } => Some((Transport::Tcp, *address)),
-            Self::Datagrams { address } => Some((Transport::Udp, *address)),
+            Self::Listener { address } => Some((Transport::Tcp, (*address).into())),
+            Self::Datagrams { address } => Some((Transport::Udp, (*address).into())),
+            Self::Unix { path } => Some((Transport::Tcp, UnixPath::new(path)?.into())),
             Self::Manager { .. } | Self::Admin { .. } | Self::Elder { .. } => None,
         }
     }

@@ -376,6 +376,10 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         &self.request
     }
 
+    fn wants_tunnel(&self) -> bool {
+        self.request.websocket
+    }
+
     fn answered_here(&self) -> Option<Own> {
         let last_hop = self.request.method == Method::Options
             && self.request.parts.headers.get(header::MAX_FORWARDS).is_some_and(|hops| hops == "0");

@@ -91,6 +91,12 @@ impl Upload {
         self.ended && self.held.is_none()
     }
 
+    /// Whether as much of it has gone on as its length says, though the client has not ended it yet.
+    #[must_use]
+    pub fn lacks_only_its_end(&self) -> bool {
+        !self.ended && self.length == Some(self.moved)
+    }
+
     /// Whether something has come that no attempt has been given.
     #[must_use]
     pub const fn holds(&self) -> bool {

@@ -131,6 +131,10 @@ impl Downstream for Crossing<'_> {
         &self.own.request
     }
 
+    fn wants_tunnel(&self) -> bool {
+        translate::asks_for_websocket(&self.own.request)
+    }
+
     fn answered_here(&self) -> Option<Own> {
         self.own.answered_here()
     }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
+use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
 use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
@@ -77,7 +78,7 @@ pub(super) fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
     }
 }
 
-/// An address as text, without allocating.
+/// An address as text, without allocating; of a client that has none the word for that (RFC 7239 section 6.2).
 struct AddressText {
     bytes: [u8; 48],
     length: usize,
@@ -87,7 +88,10 @@ impl AddressText {
     fn new(address: IpAddr) -> Self {
         let mut bytes = [0u8; 48];
         let mut rest = bytes.as_mut_slice();
-        let written = write!(rest, "{}", address.to_canonical());
+        let written = match address == UNIX_CLIENT.ip() {
+            true => write!(rest, "{UNKNOWN_CLIENT}"),
+            false => write!(rest, "{}", address.to_canonical()),
+        };
         debug_assert!(written.is_ok(), "an address has at most 39 characters");
         let length = 48 - rest.len();
         Self { bytes, length }
@@ -206,7 +210,9 @@ pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
     if !has(Kind::XForwardedHost) && !authority.is_empty() {
         put_own(out, route, b"X-Forwarded-Host", authority);
     }
-    if edits.source == edits.peer {
+    if edits.source == UNIX_CLIENT.ip() {
+        // It would be no address.
+    } else if edits.source == edits.peer {
         put_own(out, route, b"X-Real-IP", peer.as_bytes());
     } else {
         put_own(out, route, b"X-Real-IP", AddressText::new(edits.source).as_bytes());

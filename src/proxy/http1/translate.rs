@@ -151,13 +151,14 @@ fn is_trailers(field: &Field, bytes: &[u8]) -> bool {
 }
 
 /// A handshake of RFC 6455 section 4.1, which is a GET.
-fn asks_for_websocket(request: &exchange::Request) -> bool {
+pub(super) fn asks_for_websocket(request: &exchange::Request) -> bool {
+    if !request.head.upgrade || request.head.method != Method::Get {
+        return false;
+    }
     let bytes = request.bytes.bytes();
     let upgrades = request.head.fields.iter().filter(|f| f.kind == Kind::Upgrade);
     let mut protocols = upgrades.flat_map(|f| list_elements(f.value.get(bytes)));
-    request.head.upgrade
-        && request.head.method == Method::Get
-        && request.field("sec-websocket-key").is_some()
+    request.field("sec-websocket-key").is_some()
         && protocols.any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
 }
 

@@ -10,6 +10,7 @@ use http::{Method as HttpMethod, Request as HttpRequest, Version};
 
 use tokio::time::Instant;
 
+use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
 use crate::model::field::FieldEdits;
 use crate::model::grpc::timeout_text;
 use crate::model::method::Method;
@@ -144,7 +145,10 @@ fn put_forwarded(fields: &mut HeaderMap, request: &Request, edits: &RequestEdits
     let route = edits.route;
     let came = &request.parts.headers;
     let has = |name: &str| edits.trusted && came.contains_key(name);
-    let address = |address: IpAddr| address.to_canonical().to_string();
+    let address = |address: IpAddr| match address == UNIX_CLIENT.ip() {
+        true => UNKNOWN_CLIENT.to_owned(),
+        false => address.to_canonical().to_string(),
+    };
     let mut chain = Vec::new();
     if edits.trusted {
         for value in came.get_all("x-forwarded-for").iter().filter(|value| !value.is_empty()) {
@@ -160,7 +164,9 @@ fn put_forwarded(fields: &mut HeaderMap, request: &Request, edits: &RequestEdits
     if !has("x-forwarded-host") && !request.authority().is_empty() {
         put_own(fields, route, "x-forwarded-host", request.authority());
     }
-    put_own(fields, route, "x-real-ip", address(edits.source).as_bytes());
+    if edits.source != UNIX_CLIENT.ip() {
+        put_own(fields, route, "x-real-ip", address(edits.source).as_bytes());
+    }
 }
 
 #[cfg(test)]

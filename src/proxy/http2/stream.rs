@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::client::ClientSide;
 use super::wire::Gate;
-use crate::proxy::bridge::ClientHalf;
 use crate::proxy::bridge::exchange::Bridge;
 use crate::proxy::bridge::request::Request;
 use crate::proxy::bridge::upload::Upload;
+use crate::proxy::bridge::{ClientHalf, Frame};
 use crate::proxy::connection::Client;
 use crate::proxy::forwarded;
 use crate::proxy::http1::fields::Kind;
@@ -81,11 +81,28 @@ pub async fn run(
             }
         }
     }
+    if bridge.started && bridge.upload.lacks_only_its_end() {
+        hear_its_end(&mut bridge, listener.limits.linger).await;
+    }
     if bridge.half.has_gone() && !bridge.started {
         gate.cancelled();
     } else if !bridge.started {
         bridge.half.abort(&crate::proxy::error::Error::Reset);
     }
+}
+
+/// Waits for the end of a body of which everything else has come. A stream that is given up before is reset: though
+/// RFC 9113 section 8.1 has clients keep their answer then, some take it for a failure.
+async fn hear_its_end(bridge: &mut Bridge<'_, ClientSide<'_>>, linger: Duration) {
+    bridge.timer.set(Instant::now() + linger);
+    let ended = poll_fn(|cx| match bridge.half.poll_frame(cx) {
+        Poll::Ready(Some(Ok(Frame::Data(data)))) if data.is_empty() && !bridge.half.is_ended() => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        polled => polled.map(drop),
+    });
+    bridge.timer.within(ended).await.ok();
 }
 
 /// The client's address as a trusted peer tells it.

@@ -155,7 +155,7 @@ fn what_is_known_of_tls_comes_through() {
         ..Facts::default()
     };
     let addresses = addresses("192.0.2.1:1", "192.0.2.2:2").expect("two addresses");
-    let bytes = of_client(Version::V2, addresses, &facts);
+    let bytes = of_client(Version::V2, Some(addresses), &facts);
     let tail = b"\x01\0\x02h2\x02\0\x09a.example\x20\0\x31\x07\0\0\0\0\
         \x21\0\x07TLSv1.3\x22\0\x06client\x23\0\x16TLS_AES_128_GCM_SHA256";
     assert!(bytes.ends_with(tail), "{}", bytes.escape_ascii());
@@ -168,6 +168,16 @@ fn our_own_connections_say_that_they_are_nobody_elses() {
     for version in Version::ALL {
         reads(of_ourselves(version), None);
     }
+}
+
+#[test]
+fn a_client_without_addresses_is_not_our_own_connection() {
+    let facts = Facts { authority: (*b"a.example").into(), ..Facts::default() };
+    assert_eq!(of_client(Version::V1, None, &facts), b"PROXY UNKNOWN\r\n");
+    let bytes = of_client(Version::V2, None, &facts);
+    assert_eq!(bytes, *b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\x0c\x02\0\x09a.example");
+    let header = Header { addresses: None, facts };
+    assert_eq!(read_one(&bytes), Ok(Progress::Whole { header, bytes: bytes.len() }));
 }
 
 #[test]
@@ -216,7 +226,7 @@ proptest! {
     fn what_is_written_is_what_is_read(addresses in any_addresses(), facts in any_facts(), cut in any::<prop::sample::Index>()) {
         let (mut line, mut binary) = (Vec::new(), Vec::new());
         v1(addresses, &mut line);
-        v2(addresses, &facts, Transport::Stream, &mut binary);
+        v2(Some(addresses), &facts, Transport::Stream, &mut binary);
         prop_assert!(line.len() <= LINE_MAX);
         for (bytes, facts) in [(line, Facts::default()), (binary, facts)] {
             let header = Header { addresses: Some(addresses), facts };

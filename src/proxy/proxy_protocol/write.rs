@@ -7,13 +7,15 @@ use crate::model::proxy_protocol::Version;
 
 use super::{AUTHORITY_MAX, Addresses, Facts, SIGNATURE, TlsFacts, Transport, UNIQUE_ID_MAX, kind};
 
-/// The header of a client's connection.
+/// The header of a client's connection; without addresses that of one over a unix socket, of which the line of version 1
+/// can say nothing else, while version 2 still has the facts.
 #[must_use]
-pub fn of_client(version: Version, addresses: Addresses, facts: &Facts) -> Vec<u8> {
+pub fn of_client(version: Version, addresses: Option<Addresses>, facts: &Facts) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
-    match version {
-        Version::V1 => v1(addresses, &mut out),
-        Version::V2 => v2(addresses, facts, Transport::Stream, &mut out),
+    match (version, addresses) {
+        (Version::V1, Some(addresses)) => v1(addresses, &mut out),
+        (Version::V1, None) => out.extend_from_slice(of_ourselves(version)),
+        (Version::V2, _) => v2(addresses, facts, Transport::Stream, &mut out),
     }
     out
 }
@@ -37,21 +39,29 @@ pub fn v1(addresses: Addresses, out: &mut Vec<u8>) {
 }
 
 /// Appends the header of version 2. What is empty, or longer than the specification lets it be, is left out.
-pub fn v2(addresses: Addresses, facts: &Facts, transport: Transport, out: &mut Vec<u8>) {
-    let (source, destination) = of_one_family(addresses);
+pub fn v2(addresses: Option<Addresses>, facts: &Facts, transport: Transport, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&SIGNATURE);
-    let family = if source.is_ipv4() { 0x10 } else { 0x20 };
-    out.extend_from_slice(&[0x21, family | if transport == Transport::Stream { 1 } else { 2 }]);
+    let addresses = addresses.map(of_one_family);
+    let family = addresses.map_or(0, |(source, _)| if source.is_ipv4() { 0x10 } else { 0x20 });
+    let protocol = match (addresses, transport) {
+        // AF_UNSPEC: forwarded, from nowhere that could be told (section 2.2).
+        (None, _) => 0,
+        (Some(_), Transport::Stream) => 1,
+        (Some(_), Transport::Datagram) => 2,
+    };
+    out.extend_from_slice(&[0x21, family | protocol]);
     nested(out, |out| {
-        for address in [source, destination] {
-            match address.ip() {
-                IpAddr::V4(v4) => out.extend_from_slice(&v4.octets()),
-                IpAddr::V6(v6) => out.extend_from_slice(&v6.octets()),
+        if let Some((source, destination)) = addresses {
+            for address in [source, destination] {
+                match address.ip() {
+                    IpAddr::V4(v4) => out.extend_from_slice(&v4.octets()),
+                    IpAddr::V6(v6) => out.extend_from_slice(&v6.octets()),
+                }
             }
+            out.extend_from_slice(&source.port().to_be_bytes());
+            out.extend_from_slice(&destination.port().to_be_bytes());
         }
-        out.extend_from_slice(&source.port().to_be_bytes());
-        out.extend_from_slice(&destination.port().to_be_bytes());
         extension(kind::ALPN, &facts.alpn, usize::from(u8::MAX), out);
         extension(kind::AUTHORITY, &facts.authority, AUTHORITY_MAX, out);
         extension(kind::UNIQUE_ID, &facts.unique_id, UNIQUE_ID_MAX, out);

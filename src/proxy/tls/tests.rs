@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{HandshakeError, Tls};
+use super::{Greeted, HandshakeError, Tls};
 use crate::proxy::stream::{Socket, Stream};
 
 fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
@@ -42,6 +42,10 @@ async fn sockets() -> (TcpStream, TcpStream) {
     (client.expect("connected"), accepted.expect("accepted").0)
 }
 
+async fn accept(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Tls, HandshakeError> {
+    Greeted::hear(Socket::Tcp(socket)).await?.answer(|_| (config, None)).await
+}
+
 /// A client's and a server's end of one connection.
 async fn pair() -> (Stream, Stream) {
     let (server, client) = configs();
@@ -49,7 +53,7 @@ async fn pair() -> (Stream, Stream) {
     let name = ServerName::try_from("localhost").expect("a name");
     let (client, server) = tokio::join!(
         Tls::connect(Socket::Tcp(ours), client, name),
-        Tls::accept(Socket::Tcp(theirs), |_| (server, None))
+        accept(theirs, server)
     );
     (client.expect("a session").into(), server.expect("a session").into())
 }
@@ -193,13 +197,13 @@ async fn an_end_or_nonsense_instead_of_a_handshake_is_an_error() {
     let (server, _) = configs();
     let (ours, theirs) = sockets().await;
     drop(ours);
-    let ended = Tls::accept(Socket::Tcp(theirs), |_| (Arc::clone(&server), None)).await;
+    let ended = accept(theirs, Arc::clone(&server)).await;
     assert!(matches!(ended, Err(HandshakeError::Socket(_))));
 
     let (ours, theirs) = sockets().await;
     let ours = Stream::from(ours);
     write_all(&ours, b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
-    let refused = Tls::accept(Socket::Tcp(theirs), |_| (server, None)).await;
+    let refused = accept(theirs, server).await;
     assert!(matches!(refused, Err(HandshakeError::Refused(_))));
 }
 

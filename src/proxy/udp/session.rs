@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::socket::{Answering, Upstream, count, is_refusal, send};
 use super::table::{Key, Position, Table};
+use crate::model::address::Address;
 use crate::model::proxy_protocol::Version;
 use crate::proxy::attempt::Tries;
 use crate::proxy::error::Error;
@@ -24,7 +25,7 @@ use crate::proxy::presentation::{Presentation, Presents};
 use crate::proxy::proxy_protocol::{Addresses, Transport, write};
 use crate::proxy::sessions::Cut;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::dial::is_ours;
+use crate::proxy::upstream::dial::{SentFrom, is_ours};
 use crate::proxy::worker::Worker;
 use crate::runtime::condition::Impediment;
 use crate::runtime::endpoint::{Endpoint, EndpointLive, Work};
@@ -262,7 +263,7 @@ impl Session {
     fn header(&self, pool: &Pool) -> Vec<u8> {
         let mut header = Vec::new();
         let Presentation { addresses, facts } = self.presentation();
-        if let (Some(Version::V2), Some(addresses)) = (pool.send_proxy, addresses) {
+        if pool.send_proxy == Some(Version::V2) {
             write::v2(addresses, &facts, Transport::Datagram, &mut header);
         }
         header
@@ -340,9 +341,14 @@ impl<'a> Account<'a> {
             self.attempts = tries.attempts;
             self.endpoint = Some(place.endpoint);
             place.endpoint.live.counters.of(worker.id).attempts.one();
-            let header = session.header(place.pool);
-            let connected =
-                Upstream::connect(place.endpoint.socket(), place.pool.source_address, header.into());
+            let connected = match place.endpoint.socket() {
+                Address::Ip(address) => {
+                    let source = SentFrom::of(place.pool.source, || session.source());
+                    Upstream::connect(address, source, session.header(place.pool).into())
+                }
+                // Only a pool that tcp listeners lead to as well may have one.
+                Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
             let error = match connected.map(Rc::new) {
                 Ok(upstream) => {
                     place.endpoint.live.counters.of(worker.id).connects.one();

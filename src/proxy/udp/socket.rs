@@ -15,6 +15,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::proxy::upstream::dial::SentFrom;
+
 /// Bytes of a place for one datagram, or for as many of one sender as the kernel has joined (UDP_GRO).
 const SLOT: usize = 65_535;
 
@@ -172,13 +174,13 @@ impl Upstream {
     /// As the system.
     pub(super) fn connect(
         address: SocketAddr,
-        source: Option<IpAddr>,
+        source: Option<SentFrom>,
         header: Box<[u8]>,
     ) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if let Some(source) = source {
-            socket.bind(&SocketAddr::new(source, 0).into())?;
+            source.bind(&socket, address)?;
         }
         socket.connect(&address.into())?;
         #[expect(

@@ -2,27 +2,89 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::Instant;
 
 use super::tls::{self, Handshake};
+use crate::model::address::{Address, Source, UNIX_CLIENT};
 use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::timer::Timer;
 use crate::runtime::pool::Timeouts;
+
+/// An address that connections to endpoints are made to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentFrom {
+    /// One of this node.
+    Own(IpAddr),
+    /// A client's.
+    Client(IpAddr),
+}
+
+impl SentFrom {
+    /// What connections of a client come from; nothing leaves it to the system.
+    pub fn of(source: Source, client: impl FnOnce() -> SocketAddr) -> Option<Self> {
+        match source {
+            Source::System => None,
+            Source::Own(address) => Some(Self::Own(address)),
+            Source::Client => Some(client()).filter(|client| *client != UNIX_CLIENT).map(|client| {
+                let canonical = client.ip().to_canonical();
+                Self::Client(canonical)
+            }),
+        }
+    }
+
+    /// Binds a socket to it that is to connect to `address`. The port is chosen when it connects, by source and destination
+    /// together, so that the ports of the address are not used up by one connection each (IP_BIND_ADDRESS_NO_PORT in ip(7)).
+    ///
+    /// # Errors
+    /// As the system; `AddrNotAvailable` when the address is none of this node's and no client's, `PermissionDenied` without
+    /// CAP_NET_ADMIN for a client's.
+    pub fn bind(self, socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
+        let socket = SockRef::from(&socket);
+        let source = match self {
+            Self::Own(source) => source,
+            // The endpoint cannot answer an address of the other family.
+            Self::Client(client) if client.is_ipv4() != address.is_ipv4() => return Ok(()),
+            Self::Client(client) => {
+                show_others(&socket, client)?;
+                client
+            }
+        };
+        setsockopt(&*socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())
+    }
+}
+
+fn show_others(socket: &SockRef<'_>, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
+
+/// Whether this process may connect from addresses of clients.
+///
+/// # Errors
+/// As the system: `PermissionDenied` without CAP_NET_ADMIN (or CAP_NET_RAW).
+pub fn may_show_clients() -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_ip_transparent_v4(true)
+}
 
 /// What is connected to, and how.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Where.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What the connection comes from, where that is written.
-    pub source: Option<IpAddr>,
+    pub source: Option<SentFrom>,
     /// The PROXY header that it begins with, before TLS.
     pub header: Option<Rc<Vec<u8>>>,
     /// TLS on it; boxed, as few connections to be made have some.
@@ -37,8 +99,8 @@ pub struct Target {
 /// As the system and as [`Handshake::make`]; `TimedOut` when the endpoint does not answer in time.
 pub async fn dial(target: &Target, timer: &Timer) -> io::Result<Stream> {
     timer.set(Instant::now() + target.timeouts.connect);
-    let socket = match timer.within(socket(target)?.connect(target.address)).await {
-        Ok(connected) => Socket::Tcp(connected?),
+    let socket = match timer.within(connect(target)).await {
+        Ok(connected) => connected?,
         Err(_) => {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout"));
         }
@@ -62,25 +124,20 @@ fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A socket that is ready to connect.
-fn socket(target: &Target) -> io::Result<TcpSocket> {
-    let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+async fn connect(target: &Target) -> io::Result<Socket> {
+    let address = match &target.address {
+        Address::Ip(address) => *address,
+        Address::Unix(path) => {
+            return Ok(Socket::Unix(Box::new(UnixStream::connect(path.as_path()).await?)));
+        }
+    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = target.source {
-        connect_from(&socket, source)?;
+        source.bind(&socket, address)?;
     }
     socket.set_nodelay(true)?;
     SockRef::from(&socket).set_tcp_user_timeout(Some(target.timeouts.tcp_user_timeout))?;
-    Ok(socket)
-}
-
-/// Makes a socket connect from `source`. The port is chosen when it connects, by source and destination together, so that
-/// the ports of the address are not used up by one connection each (IP_BIND_ADDRESS_NO_PORT in ip(7)).
-///
-/// # Errors
-/// As the system; `AddrNotAvailable` when the address is none of this node's.
-pub fn connect_from(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
-    setsockopt(socket, IpBindAddressNoPort, &true)?;
-    socket.bind(SocketAddr::new(source, 0))
+    Ok(Socket::Tcp(socket.connect(address).await?))
 }
 
 /// Lets the kernel ask after a quiet peer: after so long without a byte, then every 10 s, three times. For tunnels and tcp

@@ -1,13 +1,13 @@
 //! Idle upstream connections of one worker, keyed by endpoint and by what was agreed on the connection.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::dial::SentFrom;
 use crate::proxy::stream::Stream;
 use crate::runtime::counters::WorkerId;
 use crate::runtime::endpoint::{Endpoint, EndpointLive};
@@ -24,7 +24,7 @@ pub struct Identity {
     /// What is spoken.
     pub protocol: Protocol,
     /// What it comes from, where that is written.
-    pub source: Option<IpAddr>,
+    pub source: Option<SentFrom>,
     /// TLS on it.
     pub tls: Option<TlsIdentity>,
     /// The PROXY header that it began with: it is for that client alone, and for what was known of it then.
@@ -41,14 +41,21 @@ pub struct TlsIdentity {
 }
 
 impl Identity {
-    /// What the connections of a pool are kept apart by, for a request to `host`, where they begin with `header`.
+    /// What the connections of a pool are kept apart by, for a request to `host`, where they begin with `header` and come
+    /// from `source`.
     #[must_use]
-    pub fn of(pool: &Pool, protocol: Protocol, host: Option<&Rc<str>>, header: Option<Rc<Vec<u8>>>) -> Self {
+    pub fn of(
+        pool: &Pool,
+        protocol: Protocol,
+        host: Option<&Rc<str>>,
+        header: Option<Rc<Vec<u8>>>,
+        source: Option<SentFrom>,
+    ) -> Self {
         let tls = pool.tls.as_ref().map(|tls| TlsIdentity {
             number: tls.number(),
             name: host.filter(|_| tls.follows_host()).map(Rc::clone),
         });
-        Self { protocol, source: pool.source_address, tls, header }
+        Self { protocol, source, tls, header }
     }
 
     /// Whether a connection with it may still be used: a reload may have given the pool another TLS.

@@ -40,6 +40,13 @@ impl Handshake {
         Ok(Some(Box::new(Self { config: Arc::clone(tls.client(work)), name })))
     }
 
+    /// The same, with HTTP/1.1 for all that is offered.
+    #[must_use]
+    pub fn for_http1(mut self) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols = vec![b"http/1.1".to_vec()];
+        self
+    }
+
     /// Makes it. No time limit of its own.
     ///
     /// # Errors

@@ -233,6 +233,7 @@ fn compile_listeners(
         .map(|l| Listener {
             name: l.name.clone(),
             bind: l.bind.clone(),
+            unix_mode: l.unix_mode,
             protocol: compile_protocol(config, l, pools),
             trusted_proxies: l.trusted_proxies.clone(),
             proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),

@@ -121,7 +121,7 @@ impl Pools<'_> {
             retry_body,
             limits: compile_limits(&pool.limits),
             send_proxy: pool.send_proxy,
-            source_address: pool.source_address,
+            source: pool.source,
             tls,
             live,
         })
@@ -193,8 +193,8 @@ impl Pools<'_> {
                 tls: tls.map(|tls| {
                     let host = e.host.as_ref().map(DnsName::as_str);
                     match known.and_then(|known| known.tls.as_ref()) {
-                        Some(known) if known.is_of(tls, host, address.ip()) => Arc::clone(known),
-                        _ => Arc::new(EndpointTls::new(tls, host, address.ip())),
+                        Some(known) if known.is_of(tls, host, &address) => Arc::clone(known),
+                        _ => Arc::new(EndpointTls::new(tls, host, &address)),
                     }
                 }),
                 live: known.map_or_else(new, |known| Arc::clone(&known.live)),

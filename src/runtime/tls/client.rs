@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +18,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::files::{Reader, TlsError};
 use super::provider::Order;
 use crate::config::tls::{ClientTls, MinVersion};
+use crate::model::address::Address;
 use crate::runtime::endpoint::Work;
 
 /// Where Debian, and what is derived from it, keeps the certificate authorities that the machine trusts.
@@ -192,10 +193,10 @@ pub enum Naming {
 
 impl Naming {
     /// The name of an endpoint that is written as `host`, or only by its address, where no request has another.
-    fn of(&self, host: Option<&str>, ip: IpAddr) -> ServerName<'static> {
+    fn of(&self, host: Option<&str>, address: &Address) -> ServerName<'static> {
         match self {
             Self::Fixed(name) => name.clone(),
-            Self::Endpoint | Self::Host => endpoint_name(host, ip),
+            Self::Endpoint | Self::Host => endpoint_name(host, address),
         }
     }
 }
@@ -272,10 +273,10 @@ pub struct EndpointTls {
 impl EndpointTls {
     /// TLS of an endpoint of `pool` that is written as `host`, or only by its address.
     #[must_use]
-    pub fn new(pool: &Arc<PoolTls>, host: Option<&str>, ip: IpAddr) -> Self {
+    pub fn new(pool: &Arc<PoolTls>, host: Option<&str>, address: &Address) -> Self {
         Self {
             pool: Arc::clone(pool),
-            name: pool.naming.of(host, ip),
+            name: pool.naming.of(host, address),
             resumption: OnceLock::new(),
             requests: OnceLock::new(),
             connections: OnceLock::new(),
@@ -284,8 +285,8 @@ impl EndpointTls {
 
     /// Whether this is what [`EndpointTls::new`] would make.
     #[must_use]
-    pub fn is_of(&self, pool: &Arc<PoolTls>, host: Option<&str>, ip: IpAddr) -> bool {
-        Arc::ptr_eq(&self.pool, pool) && self.name == pool.naming.of(host, ip)
+    pub fn is_of(&self, pool: &Arc<PoolTls>, host: Option<&str>, address: &Address) -> bool {
+        Arc::ptr_eq(&self.pool, pool) && self.name == pool.naming.of(host, address)
     }
 
     /// TLS of its pool.
@@ -317,11 +318,16 @@ impl EndpointTls {
     }
 }
 
-/// What an endpoint is called that is written as `host`, or only by its address.
+/// What an endpoint is called that is written as `host`, or only by its address: behind a unix socket is this machine.
 #[must_use]
-pub fn endpoint_name(host: Option<&str>, ip: IpAddr) -> ServerName<'static> {
+pub fn endpoint_name(host: Option<&str>, address: &Address) -> ServerName<'static> {
     // A host name with a last dot is absolute for DNS, and the same name without it for a certificate.
     let host = host.map(|host| host.strip_suffix('.').unwrap_or(host));
+    let host = match address {
+        Address::Ip(_) => host,
+        Address::Unix(_) => Some("localhost"),
+    };
+    let ip = address.ip().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     host.and_then(|host| parse_name(host).ok()).unwrap_or_else(|| ServerName::from(ip))
 }
 

@@ -2,6 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
 
@@ -38,6 +41,12 @@ impl Client {
         socket.bind(&SocketAddr::from((source, 0)).into()).expect("a loopback address");
         socket.connect_timeout(&to.into(), DEADLINE).expect("a connection to the proxy");
         Self(Wire::new(socket.into()))
+    }
+
+    /// Connects to a unix socket. The standard library reads and writes any connected socket alike.
+    pub(crate) fn connect_file(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("a connection to the proxy");
+        Self(Wire::new(OwnedFd::from(stream).into()))
     }
 
     /// Whether a connection ends without a byte: by a FIN or a reset, which may even come before the connect is done.
@@ -110,7 +119,7 @@ pub(crate) fn ask(to: SocketAddr, request: impl AsRef<[u8]>) -> Message {
 }
 
 /// One exchange over a unix socket, as text.
-pub(crate) fn exchange_unix(mut socket: std::os::unix::net::UnixStream, request: &str) -> String {
+pub(crate) fn exchange_unix(mut socket: UnixStream, request: &str) -> String {
     use std::io::{Read as _, Write as _};
     socket.write_all(request.as_bytes()).expect("it takes a request");
     let mut answer = String::new();

@@ -1,8 +1,12 @@
 //! A scripted origin: a listener, a thread per connection that plays a script, and a record of all that arrived.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -74,6 +78,8 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Origin {
     address: SocketAddr,
+    /// The path of its unix socket, in place of the address.
+    file: Option<PathBuf>,
     shared: Arc<Shared>,
 }
 
@@ -91,24 +97,19 @@ impl Origin {
     ) -> Self {
         let listener = TcpListener::bind((ip, port)).expect("a loopback port");
         let address = listener.local_addr().expect("its address");
-        let shared = Arc::new(Shared::default());
-        let (script, for_loop) = (Arc::new(script), Arc::clone(&shared));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if for_loop.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let session = open(stream, &for_loop);
-                let script = Arc::clone(&script);
-                thread::spawn(move || {
-                    let (number, shared) = (session.number, Arc::clone(&session.shared));
-                    // An I/O error here is a connection that the other side ended: often what the test wants.
-                    drop(script(session));
-                    shared.record().streams.remove(&number);
-                });
-            }
-        });
-        Self { address, shared }
+        let shared = play(move || Ok(listener.accept()?.0), script);
+        Self { address, file: None, shared }
+    }
+
+    /// The same on a unix socket.
+    pub(crate) fn start_file(
+        path: &Path,
+        script: impl Fn(Session) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = UnixListener::bind(path).expect("a unix socket");
+        // The standard library reads and writes any connected socket alike.
+        let shared = play(move || Ok(OwnedFd::from(listener.accept()?.0).into()), script);
+        Self { address: (Ipv4Addr::UNSPECIFIED, 0).into(), file: Some(path.to_owned()), shared }
     }
 
     /// Answers every request with 200 and this text, and keeps connections.
@@ -168,7 +169,15 @@ impl Origin {
 
     /// Stops listening; what is open goes on.
     pub(crate) fn refuse(&self) {
-        if !self.shared.stopped.swap(true, Ordering::SeqCst) {
+        if self.shared.stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(path) = &self.file {
+            drop(UnixStream::connect(path));
+            until("the origin's socket to close", || UnixStream::connect(path).is_err().then_some(()));
+            // A test may have taken it away.
+            drop(fs::remove_file(path));
+        } else {
             drop(TcpStream::connect_timeout(&self.address, DEADLINE));
             until("the origin's port to close", || TcpStream::connect(self.address).is_err().then_some(()));
         }
@@ -185,6 +194,32 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Plays a script on each connection that is accepted, until it is told to stop.
+fn play(
+    accept: impl Fn() -> io::Result<TcpStream> + Send + 'static,
+    script: impl Fn(Session) -> io::Result<()> + Send + Sync + 'static,
+) -> Arc<Shared> {
+    let shared = Arc::new(Shared::default());
+    let (script, for_loop) = (Arc::new(script), Arc::clone(&shared));
+    thread::spawn(move || {
+        loop {
+            let Ok(stream) = accept() else { continue };
+            if for_loop.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let session = open(stream, &for_loop);
+            let script = Arc::clone(&script);
+            thread::spawn(move || {
+                let (number, shared) = (session.number, Arc::clone(&session.shared));
+                // An I/O error here is a connection that the other side ended: often what the test wants.
+                drop(script(session));
+                shared.record().streams.remove(&number);
+            });
+        }
+    });
+    shared
 }
 
 fn open(stream: TcpStream, shared: &Arc<Shared>) -> Session {

@@ -129,6 +129,27 @@ fn half_an_answer_is_no_whole_one() {
 }
 
 #[test]
+fn a_body_that_lacks_only_its_end_is_no_early_answer() {
+    let origin = Origin::saying("counted");
+    let proxy = before(&origin).start();
+    let mut frames = Frames::connect(proxy.web);
+    let length = http2::block(&[("content-length", "5")]);
+    frames.say(http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &[http2::post("/"), length].concat()));
+    frames.say(http2::frame(http2::DATA, 0, 1, b"whole"));
+    assert_eq!(frames.outcome(1), Outcome::Answer(200, b"counted".to_vec()));
+    // The stream is still there, and with its end there is nothing left to say.
+    frames.say(http2::frame(http2::DATA, http2::END_STREAM, 1, b""));
+    frames.ask(3, &http2::get("/next"));
+    loop {
+        let frame = frames.next().expect("the next answer");
+        assert_ne!(frame.kind, http2::RST_STREAM, "stream {}", frame.stream);
+        if frame.stream == 3 && frame.flags & http2::END_STREAM != 0 {
+            break;
+        }
+    }
+}
+
+#[test]
 fn an_early_answer_ends_the_request_without_blame() {
     let origin = Origin::start(|mut session| {
         session.head()?;
@@ -183,7 +204,7 @@ fn a_body_that_is_not_as_long_as_it_says_never_looks_whole() {
 fn a_body_is_kept_for_another_endpoint() {
     let broken = Origin::start(|mut session| session.request().map(|_| ()));
     let origin = echo();
-    let setup = crate::harness::proxy::Setup::http(&[broken.address(), origin.address()]);
+    let setup = Setup::http(&[broken.address(), origin.address()]);
     let proxy = setup.listener("h2c = true").pool("balance = \"first\"").start();
     http2::run(async {
         let mut session = Session::connect(proxy.web).await;

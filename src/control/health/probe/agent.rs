@@ -2,11 +2,10 @@
 //!
 //! It advises only. Words of a kind that it leaves out change nothing, and an agent that cannot be asked says nothing.
 
-use std::net::SocketAddr;
-
 use super::Asked;
 use super::outcome::{Reading, shown};
 use super::wire::{Close, Notes, connect};
+use crate::model::address::Address;
 
 /// Bytes of the line.
 pub const LINE_MAX: usize = 1024;
@@ -62,7 +61,7 @@ pub enum AgentWeight {
     Absolute(u32),
 }
 
-pub(super) async fn ask(send: Option<&[u8]>, address: SocketAddr, notes: &Notes) -> Asked<Reading> {
+pub(super) async fn ask(send: Option<&[u8]>, address: Address, notes: &Notes) -> Asked<Reading> {
     let mut wire = connect(address, Close::Reset, notes).await?;
     if let Some(bytes) = send {
         wire.send(bytes).await?;

@@ -4,7 +4,6 @@
 //! that the configuration takes from it are none of its business.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -18,6 +17,7 @@ use tokio::time::timeout;
 use super::Asked;
 use super::outcome::Reading;
 use super::wire::Notes;
+use crate::model::address::Address;
 
 /// Bytes of output that are read at a time. All is read, so that a program never waits for us; only its start is kept.
 const OUTPUT_CHUNK: usize = 4 * 1024;
@@ -39,7 +39,7 @@ pub struct Exec {
     pub endpoint: String,
 }
 
-pub(super) async fn ask(exec: &Exec, address: SocketAddr, notes: &Notes) -> Asked<Reading> {
+pub(super) async fn ask(exec: &Exec, address: Address, notes: &Notes) -> Asked<Reading> {
     notes.program_begins();
     let mut running = Running::start(exec, address)
         .map_err(|error| Reading::void(format!("the program cannot be run: {error}")))?;
@@ -85,7 +85,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(exec: &Exec, address: SocketAddr) -> io::Result<Self> {
+    fn start(exec: &Exec, address: Address) -> io::Result<Self> {
         let (program, arguments) = exec
             .command
             .split_first()
@@ -96,8 +96,11 @@ impl Running {
             .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()))
             .env("PLIMSOLL_POOL", &exec.pool)
             .env("PLIMSOLL_ENDPOINT", &exec.endpoint)
-            .env("PLIMSOLL_ADDRESS", address.ip().to_string())
-            .env("PLIMSOLL_PORT", address.port().to_string())
+            .env(
+                "PLIMSOLL_ADDRESS",
+                address.ip().map_or_else(|| address.to_string(), |ip| ip.ip().to_string()),
+            )
+            .env("PLIMSOLL_PORT", address.ip().map_or_else(String::new, |ip| ip.port().to_string()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,6 +1,5 @@
 //! The standard gRPC health check (`grpc.health.v1`): one unary `Check` call over HTTP/2.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use h2::RecvStream;
@@ -11,6 +10,7 @@ use super::http2::{self, broken};
 use super::outcome::{Reading, shown};
 use super::wire::{Notes, connect_over};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of an answer's message; the real one has two.
 pub const MESSAGE_MAX: usize = 4 * 1024;
@@ -31,7 +31,7 @@ pub(super) struct Call<'a> {
 pub(super) async fn ask(
     call: &Call<'_>,
     tls: Option<&TlsClient>,
-    address: SocketAddr,
+    address: Address,
     notes: &Notes,
 ) -> Asked<Reading> {
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -42,8 +42,8 @@ pub(super) async fn ask(
     http2::converse(wire, MESSAGE_MAX + 1, request, message, |answer| receive(answer, notes)).await
 }
 
-fn request(call: &Call<'_>, scheme: &str, address: SocketAddr) -> Asked<Request<()>> {
-    let host = call.host.map_or_else(|| address.to_string(), ToOwned::to_owned);
+fn request(call: &Call<'_>, scheme: &str, address: Address) -> Asked<Request<()>> {
+    let host = call.host.map_or_else(|| address.host(), ToOwned::to_owned);
     // At most eight digits are allowed.
     let milliseconds = call.timeout.as_millis().clamp(1, 99_999_999);
     Request::builder()

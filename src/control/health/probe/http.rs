@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use super::http2;
 use super::outcome::Reading;
 use super::wire::{Notes, Parting, Wire, connect_over};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of a body in which a pattern is looked for, or that hold the rank; the rest is not read.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -107,12 +107,12 @@ impl RequestHead {
         })
     }
 
-    fn to(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
+    fn to(&self, address: Address) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.path.clone());
         *request.headers_mut() = self.headers.clone();
-        if let Ok(host) = HeaderValue::try_from(address.to_string()) {
+        if let Ok(host) = HeaderValue::try_from(address.host()) {
             request.headers_mut().entry(HOST).or_insert(host);
         }
         request
@@ -121,7 +121,7 @@ impl RequestHead {
 
 impl RequestHead {
     /// The same over HTTP/2, without what is for an HTTP/1 connection alone (RFC 9113 section 8.2.2).
-    fn to_http2(&self, address: SocketAddr, tls: bool) -> Option<Request<()>> {
+    fn to_http2(&self, address: Address, tls: bool) -> Option<Request<()>> {
         let mut headers = self.headers.clone();
         for name in [CONNECTION, UPGRADE] {
             headers.remove(name);
@@ -129,7 +129,7 @@ impl RequestHead {
         let host = headers.remove(HOST);
         let authority = match &host {
             Some(host) => host.to_str().ok()?.to_owned(),
-            None => address.to_string(),
+            None => address.host(),
         };
         let scheme = if tls { "https" } else { "http" };
         let mut request = Request::new(());
@@ -207,11 +207,7 @@ fn rank(name: &str, body: &[u8]) -> Option<u64> {
     serde_json::from_slice::<serde_json::Value>(body).ok()?.get(name)?.as_u64()
 }
 
-pub(super) async fn ask(
-    check: &Http,
-    address: SocketAddr,
-    notes: &Notes,
-) -> Asked<(Reading, Option<Parting>)> {
+pub(super) async fn ask(check: &Http, address: Address, notes: &Notes) -> Asked<(Reading, Option<Parting>)> {
     if check.http2 {
         return Ok((ask_http2(check, address, notes).await?, None));
     }
@@ -222,7 +218,7 @@ pub(super) async fn ask(
     Ok((reading, closes.then_some(Parting::HeardOut(wire))))
 }
 
-async fn ask_http2(check: &Http, address: SocketAddr, notes: &Notes) -> Asked<Reading> {
+async fn ask_http2(check: &Http, address: Address, notes: &Notes) -> Asked<Reading> {
     let request = check
         .request
         .to_http2(address, check.tls.is_some())
@@ -245,7 +241,7 @@ async fn ask_http2(check: &Http, address: SocketAddr, notes: &Notes) -> Asked<Re
     .await
 }
 
-async fn exchange(check: &Http, address: SocketAddr, wire: &mut Wire) -> Asked<Reading> {
+async fn exchange(check: &Http, address: Address, wire: &mut Wire) -> Asked<Reading> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(wire))
@@ -303,6 +299,8 @@ fn broken(error: &hyper::Error) -> Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::policy::health::Verdict;
 
@@ -327,7 +325,7 @@ mod tests {
         let address: SocketAddr = "[::1]:8008".parse().expect("an address");
         let host = |given| {
             let head = RequestHead::new("GET", "/", given, &[]).expect("a request");
-            head.to(address).headers().get(HOST).cloned().expect("a host")
+            head.to(address.into()).headers().get(HOST).cloned().expect("a host")
         };
         assert_eq!(host(None), "[::1]:8008");
         assert_eq!(host(Some("a.test")), "a.test");

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 use crate::model::proxy_protocol::Version;
 use crate::policy::health::Verdict;
 use crate::policy::health::guard::is_void;
@@ -45,7 +46,7 @@ pub struct Probe {
     /// What is asked.
     pub check: Check,
     /// Where: the endpoint's address, with the port of its health check.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What its connections come from; nothing leaves it to the system.
     pub source: Option<IpAddr>,
     /// What it is called, where it was resolved from a name: TLS asks for it unless it asks for another.
@@ -155,7 +156,7 @@ pub async fn run(probe: &Probe) -> Outcome {
 
 /// Whether a port accepts a connection, from `source` where there is one, within `limit`; nothing when we cannot know, because our own loop was late, our
 /// own address has gone, or we lack descriptors, ports or memory.
-pub async fn port_accepts(address: SocketAddr, source: Option<IpAddr>, limit: Duration) -> Option<bool> {
+pub async fn port_accepts(address: Address, source: Option<IpAddr>, limit: Duration) -> Option<bool> {
     let notes = Notes::start(source, None, None);
     let (connected, lateness) = timed(limit, wire::connect(address, Close::Reset, &notes)).await;
     match connected {
@@ -175,6 +176,9 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
             tcp::ask(send.as_deref(), expect.as_ref(), tls.as_deref(), address, notes).await.map(alone)
         }
         Check::Udp { send, expect } => {
+            let Address::Ip(address) = address else {
+                return Err(Reading::broken("a unix socket takes no datagrams"));
+            };
             udp::ask(send, expect.as_ref(), address, probe.timeout, notes).await.map(alone)
         }
         Check::Tls(tls) => tls::ask(tls, address, probe.timeout, notes).await.map(alone),
@@ -188,7 +192,8 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
             redis::ask(*primary, tls.as_deref(), address, notes).await.map(alone)
         }
         Check::Agent { port, send } => {
-            let agent = SocketAddr::new(address.ip(), *port);
+            let beside = address.ip().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+            let agent = SocketAddr::new(beside, *port).into();
             agent::ask(send.as_deref(), agent, notes).await.map(alone)
         }
         Check::Exec(exec) => exec::ask(exec, address, notes).await.map(alone),
@@ -218,7 +223,8 @@ async fn timed<T>(limit: Duration, work: impl Future<Output = T>) -> (Option<T>,
 
 /// Whether this host has no address from which `address` could be reached, such as when an interface went down. Asks the
 /// kernel for the route only; nothing is sent.
-fn has_no_way_to(address: SocketAddr, source: Option<IpAddr>) -> bool {
+fn has_no_way_to(address: Address, source: Option<IpAddr>) -> bool {
+    let Address::Ip(address) = address else { return false };
     let any = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn loopback_can_always_be_reached() {
-        let address = "127.0.0.1:1".parse().expect("an address");
+        let address = Address::parse("127.0.0.1:1").expect("an address");
         assert!(!has_no_way_to(address, None));
         assert!(!has_no_way_to(address, Some(Ipv4Addr::new(127, 0, 0, 9).into())));
     }
@@ -267,6 +273,6 @@ mod tests {
     fn from_an_address_that_is_not_ours_there_is_no_way() {
         // TEST-NET-1 (RFC 5737) is nobody's.
         let gone = Some(Ipv4Addr::new(192, 0, 2, 1).into());
-        assert!(has_no_way_to("127.0.0.1:1".parse().expect("an address"), gone));
+        assert!(has_no_way_to(Address::parse("127.0.0.1:1").expect("an address"), gone));
     }
 }

@@ -1,12 +1,11 @@
 //! MySQL's and MariaDB's handshake: the greeting, and a login without a password where a user is given, as HAProxy's
 //! mysql-check does.
 
-use std::net::SocketAddr;
-
 use super::Asked;
 use super::outcome::{Reading, shown};
 use super::wire::{Close, Notes, Parting, connect};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of one packet of an answer.
 pub const PACKET_MAX: usize = 8 * 1024;
@@ -35,7 +34,7 @@ const SWITCH: u8 = 0xfe;
 pub(super) async fn ask(
     user: Option<&str>,
     tls: Option<&TlsClient>,
-    address: SocketAddr,
+    address: Address,
     notes: &Notes,
 ) -> Asked<(Reading, Option<Parting>)> {
     let mut wire = connect(address, Close::Polite, notes).await?;

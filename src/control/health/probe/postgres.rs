@@ -3,12 +3,11 @@
 //! A server that starts, recovers or has no connection left answers with an ErrorResponse in that place. No password is
 //! sent, and the server logs no incomplete start-up.
 
-use std::net::SocketAddr;
-
 use super::Asked;
 use super::outcome::{Reading, shown};
 use super::wire::{Close, Notes, Parting, connect};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of an answer; an ErrorResponse is a few hundred.
 pub const ANSWER_MAX: usize = 8 * 1024;
@@ -22,7 +21,7 @@ const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 pub(super) async fn ask(
     user: &str,
     tls: Option<&TlsClient>,
-    address: SocketAddr,
+    address: Address,
     notes: &Notes,
 ) -> Asked<(Reading, Option<Parting>)> {
     let mut wire = connect(address, Close::Polite, notes).await?;

@@ -1,11 +1,10 @@
 //! Redis, and what speaks its protocol (RESP): alive by `PING`, or only as a primary by `ROLE`.
 
-use std::net::SocketAddr;
-
 use super::Asked;
 use super::outcome::{Reading, shown};
 use super::wire::{Notes, connect_over};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of an answer up to what matters of it; the list of replicas behind a role is not read.
 pub const ANSWER_MAX: usize = 4 * 1024;
@@ -16,7 +15,7 @@ const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
 pub(super) async fn ask(
     primary: bool,
     tls: Option<&TlsClient>,
-    address: SocketAddr,
+    address: Address,
     notes: &Notes,
 ) -> Asked<Reading> {
     let mut wire = connect_over(tls, &[], address, notes).await?;

@@ -1,12 +1,11 @@
 //! A connection that stands, and, where the operator gives them, bytes to send and to find in the answer.
 
-use std::net::SocketAddr;
-
 use super::Asked;
 use super::expect::Expect;
 use super::outcome::Reading;
 use super::wire::{Notes, connect_over};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 
 /// Bytes of an answer in which the expected ones are looked for (HAProxy's buffer size).
 pub const ANSWER_MAX: usize = 16 * 1024;
@@ -15,7 +14,7 @@ pub(super) async fn ask(
     send: Option<&[u8]>,
     expect: Option<&Expect>,
     tls: Option<&TlsClient>,
-    address: SocketAddr,
+    address: Address,
     notes: &Notes,
 ) -> Asked<Reading> {
     let mut wire = connect_over(tls, &[], address, notes).await?;

@@ -1,7 +1,6 @@
 //! A TLS handshake, to its real end: with TLS 1.3 a server that refuses our certificate says so only after the handshake
 //! is done for us, so its close is awaited too.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -10,13 +9,9 @@ use super::Asked;
 use super::outcome::Reading;
 use super::wire::{Notes, connect_over};
 use crate::control::tls::{TlsClient, is_tls_fault};
+use crate::model::address::Address;
 
-pub(super) async fn ask(
-    tls: &TlsClient,
-    address: SocketAddr,
-    limit: Duration,
-    notes: &Notes,
-) -> Asked<Reading> {
+pub(super) async fn ask(tls: &TlsClient, address: Address, limit: Duration, notes: &Notes) -> Asked<Reading> {
     let mut wire = connect_over(Some(tls), &[], address, notes).await?;
     // Half of what is left, so that the wait itself never makes a timeout of a good handshake.
     let wait = limit.saturating_sub(notes.elapsed()) / 2;

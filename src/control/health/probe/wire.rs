@@ -2,22 +2,23 @@
 //! by its limit, so that a timeout says how far it came.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::Instant;
 
 use super::outcome::{EVIDENCE_MAX, Phases, Reading};
 use super::{Asked, timeout};
 use crate::control::tls::TlsClient;
+use crate::model::address::Address;
 use crate::model::proxy_protocol::Version;
 use crate::proxy::proxy_protocol::write::of_ourselves;
-use crate::proxy::upstream::dial::connect_from;
+use crate::proxy::upstream::dial::SentFrom;
 
 /// How long a polite end of a connection may take; the result of the probe is known by then.
 const PARTING_MAX: Duration = Duration::from_millis(250);
@@ -44,17 +45,26 @@ pub(super) enum Close {
 /// A connection of one probe, which notes what arrives.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
-    address: SocketAddr,
+    address: Address,
     notes: Notes,
 }
 
 /// Connects.
-pub(super) async fn connect(address: SocketAddr, close: Close, notes: &Notes) -> Asked<Wire> {
+pub(super) async fn connect(address: Address, close: Close, notes: &Notes) -> Asked<Wire> {
+    let address = match address {
+        Address::Ip(address) => address,
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path.as_path()).await;
+            let stream = stream.map_err(|error| Reading::fault("while connecting", &error))?;
+            notes.reached(Stage::Answer, |phases| &mut phases.connect);
+            return Ok(Wire { stream: Box::new(stream), address: path.into(), notes: notes.clone() });
+        }
+    };
     let connected = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         if let Some(source) = notes.source {
-            connect_from(&socket, source)?;
+            SentFrom::Own(source).bind(&socket, address)?;
         }
         if close == Close::Reset {
             socket.set_zero_linger()?;
@@ -67,14 +77,14 @@ pub(super) async fn connect(address: SocketAddr, close: Close, notes: &Notes) ->
     };
     let stream = connected.await.map_err(|error: io::Error| Reading::fault("while connecting", &error))?;
     notes.reached(Stage::Answer, |phases| &mut phases.connect);
-    Ok(Wire { stream: Box::new(stream), address, notes: notes.clone() })
+    Ok(Wire { stream: Box::new(stream), address: address.into(), notes: notes.clone() })
 }
 
 /// Connects, and makes the TLS handshake where there is a client for it.
 pub(super) async fn connect_over(
     tls: Option<&TlsClient>,
     alpn: &[&[u8]],
-    address: SocketAddr,
+    address: Address,
     notes: &Notes,
 ) -> Asked<Wire> {
     let wire = connect(address, Close::Reset, notes).await?;

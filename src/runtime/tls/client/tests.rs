@@ -63,10 +63,10 @@ fn files_that_many_pools_name_are_read_once() {
 fn an_endpoint_proves_its_host_or_address_unless_a_name_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let client = Arc::new(Client::new(trusting(folder.path()).0).expect("a client"));
-    let ip = IpAddr::from([192, 0, 2, 1]);
+    let ip = Address::parse("192.0.2.1:443").expect("an address");
     let name = |naming, host: Option<&str>| {
         let pool = PoolTls::new(Arc::clone(&client), naming, &[], 8);
-        EndpointTls::new(&pool, host, ip).name().to_str().into_owned()
+        EndpointTls::new(&pool, host, &ip).name().to_str().into_owned()
     };
     assert_eq!(name(Naming::Endpoint, Some("app.internal.")), "app.internal");
     assert_eq!(name(Naming::Endpoint, None), "192.0.2.1");
@@ -79,7 +79,7 @@ fn only_requests_offer_protocols() {
     let folder = tempfile::tempdir().expect("a folder");
     let client = Arc::new(Client::new(trusting(folder.path()).0).expect("a client"));
     let pool = PoolTls::new(client, Naming::Endpoint, &[b"http/1.1"], 8);
-    let endpoint = EndpointTls::new(&pool, None, IpAddr::from([192, 0, 2, 1]));
+    let endpoint = EndpointTls::new(&pool, None, &Address::parse("192.0.2.1:443").expect("an address"));
     assert_eq!(endpoint.client(Work::Request).alpn_protocols, [b"http/1.1"]);
     assert!(endpoint.client(Work::Connection).alpn_protocols.is_empty());
     assert!(Arc::ptr_eq(endpoint.client(Work::Request), endpoint.client(Work::Request)));
