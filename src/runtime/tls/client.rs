@@ -330,7 +330,7 @@ pub fn endpoint_name(host: Option<&str>, address: &Address) -> ServerName<'stati
         Address::Ip(_) => host,
         Address::Unix(_) => Some("localhost"),
     };
-    let ip = address.ip().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let ip = address.ip().map_or_else(|| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     host.and_then(|host| parse_name(host).ok()).unwrap_or_else(|| ServerName::from(ip))
 }
 
