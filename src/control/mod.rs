@@ -55,6 +55,7 @@ use crate::proxy::worker::Fleet;
 use crate::runtime::compile::{CompileError, Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
+use crate::runtime::snapshot::Snapshot;
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};

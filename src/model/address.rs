@@ -1,9 +1,10 @@
 //! Where a listener binds and where an endpoint lives, by address or by name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where an endpoint is said to be: an address, or a name that stands for some.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,12 +33,13 @@ pub enum Address {
     Unix(UnixPath),
 }
 
-/// The path of a unix socket. It is kept in place, so that an address is copied whatever it is.
+/// The path of a unix socket: a word, so that an address is copied whatever it is. Each path is kept for good, once, which are
+/// as many as operators ever write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UnixPath {
-    length: u8,
-    bytes: [u8; UNIX_PATH_MAX],
-}
+pub struct UnixPath(&'static str);
+
+/// Every path that there was.
+static PATHS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// Bytes of the path of a unix socket: what `sun_path` has room for, without its last NUL (unix(7)).
 pub const UNIX_PATH_MAX: usize = 107;
@@ -53,23 +55,29 @@ impl UnixPath {
     /// Takes `text` as the absolute path of a socket.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let mut bytes = [0; UNIX_PATH_MAX];
-        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        let is_file = text.starts_with('/') && !text.ends_with('/') && !text.contains('\0');
-        is_file.then_some(Self { length: u8::try_from(text.len()).ok()?, bytes })
+        if text.len() > UNIX_PATH_MAX || !text.starts_with('/') || text.ends_with('/') || text.contains('\0')
+        {
+            return None;
+        }
+        let mut paths = PATHS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = paths.get(text) {
+            return Some(Self(known));
+        }
+        let path: &'static str = Box::leak(text.into());
+        paths.insert(path);
+        Some(Self(path))
     }
 
     /// The path as text.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        // It was made from text.
-        self.bytes.get(..self.length.into()).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    pub const fn as_str(&self) -> &'static str {
+        self.0
     }
 
     /// The path.
     #[must_use]
-    pub fn as_path(&self) -> &Path {
-        Path::new(self.as_str())
+    pub fn as_path(&self) -> &'static Path {
+        Path::new(self.0)
     }
 }
 

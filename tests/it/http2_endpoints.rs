@@ -117,7 +117,7 @@ fn what_goaway_leaves_out_is_sent_again_whatever_its_method() {
 
 #[test]
 fn what_goaway_leaves_out_again_is_sent_again() {
-    const LAST: usize = 6;
+    const LAST: usize = 9;
     let origin = FrameOrigin::start(&[], |mut session| {
         let first = session.request()?;
         if session.number < LAST {

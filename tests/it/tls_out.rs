@@ -12,7 +12,7 @@ use crate::harness::client::Client;
 use crate::harness::origin::Origin;
 use crate::harness::own_ip;
 use crate::harness::proxy::{Proxy, Setup};
-use crate::harness::secure::{Authority, Handshake, Pair, Secure, Settings};
+use crate::harness::secure::{Authority, Handshake, Pair, Secure, Settings, self_signed};
 use crate::harness::until;
 
 /// A proxy before these endpoints, which trusts `authority` and asks for `api.test`.
@@ -236,6 +236,35 @@ fn without_a_name_the_address_must_be_in_the_certificate() {
     secure.renew(&Settings { pairs, ..Settings::default() });
     assert_eq!(proxy.get("/").text(), "ok");
     assert_eq!(secure.seen()[0].server_name, None, "an address is no name to send");
+}
+
+#[test]
+fn a_certificate_that_signed_itself_is_taken_where_it_is_the_one_that_is_trusted() {
+    let origin = Origin::saying("ok");
+    let good = self_signed("api.test", |_| {});
+    let late = self_signed("api.test", |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let early = self_signed("api.test", |params| params.not_before = date_time_ymd(2090, 1, 1));
+    let other = self_signed("other.test", |_| {});
+    for (pair, trusted, reason) in [
+        (&good, &good, None),
+        // Whether anybody trusted has signed it is not even asked of one with the mark of an authority.
+        (&good, &other, Some("bad_certificate")),
+        (&other, &other, Some("wrong_name")),
+        (&late, &late, Some("expired")),
+        (&early, &early, Some("not_yet_valid")),
+    ] {
+        let pairs = vec![("api.test", pair.clone())];
+        let secure = Secure::start(origin.address(), &Settings { pairs, ..Settings::default() });
+        let tls = format!("tls = {{ server_name = \"api.test\", ca = \"{}\" }}", trusted.cert.display());
+        let proxy = Setup::http(&[secure.address()]).pool(&tls).pool("retry = \"off\"").start();
+        let (status, _) = to(&proxy, "api.test");
+        let Some(reason) = reason else {
+            assert_eq!(status, 200);
+            continue;
+        };
+        assert_eq!((status, failures(&proxy, reason)), (503, 1), "{reason}");
+    }
+    assert_eq!(origin.seen().len(), 1);
 }
 
 #[test]

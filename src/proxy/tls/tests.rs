@@ -51,10 +51,8 @@ async fn pair() -> (Stream, Stream) {
     let (server, client) = configs();
     let (ours, theirs) = sockets().await;
     let name = ServerName::try_from("localhost").expect("a name");
-    let (client, server) = tokio::join!(
-        Tls::connect(Socket::Tcp(ours), client, name),
-        accept(theirs, server)
-    );
+    let (client, server) =
+        tokio::join!(Tls::connect(Socket::Tcp(ours), client, name), accept(theirs, server));
     (client.expect("a session").into(), server.expect("a session").into())
 }
 

@@ -17,6 +17,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::files::{Reader, TlsError};
 use super::provider::Order;
+use super::self_signed::OrTrustedItself;
 use crate::config::tls::{ClientTls, MinVersion};
 use crate::model::address::Address;
 use crate::runtime::endpoint::Work;
@@ -95,13 +96,15 @@ impl Client {
         let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
             Verify::Off { .. } => Arc::new(AnyCertificate(Arc::clone(&provider))),
             Verify::On => {
-                let roots = match &settings.ca {
+                let (roots, trusted) = match &settings.ca {
                     Some(path) => own_roots(path, &mut reader)?,
-                    None => system_roots(&mut reader)?,
+                    None => (system_roots(&mut reader)?, Vec::new()),
                 };
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                    .build()
-                    .map_err(|error| TlsError::Refused(error.to_string()))?
+                let usual =
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                        .build()
+                        .map_err(|error| TlsError::Refused(error.to_string()))?;
+                if trusted.is_empty() { usual } else { Arc::new(OrTrustedItself { usual, trusted }) }
             }
         };
         let builder = ClientConfig::builder_with_provider(provider)
@@ -327,7 +330,7 @@ pub fn endpoint_name(host: Option<&str>, address: &Address) -> ServerName<'stati
         Address::Ip(_) => host,
         Address::Unix(_) => Some("localhost"),
     };
-    let ip = address.ip().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let ip = address.ip().map_or_else(|| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     host.and_then(|host| parse_name(host).ok()).unwrap_or_else(|| ServerName::from(ip))
 }
 
@@ -353,14 +356,18 @@ fn refused(error: &rustls::Error) -> TlsError {
 }
 
 /// Every certificate that the operator lists must be good: one that is dropped would be missed at night.
-fn own_roots(path: &Path, reader: &mut Reader) -> Result<RootCertStore, TlsError> {
+fn own_roots(
+    path: &Path,
+    reader: &mut Reader,
+) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in reader.certificates(path)? {
+    let certificates = reader.certificates(path)?;
+    for certificate in &certificates {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|error| TlsError::content(path, "a file of certificate authorities", error))?;
     }
-    Ok(roots)
+    Ok((roots, certificates))
 }
 
 /// Of the system's bundle, which nobody here wrote, what cannot be read is left out.

@@ -76,6 +76,20 @@ impl Authority {
     }
 }
 
+/// A certificate for `name` that has signed itself, with the mark of an authority, and is in no other way odd.
+pub(crate) fn self_signed(name: &str, change: impl Fn(&mut CertificateParams)) -> Pair {
+    let mut params = CertificateParams::new([name.to_owned()]).expect("params");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let folder = own_directory();
+    let pair = Pair { cert: folder.join("self.crt"), key: folder.join("self.key") };
+    fs::write(&pair.cert, certificate.pem()).expect("written");
+    fs::write(&pair.key, key.serialize_pem()).expect("written");
+    pair
+}
+
 /// What TLS there is before an origin.
 #[derive(Default)]
 pub(crate) struct Settings<'a> {

@@ -192,7 +192,7 @@ async fn ask(probe: &Probe, notes: &Notes) -> Asked<(Reading, Option<Parting>)> 
             redis::ask(*primary, tls.as_deref(), address, notes).await.map(alone)
         }
         Check::Agent { port, send } => {
-            let beside = address.ip().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+            let beside = address.ip().map_or_else(|| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
             let agent = SocketAddr::new(beside, *port).into();
             agent::ask(send.as_deref(), agent, notes).await.map(alone)
         }
