@@ -14,7 +14,10 @@ fuzz_target!(|data: &[u8]| {
         assert!(early == Ok(Progress::Partial) || early == whole, "{early:?} of {cut} bytes, then {whole:?}");
     }
     if let Ok(Progress::Whole(Some(name))) = &whole {
-        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)), "{name}");
+        assert!(
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)),
+            "{name}"
+        );
     }
     // The same bytes as a message, in one record and in many.
     let Some((&size, message)) = data.split_first() else { return };

@@ -17,7 +17,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let Ok(Progress::Whole { header, bytes }) = whole else { return };
     assert!(bytes <= data.len() && bytes <= MAX);
-    assert_eq!(read(&data[..bytes], MAX, Transport::Stream), Ok(Progress::Whole { header: header.clone(), bytes }));
+    assert_eq!(
+        read(&data[..bytes], MAX, Transport::Stream),
+        Ok(Progress::Whole { header: header.clone(), bytes })
+    );
     let Some(addresses) = header.addresses else { return };
     check(&header, |out| write::v2(Some(addresses), &header.facts, Transport::Stream, out));
     let bare = Header { facts: Facts::default(), ..header };
@@ -39,5 +42,8 @@ fn check(header: &Header, write: impl Fn(&mut Vec<u8>)) {
     }
     assert_eq!(again.facts.authority, header.facts.authority);
     assert_eq!(again.facts.unique_id, header.facts.unique_id);
-    assert_eq!(again.facts.tls.as_ref().map(|tls| tls.secure), header.facts.tls.as_ref().map(|tls| tls.secure));
+    assert_eq!(
+        again.facts.tls.as_ref().map(|tls| tls.secure),
+        header.facts.tls.as_ref().map(|tls| tls.secure)
+    );
 }

@@ -137,6 +137,7 @@ fn check_put(head: &[u8], parsed: &RequestHead, trusted: bool) {
         scheme: "http",
         told: Told::Nothing,
         request_id: b"f00d",
+        deadline: None,
     };
     let mut out = Buffer::default();
     put_request(&mut out, head, parsed, &edits);
