@@ -51,7 +51,7 @@ pub enum Unreadable {
 /// [`Unreadable`] as soon as what is there cannot become one within `max` bytes.
 pub fn read(bytes: &[u8], max: usize) -> Result<Progress, Unreadable> {
     let partial = || if bytes.len() < max { Ok(Progress::Partial) } else { Err(Unreadable::TooLong) };
-    let Some(message) = gather(bytes)? else { return partial() };
+    let Some(message) = gather(bytes, max)? else { return partial() };
     let Some((&[kind, high, middle, low], body)) = message.split_first_chunk::<4>() else { return partial() };
     if kind != CLIENT_HELLO {
         return Err(Unreadable::Malformed);
@@ -67,7 +67,7 @@ pub fn read(bytes: &[u8], max: usize) -> Result<Progress, Unreadable> {
 }
 
 /// The handshake bytes of all records that have begun, in one piece; nothing before the first of them.
-fn gather(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
+fn gather(bytes: &[u8], max: usize) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
     let mut rest = bytes;
     let mut gathered: Option<Cow<'_, [u8]>> = None;
     loop {
@@ -87,14 +87,15 @@ fn gather(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
             None => gathered = Some(Cow::Borrowed(part)),
             Some(gathered) => gathered.to_mut().extend_from_slice(part),
         }
-        let whole = |message: &[u8]| match message.split_first_chunk::<4>() {
-            Some((&[_, high, middle, low], body)) => {
-                u32::from_be_bytes([0, high, middle, low]) as usize <= body.len()
+        let settled = |message: &[u8]| match message.split_first_chunk::<4>() {
+            Some((&[kind, high, middle, low], body)) => {
+                let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+                kind != CLIENT_HELLO || length > max || length <= body.len()
             }
             None => false,
         };
-        // What comes after the message is not looked at: it need not be of the handshake.
-        if part.len() < length || gathered.as_deref().is_some_and(whole) {
+        // What comes after that is not looked at: it need not be of the handshake, and must not change what was said before.
+        if part.len() < length || gathered.as_deref().is_some_and(settled) {
             return Ok(gathered);
         }
         rest = next;

@@ -166,3 +166,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_comes_behind_a_message_that_is_too_long_does_not_change_the_reason() {
+    // Found by the fuzz target: a record with the front of a message of 229,377 bytes, then no record at all.
+    let found = b"\x16\x03\0\0\x07\x01\x03\x80\x01\x32\xfc\x03\x72";
+    for cut in 9..=found.len() {
+        assert_eq!(read(&found[..cut], MAX), Err(Unreadable::TooLong), "{cut} bytes");
+    }
+}
