@@ -50,10 +50,12 @@ fn an_endpoint_that_may_not_be_picked_degrades_its_pool() {
 fn pools_show_the_whole_state_of_their_endpoints() {
     let origin = Origin::saying("ok");
     let proxy = Setup::http(&[origin.address()]).start();
-    let pools: serde_json::Value = serde_json::from_slice(&proxy.admin_get("/v1/pools").body).expect("JSON");
-    let pool: serde_json::Value =
-        serde_json::from_slice(&proxy.admin_get("/v1/pools/main").body).expect("JSON");
-    assert_eq!(pools, serde_json::json!([pool]));
+    // Which tier serves is decided a moment after the start.
+    let pool = until("a tier to serve", || {
+        let pool = proxy.admin_json("/v1/pools/main");
+        (pool["serving_tier"] == 0).then_some(pool)
+    });
+    assert_eq!(proxy.admin_json("/v1/pools"), serde_json::json!([pool]));
     let endpoint = &pool["endpoints"][0];
     assert_eq!((&endpoint["usable"], &endpoint["admin_state"]), (&true.into(), &"ready".into()));
     assert_eq!(endpoint["probe"]["state"], "off");
