@@ -1,6 +1,6 @@
 //! Listeners that come, go, move and change by a reload, and what their connections notice of it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -171,8 +171,9 @@ fn a_port_that_is_taken_refuses_the_reload_and_nothing_has_changed() {
 
 #[test]
 fn a_listener_that_listens_everywhere_may_listen_at_one_address_instead() {
-    let [one] = addresses();
-    let everywhere = SocketAddr::from(([0, 0, 0, 0], one.port()));
+    // Free at every address: the other tests have ports at their own.
+    let everywhere = free_port(Ipv4Addr::UNSPECIFIED);
+    let one = SocketAddr::from((own_ip(), everywhere.port()));
     let proxy = Embedded::start(&says("web", &[everywhere], "everywhere"));
     assert_eq!(client::get(one, "/").text(), "everywhere");
     proxy.reload(&says("web", &[one], "one"));
