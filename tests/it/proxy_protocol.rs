@@ -52,7 +52,7 @@ fn a_trusted_peer_without_a_header_is_turned_away() {
     assert_eq!(origin.seen().len(), 1);
     let records = proxy.records(4);
     assert_eq!(records.iter().filter(|record| record["end"] == "refused").count(), 3);
-    assert_eq!(proxy.metric("plimsoll_listener_refused_total", "proxy_header"), 3.0);
+    proxy.until_metric("plimsoll_listener_refused_total", "proxy_header", 3.0);
 }
 
 #[test]
@@ -77,8 +77,8 @@ fn who_may_connect_is_decided_by_the_named_client() {
     // Another connection of the same client is one too many, though its peer has many.
     proxy.connect().say(named("192.0.2.9") + GET).expect_end();
     assert_eq!(proxy.connect().say(named("192.0.2.10") + GET).answer().text(), "ok");
-    assert_eq!(proxy.metric("plimsoll_listener_refused_total", "denied"), 2.0);
-    assert_eq!(proxy.metric("plimsoll_listener_refused_total", "per_source"), 1.0);
+    proxy.until_metric("plimsoll_listener_refused_total", "denied", 2.0);
+    proxy.until_metric("plimsoll_listener_refused_total", "per_source", 1.0);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_header_may_come_in_pieces_but_not_for_ever() {
     let mut half = proxy.connect();
     half.say("PROXY TCP4 ").finish().expect("a FIN");
     half.expect_end();
-    assert_eq!(proxy.metric("plimsoll_limit_hits_total", "tls_handshake"), 2.0);
+    proxy.until_metric("plimsoll_limit_hits_total", "tls_handshake", 2.0);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_header_over_its_limit_is_refused_before_it_has_come() {
     let mut client = proxy.connect();
     client.say(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x02\x00").expect_end();
     assert_eq!(proxy.records(1)[0]["end"], "limit");
-    assert_eq!(proxy.metric("plimsoll_limit_hits_total", "proxy_header"), 1.0);
+    proxy.until_metric("plimsoll_limit_hits_total", "proxy_header", 1.0);
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn a_client_that_a_header_names_shakes_hands_after_it() {
     }
     // Of a trusted peer nothing is taken without one, and it is no part of the handshake.
     assert!(client.connect(proxy.web, "a.test").is_err());
-    assert_eq!(proxy.metric("plimsoll_listener_refused_total", "proxy_header"), 1.0);
+    proxy.until_metric("plimsoll_listener_refused_total", "proxy_header", 1.0);
     for record in proxy.records(4).iter().filter(|record| record["status"] == 200) {
         assert_eq!((&record["client"], &record["tls"]), (&"192.0.2.7:4711".into(), &"TLSv1.3".into()));
     }

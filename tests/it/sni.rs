@@ -125,9 +125,9 @@ fn a_hello_that_does_not_come_whole_ends_by_a_limit_with_a_name() {
     let mut half = stand.proxy.connect();
     half.say(&hello("a.example", 16_384, 0)[..50]).finish().expect("a FIN");
     half.expect_end();
-    let metric = |name: &str| stand.proxy.metric("plimsoll_limit_hits_total", name);
-    assert_eq!((metric("tls_handshake"), metric("client_hello")), (1.0, 2.0));
-    assert_eq!(stand.proxy.metric("plimsoll_listener_refused_total", "client_hello"), 1.0);
+    stand.proxy.until_metric("plimsoll_limit_hits_total", "tls_handshake", 1.0);
+    stand.proxy.until_metric("plimsoll_limit_hits_total", "client_hello", 2.0);
+    stand.proxy.until_metric("plimsoll_listener_refused_total", "client_hello", 1.0);
     let mut ends: Vec<String> =
         stand.proxy.records(5).iter().map(|record| record["end"].to_string()).collect();
     ends.sort();
@@ -157,7 +157,7 @@ fn a_hello_that_comes_byte_by_byte_is_waited_for_until_its_time_is_up() {
     }
     slow.expect_end();
     assert!(since.elapsed() >= Duration::from_millis(250), "{:?}", since.elapsed());
-    assert_eq!(stand.proxy.metric("plimsoll_limit_hits_total", "limit=\"tls_handshake\""), 1.0);
+    stand.proxy.until_metric("plimsoll_limit_hits_total", "limit=\"tls_handshake\"", 1.0);
     assert_eq!(stand.named.accepted(), 1);
 }
 
@@ -229,7 +229,7 @@ fn without_a_pool_of_its_own_a_listener_resets_whom_no_name_leads_on() {
     comes_to(proxy.connect().say(hello("a.example", 16_384, 0)), "named");
     proxy.connect().say(hello("b.example", 16_384, 0)).expect_end();
     proxy.connect().say("GET / HTTP/1.1\r\n\r\n").expect_end();
-    assert_eq!(proxy.metric("plimsoll_listener_refused_total", "unknown_name"), 2.0);
+    proxy.until_metric("plimsoll_listener_refused_total", "unknown_name", 2.0);
     let records = proxy.records(3);
     assert!(records.iter().any(|record| record["host"] == "b.example" && record["end"] == "no_route"));
 }

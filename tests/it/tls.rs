@@ -52,7 +52,7 @@ fn requests_are_served_and_logged_and_endpoints_told() {
         assert!(record["cipher"].as_str().is_some_and(|cipher| cipher.starts_with("TLS_")), "{record}");
     }
     assert_eq!(origin.request(0).field("x-forwarded-proto").as_deref(), Some("https"));
-    assert_eq!(proxy.metric("plimsoll_listener_tls_handshakes_total", "result=\"full\""), 2.0);
+    proxy.until_metric("plimsoll_listener_tls_handshakes_total", "result=\"full\"", 2.0);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn sessions_are_resumed_also_after_a_reload_that_replaces_the_certificate() {
     for client in &clients {
         assert_eq!(again(client, &proxy), Some(HandshakeKind::Resumed));
     }
-    assert_eq!(proxy.metric("plimsoll_listener_tls_handshakes_total", "result=\"resumed\""), 2.0);
+    proxy.until_metric("plimsoll_listener_tls_handshakes_total", "result=\"resumed\"", 2.0);
     let fresh = authority.trusting().build();
     let mut stays = fresh.connect(proxy.web, "a.test").expect("a connection");
     assert_eq!(get(&mut stays, "a.test").expect("an answer").0, 200);

@@ -46,7 +46,7 @@ fn a_renegotiation_is_refused_and_a_second_one_ends_the_connection() {
     client.send(HANDSHAKE, &hello).expect("sent");
     ends(&mut client);
     counted(&proxy, "tls.renegotiations");
-    assert_eq!(proxy.metric("plimsoll_listener_tls_handshakes_total", "result=\"full\""), 1.0);
+    proxy.until_metric("plimsoll_listener_tls_handshakes_total", "result=\"full\"", 1.0);
 }
 
 #[test]

@@ -444,6 +444,13 @@ impl Proxy {
         lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Waits until the sum of a counter is `value`: much is counted a moment after a client could see it.
+    pub(crate) fn until_metric(&self, name: &str, labels: &str, value: f64) {
+        until(&format!("{name} {labels} to be {value}"), || {
+            (self.metric(name, labels) == value).then_some(())
+        });
+    }
+
     /// What it wrote to standard output so far.
     pub(crate) fn output(&self) -> Vec<String> {
         self.output.all()

@@ -42,7 +42,7 @@ fn check(limit: &str, count: u32, attack: impl Fn(u32) -> Vec<u8>) {
         }
     }
     assert_eq!(frames.sent_away(), ENHANCE_YOUR_CALM, "{limit}");
-    assert_eq!(hits(&proxy, limit), 1.0, "{limit}");
+    super::counted(&proxy, limit, 1.0);
     assert_eq!(other.ask(1, &http2::get("/")).outcome(1), Outcome::Answer(200, b"ok".to_vec()));
 }
 
@@ -79,7 +79,7 @@ fn check_faults(attack: impl Fn(u32) -> Vec<u8>) {
             Outcome::Reset(_) => {}
             Outcome::Ended(code) => {
                 assert_eq!(code, Some(ENHANCE_YOUR_CALM));
-                assert_eq!(hits(&proxy, "http2_faults"), 1.0);
+                super::counted(&proxy, "http2_faults", 1.0);
                 return;
             }
             other @ Outcome::Answer(..) => panic!("{other:?}"),

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{before, hits};
+use super::before;
 use crate::harness::http2::{
     self, END_STREAM, Frames, GOAWAY, HEADERS, Outcome, PING, SETTINGS, Session, request,
 };
@@ -23,7 +23,7 @@ fn an_idle_connection_is_told_goodbye() {
     let last = frames.until(GOAWAY);
     assert_eq!(&last.payload[..4], [0, 0, 0, 1]);
     assert!(frames.next().is_none());
-    assert_eq!(hits(&proxy, "keep_alive"), 1.0);
+    super::counted(&proxy, "keep_alive", 1.0);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn half_a_preface_and_half_a_head_have_their_time() {
     assert_eq!(frames.sent_away(), 11);
     // A preface without SETTINGS is half a one.
     assert_eq!(Frames { client: silent }.sent_away(), 11);
-    assert_eq!(hits(&proxy, "request_header"), 3.0);
+    super::counted(&proxy, "request_header", 3.0);
     assert!(origin.seen().is_empty());
 }
 

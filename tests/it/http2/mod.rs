@@ -20,3 +20,8 @@ fn before(origin: &Origin) -> Setup {
 fn hits(proxy: &Proxy, limit: &str) -> f64 {
     proxy.metric("plimsoll_limit_hits_total", &format!("limit=\"{limit}\""))
 }
+
+/// Waits until a limit has been hit so often.
+fn counted(proxy: &Proxy, limit: &str, times: f64) {
+    proxy.until_metric("plimsoll_limit_hits_total", &format!("limit=\"{limit}\""), times);
+}
