@@ -30,6 +30,12 @@
 //! published, nobody waits. Every change is an event with its evidence ([`control::journal`]): log, `/v1/events`,
 //! metrics, webhooks.
 //!
+//! # Protocols
+//! [`proxy::stream`] carries bytes over TCP, unix sockets and TLS by one type, and [`proxy::udp`] carries datagrams. HTTP/1 on both
+//! sides is one fused exchange ([`proxy::http1`]); every pair with HTTP/2 in it ([`proxy::http2`], on the h2 crate) meets in
+//! [`proxy::bridge`], frame by frame, and WebSocket and gRPC with it. [`proxy::request`] decides the same for all of them. What
+//! is looked at before a protocol begins, PROXY headers and the name in a ClientHello, is left where it lies in the socket.
+//!
 //! # Invariants
 //! - `proxy` names neither `config` nor `control`; `route` and `policy` name only `model`; `control` never names `admin`.
 //! - Hot and cold meet in one place: control builds an immutable [`runtime::snapshot::Snapshot`] and publishes it with one
