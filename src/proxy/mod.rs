@@ -10,6 +10,7 @@
 //! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
+mod awaited;
 pub mod bridge;
 pub mod buffer;
 pub mod client_hello;

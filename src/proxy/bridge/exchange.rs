@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -18,6 +17,7 @@ use crate::model::field::FieldEdits;
 use crate::model::grpc;
 use crate::model::method::Method;
 use crate::proxy::attempt::Connection;
+use crate::proxy::awaited::Awaited;
 use crate::proxy::buffer::BLOCK;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
@@ -78,17 +78,6 @@ pub struct Answer {
     pub(super) refused: bool,
     /// Taken from the endpoint, and not given to the client yet.
     pub(super) held: Option<Frame>,
-}
-
-/// Whom an exchange waits for; moving on from one to the next sets the deadline anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    /// The client's body, of which so much has come.
-    Body(u64),
-    /// The endpoint takes the request, of which it has so much.
-    Taking(u64),
-    /// The endpoint's answer.
-    Answer(u32),
 }
 
 /// Which side an answer waits for.
@@ -176,14 +165,6 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
             Awaited::Taking(taken)
         } else {
             Awaited::Body(self.upload.moved())
-        }
-    }
-
-    fn patience(&self, awaited: Awaited, timeouts: &Timeouts) -> Duration {
-        match awaited {
-            Awaited::Body(_) => self.listener.timeouts.client_idle,
-            Awaited::Taking(_) => timeouts.idle,
-            Awaited::Answer(_) => timeouts.response_header,
         }
     }
 
@@ -451,17 +432,9 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
             Poll::Ready(Ok(head)) => head,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.failed(error))),
             Poll::Pending => {
-                let now = self.awaits(sending);
-                if sending.awaited != Some(now) {
-                    sending.awaited = Some(now);
-                    timer.set(Instant::now() + self.patience(now, timeouts));
-                }
-                return timer.poll_expired(cx).map(|_| {
-                    Err(sending.failed(match now {
-                        Awaited::Body(_) => Error::ClientTimeout,
-                        Awaited::Taking(_) | Awaited::Answer(_) => Error::Timeout,
-                    }))
-                });
+                let idle = self.listener.timeouts.client_idle;
+                let late = self.awaits(sending).poll_late(cx, &mut sending.awaited, idle, timeouts, timer);
+                return late.map(|error| Err(sending.failed(error)));
             }
         };
         if head.parts.status.is_informational() {

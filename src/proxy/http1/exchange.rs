@@ -19,6 +19,7 @@ use crate::model::field::FieldEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::attempt::{Connection, Link};
+use crate::proxy::awaited::Awaited;
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::connection::{Client, write_all};
 use crate::proxy::error::Error;
@@ -124,17 +125,6 @@ pub struct Answer {
     rest: Outgoing,
 }
 
-/// Whom an exchange waits for; moving on from one to the next sets the deadline anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    /// The client's body, of which so much has come.
-    Body(u64),
-    /// The endpoint takes the request, of which it has so much.
-    Taking(u64),
-    /// The endpoint's answer.
-    Answer(u32),
-}
-
 /// A request on its way to one endpoint, and what has come back.
 pub struct Sending {
     going: Outgoing,
@@ -230,17 +220,9 @@ impl Downstream for Exchange<'_> {
             Poll::Ready(Ok(length)) => length,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.failed(error))),
             Poll::Pending => {
-                let now = self.awaits(sending);
-                if sending.awaited != Some(now) {
-                    sending.awaited = Some(now);
-                    timer.set(Instant::now() + self.patience(now, timeouts));
-                }
-                return timer.poll_expired(cx).map(|_| {
-                    Err(sending.failed(match now {
-                        Awaited::Body(_) => Error::ClientTimeout,
-                        Awaited::Taking(_) | Awaited::Answer(_) => Error::Timeout,
-                    }))
-                });
+                let idle = self.listener.timeouts.client_idle;
+                let late = self.awaits(sending).poll_late(cx, &mut sending.awaited, idle, timeouts, timer);
+                return late.map(|error| Err(sending.failed(error)));
             }
         };
         let head = self.read_head(connection, sending, length)?;
@@ -413,14 +395,6 @@ impl<'c> Exchange<'c> {
             Awaited::Body(self.upload.moved())
         } else {
             Awaited::Taking(going.taken)
-        }
-    }
-
-    fn patience(&self, awaited: Awaited, timeouts: &Timeouts) -> std::time::Duration {
-        match awaited {
-            Awaited::Body(_) => self.listener.timeouts.client_idle,
-            Awaited::Taking(_) => timeouts.idle,
-            Awaited::Answer(_) => timeouts.response_header,
         }
     }
 
