@@ -5,7 +5,8 @@
 //! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
 //! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
-//! (whether a reload leaves enough) and `trial` (whether one does worse than what was before it).
+//! (whether a reload leaves enough), `trial` (whether one does worse than what was before it) and `sticky` (where a client
+//! belongs, and for how long).
 
 pub mod balance;
 pub mod breaker;
@@ -20,5 +21,6 @@ pub mod max_fails;
 pub mod outlier;
 pub mod reload_guard;
 pub mod retry;
+pub mod sticky;
 pub mod trial;
 pub mod window;
