@@ -36,12 +36,22 @@ struct Waiter {
     level: Level,
     // Endpoints that this request has tried already; almost always empty.
     tried: Box<[u32]>,
+    // The endpoint that this request belongs to, where it waits for that alone.
+    only: Option<u32>,
     grant: oneshot::Sender<Grant>,
 }
 
 impl Waiter {
     fn takes(&self, endpoint: &EndpointLive) -> bool {
-        endpoint.condition.allows(self.level) && !self.tried.contains(&endpoint.slot())
+        match self.only {
+            Some(only) => only == endpoint.slot() && endpoint.condition.allows_bound(self.level),
+            None => endpoint.condition.allows(self.level) && !self.tried.contains(&endpoint.slot()),
+        }
+    }
+
+    /// Whether it does not keep those behind it from places that it cannot use itself.
+    fn is_choosy(&self) -> bool {
+        self.only.is_some() || !self.tried.is_empty() || self.grant.is_closed()
     }
 }
 
@@ -132,13 +142,14 @@ impl Queue {
         waiters.line.len().saturating_sub(waiters.gone)
     }
 
-    /// Joins the queue unless `capacity` wait already; `last_look` looks once more for a free place when nobody is
+    /// Joins the queue unless `capacity` wait already, for an endpoint that is none of the slots `tried`, or for the one at the
+    /// slot `only`; `last_look` looks once more for a free place when nobody is
     /// in front, now that every release can see this waiter.
     pub fn join<P>(
         queue: &Arc<Self>,
         capacity: u32,
         level: Level,
-        tried: &[u32],
+        (tried, only): (&[u32], Option<u32>),
         last_look: impl FnOnce() -> Option<P>,
     ) -> Joined<P> {
         let mut waiters = lock(&queue.waiters);
@@ -149,14 +160,14 @@ impl Queue {
         // The last look reads with relaxed loads; the fence keeps them behind the count that releases read.
         fence(Ordering::SeqCst);
         // One in front that has been everywhere free does not keep this one from a place it cannot use itself.
-        if waiters.line.iter().all(|w| w.grant.is_closed() || !w.tried.is_empty())
+        if waiters.line.iter().all(Waiter::is_choosy)
             && let Some(place) = last_look()
         {
             queue.forget(1);
             return Joined::Place(place);
         }
         let (grant, receiver) = oneshot::channel();
-        waiters.line.push_back(Waiter { level, tried: tried.into(), grant });
+        waiters.line.push_back(Waiter { level, tried: tried.into(), only, grant });
         Joined::Waiting(Waiting { queue: Arc::clone(queue), grant: Some(receiver) })
     }
 
@@ -178,11 +189,12 @@ impl Queue {
         while !queue.is_empty() && Self::hand_on(queue, endpoint, limit) {}
     }
 
-    /// Sends those who wait at a level that is `hopeless` away, to look elsewhere.
-    pub fn dismiss(&self, hopeless: impl Fn(Level) -> bool) {
+    /// Sends those away, to look elsewhere, for whom it is `hopeless` to wait at their level, or for the one endpoint that they
+    /// wait for.
+    pub fn dismiss(&self, hopeless: impl Fn(Level, Option<u32>) -> bool) {
         let mut waiters = lock(&self.waiters);
         let before = waiters.line.len();
-        waiters.line.retain(|w| !hopeless(w.level));
+        waiters.line.retain(|w| !hopeless(w.level, w.only));
         self.forget(before - waiters.line.len());
         waiters.gone = waiters.line.iter().filter(|w| w.grant.is_closed()).count();
     }
@@ -252,7 +264,7 @@ mod tests {
     }
 
     fn join(queue: &Arc<Queue>, capacity: u32, tried: &[u32]) -> Joined<()> {
-        Queue::join(queue, capacity, Level::Proven, tried, || None)
+        Queue::join(queue, capacity, Level::Proven, (tried, None), || None)
     }
 
     /// What a waiter has by now.
@@ -335,6 +347,35 @@ mod tests {
     }
 
     #[test]
+    fn who_belongs_to_an_endpoint_waits_for_that_one_and_is_in_nobodys_way() {
+        let slots = Arc::<Slots>::default();
+        let [own, other] = [(); 2].map(|()| Arc::new(EndpointLive::new(&slots, 1)));
+        let queue = Arc::<Queue>::default();
+        assert!(own.try_acquire(Work::Request, 1) && other.try_acquire(Work::Request, 1));
+        let joined = Queue::join(&queue, 9, Level::Proven, (&[], Some(own.slot())), || None::<()>);
+        let Joined::Waiting(mut bound) = joined else { panic!("it waits") };
+        Queue::release(&queue, &other, 1);
+        assert!(has(&mut bound).is_none(), "it is not that one");
+        // Whoever comes next has what it does not want, although it came first.
+        let look = || other.try_acquire(Work::Request, 1).then_some(());
+        assert!(matches!(Queue::join(&queue, 9, Level::Proven, (&[], None), look), Joined::Place(())));
+        // That its endpoint drains does not matter to it.
+        own.condition.set(Impediment::Drained, true);
+        Queue::release(&queue, &own, 1);
+        assert!(has(&mut bound).is_some_and(|grant| grant.is_ok()));
+    }
+
+    #[test]
+    fn who_waits_for_one_endpoint_is_sent_away_when_that_goes() {
+        let (queue, endpoint) = setup();
+        let joined = Queue::join(&queue, 9, Level::Proven, (&[], Some(endpoint.slot())), || None::<()>);
+        let Joined::Waiting(mut bound) = joined else { panic!("it waits") };
+        let mut any = wait(&queue);
+        queue.dismiss(|_, only| only == Some(endpoint.slot()));
+        assert!(matches!(has(&mut bound), Some(Err(Dismissed))) && has(&mut any).is_none());
+    }
+
+    #[test]
     fn all_free_places_are_served_and_no_more() {
         let (queue, endpoint) = setup();
         let mut waiting: Vec<Waiting> = (0..5).map(|_| wait(&queue)).collect();
@@ -347,9 +388,9 @@ mod tests {
     fn those_sent_away_are_told_and_leave_nothing_behind() {
         let (queue, _endpoint) = setup();
         let (mut first, second) = (wait(&queue), wait(&queue));
-        queue.dismiss(|level| level == Level::Open);
+        queue.dismiss(|level, _| level == Level::Open);
         assert_eq!(queue.len(), 2, "they do not wait for that");
-        queue.dismiss(|level| level == Level::Proven);
+        queue.dismiss(|level, _| level == Level::Proven);
         assert!(queue.is_empty());
         assert!(matches!(has(&mut first), Some(Err(Dismissed))));
         drop((first, second));
@@ -385,7 +426,7 @@ mod loom_tests {
                 loom::thread::spawn(move || Queue::release(&queue, &endpoint, 1))
             };
             let look = || (endpoint.in_flight() < 1 && endpoint.try_acquire(Work::Request, 1)).then_some(());
-            let joined = Queue::join(&queue, 1, Level::Proven, &[], look);
+            let joined = Queue::join(&queue, 1, Level::Proven, (&[], None), look);
             releaser.join().expect("the releaser does not panic");
             match joined {
                 Joined::Place(_) => {}
