@@ -1,5 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+mod sticky;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
@@ -255,6 +257,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         endpoints_file: None,
         added: Vec::new(),
         removed: Vec::new(),
+        sticky: sticky::status(pool),
     }
 }
 
@@ -448,6 +451,7 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
     sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);
+    sticky::collect(sink, pool);
     let level = pool.level();
     let is_usable = |e: &&Endpoint| level.is_some_and(|level| e.live.condition.allows(level));
     let usable = pool.endpoints.iter().filter(is_usable).count();
@@ -560,7 +564,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
     }
-    let by_pool: [Named<PoolCounters>; 11] = [
+    let by_pool: [Named<PoolCounters>; 12] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -572,6 +576,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("idle_connections", |c| &c.idle_exceeded),
         ("http2_connections", |c| &c.http2_full),
         ("http2_frames", |c| &c.http2_floods),
+        ("sticky_size", |c| &c.sticky.evicted),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

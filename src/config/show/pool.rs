@@ -1,8 +1,9 @@
 //! A pool of a [`Config`](super::super::Config) as TOML, every default written out.
 
+use super::sticky::sticky;
 use super::{Page, Subject, braces, join, quote, quote_key};
 use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
-use crate::config::pool::{Endpoint, Pool};
+use crate::config::pool::{Endpoint, Pool, PoolLimits};
 use crate::config::retry::{NonIdempotent, Retry};
 use crate::config::tls::{ClientTls, Naming};
 use crate::model::grpc;
@@ -35,20 +36,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
         page.text("endpoints_file", path.display());
     }
     order(page, pool);
-    page.section(format_args!("[pool.{name}.limits]"));
-    page.key("max_requests", pool.limits.max_requests);
-    page.key("max_connections", pool.limits.max_connections);
-    page.key("queue", pool.limits.queue);
-    page.time("queue_timeout", pool.limits.queue_timeout);
-    page.text("answer_head", pool.limits.answer_head);
-    page.key("answer_fields", pool.limits.answer_fields);
-    page.key("interim_answers", pool.limits.interim_answers);
-    page.text("answer_chunk_extensions", pool.limits.answer_chunk_extensions);
-    page.key("idle_connections", pool.limits.idle_connections);
-    page.key("http2_connections", pool.limits.http2_connections);
-    page.key("http2_streams", pool.limits.http2_streams);
-    page.text("http2_window", pool.limits.http2_window);
-    page.key("http2_frames", pool.limits.http2_frames);
+    limits(page, &name, &pool.limits);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -82,6 +70,26 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
         page.section(format_args!("[pool.{name}.breaker]"));
         show_breaker(page, settings);
     }
+    if let Some(settings) = &pool.sticky {
+        sticky(page, pool.name.as_str(), settings);
+    }
+}
+
+fn limits(page: &mut Page, name: &str, limits: &PoolLimits) {
+    page.section(format_args!("[pool.{name}.limits]"));
+    page.key("max_requests", limits.max_requests);
+    page.key("max_connections", limits.max_connections);
+    page.key("queue", limits.queue);
+    page.time("queue_timeout", limits.queue_timeout);
+    page.text("answer_head", limits.answer_head);
+    page.key("answer_fields", limits.answer_fields);
+    page.key("interim_answers", limits.interim_answers);
+    page.text("answer_chunk_extensions", limits.answer_chunk_extensions);
+    page.key("idle_connections", limits.idle_connections);
+    page.key("http2_connections", limits.http2_connections);
+    page.key("http2_streams", limits.http2_streams);
+    page.text("http2_window", limits.http2_window);
+    page.key("http2_frames", limits.http2_frames);
 }
 
 fn endpoint(page: &mut Page, endpoint: &Endpoint) {
@@ -143,6 +151,9 @@ fn order(page: &mut Page, pool: &Pool) {
     }
     if pool.breaker.is_none() {
         page.text("breaker", "off");
+    }
+    if pool.sticky.is_none() {
+        page.text("sticky", "off");
     }
 }
 
