@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::harness::http2::{self, Session, request};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup, own_directory};
+use crate::harness::tls::Authority;
 use crate::harness::until;
 use crate::harness::wire::Message;
 
@@ -474,4 +475,16 @@ fn who_had_to_go_elsewhere_comes_home_as_told() {
             }
         }
     }
+}
+
+#[test]
+fn on_tls_a_cookie_is_for_tls_alone() {
+    let authority = Authority::new();
+    authority.sign("a", &["a.test"]);
+    let origin = Origin::saying("ok");
+    let tls = format!("tls = {{ certificates = [{}] }}", authority.listed("a", ""));
+    let proxy = Setup::http(&[origin.address()]).listener(&tls).pool("sticky = {}").start();
+    let answer = authority.trusting().build().get(proxy.web, "a.test", "a.test").expect("an answer");
+    let set = answer.lines().find(|line| line.to_lowercase().starts_with("set-cookie: ")).expect("a cookie");
+    assert!(set.trim_end().ends_with("; HttpOnly; SameSite=Lax; Secure"), "{set}");
 }
