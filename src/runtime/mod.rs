@@ -23,6 +23,7 @@ pub mod pick;
 pub mod places;
 pub mod pool;
 pub mod queue;
+pub mod rate_table;
 pub mod snapshot;
 pub mod sources;
 pub mod store;
