@@ -1,5 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+mod limits;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
@@ -182,6 +184,7 @@ impl Handle {
         }
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
+        limits::collect_route_limits(sink, &snapshot.limits);
         process::collect(sink);
     }
 

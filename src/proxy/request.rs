@@ -146,6 +146,8 @@ pub struct Context<'a> {
     pub head: Duration,
     /// The client's version, for the log.
     pub version: &'static str,
+    /// Whether it has been handled already, and begins again with a newer snapshot.
+    pub again: bool,
 }
 
 impl<'a> Context<'a> {
@@ -342,7 +344,7 @@ async fn serve<'a, D: Downstream>(
     trace.route = Some(route);
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
-    let own = match phases::before(context, down, route, altered)? {
+    let own = match phases::before(context, down, route, altered).await? {
         None => answer_of(context, down.view(), &route.action),
         own => own,
     };

@@ -60,6 +60,7 @@ pub async fn run(
         start,
         head: Duration::ZERO,
         version: "HTTP/2",
+        again: false,
     };
     let mut half = ClientSide::new(gate, body, respond);
     // Reset together with its head, perhaps: then nobody else hears of it.
@@ -76,7 +77,7 @@ pub async fn run(
                 let Some(snapshot) = client.snapshot() else { break };
                 // Whether the listener trusts this peer was decided when the head came.
                 let Some(listener) = client.listener(&snapshot) else { break };
-                let context = Context { snapshot: &snapshot, listener, ..context };
+                let context = Context { snapshot: &snapshot, listener, again: true, ..context };
                 fate = request::handle(&context, &mut bridge).await;
             }
         }
