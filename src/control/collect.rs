@@ -71,6 +71,7 @@ impl Handle {
                 .collect(),
             listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
             pools: self.pools(&snapshot.pools),
+            limits: limits::limits_status(&snapshot.limits),
         }
     }
 

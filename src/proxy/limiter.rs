@@ -29,8 +29,7 @@ pub(super) async fn admit<'a, D: Downstream>(
             }
         }
     }
-    // What begins again with a newer snapshot has been charged.
-    if limits.rates.is_empty() || context.again {
+    if limits.rates.is_empty() {
         return Ok(());
     }
     let keys = limits.keys(down.view(), listener);
@@ -49,6 +48,11 @@ pub(super) async fn admit<'a, D: Downstream>(
     stop(context, down, rule).await?;
     tell(context, limits, &keys, true, altered);
     Err(Error::Limited(Limited { limit: Limit::Rate, status: rule.status, retry_after }))
+}
+
+/// Takes back what a request was charged that begins again with a newer snapshot, and is charged then.
+pub(super) fn take_back<D: Downstream>(context: &Context<'_>, down: &D, limits: &RouteLimits) {
+    limits.refund(&limits.keys(down.view(), context.listener.name.as_str()));
 }
 
 /// Does what comes before a refusal: counts it, and holds the request where it is to be held.

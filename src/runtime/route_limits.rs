@@ -203,6 +203,14 @@ impl RouteLimits {
         self.charge_all(keyed, now, worker)
     }
 
+    /// Takes back what a request was charged.
+    pub fn refund(&self, keys: &Keys) {
+        let charged = self.rates.iter().zip(keys.0).filter(|(rule, _)| rule.on_limit != OnLimit::Count);
+        for (rule, key) in charged.filter_map(|(rule, key)| Some((rule, key?))) {
+            rule.live.table.refund(&rule.limit, key);
+        }
+    }
+
     /// Another request may have come first since they were asked: then what has been charged is taken back.
     fn charge_all<'a>(
         &self,
@@ -445,21 +453,45 @@ pub const fn seconds(time: Duration) -> u64 {
 /// The key of a request; nothing where it has nothing of what the key is made of.
 fn key_of<V: RequestView>(seed: &Seed, key: &LimitKey, view: &V, listener: &str) -> Option<Key> {
     let mut hasher = seed.begin();
+    each_part(key, view, listener, |_, bytes| hasher.part(bytes)).then(|| hasher.key())
+}
+
+/// The parts of a request that tell it apart, for people; nothing where it has none of them.
+#[must_use]
+pub fn describe<V: RequestView>(key: &LimitKey, view: &V, listener: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    let any = each_part(key, view, listener, |part, bytes| {
+        parts.push(match part {
+            LimitPart::Source => format!("source {}", network(view.source(), key)),
+            LimitPart::Global => "everything".to_owned(),
+            part => format!("{part} {:?}", String::from_utf8_lossy(bytes)),
+        });
+    });
+    any.then(|| parts.join(" + "))
+}
+
+/// Tells every part of a request that a key is made of; whether the request has any of them.
+fn each_part<V: RequestView>(
+    key: &LimitKey,
+    view: &V,
+    listener: &str,
+    mut told: impl FnMut(&LimitPart, &[u8]),
+) -> bool {
     let mut any = false;
     for part in &key.parts {
         let bytes: &[u8] = match part {
             LimitPart::Source => {
                 any = true;
-                match network(view.source(), key) {
-                    IpAddr::V4(v4) => hasher.part(&v4.octets()),
-                    IpAddr::V6(v6) => hasher.part(&v6.octets()),
+                match network(view.source(), key).addr() {
+                    IpAddr::V4(v4) => told(part, &v4.octets()),
+                    IpAddr::V6(v6) => told(part, &v6.octets()),
                 }
                 continue;
             }
             LimitPart::Host => {
                 let host = split_authority(view.authority()).map_or(&[][..], |(host, _)| host);
                 any |= !host.is_empty();
-                hasher.part(&host.to_ascii_lowercase());
+                told(part, &host.to_ascii_lowercase());
                 continue;
             }
             LimitPart::Header(name) => view.field(name.as_str()).unwrap_or_default(),
@@ -470,14 +502,14 @@ fn key_of<V: RequestView>(seed: &Seed, key: &LimitKey, view: &V, listener: &str)
             LimitPart::Global => b"*",
         };
         any |= !bytes.is_empty();
-        hasher.part(bytes);
+        told(part, bytes);
     }
-    any.then(|| hasher.key())
+    any
 }
 
 /// The network of a client, as far as its bits tell clients apart.
-fn network(source: IpAddr, key: &LimitKey) -> IpAddr {
+fn network(source: IpAddr, key: &LimitKey) -> IpNet {
     let source = source.to_canonical();
     let prefix = if source.is_ipv4() { key.prefix_v4 } else { key.prefix_v6 };
-    IpNet::new(source, prefix).map_or(source, |network| network.network())
+    IpNet::new(source, prefix).map_or_else(|_| source.into(), |network| network.trunc())
 }

@@ -1,10 +1,49 @@
 //! What the limits of routes say of themselves.
 
 use super::Named;
+use crate::control::status::{ConcurrencyStatus, LimitsStatus, RateStatus};
 use crate::runtime::counters::Counter;
-use crate::runtime::route_limits::{ConcurrencyCounters, RateCounters};
+use crate::runtime::route_limits::{ConcurrencyCounters, ConcurrencyLive, RateCounters, RateLive};
 use crate::runtime::snapshot::Limits;
 use crate::telemetry::metrics::{self as m, Sink};
+
+/// What is told of them when somebody asks.
+pub(super) fn limits_status(limits: &Limits) -> LimitsStatus {
+    LimitsStatus {
+        rates: limits.rates.iter().map(|live| rate_status(live)).collect(),
+        concurrency: limits.concurrency.iter().map(|live| concurrency_status(live)).collect(),
+    }
+}
+
+fn rate_status(live: &RateLive) -> RateStatus {
+    let sum = |counter: fn(&RateCounters) -> &Counter| live.counters.sum(counter);
+    RateStatus {
+        name: live.name.to_string(),
+        key: live.key.to_string(),
+        entries: live.table.len(),
+        size: live.table.size(),
+        evicted: live.table.evicted(),
+        held: live.held(),
+        passed: sum(|c| &c.passed),
+        delayed: sum(|c| &c.delayed),
+        rejected: sum(|c| &c.rejected),
+        dropped: sum(|c| &c.dropped),
+        tarpitted: sum(|c| &c.tarpitted),
+        counted: sum(|c| &c.counted),
+        unkeyed: sum(|c| &c.unkeyed),
+    }
+}
+
+fn concurrency_status(live: &ConcurrencyLive) -> ConcurrencyStatus {
+    ConcurrencyStatus {
+        name: live.name.to_string(),
+        key: live.key.to_string(),
+        entries: live.keys(),
+        passed: live.counters.sum(|c| &c.passed),
+        rejected: live.counters.sum(|c| &c.rejected),
+        unkeyed: live.counters.sum(|c| &c.unkeyed),
+    }
+}
 
 /// Every limit by its name.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]

@@ -192,7 +192,6 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         start,
         head: head_time,
         version: request.head.version.as_str(),
-        again: false,
     };
     let exchange = Exchange::new(worker, client, listener, request, input, upload);
     let mut exchange = Crossing::new(exchange);
@@ -202,11 +201,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
         let Some(snapshot) = client.snapshot() else { break };
         // Whether the listener trusts this peer was decided when the head came.
         let Some(listener) = client.listener(&snapshot) else { break };
-        fate = request::handle(
-            &Context { snapshot: &snapshot, listener, again: true, ..context },
-            &mut exchange,
-        )
-        .await;
+        fate = request::handle(&Context { snapshot: &snapshot, listener, ..context }, &mut exchange).await;
     }
     let mut exchange = exchange.into_own();
     let done = exchange.upload.is_done();
