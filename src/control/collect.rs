@@ -1,5 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+mod limits;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
@@ -69,6 +71,7 @@ impl Handle {
                 .collect(),
             listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
             pools: self.pools(&snapshot.pools),
+            limits: limits::limits_status(&snapshot.limits),
         }
     }
 
@@ -182,6 +185,7 @@ impl Handle {
         }
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
+        limits::collect_route_limits(sink, &snapshot.limits);
         process::collect(sink);
     }
 
