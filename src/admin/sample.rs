@@ -14,7 +14,8 @@ use crate::control::reload::{ReloadError, ReloadOptions, Source};
 use crate::control::running::{Fallback, Plan, Provenance, Running};
 use crate::control::sessions::Sessions;
 use crate::control::status::{
-    EjectionStatus, EndpointStatus, HeldStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+    EjectionStatus, EndpointStatus, HeldStatus, LimitsStatus, PoolStatus, ProbeStatus, Readiness, Status,
+    WorkerStatus,
 };
 use crate::model::name::{EndpointName, NameError, PoolName};
 use crate::runtime::diff::Diff;
@@ -85,6 +86,7 @@ pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
         workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
         listeners: Vec::new(),
         pools,
+        limits: LimitsStatus::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
 //! in which they would be tried.
 
+mod limits;
 mod sticky;
 
 use std::fmt::Write as _;
@@ -101,7 +102,10 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
         }
     }
     match taken {
-        Some(route) => explain_action(config, route, request, text),
+        Some(route) => {
+            limits::explain_limits(route, listener, request, text);
+            explain_action(config, route, request, text);
+        }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
     }
 }

@@ -16,6 +16,7 @@ use crate::model::address::{Address, AddressError, EndpointAddress, UNIX_CLIENT,
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::grpc;
 use crate::model::host::HostPattern;
+use crate::model::limit_key::LimitPart;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
 use crate::model::units::Rate;
@@ -80,6 +81,8 @@ pub(super) enum Form {
     TableKey,
     /// A name of a cookie.
     CookieName,
+    /// A part of the key of a limit.
+    LimitKey,
     /// So many in a second, minute or hour.
     Rate,
     /// Where events are posted.
@@ -136,6 +139,7 @@ impl Form {
             }
             Self::TableKey => "\"source\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
             Self::CookieName => "a name of a cookie",
+            Self::LimitKey => LimitPart::FORMS,
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
@@ -190,6 +194,9 @@ impl Form {
             Self::CookieName => FieldName::new(text).map(Value::Field).map_err(|_| {
                 Fault::new("a name of a cookie has letters, digits and !#$%&'*+-.^_`|~", COOKIE_HELP)
             }),
+            Self::LimitKey => LimitPart::parse(text)
+                .map(Value::LimitPart)
+                .map_err(|e| Fault::new(e, format!("write {}", LimitPart::FORMS))),
             Self::Rate => {
                 Rate::parse(text).map(Value::Rate).map_err(|e| Fault::new(e, "write for example \"5/s\""))
             }

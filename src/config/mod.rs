@@ -25,6 +25,7 @@ mod passive;
 pub mod pool;
 mod preset;
 pub mod process;
+pub mod rate_limit;
 mod reference;
 pub mod retry;
 pub mod route;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::diagnostic::Report;
 use super::names::Names;
+use super::rate_limit::Limits;
 use super::retry::Retry;
 use super::tables::POOL;
 use super::value::{Field, Fields, FromValue};
@@ -31,6 +32,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// How fast requests may come, and how many may be under way.
+    pub limits: Limits,
 }
 
 /// What a route does.
@@ -142,6 +145,7 @@ impl Route {
         let rewrite = read_rewrite(fields, report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let limits = Limits::read(fields, name, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -167,6 +171,7 @@ impl Route {
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
             retry,
+            limits: limits?,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
 //! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
-//! listeners.
+//! listeners, `limits` those of routes.
 
+mod limits;
 mod listener;
 mod pool;
 mod sticky;
@@ -403,6 +404,7 @@ fn show_route(page: &mut Page, route: &Route) {
         let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));
         page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
     }
+    limits::show_limits(page, &route.limits);
 }
 
 fn show_sni_route(page: &mut Page, route: &SniRoute) {

@@ -1,5 +1,6 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+mod limits;
 mod sticky;
 
 use std::borrow::Cow;
@@ -71,6 +72,7 @@ impl Handle {
                 .collect(),
             listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
             pools: self.pools(&snapshot.pools),
+            limits: limits::limits_status(&snapshot.limits),
         }
     }
 
@@ -184,6 +186,7 @@ impl Handle {
         }
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
+        limits::collect_route_limits(sink, &snapshot.limits);
         process::collect(sink);
     }
 

@@ -23,6 +23,8 @@ pub mod pick;
 pub mod places;
 pub mod pool;
 pub mod queue;
+pub mod rate_table;
+pub mod route_limits;
 pub mod snapshot;
 pub mod sources;
 pub mod sticky;

@@ -9,6 +9,7 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
 use super::sticky::Secret;
 use super::tls::tickets::Ring;
 use crate::config::Origin;
@@ -43,6 +44,17 @@ pub struct Snapshot {
     pub tickets: Arc<Ring>,
     /// The secret of sticky pools, the same in all snapshots.
     pub secret: Secret,
+    /// Live state of the limits of routes.
+    pub limits: Limits,
+}
+
+/// Live state of every limit that routes have, each once.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// How fast requests may come.
+    pub rates: Vec<Arc<RateLive>>,
+    /// How many may be under way.
+    pub concurrency: Vec<Arc<ConcurrencyLive>>,
 }
 
 /// One snapshot as work that holds it knows it, also when it does not run any more.
@@ -108,6 +120,8 @@ pub struct Route {
     pub timeouts: Overrides,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
+    /// Limits; most routes have none.
+    pub limits: Option<Box<RouteLimits>>,
 }
 
 /// What a route does.

@@ -6,6 +6,7 @@
 //! ones.
 
 mod health;
+mod limits;
 mod listener;
 mod passive;
 mod pool;

@@ -1,5 +1,6 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod limits;
 mod pool;
 mod sticky;
 
@@ -76,7 +77,11 @@ pub fn compile(
         Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition, secret }
             .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
+    let mut limits = limits::Compiling::new(previous, clock, machine);
+    let routes = config.routes.iter().map(|r| {
+        let limits = limits.route(&r.limits);
+        Route { limits, ..compile_route(r, &index, &chains) }
+    });
     let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
@@ -95,6 +100,7 @@ pub fn compile(
         slots,
         tickets,
         secret,
+        limits: limits.finish(),
     })
 }
 
@@ -195,6 +201,7 @@ fn compile_route(
             tunnel: route.timeouts.tunnel,
         },
         retry: route.retry.as_ref().map(compile_retry),
+        limits: None,
     }
 }
 
@@ -228,6 +235,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         rewrite: None,
         timeouts: Overrides::default(),
         retry: None,
+        limits: None,
     }
 }
 
