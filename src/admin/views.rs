@@ -13,6 +13,7 @@ use crate::control::status::{
 };
 use crate::control::upgrade::OldProcess;
 use crate::model::name::EndpointName;
+use crate::policy::admission::class::Class;
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -281,6 +282,11 @@ impl<'a> From<&'a ListenerStatus> for ListenerView<'a> {
 pub(super) struct PoolView<'a> {
     name: &'a str,
     queue: u64,
+    queue_by_class: QueueView,
+    /// Classes that are shed because they stand instead of passing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    queue_stands: Vec<&'static str>,
+    queue_shed: u64,
     requests: u64,
     retries: u64,
     required: bool,
@@ -305,6 +311,20 @@ pub(super) struct PoolView<'a> {
     added: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     removed: Vec<&'a str>,
+}
+
+/// Who waits.
+#[derive(Debug, Serialize)]
+struct QueueView {
+    high: u64,
+    normal: u64,
+    low: u64,
+}
+
+impl From<[u64; Class::COUNT]> for QueueView {
+    fn from([high, normal, low]: [u64; Class::COUNT]) -> Self {
+        Self { high, normal, low }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -345,7 +365,10 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
     fn from(pool: &'a PoolStatus) -> Self {
         Self {
             name: pool.name.as_str(),
-            queue: pool.queue,
+            queue: pool.queue.len(),
+            queue_by_class: QueueView::from(pool.queue.waiting),
+            queue_stands: pool.queue.stands.iter().map(|class| class.word()).collect(),
+            queue_shed: pool.queue.shed,
             requests: pool.requests,
             retries: pool.retries,
             required: pool.required,
@@ -385,6 +408,9 @@ pub(super) struct EndpointView<'a> {
     suppressed_until: Option<String>,
     leader: bool,
     in_flight: u64,
+    /// How many requests may be in flight now; nothing is no bound.
+    max_requests: Option<u64>,
+    max_connections: Option<u64>,
     idle_connections: u64,
     requests: u64,
     failures: u64,
@@ -411,6 +437,8 @@ impl<'a> From<&'a EndpointStatus> for EndpointView<'a> {
             suppressed_until: endpoint.suppressed_until.map(time),
             leader: endpoint.leader,
             in_flight: endpoint.in_flight,
+            max_requests: endpoint.ceiling.requests,
+            max_connections: endpoint.ceiling.connections,
             idle_connections: endpoint.idle_connections,
             requests: endpoint.requests,
             failures: endpoint.failures,

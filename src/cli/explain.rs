@@ -1,6 +1,8 @@
 //! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
 //! in which they would be tried.
 
+mod admission;
+
 use std::fmt::Write as _;
 
 use super::check::{action, balance};
@@ -178,6 +180,7 @@ fn explain_pool(config: &Config, name: &PoolName, route: Option<&Route>, text: &
         line(text, format_args!("  never: {}", describe(endpoint)));
     }
     backups(pool, text);
+    admission::explain_pool(pool, route, text);
 }
 
 /// What the order that follows depends on.

@@ -39,6 +39,9 @@ struct Listener {
 struct Pool {
     name: String,
     queue: u64,
+    /// Classes that wait for too long.
+    #[serde(default)]
+    queue_stands: Vec<String>,
     usable: usize,
     serving_tier: Option<u8>,
     fails_open: bool,
@@ -121,6 +124,9 @@ fn page(process: &Process) -> String {
 fn heading(pool: &Pool) -> String {
     let Pool { name, usable, queue, endpoints, .. } = pool;
     let mut heading = format!("pool {name}: {usable} of {} usable, {queue} waiting", endpoints.len());
+    if !pool.queue_stands.is_empty() {
+        heading.push_str(&format!(" (sheds {})", pool.queue_stands.join(" and ")));
+    }
     match (&pool.failover, pool.serving_tier) {
         _ if pool.fails_open => heading.push_str("; nothing is usable and it fails open"),
         (Some(other), _) => heading.push_str(&format!("; traffic goes to pool {other}")),

@@ -17,6 +17,7 @@ use super::route::{Action, Rewrite, Route, SplitBy};
 use super::sni::{Handling, SniRoute};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Prints what a configuration means, as a configuration that says so in full.
@@ -396,6 +397,9 @@ fn show_route(page: &mut Page, route: &Route) {
     let written: Vec<String> = written.into_iter().filter_map(time).collect();
     if !written.is_empty() {
         page.key("timeouts", format_args!("{{ {} }}", written.join(", ")));
+    }
+    if route.priority_class != Class::default() {
+        page.text("priority_class", route.priority_class.word());
     }
     if let Some(retry) = &route.retry {
         let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));

@@ -9,6 +9,7 @@ use super::running::Provenance;
 use super::upgrade::OldProcess;
 use crate::model::address::Address;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
+use crate::policy::admission::class::Class;
 
 /// The whole process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub struct PoolStatus {
     /// Its name.
     pub name: PoolName,
     /// Requests that wait for an endpoint.
-    pub queue: u64,
+    pub queue: QueueStatus,
     /// Requests (tcp: connections) that ended since the start.
     pub requests: u64,
     /// Attempts after the first one of a request, since the start.
@@ -128,6 +129,40 @@ pub struct PoolStatus {
     pub added: Vec<EndpointName>,
     /// Endpoints that were removed at run time.
     pub removed: Vec<EndpointName>,
+}
+
+/// The queue of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueStatus {
+    /// Requests that wait, by class.
+    pub waiting: [u64; Class::COUNT],
+    /// Classes that are shed because they stand instead of passing.
+    pub stands: Vec<Class>,
+    /// Requests that were shed, since the start.
+    pub shed: u64,
+}
+
+impl QueueStatus {
+    /// Requests that wait, of all classes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.waiting.iter().sum()
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much an endpoint may have in flight now; nothing is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CeilingStatus {
+    /// Requests.
+    pub requests: Option<u64>,
+    /// Tcp connections.
+    pub connections: Option<u64>,
 }
 
 /// A name that endpoints come from.
@@ -201,6 +236,8 @@ pub struct EndpointStatus {
     pub leader: bool,
     /// Attempts (tcp: sessions) under way.
     pub in_flight: u64,
+    /// How much may be.
+    pub ceiling: CeilingStatus,
     /// Open connections that wait for use.
     pub idle_connections: u64,
     /// Attempts (tcp: sessions) since the start.

@@ -92,6 +92,9 @@ pub enum Error {
     /// The queue of the pool is full.
     #[error("too many requests wait already")]
     QueueFull,
+    /// Sent away by a queue that stands instead of passing.
+    #[error("the queue stands, and this request has waited for longer than one may then")]
+    QueueShed,
     /// Waited in the queue for too long.
     #[error("no endpoint became free in time")]
     QueueTimeout,
@@ -149,6 +152,7 @@ impl Error {
             Self::NoRoute
             | Self::Outdated
             | Self::QueueFull
+            | Self::QueueShed
             | Self::QueueTimeout
             | Self::Exhausted(_)
             | Self::Deadline
@@ -207,6 +211,7 @@ impl Error {
             Self::NoRoute => Termination::NoRoute,
             Self::NothingUsable { .. } => Termination::NothingUsable,
             Self::QueueFull => Termination::QueueFull,
+            Self::QueueShed => Termination::QueueShed,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,
             Self::Outdated | Self::Exhausted(_) => Termination::Internal,

@@ -157,7 +157,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         | Error::Exhausted(_)
         | Error::GivenBack(_)
         | Error::Outdated => (503, "no server can take this request now"),
-        Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
+        Error::QueueFull | Error::QueueShed | Error::QueueTimeout => (503, "all servers are busy"),
         Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => {
             (502, "the server's answer was not valid")
         }

@@ -162,6 +162,8 @@ terminations! {
     QueueTimeout = "queue_timeout",
     /// The pool's queue was full (503).
     QueueFull = "queue_full",
+    /// Sent away by the pool's queue, which stood for too long (503).
+    QueueShed = "queue_shed",
     /// The pool had no usable endpoint (503).
     NothingUsable = "nothing_usable",
     /// A tunnel or tcp session on which no byte moved for too long.

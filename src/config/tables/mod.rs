@@ -1,10 +1,12 @@
 //! The tables of keys: every section and key of a configuration, its type, range, default and meaning, as
-//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, and of a
+//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, `admission` has
+//! what says who is let in, and of a
 //! pool `health` has the probes and `passive` all that live traffic teaches.
 //!
 //! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
 //! ones.
 
+mod admission;
 mod health;
 mod listener;
 mod passive;

@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -179,6 +180,7 @@ fn compile_route(
             idle: route.timeouts.idle,
             tunnel: route.timeouts.tunnel,
         },
+        class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
     }
 }
@@ -212,6 +214,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         response_edits: FieldEdits::default(),
         rewrite: None,
         timeouts: Overrides::default(),
+        class: Class::default(),
         retry: None,
     }
 }
