@@ -8,12 +8,13 @@ use crate::control::event_json::{milliseconds, time};
 use crate::control::reload::Reloaded;
 use crate::control::sessions::{Session, Sessions};
 use crate::control::status::{
-    BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, PoolStatus,
-    ProbeStatus, Status, WorkerStatus,
+    BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, OverloadStatus,
+    PoolStatus, ProbeStatus, Status, WorkerStatus,
 };
 use crate::control::upgrade::OldProcess;
 use crate::model::name::EndpointName;
 use crate::policy::admission::class::Class;
+use crate::policy::admission::overload::Resource;
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -129,6 +130,7 @@ pub(super) struct StatusView<'a> {
     draining: bool,
     provenance: &'static str,
     confirm_until: Option<String>,
+    overload: OverloadView,
     held: HeldView,
     leaving: Vec<LeavingView<'a>>,
     old_processes: Vec<OldProcessView>,
@@ -148,6 +150,7 @@ impl<'a> From<&'a Status> for StatusView<'a> {
             draining: status.draining,
             provenance: status.provenance.word(),
             confirm_until: status.confirm_until.map(time),
+            overload: OverloadView::from(&status.overload),
             held: HeldView {
                 generations: status.held.generations,
                 oldest: status.held.oldest,
@@ -158,6 +161,30 @@ impl<'a> From<&'a Status> for StatusView<'a> {
             workers: status.workers.iter().map(WorkerView::from).collect(),
             listeners: status.listeners.iter().map(ListenerView::from).collect(),
             pools: status.pools.iter().map(PoolView::from).collect(),
+        }
+    }
+}
+
+/// What runs short.
+#[derive(Debug, Serialize)]
+struct OverloadView {
+    stage: &'static str,
+    /// What runs shortest.
+    because: Option<&'static str>,
+    /// Shares of what the process may have.
+    memory: Option<f64>,
+    descriptors: Option<f64>,
+    lag_ms: f64,
+}
+
+impl From<&OverloadStatus> for OverloadView {
+    fn from(overload: &OverloadStatus) -> Self {
+        Self {
+            stage: overload.state.stage.word(),
+            because: overload.state.because.map(Resource::word),
+            memory: overload.memory,
+            descriptors: overload.descriptors,
+            lag_ms: milliseconds(overload.lag),
         }
     }
 }

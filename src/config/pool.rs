@@ -20,7 +20,7 @@ use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
-use crate::policy::admission::{ceiling, shedding};
+use crate::policy::admission::{ceiling, gradient, shedding};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
 /// A named set of endpoints with one balancing policy.
@@ -158,6 +158,8 @@ pub struct PoolLimits {
     pub max_connections: u32,
     /// How that rises with the load of the pool, where it does.
     pub rising: Option<ceiling::Rising>,
+    /// How it is found out by answers, where it is.
+    pub adaptive: Option<gradient::Settings>,
     /// Waiting requests of the pool.
     pub queue: u32,
     /// How long one waits.
@@ -472,6 +474,7 @@ impl PoolLimits {
             max_requests: fields.get("max_requests")?,
             max_connections: fields.get("max_connections")?,
             rising: admission::rising(fields, report),
+            adaptive: admission::adaptive(fields, report),
             queue: if tcp_only && !fields.has("queue") { 0 } else { fields.get("queue")? },
             queue_timeout: fields.get("queue_timeout")?,
             shedding: admission::shedding(fields, report),

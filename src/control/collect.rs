@@ -61,6 +61,7 @@ impl Handle {
             draining: inner.draining.load(Ordering::Relaxed),
             provenance,
             confirm_until,
+            overload: inner.overload.status(),
             held: inner.former.held(),
             leaving: inner.former.leaving(),
             workers: (0..fleet.workers())
@@ -182,6 +183,7 @@ impl Handle {
             collect_pool(sink, pool);
             collect_judged(sink, pool);
         }
+        admission::collect_overload(sink, &inner.overload.status());
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         process::collect(sink);
@@ -529,7 +531,8 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 18] = [
+    let by_listener: [Named<ListenerCounters>; 19] = [
+        ("overload", |c| &c.shed),
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),

@@ -10,9 +10,10 @@ use super::upgrade::OldProcess;
 use crate::model::address::Address;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
 use crate::policy::admission::class::Class;
+use crate::policy::admission::overload;
 
 /// The whole process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// Version of the build.
     pub version: &'static str,
@@ -32,6 +33,8 @@ pub struct Status {
     pub provenance: Provenance,
     /// The process goes back to the configuration before unless this one is confirmed by then.
     pub confirm_until: Option<SystemTime>,
+    /// What is given up because something runs short.
+    pub overload: OverloadStatus,
     /// Tunnels and tcp sessions that began with a snapshot which does not run any more.
     pub held: HeldStatus,
     /// Endpoints that are gone and still have work in flight.
@@ -42,6 +45,19 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Pools in the order of the file.
     pub pools: Vec<PoolStatus>,
+}
+
+/// What runs short, and what is given up for that.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OverloadStatus {
+    /// What is given up, and why.
+    pub state: overload::State,
+    /// The share of its memory that the process uses.
+    pub memory: Option<f64>,
+    /// The share of its descriptors.
+    pub descriptors: Option<f64>,
+    /// How late the latest worker was.
+    pub lag: Duration,
 }
 
 /// What holds an old snapshot.

@@ -76,6 +76,9 @@ pub enum Error {
     /// The request is for a name whose certificate asks clients for another one than its connection was asked for.
     #[error("this connection has not shown what the name of the request asks for")]
     Misdirected,
+    /// The process is overloaded, and turns away what comes by the request's listener.
+    #[error("this node is overloaded")]
+    Overloaded,
     /// No route takes the request.
     #[error("no route takes this request")]
     NoRoute,
@@ -150,6 +153,7 @@ impl Error {
             | Self::ClientTimeout
             | Self::ClientGone => Blame::Client,
             Self::NoRoute
+            | Self::Overloaded
             | Self::Outdated
             | Self::QueueFull
             | Self::QueueShed
@@ -209,6 +213,7 @@ impl Error {
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
             Self::NoRoute => Termination::NoRoute,
+            Self::Overloaded => Termination::Overloaded,
             Self::NothingUsable { .. } => Termination::NothingUsable,
             Self::QueueFull => Termination::QueueFull,
             Self::QueueShed => Termination::QueueShed,

@@ -140,6 +140,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::Misdirected => (421, "this connection is not for that name"),
+        Error::Overloaded => (503, "this node is overloaded"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. }
         | Error::Connect(_)

@@ -24,7 +24,7 @@ use crate::model::name::PoolName;
 use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
 use crate::policy::admission::ceiling::{Rising, ceiling};
-use crate::policy::admission::shedding;
+use crate::policy::admission::{gradient, shedding};
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -62,6 +62,8 @@ pub struct Pool {
     pub shedding: Option<shedding::Settings>,
     /// How the ceilings of its endpoints rise with its load; nothing where they stay where they are.
     pub rising: Option<Rising>,
+    /// How the ceilings of its endpoints are found out by their answers; nothing where they are not.
+    pub adaptive: Option<gradient::Settings>,
     /// Times.
     pub timeouts: Timeouts,
     /// How old a tunnel or tcp session may become.
@@ -449,7 +451,7 @@ impl Pool {
     #[inline]
     #[must_use]
     pub const fn has_moving_ceilings(&self) -> bool {
-        self.rising.is_some()
+        self.rising.is_some() || self.adaptive.is_some()
     }
 
     /// How much work of a kind may be in flight on one of its endpoints now.
@@ -462,7 +464,22 @@ impl Pool {
 
     fn moved(&self, endpoint: &Endpoint, most: u32) -> u32 {
         let rising = |rising| ceiling(rising, most, self.live.load(), endpoint.live.share());
+        let most = self.adaptive.map_or(most, |settings| endpoint.live.adaptive.ceiling(&settings, most));
         self.rising.map_or(most, rising)
+    }
+
+    /// Finds the ceilings of its endpoints out anew, where they are found out; those who wait get what is more.
+    pub fn tick_ceilings(&self) {
+        let Some(settings) = self.adaptive else { return };
+        let now = self.live.clock.now();
+        let mut risen = false;
+        for endpoint in &self.endpoints {
+            let most = endpoint.ceiling(Work::Request);
+            risen |= endpoint.live.adaptive.tick(&endpoint.live, &settings, most, now);
+        }
+        if risen {
+            self.serve_queue();
+        }
     }
 
     /// Whether the pool is well enough to be used: an endpoint of its own is usable, and no breaker of its own stands before

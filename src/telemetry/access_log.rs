@@ -136,6 +136,8 @@ terminations! {
     Responded = "responded",
     /// No route took the request (404).
     NoRoute = "no_route",
+    /// Turned away because the process was overloaded, by the class of its listener (503).
+    Overloaded = "overloaded",
     /// The client closed or reset before the end.
     ClientAborted = "client_aborted",
     /// The client was too slow to send or to take (408 where an answer was still possible).

@@ -96,6 +96,13 @@ table! {
         "1 while the last good configuration serves because the file could not be used at the start.";
     CONFIG_ON_TRIAL = Gauge "plimsoll_config_on_trial" [] "1 while a reload waits to be confirmed.";
     RELOADS = Counter "plimsoll_reloads_total" ["result"] "Reloads by result: ok or failed.";
+    OVERLOAD_STAGE = Gauge "plimsoll_overload_stage" []
+        "What is given up because something runs short: 0 nothing, 1 idle connections, 2 new work of sheddable listeners, 3 that \
+         of all but critical ones.";
+    OVERLOAD_MEMORY = Gauge "plimsoll_overload_memory_ratio" [] "The share of the memory that the process may have that it uses.";
+    OVERLOAD_DESCRIPTORS = Gauge "plimsoll_overload_descriptors_ratio" []
+        "The share of the descriptors that the process may have that it uses.";
+    WORKER_LAG = Gauge "plimsoll_worker_lag_seconds" [] "How late the latest timer of any worker was, last looked at.";
     DRAINING = Gauge "plimsoll_draining" [] "1 while the process drains before it stops.";
 
     LISTENER_ACCEPTED = Counter "plimsoll_listener_accepted_total" ["listener"] "Connections accepted.";

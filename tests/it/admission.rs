@@ -1,15 +1,16 @@
 //! Who is let in when not all can be: classes in the queue, a queue that stands, deadlines, ceilings that rise with the load.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::harness::client::Client;
+use crate::harness::client::{self, Client};
 use crate::harness::clock::pause;
 use crate::harness::http2::{Frames, get, reset};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
-use crate::harness::until;
+use crate::harness::{free_port, until};
 
 const ROUTES: &str = r#"
 [[route]]
@@ -207,4 +208,101 @@ fn ceilings_rise_with_the_load_of_the_pool() {
     for client in &mut clients {
         assert_eq!(client.answer().status(), 200);
     }
+}
+
+/// What any process uses more memory than, so that it is overloaded.
+const OVERLOADED: &str =
+    "overload = { memory = 0.0001, descriptors = \"off\", lag = \"off\", hold = \"100ms\" }";
+
+/// Puts another line in the place of the one about overload, and reloads.
+fn change_overload(proxy: &Proxy, from: &str, to: &str) {
+    let file = proxy.directory.join("plimsoll.toml");
+    let text = std::fs::read_to_string(&file).expect("the file is there");
+    std::fs::write(&file, text.replace(from, to)).expect("it can be written");
+    assert_eq!(proxy.admin_change("POST", "/v1/reload", "").status(), 200);
+}
+
+#[test]
+fn an_overloaded_process_gives_up_what_is_idle_and_sheds_by_class() {
+    let origin = Origin::saying("here");
+    let [critical, batch, tcp] = [(); 3].map(|()| free_port(Ipv4Addr::LOCALHOST));
+    let proxy = Setup::http(&[origin.address()])
+        .process("overload = \"off\"")
+        .text(&format!(
+            "[listener.critical]\nbind = [\"{critical}\"]\nclass = \"critical\"\n\
+             [listener.batch]\nbind = [\"{batch}\"]\nclass = \"sheddable\"\n\
+             [listener.tcp]\nbind = [\"{tcp}\"]\nclass = \"sheddable\"\nprotocol = \"tcp\"\npool = \"main\"\n"
+        ))
+        .start();
+    let (mut idle, mut kept) = (proxy.connect(), Client::connect(critical));
+    assert_eq!((idle.get("/").status(), kept.get("/").status()), (200, 200));
+    assert_eq!(client::get(batch, "/").status(), 200);
+    assert_eq!(client::get(tcp, "/").text(), "here");
+    change_overload(&proxy, "overload = \"off\"", OVERLOADED);
+    proxy.until_metric("plimsoll_overload_stage", "", 2.0);
+    idle.expect_end();
+    assert_eq!(kept.get("/").status(), 200, "the connection of a critical listener is kept");
+    assert_eq!(kept.get("/").status(), 200);
+    let shed = client::get(batch, "/");
+    assert_eq!((shed.status(), shed.field("retry-after").as_deref()), (503, Some("1")));
+    until("its record", || proxy.records(1).iter().any(|record| record["end"] == "overloaded").then_some(()));
+    assert!(Client::is_turned_away(tcp));
+    let default = proxy.connect().get("/");
+    assert_eq!((default.status(), default.field("connection").as_deref()), (200, Some("close")));
+    assert!(hits(&proxy, "overload") >= 2.0);
+    let status = &proxy.admin_json("/v1/status")["overload"];
+    assert_eq!((&status["stage"], &status["because"]), (&"shedding".into(), &"memory".into()));
+    let health = &proxy.admin_json("/health")["components"]["process/overload"];
+    assert_eq!(health["status"], "degraded");
+    assert!(
+        proxy.events().iter().any(|event| event["to"] == "overload: shedding" && event["kind"] == "alarm")
+    );
+    change_overload(&proxy, OVERLOADED, "overload = { hold = \"100ms\" }");
+    proxy.until_metric("plimsoll_overload_stage", "", 0.0);
+    assert_eq!(client::get(batch, "/").status(), 200);
+    let mut again = proxy.connect();
+    assert_eq!((again.get("/").status(), again.get("/").status()), (200, 200), "connections are kept again");
+}
+
+#[test]
+fn an_adaptive_ceiling_follows_what_the_endpoint_can_do() {
+    // One request at a time, whoever asks: twenty at once wait for each other there.
+    let turn = Arc::new(std::sync::Mutex::new(()));
+    let origin = Origin::start(move |mut session| {
+        while let Some(request) = session.request()? {
+            let held = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            pause(Duration::from_millis(4));
+            drop(held);
+            session.ok(&request.path())?;
+        }
+        Ok(())
+    });
+    let proxy = Setup::http(&[origin.address()])
+        .process("workers = 1")
+        .text(
+            "[pool.main.limits]\nmax_requests = 200\nqueue_timeout = \"30s\"\n\
+             adaptive = { min = 1, baseline_every = \"1h\", headroom = 1 }",
+        )
+        .start();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let mut client = proxy.connect();
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(client.get("/").status(), 200);
+                }
+            });
+        }
+        // While it measures only one is let in; then as many as take no longer than twice as long, and a few that wait.
+        let ceiling = || proxy.metric("plimsoll_endpoint_ceiling", "main");
+        until("the ceiling to move", || (ceiling() > 1.5).then_some(()));
+        for _ in 0..20 {
+            pause(Duration::from_millis(100));
+            let now = ceiling();
+            assert!(now < 12.5, "{now}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(hits(&proxy, "max_requests") > 20.0, "the others have waited in the queue");
 }

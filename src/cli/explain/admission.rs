@@ -19,6 +19,16 @@ pub(super) fn explain_pool(pool: &Pool, route: Option<&Route>, text: &mut String
             ),
         );
     }
+    if let Some(adaptive) = &limits.adaptive {
+        let (min, max, headroom) = (adaptive.min, limits.max_requests, adaptive.headroom * 100.0);
+        line(
+            text,
+            format_args!(
+                "  ceiling per endpoint: between {min} and {max} requests, so that answers take up to {headroom:.0} % longer than \
+                 without load"
+            ),
+        );
+    }
     if class != Class::default() || limits.shedding.is_some() {
         let (queue, time) = (limits.queue, format_duration(limits.queue_timeout));
         line(

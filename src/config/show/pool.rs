@@ -8,6 +8,7 @@ use crate::config::tls::{ClientTls, Naming};
 use crate::model::grpc;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::format_duration;
+use crate::policy::admission::gradient;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
 use crate::policy::failure::Counted;
@@ -79,6 +80,7 @@ fn show_limits(page: &mut Page, limits: &PoolLimits) {
         page.key("min_requests", rising.min);
         page.key("full_load", rising.full_load);
     }
+    page.key("adaptive", or_off(limits.adaptive.map(|adaptive| shown_adaptive(&adaptive))));
     page.key("queue", limits.queue);
     page.time("queue_timeout", limits.queue_timeout);
     admission(page, limits);
@@ -91,6 +93,12 @@ fn show_limits(page: &mut Page, limits: &PoolLimits) {
     page.key("http2_streams", limits.http2_streams);
     page.text("http2_window", limits.http2_window);
     page.key("http2_frames", limits.http2_frames);
+}
+
+fn shown_adaptive(adaptive: &gradient::Settings) -> String {
+    let every = quote(&format_duration(adaptive.baseline_every));
+    let (min, headroom) = (adaptive.min, adaptive.headroom);
+    format!("{{ min = {min}, baseline_every = {every}, headroom = {headroom} }}")
 }
 
 /// What says who is let in when not all can be.

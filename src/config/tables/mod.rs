@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::form::Form;
 use super::key::{Given, Key, Kind, Section, Word};
 use Given::{Default, Optional, Required};
+use admission::OVERLOAD;
 use listener::LISTENER;
 pub(super) use passive::RETRY;
 pub(super) use pool::POOL;
@@ -156,6 +157,12 @@ pub(super) static PROCESS: Section = Section::new(
             real(0.0, 1.0),
             Default("0.5"),
             "Refuse a reload that leaves a pool under this share of its usable endpoints; 0 is off.",
+        ),
+        Key::new(
+            "overload",
+            Kind::Or("off", &Kind::Table(&OVERLOAD)),
+            Default("{}"),
+            "When new work is turned away by the class of its listener, before anything fails; or \"off\".",
         ),
         Key::new(
             "state_dir",

@@ -2,6 +2,7 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::ADAPTIVE;
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
 use super::tls::POOL_TLS;
@@ -291,6 +292,12 @@ static POOL_LIMITS: Section = Section::new(
             number(1, 10_000_000),
             Optional("1000"),
             "Requests of the pool, under way and waiting, from which on max_requests holds as a whole.",
+        ),
+        Key::new(
+            "adaptive",
+            Kind::Or("off", &Kind::Table(&ADAPTIVE)),
+            Default(r#""off""#),
+            "Requests in flight per endpoint by how fast it answers, up to max_requests.",
         ),
         Key::new(
             "queue",

@@ -1,6 +1,6 @@
 //! Who is let in to pools, as it is told: queues by class, whether they stand, and ceilings that move.
 
-use crate::control::status::{CeilingStatus, QueueStatus};
+use crate::control::status::{CeilingStatus, OverloadStatus, QueueStatus};
 use crate::policy::admission::class::Class;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::pool::Pool;
@@ -49,6 +49,21 @@ pub(super) fn collect(sink: &mut dyn Sink, pool: &Pool) {
             let labels = [("pool", name), ("endpoint", endpoint.name.as_str())];
             let ceiling = pool.ceiling(endpoint, Work::Request);
             sink.gauge(&m::ENDPOINT_CEILING, &labels, f64::from(ceiling));
+        }
+    }
+}
+
+/// Metrics of what runs short.
+pub(super) fn collect_overload(sink: &mut dyn Sink, overload: &OverloadStatus) {
+    sink.gauge(&m::OVERLOAD_STAGE, &[], f64::from(overload.state.stage as u8));
+    let lag = Some(overload.lag.as_secs_f64());
+    for (metric, value) in [
+        (&m::OVERLOAD_MEMORY, overload.memory),
+        (&m::OVERLOAD_DESCRIPTORS, overload.descriptors),
+        (&m::WORKER_LAG, lag),
+    ] {
+        if let Some(value) = value {
+            sink.gauge(metric, &[], value);
         }
     }
 }

@@ -249,6 +249,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            importance: l.importance,
             h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,

@@ -97,6 +97,7 @@ impl Pools<'_> {
             queue_timeout: pool.limits.queue_timeout,
             shedding: pool.limits.shedding,
             rising: pool.limits.rising,
+            adaptive: pool.limits.adaptive,
             timeouts: pool::Timeouts {
                 connect: times.connect,
                 response_header: times.response_header,

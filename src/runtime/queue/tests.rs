@@ -196,6 +196,9 @@ mod plain {
         pass(50).await;
         let mut waiting = vec![first];
         waiting.extend((1..waiters).map(|_| wait(&queue)));
+        // The interval in which it was empty is over, and then a whole one in which it never was.
+        pass(60).await;
+        drop(wait(&queue));
         pass(101).await;
         // This one is how it is noticed.
         waiting.push(wait(&queue));
