@@ -65,6 +65,7 @@ fn choose(config: &Config, why: &str) -> Failure {
 
 /// Tells when the client's address would not even get to the routes.
 fn admission(listener: &Listener, arguments: &ExplainArgs, text: &mut String) {
+    admission::explain_listener(listener, text);
     let source = arguments.source.to_canonical();
     let denied = listener.deny.iter().find(|network| network.contains(&source));
     let allowed = listener.allow.is_empty() || listener.allow.iter().any(|network| network.contains(&source));
