@@ -110,6 +110,7 @@ fn tries<'a, D: Downstream>(
     tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
     tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
     tries.tunnel = down.wants_tunnel();
+    tries.class = route.class;
     tries.bound = affinity.and_then(Affinity::bound);
     tries
 }
@@ -154,7 +155,7 @@ fn is_late<A>(outcome: &Result<A, Failed>, timer: &Timer) -> bool {
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
-        let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
+        let mut place = self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await?;
         let mut repeats = 0;
         loop {
             let endpoint = place.endpoint;
@@ -252,7 +253,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             }
             Next::RepeatFresh | Next::GiveUp(_) => return Err(error),
         }
-        match self.tries.pick(self.context.timer, self.down.gone()).await {
+        match self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await {
             // Nothing else is left: the client hears of what went wrong, not of that.
             Err(Error::NothingUsable { .. }) => Err(error),
             picked => picked,

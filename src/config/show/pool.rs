@@ -9,6 +9,7 @@ use crate::config::tls::{ClientTls, Naming};
 use crate::model::grpc;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::format_duration;
+use crate::policy::admission::gradient;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
 use crate::policy::failure::Counted;
@@ -36,7 +37,8 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
         page.text("endpoints_file", path.display());
     }
     order(page, pool);
-    limits(page, &name, &pool.limits);
+    page.section(format_args!("[pool.{name}.limits]"));
+    show_limits(page, &pool.limits);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -75,12 +77,17 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     }
 }
 
-fn limits(page: &mut Page, name: &str, limits: &PoolLimits) {
-    page.section(format_args!("[pool.{name}.limits]"));
+fn show_limits(page: &mut Page, limits: &PoolLimits) {
     page.key("max_requests", limits.max_requests);
     page.key("max_connections", limits.max_connections);
+    if let Some(rising) = limits.rising {
+        page.key("min_requests", rising.min);
+        page.key("full_load", rising.full_load);
+    }
+    page.key("adaptive", or_off(limits.adaptive.map(|adaptive| shown_adaptive(&adaptive))));
     page.key("queue", limits.queue);
     page.time("queue_timeout", limits.queue_timeout);
+    admission(page, limits);
     page.text("answer_head", limits.answer_head);
     page.key("answer_fields", limits.answer_fields);
     page.key("interim_answers", limits.interim_answers);
@@ -90,6 +97,24 @@ fn limits(page: &mut Page, name: &str, limits: &PoolLimits) {
     page.key("http2_streams", limits.http2_streams);
     page.text("http2_window", limits.http2_window);
     page.key("http2_frames", limits.http2_frames);
+}
+
+fn shown_adaptive(adaptive: &gradient::Settings) -> String {
+    let every = quote(&format_duration(adaptive.baseline_every));
+    let (min, headroom) = (adaptive.min, adaptive.headroom);
+    format!("{{ min = {min}, baseline_every = {every}, headroom = {headroom} }}")
+}
+
+/// What says who is let in when not all can be.
+fn admission(page: &mut Page, limits: &PoolLimits) {
+    match &limits.shedding {
+        Some(shedding) => {
+            page.time("queue_target", shedding.target);
+            page.time("queue_interval", shedding.interval);
+            page.key("queue_newest_first", shedding.newest_first);
+        }
+        None => page.text("queue_target", "off"),
+    }
 }
 
 fn endpoint(page: &mut Page, endpoint: &Endpoint) {
