@@ -360,7 +360,7 @@ fn a_client_waits_for_its_endpoint_while_others_go_past_it() {
     let mut holder = proxy.connect();
     holder.say(format!("GET /hold HTTP/1.1\r\nHost: a\r\nCookie: {own}\r\n\r\n"));
     until("it to be held", || held.seen().iter().any(|seen| seen.path() == "/hold").then_some(()));
-    let (address, waiting) = (proxy.web, own.clone());
+    let (address, waiting) = (proxy.web, own);
     let waiter = thread::spawn(move || {
         crate::harness::client::ask(
             address,
