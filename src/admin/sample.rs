@@ -14,8 +14,8 @@ use crate::control::reload::{ReloadError, ReloadOptions, Source};
 use crate::control::running::{Fallback, Plan, Provenance, Running};
 use crate::control::sessions::Sessions;
 use crate::control::status::{
-    CeilingStatus, EjectionStatus, EndpointStatus, HeldStatus, OverloadStatus, PoolStatus, ProbeStatus,
-    QueueStatus, Readiness, Status, WorkerStatus,
+    CeilingStatus, EjectionStatus, EndpointStatus, HeldStatus, LimitsStatus, OverloadStatus, PoolStatus,
+    ProbeStatus, QueueStatus, Readiness, Status, WorkerStatus,
 };
 use crate::model::name::{EndpointName, NameError, PoolName};
 use crate::runtime::diff::Diff;
@@ -87,6 +87,7 @@ pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
         workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
         listeners: Vec::new(),
         pools,
+        limits: LimitsStatus::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! in which they would be tried.
 
 mod admission;
+mod limits;
 
 use std::fmt::Write as _;
 
@@ -101,7 +102,10 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
         }
     }
     match taken {
-        Some(route) => explain_action(config, route, text),
+        Some(route) => {
+            limits::explain_limits(route, listener, request, text);
+            explain_action(config, route, text);
+        }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
     }
 }

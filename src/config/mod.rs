@@ -26,6 +26,7 @@ mod passive;
 pub mod pool;
 mod preset;
 pub mod process;
+pub mod rate_limit;
 mod reference;
 pub mod retry;
 pub mod route;

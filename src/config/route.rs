@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission;
 use super::diagnostic::Report;
 use super::names::Names;
+use super::rate_limit::Limits;
 use super::retry::Retry;
 use super::tables::POOL;
 use super::value::{Field, Fields, FromValue};
@@ -35,6 +36,8 @@ pub struct Route {
     pub priority_class: Class,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// How fast requests may come, and how many may be under way.
+    pub limits: Limits,
 }
 
 /// What a route does.
@@ -130,6 +133,7 @@ impl Route {
         let rewrite = read_rewrite(fields, report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let limits = Limits::read(fields, name, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -156,6 +160,7 @@ impl Route {
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
             priority_class: admission::priority_class(fields)?,
             retry,
+            limits: limits?,
         })
     }
 }

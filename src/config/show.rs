@@ -1,6 +1,7 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `limits` those of routes.
 
+mod limits;
 mod listener;
 mod pool;
 
@@ -408,6 +409,7 @@ fn show_route(page: &mut Page, route: &Route) {
         let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));
         page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
     }
+    limits::show_limits(page, &route.limits);
 }
 
 fn shown_overload(settings: Option<&overload::Settings>) -> String {

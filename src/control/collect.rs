@@ -1,6 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
 mod admission;
+mod limits;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -72,6 +73,7 @@ impl Handle {
                 .collect(),
             listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
             pools: self.pools(&snapshot.pools),
+            limits: limits::limits_status(&snapshot.limits),
         }
     }
 
@@ -186,6 +188,7 @@ impl Handle {
         admission::collect_overload(sink, &inner.overload.status());
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
+        limits::collect_route_limits(sink, &snapshot.limits);
         process::collect(sink);
     }
 

@@ -45,6 +45,65 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Pools in the order of the file.
     pub pools: Vec<PoolStatus>,
+    /// Limits of routes.
+    pub limits: LimitsStatus,
+}
+
+/// The limits of routes, each once, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitsStatus {
+    /// How fast requests may come.
+    pub rates: Vec<RateStatus>,
+    /// How many may be under way.
+    pub concurrency: Vec<ConcurrencyStatus>,
+}
+
+/// A rate limit; requests are counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateStatus {
+    /// Its name.
+    pub name: String,
+    /// What tells requests apart.
+    pub key: String,
+    /// Keys that are remembered, also those that have their whole burst again.
+    pub entries: usize,
+    /// Keys that there is room for.
+    pub size: usize,
+    /// Keys that were forgotten before they had their whole burst again.
+    pub evicted: u64,
+    /// Requests that a tarpit holds now.
+    pub held: u32,
+    /// Requests that went on at once.
+    pub passed: u64,
+    /// Requests that were held until they were due.
+    pub delayed: u64,
+    /// Requests that were refused.
+    pub rejected: u64,
+    /// Requests that got no answer.
+    pub dropped: u64,
+    /// Requests that were held and then refused.
+    pub tarpitted: u64,
+    /// Requests that would have been stopped by a limit that only counts.
+    pub counted: u64,
+    /// Requests that have nothing to be told apart by.
+    pub unkeyed: u64,
+}
+
+/// A concurrency limit; requests are counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConcurrencyStatus {
+    /// Its name.
+    pub name: String,
+    /// What tells requests apart.
+    pub key: String,
+    /// Keys that have a request under way.
+    pub entries: usize,
+    /// Requests that went on.
+    pub passed: u64,
+    /// Requests that were refused.
+    pub rejected: u64,
+    /// Requests that have nothing to be told apart by.
+    pub unkeyed: u64,
 }
 
 /// What runs short, and what is given up for that.

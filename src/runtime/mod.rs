@@ -25,6 +25,8 @@ pub mod places;
 pub mod pool;
 pub mod pressure;
 pub mod queue;
+pub mod rate_table;
+pub mod route_limits;
 pub mod snapshot;
 pub mod sources;
 pub mod store;

@@ -146,6 +146,10 @@ terminations! {
     Refused = "refused",
     /// A ceiling on what a client may send was reached (413, 414, 431).
     Limit = "limit",
+    /// Requests of its kind came too fast (429, unless another status is set).
+    RateLimited = "rate_limited",
+    /// Too many requests of its kind were under way (429, unless another status is set).
+    ConcurrencyLimited = "concurrency_limited",
     /// No connection under TLS could be agreed on.
     TlsFailed = "tls_failed",
     /// The TLS handshake was not done in time.

@@ -211,6 +211,19 @@ table! {
     DNS_LEFT_OUT = Counter "plimsoll_dns_addresses_left_out_total" ["name"]
         "Addresses left out of answers because there were more than 1,000.";
 
+    RATE_LIMIT_REQUESTS = Counter "plimsoll_rate_limit_requests_total" ["limit", "result"]
+        "Requests under a rate limit by result: passed, delayed, rejected, dropped, tarpitted, counted (it only counts, and would \
+         have stopped them) or unkeyed (nothing to tell them apart by).";
+    RATE_LIMIT_KEYS = Gauge "plimsoll_rate_limit_keys" ["limit"]
+        "Keys that a rate limit remembers, also those that have their whole burst again.";
+    RATE_LIMIT_EVICTED = Counter "plimsoll_rate_limit_evicted_total" ["limit"]
+        "Keys that a rate limit forgot before they had their whole burst again: its size is too small.";
+    RATE_LIMIT_HELD = Gauge "plimsoll_rate_limit_held" ["limit"] "Requests that a tarpit holds.";
+    CONCURRENCY_LIMIT_REQUESTS = Counter "plimsoll_concurrency_limit_requests_total" ["limit", "result"]
+        "Requests under a concurrency limit by result: passed, rejected or unkeyed (nothing to tell them apart by).";
+    CONCURRENCY_LIMIT_KEYS = Gauge "plimsoll_concurrency_limit_keys" ["limit"]
+        "Keys that have a request under way.";
+
     LIMIT_HITS = Counter "plimsoll_limit_hits_total" ["limit"] "Times that a limit was reached, by its name.";
     WORKER_CONNECTIONS = Gauge "plimsoll_worker_connections" ["worker"] "Client connections that a worker owns.";
     WORKER_HANDOVERS = Counter "plimsoll_worker_handovers_total" ["worker"]

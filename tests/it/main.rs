@@ -54,6 +54,7 @@ mod proxy_protocol;
 mod proxy_protocol_corpus;
 mod proxy_protocol_tls;
 mod queue;
+mod rate_limits;
 mod reload;
 mod reload_file;
 mod reload_listeners;

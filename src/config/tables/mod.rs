@@ -8,6 +8,7 @@
 
 mod admission;
 mod health;
+mod limits;
 mod listener;
 mod passive;
 mod pool;

@@ -1,5 +1,6 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod limits;
 mod pool;
 
 use std::collections::{HashMap, HashSet};
@@ -68,7 +69,11 @@ pub fn compile(
     let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
         .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
+    let mut limits = limits::Compiling::new(previous, clock, machine);
+    let routes = config.routes.iter().map(|r| {
+        let limits = limits.route(&r.limits);
+        Route { limits, ..compile_route(r, &index, &chains) }
+    });
     let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
@@ -86,6 +91,7 @@ pub fn compile(
         clock,
         slots,
         tickets,
+        limits: limits.finish(),
     })
 }
 
@@ -182,6 +188,7 @@ fn compile_route(
         },
         class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
+        limits: None,
     }
 }
 
@@ -216,6 +223,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         timeouts: Overrides::default(),
         class: Class::default(),
         retry: None,
+        limits: None,
     }
 }
 
