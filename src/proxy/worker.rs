@@ -130,7 +130,7 @@ struct Member {
 struct Load(AtomicUsize);
 
 /// Counters of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WorkerCounters {
     /// Connections handed to another worker.
     pub handovers: Counter,
@@ -138,6 +138,13 @@ pub struct WorkerCounters {
     pub terminations: [Counter; Termination::ALL.len()],
     /// Turns of the housekeeping, which show that the worker turns.
     pub turns: Counter,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        let terminations = std::array::from_fn(|_| Counter::default());
+        Self { handovers: Counter::default(), terminations, turns: Counter::default() }
+    }
 }
 
 impl Fleet {
