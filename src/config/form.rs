@@ -19,7 +19,7 @@ use crate::model::host::HostPattern;
 use crate::model::limit_key::LimitPart;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
-use crate::model::units::Rate;
+use crate::model::units::{Bandwidth, Rate};
 use crate::route::Pattern;
 
 /// What a text must be.
@@ -77,6 +77,8 @@ pub(super) enum Form {
     Ip,
     /// What a hash is made of.
     HashKey,
+    /// So many bytes in a second.
+    Bandwidth,
     /// A part of the key of a limit.
     LimitKey,
     /// So many in a second, minute or hour.
@@ -133,6 +135,7 @@ impl Form {
             Self::HashKey => {
                 "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"sni\""
             }
+            Self::Bandwidth => "a size in a second such as \"1MiB/s\"",
             Self::LimitKey => LimitPart::FORMS,
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
@@ -179,6 +182,9 @@ impl Form {
                 Fault::new("it is no IP address", "write for example \"10.0.0.1\" or \"fd00::1\"")
             }),
             Self::HashKey => hash_key(text),
+            Self::Bandwidth => Bandwidth::parse(text)
+                .map(Value::Bandwidth)
+                .map_err(|e| Fault::new(e, "write for example \"1MiB/s\"")),
             Self::LimitKey => LimitPart::parse(text)
                 .map(Value::LimitPart)
                 .map_err(|e| Fault::new(e, format!("write {}", LimitPart::FORMS))),

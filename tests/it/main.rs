@@ -7,6 +7,7 @@ mod admin;
 mod admin_tokens;
 mod allow_deny;
 mod balance;
+mod bandwidth;
 mod breaker;
 mod broken_changes;
 mod commands;
