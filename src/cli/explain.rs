@@ -1,6 +1,7 @@
 //! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
 //! in which they would be tried.
 
+mod admission;
 mod limits;
 
 use std::fmt::Write as _;
@@ -65,6 +66,7 @@ fn choose(config: &Config, why: &str) -> Failure {
 
 /// Tells when the client's address would not even get to the routes.
 fn admission(listener: &Listener, arguments: &ExplainArgs, text: &mut String) {
+    admission::explain_listener(listener, text);
     let source = arguments.source.to_canonical();
     let denied = listener.deny.iter().find(|network| network.contains(&source));
     let allowed = listener.allow.is_empty() || listener.allow.iter().any(|network| network.contains(&source));
@@ -183,6 +185,7 @@ fn explain_pool(config: &Config, name: &PoolName, route: Option<&Route>, text: &
         line(text, format_args!("  never: {}", describe(endpoint)));
     }
     backups(pool, text);
+    admission::explain_pool(pool, route, text);
 }
 
 /// What the order that follows depends on.

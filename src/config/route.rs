@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::names::Names;
 use super::rate_limit::Limits;
@@ -13,6 +14,7 @@ use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldEdits, FieldName};
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::Weight;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Conditions on a request and what happens to it.
@@ -30,6 +32,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: RouteTimeouts,
+    /// Whose turn it is where requests wait.
+    pub priority_class: Class,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
     /// How fast requests may come, and how many may be under way.
@@ -154,6 +158,7 @@ impl Route {
             timeouts: fields
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
+            priority_class: admission::priority_class(fields)?,
             retry,
             limits: limits?,
         })
@@ -311,7 +316,7 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_))) {
         return;
     }
-    for key in ["request_headers", "rewrite", "timeouts", "retry"] {
+    for key in ["request_headers", "rewrite", "timeouts", "priority_class", "retry"] {
         if let Some(field) = fields.written(key) {
             let message = format!("`{key}` has no use: the route `{name}` answers by itself");
             report.error(field.key_span, message, "remove it, or send the request to a pool");

@@ -107,6 +107,9 @@ pub enum Error {
     /// The request is for a name whose certificate asks clients for another one than its connection was asked for.
     #[error("this connection has not shown what the name of the request asks for")]
     Misdirected,
+    /// The process is overloaded, and turns away what comes by the request's listener.
+    #[error("this node is overloaded")]
+    Overloaded,
     /// No route takes the request.
     #[error("no route takes this request")]
     NoRoute,
@@ -129,6 +132,9 @@ pub enum Error {
     /// The queue of the pool is full.
     #[error("too many requests wait already")]
     QueueFull,
+    /// Sent away by a queue that stands instead of passing.
+    #[error("the queue stands, and this request has waited for longer than one may then")]
+    QueueShed,
     /// Waited in the queue for too long.
     #[error("no endpoint became free in time")]
     QueueTimeout,
@@ -186,8 +192,10 @@ impl Error {
             | Self::ClientTimeout
             | Self::ClientGone => Blame::Client,
             Self::NoRoute
+            | Self::Overloaded
             | Self::Outdated
             | Self::QueueFull
+            | Self::QueueShed
             | Self::QueueTimeout
             | Self::Exhausted(_)
             | Self::Deadline
@@ -246,8 +254,10 @@ impl Error {
             Self::Limited(Limited { limit: Limit::Rate, .. }) | Self::Dropped => Termination::RateLimited,
             Self::Limited(Limited { limit: Limit::Concurrency, .. }) => Termination::ConcurrencyLimited,
             Self::NoRoute => Termination::NoRoute,
+            Self::Overloaded => Termination::Overloaded,
             Self::NothingUsable { .. } => Termination::NothingUsable,
             Self::QueueFull => Termination::QueueFull,
+            Self::QueueShed => Termination::QueueShed,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,
             Self::Outdated | Self::Exhausted(_) => Termination::Internal,

@@ -295,6 +295,7 @@ fn panic_if_asked(path: &[u8]) {
 /// Counts the limits that a request ran into, and requests that were none.
 pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::Overloaded => counters.shed.one(),
         Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
@@ -347,6 +348,9 @@ async fn serve<'a, D: Downstream>(
     if context.is_misdirected(down.view()) {
         context.listener.live.counters.of(context.worker.id).tls.misdirected.one();
         return Err(Error::Misdirected);
+    }
+    if context.worker.fleet.pressure.sheds(context.listener.importance) {
+        return Err(Error::Overloaded);
     }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);

@@ -144,13 +144,14 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         Error::Limited(limited) => (limited.status, limited.limit.text()),
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::Misdirected => (421, "this connection is not for that name"),
+        Error::Overloaded => (503, "this node is overloaded"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. }
         | Error::Connect(_)
         | Error::Exhausted(_)
         | Error::GivenBack(_)
         | Error::Outdated => (503, "no server can take this request now"),
-        Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
+        Error::QueueFull | Error::QueueShed | Error::QueueTimeout => (503, "all servers are busy"),
         Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => {
             (502, "the server's answer was not valid")
         }

@@ -14,6 +14,7 @@ use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
+use crate::policy::admission::class::Class;
 use crate::policy::retry;
 
 /// What runs.
@@ -91,6 +92,7 @@ impl Snapshot {
                 endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
             }
             pool.live.set_tls(pool.tls.as_ref().map_or(0, |tls| tls.number()));
+            pool.live.queue.set_shedding(pool.shedding);
             pool.serve_queue();
         }
     }
@@ -111,6 +113,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: Overrides,
+    /// Whose turn it is where requests wait.
+    pub class: Class,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
     /// Limits; most routes have none.

@@ -5,6 +5,7 @@
 mod access_log;
 mod admin;
 mod admin_tokens;
+mod admission;
 mod allow_deny;
 mod balance;
 mod bandwidth;

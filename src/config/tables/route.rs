@@ -2,6 +2,7 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::PRIORITY_CLASS;
 use super::limits::{CONCURRENCY_LIMITS, RATE_LIMITS};
 use super::passive::RETRY;
 use super::{TIMEOUT, number};
@@ -130,6 +131,7 @@ pub(in super::super) static ROUTE: Section = Section::new(
             Optional(r#"{ response_header = "60s" }"#),
             "Times that override the pool's.",
         ),
+        PRIORITY_CLASS,
         Key::new(
             "retry",
             Kind::Or("off", &Kind::Table(&RETRY)),

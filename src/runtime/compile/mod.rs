@@ -21,6 +21,7 @@ use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -185,6 +186,7 @@ fn compile_route(
             idle: route.timeouts.idle,
             tunnel: route.timeouts.tunnel,
         },
+        class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
         limits: None,
     }
@@ -219,6 +221,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         response_edits: FieldEdits::default(),
         rewrite: None,
         timeouts: Overrides::default(),
+        class: Class::default(),
         retry: None,
         limits: None,
     }
@@ -254,6 +257,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            importance: l.importance,
             h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
