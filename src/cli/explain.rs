@@ -161,7 +161,7 @@ fn explain_action(config: &Config, route: &Route, text: &mut String) {
                 explain_pool(config, pool, Some(route), text);
             }
         }
-        Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
+        Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
     }
 }
 

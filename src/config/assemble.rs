@@ -258,7 +258,7 @@ fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -
             Action::Split { parts, .. } => parts.iter().for_each(|(pool, _)| {
                 pools.remove(pool.as_str());
             }),
-            Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
+            Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
         }
     }
     pools

@@ -11,6 +11,7 @@
 
 mod assemble;
 mod diagnostic;
+mod edits;
 pub mod endpoints_file;
 mod form;
 pub mod health;

@@ -106,7 +106,7 @@ fn kind(of: &'static Kind) -> Value {
 
 fn text(form: Form) -> Value {
     match form {
-        Form::Any => json!({ "type": "string" }),
+        Form::Any | Form::Body | Form::QueryTemplate => json!({ "type": "string" }),
         _ => json!({ "type": "string", "minLength": 1 }),
     }
 }

@@ -1,6 +1,8 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `edits` what
+//! routes change.
 
+mod edits;
 mod listener;
 mod pool;
 
@@ -13,9 +15,8 @@ use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
 use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
-use super::route::{Action, Rewrite, Route, SplitBy};
+use super::route::{Action, Route, SplitBy};
 use super::sni::{Handling, SniRoute};
-use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
 use crate::route::{PathPattern, Rule, ValuePattern};
 
@@ -367,23 +368,15 @@ fn show_route(page: &mut Page, route: &Route) {
             );
             page.text("split_by", if *by == SplitBy::Source { "source" } else { "random" });
         }
-        Action::Redirect { to, status } => {
-            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));
+        Action::Redirect { to, status, .. } => {
+            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to.as_written())));
         }
         Action::Health(pool) => page.text("health", pool),
-        Action::Respond { status, body } => {
-            page.key("respond", format_args!("{{ status = {status}, body = {} }}", quote(body)));
-        }
+        Action::Respond(respond) => edits::show_respond(page, respond),
     }
-    show_edits(page, "request_headers", &route.request_headers);
-    show_edits(page, "response_headers", &route.response_headers);
-    match &route.rewrite {
-        Some(Rewrite::PathPrefix(path)) => {
-            page.key("rewrite", format_args!("{{ path_prefix = {} }}", quote(path)))
-        }
-        Some(Rewrite::Path(path)) => page.key("rewrite", format_args!("{{ path = {} }}", quote(path))),
-        None => {}
-    }
+    edits::show_edits(page, "request_headers", &route.request_headers);
+    edits::show_edits(page, "response_headers", &route.response_headers);
+    edits::show_rewrite(page, route);
     let times = &route.timeouts;
     let written = [
         ("connect", times.connect),
@@ -446,20 +439,4 @@ fn show_patterns<'p>(
     if !shown.is_empty() {
         page.key(key, format_args!("{{ {} }}", shown.join(", ")));
     }
-}
-
-fn show_edits(page: &mut Page, key: &str, edits: &FieldEdits) {
-    if edits.is_empty() {
-        return;
-    }
-    let remove = join(edits.remove.iter().map(|name| quote(name.as_str())));
-    let pairs = |pairs: &[(FieldName, FieldValue)]| {
-        braces(
-            pairs
-                .iter()
-                .map(|(name, value)| format!("{} = {}", quote_key(name.as_str()), quote(value.as_str()))),
-        )
-    };
-    let (set, add) = (pairs(&edits.set), pairs(&edits.add));
-    page.key(key, format_args!("{{ remove = [{remove}], set = {set}, add = {add} }}"));
 }

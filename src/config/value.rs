@@ -18,6 +18,7 @@ use crate::model::address::{Address, EndpointAddress};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
 use crate::model::units::{Amount, ByteSize, Rate};
+use crate::route::template::Template;
 use crate::route::{Pattern, ValuePattern};
 
 /// A value of the right type.
@@ -45,6 +46,7 @@ pub(super) enum Value {
     Regex(Pattern),
     Field(FieldName),
     FieldValue(FieldValue),
+    Template(Template),
     Pattern(ValuePattern),
     Cause(FailureCause),
     AccessLog(AccessLog),
@@ -117,6 +119,7 @@ from_value! {
     Regex => Pattern,
     Field => FieldName,
     FieldValue => FieldValue,
+    Template => Template,
     Pattern => ValuePattern,
     Cause => FailureCause,
     AccessLog => AccessLog,

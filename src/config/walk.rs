@@ -218,7 +218,8 @@ impl Walk<'_> {
     fn text(&mut self, span: Span, text: &str, form: Form, slot: &Slot<'_>) -> Value {
         form.read(text).unwrap_or_else(|fault| {
             // A field's value and a webhook may have a secret in them that came from the environment.
-            let secret = matches!(form, Form::FieldValue | Form::Webhook);
+            let secret =
+                matches!(form, Form::FieldValue | Form::RequestValue | Form::ResponseValue | Form::Webhook);
             let value = if secret { "this value".to_owned() } else { quoted(text) };
             let message = format!("`{}` cannot be {value}: {}", slot.name, fault.what);
             self.report.error(span, message, fault.write);

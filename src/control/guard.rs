@@ -112,7 +112,7 @@ fn served(snapshot: &Snapshot) -> HashMap<String, Vec<usize>> {
         let chain = match &route.action {
             Action::Pool(pool) => chain(*pool),
             Action::Split(split) => split.parts.first()?.chain.to_vec(),
-            Action::Health(_) | Action::Redirect { .. } | Action::Respond { .. } => return None,
+            Action::Health(_) | Action::Redirect { .. } | Action::Respond(_) => return None,
         };
         Some((format!("route \"{}\"", route.name), chain))
     });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Connection, Tries};
+use super::edits;
 use super::error::Error;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
@@ -20,6 +21,7 @@ use crate::model::grpc;
 use crate::model::protocol::Protocol;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
+use crate::route::template;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Timeouts};
@@ -46,7 +48,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         down.keep_body(body_max);
     }
     let edits = RequestEdits {
-        route: &route.request_edits,
+        route: &route.request_edits.fixed,
         altered,
         peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
@@ -85,7 +87,8 @@ pub(super) async fn forward<'a, D: Downstream>(
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    let edits = altered.response(&route.response_edits);
+    edit_answer(context, down, route, (&connection, &answer), altered);
+    let edits = altered.response(&route.response_edits.fixed);
     match deadline {
         None => down.deliver(connection, answer, edits, &timeouts).await,
         Some(at) => {
@@ -94,6 +97,27 @@ pub(super) async fn forward<'a, D: Downstream>(
             delivered.unwrap_or(Err(Error::Deadline))
         }
     }
+}
+
+/// Changes an answer as its route asks for, knowing who has given it.
+fn edit_answer<'a, D: Downstream>(
+    context: &Context<'a>,
+    down: &D,
+    route: &'a Route,
+    (connection, answer): (&Connection<'a>, &D::Answer),
+    altered: &mut Altered<'a>,
+) {
+    if route.response_edits.is_fixed() {
+        return;
+    }
+    let facts = template::Facts {
+        pool: Some(connection.place.pool.name.as_str()),
+        endpoint: Some(connection.place.endpoint.name.as_str()),
+        status: Some(D::status(answer)),
+        ..edits::facts(context, Some(route))
+    };
+    let fields = || D::answer_fields(answer);
+    edits::of_answer(&route.response_edits, (down.view(), &facts), fields, altered);
 }
 
 /// When the time is over that the client of a gRPC call has given for it.

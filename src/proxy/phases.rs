@@ -5,7 +5,6 @@
 use super::error::Error;
 use super::request::{Context, Downstream};
 use super::respond::Own;
-use super::rewrite;
 use crate::model::field::{FieldEdits, HeadEdits, OwnEdits};
 use crate::runtime::snapshot::Route;
 
@@ -67,12 +66,9 @@ impl<'a> Altered<'a> {
 /// What the request is refused for.
 pub fn before<'a, D: Downstream>(
     _context: &Context<'a>,
-    down: &mut D,
-    route: &'a Route,
-    altered: &mut Altered<'a>,
+    _down: &mut D,
+    _route: &'a Route,
+    _altered: &mut Altered<'a>,
 ) -> Result<Option<Own>, Error> {
-    if let Some(rewrite) = &route.rewrite {
-        altered.edit().target = rewrite::target(rewrite, down.view());
-    }
     Ok(None)
 }

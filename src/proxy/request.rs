@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::attempt::Connection;
+use super::edits;
 use super::error::{Error, Refusal};
 use super::forward::forward;
 use super::http1::encode::{RequestEdits, Told};
@@ -23,10 +24,11 @@ use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
+use crate::route::template::Facts;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Action, Piece, Route, Snapshot};
+use crate::runtime::snapshot::{Action, Route, Snapshot};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// A request in its client's protocol.
@@ -217,7 +219,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
         }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
-            answer_error(*down, &error, &altered, trace).await;
+            answer_error(context, *down, &error, (&mut altered, trace)).await;
             error.termination()
         }
     };
@@ -231,7 +233,7 @@ pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal:
     let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
     let Handled { down, trace, .. } = &mut handled;
     count_error(context.listener.live.counters.of(context.worker.id), &error);
-    answer_error(*down, &error, &Altered::default(), trace).await;
+    answer_error(context, *down, &error, (&mut Altered::default(), trace)).await;
     handled.termination = Some(error.termination());
 }
 
@@ -297,11 +299,11 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
 }
 
 /// Tells the client of an error, if anything can still be told.
-async fn answer_error<D: Downstream>(
+async fn answer_error<'a, D: Downstream>(
+    context: &Context<'a>,
     down: &mut D,
     error: &Error,
-    altered: &Altered<'_>,
-    trace: &mut Trace<'_>,
+    (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) {
     if down.response_started() {
         return;
@@ -311,10 +313,10 @@ async fn answer_error<D: Downstream>(
     } else {
         Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
     };
-    let edits = altered.response(FieldEdits::NONE);
-    if let Some(own) = own
-        && down.respond(&own, edits).await.is_ok()
-    {
+    let Some(own) = own else { return };
+    edit_own(context, down.view(), &own, (trace.route, altered));
+    let fixed = trace.route.map_or(FieldEdits::NONE, |route| &route.response_edits.fixed);
+    if down.respond(&own, altered.response(fixed)).await.is_ok() {
         trace.status = own.status;
         trace.grpc_code = own.grpc_code;
     }
@@ -343,15 +345,16 @@ async fn serve<'a, D: Downstream>(
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
     let own = match phases::before(context, down, route, altered)? {
-        None => answer_of(context, down.view(), &route.action),
+        None => answer_of(context, down.view(), route),
         own => own,
     };
     if let Some(own) = own {
-        let edits = altered.response(&route.response_edits);
+        edit_own(context, down.view(), &own, (Some(route), altered));
+        let edits = altered.response(&route.response_edits.fixed);
         return respond(context, down, trace, &own, edits).await;
     }
     let chain = match &route.action {
-        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => &[],
+        Action::Respond(_) | Action::Redirect { .. } | Action::Health(_) => &[],
         Action::Pool(pool) => context.snapshot.pools.get(*pool).map_or(&[][..], |pool| &pool.chain),
         Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
         Action::Split(split) => split.choose(context.worker.random()),
@@ -359,14 +362,14 @@ async fn serve<'a, D: Downstream>(
     let order = Order::new(&context.snapshot.pools, chain);
     let home = order.home().ok_or(Error::NoRoute)?;
     trace.pool = Some(home);
+    edits::of_request(context, down.view(), (route, home.name.as_str()), altered)?;
     forward(context, down, route, (order, home), (altered, trace)).await.map(|()| Termination::Done)
 }
 
 /// The answer of a route that gives one itself.
-fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -> Option<Own> {
-    match action {
-        Action::Respond { status, body } => Some(Own::fixed(*status, body)),
-        Action::Redirect { to, status } => Some(Own::redirect(*status, location(to, view))),
+fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, route: &Route) -> Option<Own> {
+    match &route.action {
+        Action::Respond(_) | Action::Redirect { .. } => edits::answer(context, view, route),
         Action::Health(pool) => {
             let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
             let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
@@ -374,6 +377,19 @@ fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -
         }
         Action::Pool(_) | Action::Split(_) => None,
     }
+}
+
+/// Changes an answer of our own as its route changes those of endpoints.
+fn edit_own<'a, V: RequestView>(
+    context: &Context<'a>,
+    view: &V,
+    own: &Own,
+    (route, altered): (Option<&'a Route>, &mut Altered<'a>),
+) {
+    let Some(route) = route.filter(|route| !route.response_edits.is_fixed()) else { return };
+    let facts = Facts { status: Some(own.status), ..edits::facts(context, Some(route)) };
+    let fields = || own.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+    edits::of_answer(&route.response_edits, (view, &facts), fields, altered);
 }
 
 async fn respond<D: Downstream>(
@@ -396,27 +412,6 @@ fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a
         context.listener.live.counters.of(context.worker.id).no_route.one();
         Error::NoRoute
     })
-}
-
-/// The target of a redirect with its placeholders filled in.
-fn location<V: RequestView>(pieces: &[Piece], view: &V) -> Vec<u8> {
-    let mut to = Vec::with_capacity(128);
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => to.extend_from_slice(text.as_bytes()),
-            Piece::Host => to.extend_from_slice(view.authority()),
-            Piece::Path => to.extend_from_slice(view.path()),
-            Piece::Query => to.extend_from_slice(view.query().unwrap_or_default()),
-            Piece::Uri => {
-                to.extend_from_slice(view.path());
-                if let Some(query) = view.query() {
-                    to.push(b'?');
-                    to.extend_from_slice(query);
-                }
-            }
-        }
-    }
-    to
 }
 
 /// Spreads addresses evenly over all numbers, the same on every node (FNV-1a with a finalizer, so that neighbours

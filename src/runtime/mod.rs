@@ -19,6 +19,7 @@ pub mod events;
 pub mod judge;
 pub mod limits;
 pub mod listener;
+pub mod page;
 pub mod pick;
 pub mod places;
 pub mod pool;

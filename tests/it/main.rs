@@ -72,6 +72,7 @@ mod splicing;
 mod stale_connections;
 mod state_dir;
 mod tcp_relay;
+mod templates;
 mod timeouts;
 mod tls;
 mod tls_abuse;

@@ -5,6 +5,7 @@
 //! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
 //! ones.
 
+mod edits;
 mod health;
 mod listener;
 mod passive;

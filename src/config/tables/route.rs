@@ -2,6 +2,7 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::edits::{REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, REWRITE};
 use super::passive::RETRY;
 use super::{TIMEOUT, number};
 use Given::{Default, Optional, Required};
@@ -108,20 +109,20 @@ pub(in super::super) static ROUTE: Section = Section::new(
         Key::new(
             "request_headers",
             Kind::Table(&REQUEST_HEADERS),
-            Optional(r#"{ remove = ["x-debug"], set = { x-tier = "web" }, add = {} }"#),
+            Optional(r#"{ remove = ["x-debug"], set = { x-tier = "web", x-client = "{client}" } }"#),
             "Edits to the request head on its way to the endpoint.",
         ),
         Key::new(
             "response_headers",
             Kind::Table(&RESPONSE_HEADERS),
-            Optional(r#"{ remove = ["server"], set = {}, add = {} }"#),
+            Optional(r#"{ remove = ["server"], set = { x-served-by = "{endpoint}" } }"#),
             "Edits to the response head on its way to the client.",
         ),
         Key::new(
             "rewrite",
             Kind::Table(&REWRITE),
             Optional(r#"{ path_prefix = "/" }"#),
-            "Rewriting of the path on its way to the endpoint.",
+            "Rewriting of path, host and query on their way to the endpoint.",
         ),
         Key::new(
             "timeouts",
@@ -158,91 +159,6 @@ static SPLIT: Section = Section::new(
     &[
         Key::new("pool", Kind::Text(Form::Name), Required(r#""stable""#), "The pool."),
         Key::new("weight", number(0, 1000), Default("1"), "Its share, relative to the others; 0 takes none."),
-    ],
-);
-
-static REDIRECT: Section = Section::new(
-    "A redirect.",
-    &[
-        Key::new(
-            "to",
-            Kind::Text(Form::Location),
-            Required(r#""https://{host}{uri}""#),
-            "Where to; {path} has no query, {query} no question mark, {uri} is both.",
-        ),
-        Key::new("status", Kind::OneOf(&[301, 302, 303, 307, 308]), Default("308"), "The status."),
-    ],
-);
-
-static RESPOND: Section = Section::new(
-    "A fixed answer.",
-    &[
-        Key::new("status", number(200, 599), Required("503"), "The status."),
-        Key::new("body", Kind::Text(Form::Any), Default(r#""""#), "The body, as plain text."),
-    ],
-);
-
-static REQUEST_HEADERS: Section = Section::new(
-    "Edits to a request head: first remove, then set, then add.",
-    &[
-        edit_remove(),
-        Key::new(
-            "set",
-            Kind::Map { key: Form::SetField, of: &Kind::Text(Form::FieldValue) },
-            Default("{}"),
-            "Fields that replace all of their name.",
-        ),
-        edit_add(),
-    ],
-);
-
-static RESPONSE_HEADERS: Section = Section::new(
-    "Edits to a response head: first remove, then set, then add.",
-    &[
-        edit_remove(),
-        Key::new(
-            "set",
-            Kind::Map { key: Form::EditedField, of: &Kind::Text(Form::FieldValue) },
-            Default("{}"),
-            "Fields that replace all of their name.",
-        ),
-        edit_add(),
-    ],
-);
-
-const fn edit_remove() -> Key {
-    Key::new(
-        "remove",
-        Kind::List { of: &Kind::Text(Form::EditedField), min: 0 },
-        Default("[]"),
-        "Fields taken away.",
-    )
-}
-
-const fn edit_add() -> Key {
-    Key::new(
-        "add",
-        Kind::Map { key: Form::EditedField, of: &Kind::Text(Form::FieldValue) },
-        Default("{}"),
-        "Fields put beside those that are there.",
-    )
-}
-
-static REWRITE: Section = Section::new(
-    "One of the two.",
-    &[
-        Key::new(
-            "path_prefix",
-            Kind::Text(Form::Path),
-            Optional(r#""/""#),
-            "Takes the place of the route's matched path_prefix.",
-        ),
-        Key::new(
-            "path",
-            Kind::Text(Form::Path),
-            Optional(r#""/index.html""#),
-            "Takes the place of the whole path.",
-        ),
     ],
 );
 

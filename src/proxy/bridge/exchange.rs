@@ -505,7 +505,7 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         if end {
             return Ok(());
         }
-        let body = Bytes::copy_from_slice(own.body.as_bytes());
+        let body = Bytes::copy_from_slice(&own.body);
         let sent = self.send_whole(body).await;
         self.end(sent)
     }
