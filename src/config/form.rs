@@ -81,6 +81,8 @@ pub(super) enum Form {
     QueryTemplate,
     /// The name of a query parameter, decoded.
     Parameter,
+    /// Statuses that a page is for.
+    PageStatus,
     /// What counts as a failure.
     Cause,
     /// A status or a range of statuses.
@@ -142,6 +144,7 @@ impl Form {
             Self::HostTemplate => "a host such as \"app.internal\"",
             Self::QueryTemplate => "a query such as \"id={1}\"",
             Self::Parameter => "the name of a query parameter",
+            Self::PageStatus => "a status such as \"503\", or a class such as \"5xx\"",
             Self::Cause => {
                 "\"connect\", \"reset\", \"timeout\", a status or a range of statuses such as \"502-504\""
             }
@@ -194,6 +197,7 @@ impl Form {
             | Self::HostTemplate
             | Self::QueryTemplate => templates::read(self, text),
             Self::Parameter => templates::parameter(text),
+            Self::PageStatus => page_status(text),
             Self::Cause => cause(text),
             Self::Statuses => statuses(text, 100, 599)
                 .map(|(first, last)| Value::Statuses(first, last))
@@ -390,6 +394,19 @@ fn cause(text: &str) -> Result<Value, Fault> {
             "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\", or of gRPC such as \"grpc-unavailable\"",
         )),
     }
+}
+
+/// Statuses of errors: one, a range, or a class.
+fn page_status(text: &str) -> Result<Value, Fault> {
+    let class = match text {
+        "4xx" => Some((400, 499)),
+        "5xx" => Some((500, 599)),
+        _ => statuses(text, 400, 599),
+    };
+    let (first, last) = class.ok_or_else(|| {
+        Fault::new("it is no status of an error", "write for example \"503\", \"500-504\" or \"5xx\"")
+    })?;
+    Ok(Value::Statuses(first, last))
 }
 
 /// A status, or a range of them, within bounds.

@@ -14,6 +14,7 @@ mod diagnostic;
 mod edits;
 pub mod endpoints_file;
 mod form;
+pub mod gate;
 pub mod health;
 mod include;
 mod key;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::diagnostic::Report;
 use super::edits::{read_edits, read_rewrite, with_groups};
+use super::gate::Gate;
 use super::names::Names;
 use super::retry::Retry;
 use super::tables::POOL;
+use super::tls::Files;
 use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::name::{ListenerName, PoolName, RouteName};
@@ -35,6 +37,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// What stands before it, and what it says in the place of errors.
+    pub gate: Gate,
 }
 
 /// What a route does.
@@ -111,6 +115,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) listeners: &'a Names,
     /// Those that speak http.
     pub(super) http: &'a HashSet<String>,
+    /// Files that they name.
+    pub(super) files: Files<'a>,
 }
 
 impl Route {
@@ -131,6 +137,7 @@ impl Route {
         let rewrite = read_rewrite(fields, path.as_ref(), report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let gate = Gate::read(fields, around.files, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -156,6 +163,7 @@ impl Route {
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
             retry,
+            gate: gate?,
         })
     }
 }
@@ -305,7 +313,7 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond(_) | Action::Health(_))) {
         return;
     }
-    for key in ["request_headers", "rewrite", "timeouts", "retry"] {
+    for key in ["request_headers", "rewrite", "timeouts", "retry", "intercept_errors", "max_body"] {
         if let Some(field) = fields.written(key) {
             let message = format!("`{key}` has no use: the route `{name}` answers by itself");
             report.error(field.key_span, message, "remove it, or send the request to a pool");

@@ -100,6 +100,7 @@ fn kind(of: &'static Kind) -> Value {
         Kind::Map { of, .. } => json!({ "type": "object", "additionalProperties": kind(of) }),
         Kind::Table(inner) => section(inner, false),
         Kind::Short(inner, _) => json!({ "anyOf": [{ "type": "string" }, section(inner, false)] }),
+        Kind::Switch(inner) => json!({ "anyOf": [{ "type": "boolean" }, section(inner, false)] }),
         Kind::Base(inner) => section(inner, true),
     }
 }

@@ -3,6 +3,7 @@
 //! routes change.
 
 mod edits;
+mod gate;
 mod listener;
 mod pool;
 
@@ -315,6 +316,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.key("max_connections_per_source", listener.max_connections_per_source);
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
+    gate::show_pages(page, &listener.error_pages);
     page.key("freebind", listener.freebind);
     if matches!(listener.protocol, Protocol::Http) {
         page.key("h2c", listener.h2c);
@@ -377,6 +379,7 @@ fn show_route(page: &mut Page, route: &Route) {
     edits::show_edits(page, "request_headers", &route.request_headers);
     edits::show_edits(page, "response_headers", &route.response_headers);
     edits::show_rewrite(page, route);
+    gate::show_gate(page, &route.gate);
     let times = &route.timeouts;
     let written = [
         ("connect", times.connect),

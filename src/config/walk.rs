@@ -144,7 +144,9 @@ impl Walk<'_> {
                 Value::List(vec![Item { value: self.value(node, of, slot), span: node.span }])
             }
             (Kind::Map { key, of }, Tree::Table(table)) => self.map(table, *key, of, kind, slot),
-            (Kind::Table(section) | Kind::Short(section, _), Tree::Table(table)) => {
+            (Kind::Switch(section), Tree::Bool(true)) => Value::Table(Fields::empty(section, node.span)),
+            (Kind::Switch(_), Tree::Bool(false)) => Value::Bool(false),
+            (Kind::Table(section) | Kind::Short(section, _) | Kind::Switch(section), Tree::Table(table)) => {
                 Value::Table(self.section(table, node.span, section, slot.path, false))
             }
             (Kind::Base(section), Tree::Table(table)) => {

@@ -528,14 +528,16 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 18] = [
+    let by_listener: [Named<ListenerCounters>; 20] = [
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
         ("head", |c| &c.head_too_large),
         ("fields", |c| &c.fields_exceeded),
         ("target", |c| &c.target_too_long),
+        ("request_body", |c| &c.body_too_large),
         ("bad_request", |c| &c.bad_requests),
+        ("request_denied", |c| &c.requests_denied),
         ("request_header", |c| &c.head_timeouts),
         ("client_idle", |c| &c.client_idle_timeouts),
         ("keep_alive", |c| &c.keep_alive_timeouts),

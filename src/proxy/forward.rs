@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::attempt::{Connection, Tries};
 use super::edits;
 use super::error::Error;
+use super::gate;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::phases::Altered;
@@ -89,6 +90,11 @@ pub(super) async fn forward<'a, D: Downstream>(
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
     edit_answer(context, down, route, (&connection, &answer), altered);
     let edits = altered.response(&route.response_edits.fixed);
+    if let Some(own) = gate::intercept(context, down, route, &answer) {
+        // What is left of the answer is for nobody, and its connection cannot be kept.
+        drop((connection, answer));
+        return down.respond(&own, edits).await;
+    }
     match deadline {
         None => down.deliver(connection, answer, edits, &timeouts).await,
         Some(at) => {

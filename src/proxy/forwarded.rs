@@ -104,6 +104,7 @@ mod tests {
             client_address,
             allow: Vec::new(),
             deny: Vec::new(),
+            pages: crate::runtime::gate::Pages::default(),
             freebind: false,
             h2c: false,
             max_connections: 1,

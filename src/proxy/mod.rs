@@ -19,6 +19,7 @@ pub mod edits;
 pub mod error;
 pub mod forward;
 pub mod forwarded;
+pub mod gate;
 pub mod greeting;
 pub mod handshake;
 pub mod hash_key;

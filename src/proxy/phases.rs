@@ -3,6 +3,7 @@
 //! Each phase is a file of its own; here is their order.
 
 use super::error::Error;
+use super::gate;
 use super::request::{Context, Downstream};
 use super::respond::Own;
 use crate::model::field::{FieldEdits, HeadEdits, OwnEdits};
@@ -65,10 +66,15 @@ impl<'a> Altered<'a> {
 /// # Errors
 /// What the request is refused for.
 pub fn before<'a, D: Downstream>(
-    _context: &Context<'a>,
-    _down: &mut D,
-    _route: &'a Route,
-    _altered: &mut Altered<'a>,
+    context: &Context<'a>,
+    down: &mut D,
+    route: &'a Route,
+    altered: &mut Altered<'a>,
 ) -> Result<Option<Own>, Error> {
+    if let Some(gate) = &route.gate
+        && let Some(own) = gate::enter(context, down, (route, gate), altered)?
+    {
+        return Ok(Some(own));
+    }
     Ok(None)
 }

@@ -14,6 +14,7 @@ use super::attempt::Connection;
 use super::edits;
 use super::error::{Error, Refusal};
 use super::forward::forward;
+use super::gate;
 use super::http1::encode::{RequestEdits, Told};
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
@@ -48,6 +49,12 @@ pub trait Downstream {
     }
     /// Whether an endpoint is to be asked at all; an answer of our own, if it is not.
     fn answered_here(&self) -> Option<Own>;
+    /// Holds the body to a size, in bytes: one that is larger is an error, at once where that is known already, else when it
+    /// has become so.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`].
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal>;
     /// Keeps the body for a repeat, up to so many bytes.
     fn keep_body(&mut self, max: usize);
     /// Whether there is no body, or it will be kept for a repeat.
@@ -292,6 +299,8 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
         Error::Refused(Refusal::TooManyFields) => counters.fields_exceeded.one(),
         Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        Error::Refused(Refusal::BodyTooLarge) => counters.body_too_large.one(),
+        Error::Denied => counters.requests_denied.one(),
         Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
         _ => {}
@@ -313,7 +322,10 @@ async fn answer_error<'a, D: Downstream>(
     } else {
         Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
     };
-    let Some(own) = own else { return };
+    let Some(mut own) = own else { return };
+    if own.grpc_code.is_none() {
+        gate::replace(context, down.view(), trace.route, &mut own);
+    }
     edit_own(context, down.view(), &own, (trace.route, altered));
     let fixed = trace.route.map_or(FieldEdits::NONE, |route| &route.response_edits.fixed);
     if down.respond(&own, altered.response(fixed)).await.is_ok() {

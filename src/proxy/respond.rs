@@ -176,6 +176,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
                 // "An appropriate 4xx" says RFC 9112 section 7.1.1 of the second.
                 Refusal::Malformed(_) | Refusal::ExtensionsTooLarge => 400,
                 Refusal::Version => 505,
+                Refusal::BodyTooLarge => 413,
                 Refusal::TargetTooLong => 414,
                 Refusal::HeadTooLarge | Refusal::TooManyFields => 431,
                 Refusal::Coding | Refusal::Connect | Refusal::Protocol => 501,
@@ -186,6 +187,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         }
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::Misdirected => (421, "this connection is not for that name"),
+        Error::Denied => (403, "you may not use this"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. }
         | Error::Connect(_)

@@ -16,6 +16,7 @@ pub mod counters;
 pub mod diff;
 pub mod endpoint;
 pub mod events;
+pub mod gate;
 pub mod judge;
 pub mod limits;
 pub mod listener;

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::condition::Impediment;
 use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
+use super::gate::Gate;
 use super::page::Page;
 use super::places::Listeners;
 use super::pool::Pool;
@@ -105,6 +106,8 @@ pub struct Route {
     pub timeouts: Overrides,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
+    /// What stands before it, and what it says in the place of errors; most routes have nothing.
+    pub gate: Option<Box<Gate>>,
 }
 
 /// What a route does.

@@ -21,6 +21,7 @@ mod expect_continue;
 mod failover;
 mod forwarded;
 mod framing;
+mod gate;
 mod harness;
 mod hashing;
 mod head_edits;

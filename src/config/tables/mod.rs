@@ -6,6 +6,7 @@
 //! ones.
 
 mod edits;
+mod gate;
 mod health;
 mod listener;
 mod passive;

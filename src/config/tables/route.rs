@@ -3,8 +3,9 @@
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::edits::{REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, REWRITE};
+use super::gate::{CORS, ERROR_PAGES, MAINTENANCE};
 use super::passive::RETRY;
-use super::{TIMEOUT, number};
+use super::{TIMEOUT, number, size};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static ROUTE: Section = Section::new(
@@ -123,6 +124,50 @@ pub(in super::super) static ROUTE: Section = Section::new(
             Kind::Table(&REWRITE),
             Optional(r#"{ path_prefix = "/" }"#),
             "Rewriting of path, host and query on their way to the endpoint.",
+        ),
+        Key::new(
+            "allow",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks whose clients alone may use the route (403); empty is all. Unlike source, it does not leave the request to \
+             another route.",
+        ),
+        Key::new(
+            "deny",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks whose clients may not (403); goes before allow.",
+        ),
+        Key::new(
+            "maintenance",
+            Kind::Switch(&MAINTENANCE),
+            Optional(r#"{ page = "maintenance.html", allow = ["10.0.0.0/8"], retry_after = "10m" }"#),
+            "Takes the route out of service (503): true, or with a page and who may use it all the same.",
+        ),
+        Key::new(
+            "max_body",
+            size(0, 1 << 50),
+            Optional(r#""10MiB""#),
+            "The largest request body (413): at once by its Content-Length, else when it has become larger.",
+        ),
+        Key::new(
+            "cors",
+            Kind::Table(&CORS),
+            Optional(r#"{ origins = ["https://app.example"], credentials = true, max_age = "10m" }"#),
+            "What scripts of other origins may do.",
+        ),
+        Key::new(
+            "error_pages",
+            ERROR_PAGES,
+            Default("{}"),
+            "Pages in the place of this proxy's errors, by status (\"503\"), range (\"500-504\") or class (\"5xx\"); before the \
+             listener's.",
+        ),
+        Key::new(
+            "intercept_errors",
+            Kind::Bool,
+            Default("false"),
+            "Whether pages also take the place of errors that endpoints answer with (nginx's proxy_intercept_errors).",
         ),
         Key::new(
             "timeouts",

@@ -20,7 +20,7 @@ use crate::proxy::attempt::Connection;
 use crate::proxy::awaited::Awaited;
 use crate::proxy::buffer::BLOCK;
 use crate::proxy::connection::Client;
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::http1::encode::RequestEdits;
 use crate::proxy::request::{Downstream, Failed, is_call};
 use crate::proxy::respond::Own;
@@ -365,6 +365,10 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         let last_hop = self.request.method == Method::Options
             && self.request.parts.headers.get(header::MAX_FORWARDS).is_some_and(|hops| hops == "0");
         last_hop.then(Own::options)
+    }
+
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal> {
+        self.upload.limit(max)
     }
 
     fn keep_body(&mut self, max: usize) {

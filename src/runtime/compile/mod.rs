@@ -1,5 +1,6 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod gate;
 mod pool;
 
 use std::collections::{HashMap, HashSet};
@@ -176,6 +177,7 @@ fn compile_route(
             tunnel: route.timeouts.tunnel,
         },
         retry: route.retry.as_ref().map(compile_retry),
+        gate: gate::compile(&route.gate),
     }
 }
 
@@ -209,6 +211,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         rewrite: None,
         timeouts: Overrides::default(),
         retry: None,
+        gate: None,
     }
 }
 
@@ -241,6 +244,7 @@ fn compile_listeners(
             },
             allow: l.allow.clone(),
             deny: l.deny.clone(),
+            pages: gate::pages(&l.error_pages),
             freebind: l.freebind,
             h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
