@@ -4,10 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::edits::{read_edits, read_rewrite, with_groups};
 use super::gate::Gate;
 use super::names::Names;
+use super::rate_limit::Limits;
 use super::retry::Retry;
 use super::tables::POOL;
 use super::tls::Files;
@@ -15,6 +17,7 @@ use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::Weight;
+use crate::policy::admission::class::Class;
 use crate::route::edits::Edits;
 use crate::route::rewrite::Rewrite;
 use crate::route::template::Template;
@@ -35,10 +38,14 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: RouteTimeouts,
+    /// Whose turn it is where requests wait.
+    pub priority_class: Class,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
     /// What stands before it, and what it says in the place of errors.
     pub gate: Gate,
+    /// How fast requests may come, and how many may be under way.
+    pub limits: Limits,
 }
 
 /// What a route does.
@@ -138,6 +145,7 @@ impl Route {
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
         let gate = Gate::read(fields, around.files, report);
+        let limits = Limits::read(fields, name, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -162,8 +170,10 @@ impl Route {
             timeouts: fields
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
+            priority_class: admission::priority_class(fields)?,
             retry,
             gate: gate?,
+            limits: limits?,
         })
     }
 }
@@ -313,7 +323,9 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond(_) | Action::Health(_))) {
         return;
     }
-    for key in ["request_headers", "rewrite", "timeouts", "retry", "intercept_errors", "max_body"] {
+    for key in
+        ["request_headers", "rewrite", "timeouts", "priority_class", "retry", "intercept_errors", "max_body"]
+    {
         if let Some(field) = fields.written(key) {
             let message = format!("`{key}` has no use: the route `{name}` answers by itself");
             report.error(field.key_span, message, "remove it, or send the request to a pool");

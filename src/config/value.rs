@@ -17,6 +17,7 @@ use super::walk;
 use crate::model::address::{Address, EndpointAddress};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
+use crate::model::limit_key::LimitPart;
 use crate::model::units::{Amount, ByteSize, Rate};
 use crate::route::template::Template;
 use crate::route::{Pattern, ValuePattern};
@@ -30,6 +31,7 @@ pub(super) enum Value {
     Amount(Amount),
     Rate(Rate),
     HashKey(HashKey),
+    LimitPart(LimitPart),
     Statuses(u16, u16),
     Ip(IpAddr),
     Webhook(Webhook),
@@ -104,6 +106,7 @@ from_value! {
     Amount => Amount,
     Rate => Rate,
     HashKey => HashKey,
+    LimitPart => LimitPart,
     Ip => IpAddr,
     Webhook => Webhook,
     Duration => Duration,

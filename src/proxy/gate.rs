@@ -1,5 +1,5 @@
-//! What stands before a route: networks that may pass, maintenance, scripts of other origins, the size of a body; and the
-//! pages that take the place of errors.
+//! What stands before a route: networks that may pass, maintenance, scripts of other origins; and the pages that take the
+//! place of errors.
 
 use ipnet::IpNet;
 
@@ -20,7 +20,7 @@ use crate::runtime::snapshot::Route;
 /// Lets a request pass, or answers it.
 ///
 /// # Errors
-/// [`Error::Denied`], and [`Error::Refused`] for a body that is too large.
+/// [`Error::Denied`].
 pub fn enter<'a, D: Downstream>(
     context: &Context<'a>,
     down: &mut D,
@@ -40,9 +40,6 @@ pub fn enter<'a, D: Downstream>(
             return Ok(Some(own));
         }
         share(cors, down.view(), &mut altered.edit().response);
-    }
-    if let Some(max) = gate.max_body {
-        down.limit_body(max)?;
     }
     Ok(None)
 }

@@ -4,9 +4,11 @@
 
 use super::error::Error;
 use super::gate;
+use super::limiter;
 use super::request::{Context, Downstream};
 use super::respond::Own;
 use crate::model::field::{FieldEdits, HeadEdits, OwnEdits};
+use crate::runtime::route_limits::UnderWay;
 use crate::runtime::snapshot::Route;
 
 /// What the phases of one request change in heads, beside its route's edits, which are the same for all. Almost always
@@ -25,6 +27,8 @@ pub struct Alterations<'a> {
     pub target: Option<Vec<u8>>,
     /// Host and port in the place of the request's own.
     pub authority: Option<Vec<u8>>,
+    /// Its places under concurrency limits; nobody else has them until it has ended.
+    pub places: Vec<UnderWay>,
 }
 
 impl<'a> Altered<'a> {
@@ -65,7 +69,7 @@ impl<'a> Altered<'a> {
 ///
 /// # Errors
 /// What the request is refused for.
-pub fn before<'a, D: Downstream>(
+pub async fn before<'a, D: Downstream>(
     context: &Context<'a>,
     down: &mut D,
     route: &'a Route,
@@ -75,6 +79,12 @@ pub fn before<'a, D: Downstream>(
         && let Some(own) = gate::enter(context, down, (route, gate), altered)?
     {
         return Ok(Some(own));
+    }
+    if let Some(limits) = &route.limits {
+        Box::pin(limiter::admit(context, down, limits, altered)).await?;
+    }
+    if let Some(max) = route.gate.as_ref().and_then(|gate| gate.max_body) {
+        down.limit_body(max)?;
     }
     Ok(None)
 }

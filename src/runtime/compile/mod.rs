@@ -1,6 +1,7 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
 mod gate;
+mod limits;
 mod pool;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ use super::tls::tickets::Ring;
 use crate::config::{self, Config};
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::class::Class;
 use crate::route::edits::Edits;
 use crate::route::{SniTable, Table};
 pub use pool::Weights;
@@ -69,7 +71,11 @@ pub fn compile(
     let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
         .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
+    let mut limits = limits::Compiling::new(previous, clock, machine);
+    let routes = config.routes.iter().map(|r| {
+        let limits = limits.route(&r.limits);
+        Route { limits, ..compile_route(r, &index, &chains) }
+    });
     let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
@@ -87,6 +93,7 @@ pub fn compile(
         clock,
         slots,
         tickets,
+        limits: limits.finish(),
     })
 }
 
@@ -176,8 +183,10 @@ fn compile_route(
             idle: route.timeouts.idle,
             tunnel: route.timeouts.tunnel,
         },
+        class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
         gate: gate::compile(&route.gate),
+        limits: None,
     }
 }
 
@@ -210,8 +219,10 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         response_edits: Edits::default(),
         rewrite: None,
         timeouts: Overrides::default(),
+        class: Class::default(),
         retry: None,
         gate: None,
+        limits: None,
     }
 }
 
@@ -246,6 +257,7 @@ fn compile_listeners(
             deny: l.deny.clone(),
             pages: gate::pages(&l.error_pages),
             freebind: l.freebind,
+            importance: l.importance,
             h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
