@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod field;
+pub mod forwarded;
 pub mod grpc;
 pub mod host;
 pub mod method;
