@@ -41,7 +41,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httpdate", &["proxy/respond.rs"]),
     ("hyper", &["admin/", "control/", "cli/"]),
     ("hyper-util", &["admin/", "control/", "cli/"]),
-    ("ipnet", &["model/", "config/", "route/", "runtime/", "proxy/"]),
+    ("ipnet", &["model/", "policy/", "config/", "route/", "runtime/", "proxy/"]),
     ("itoa", &["telemetry/", "proxy/"]),
     ("loom", &["runtime/"]),
     ("tikv-jemallocator", &["main.rs"]),

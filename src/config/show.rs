@@ -6,6 +6,7 @@ mod pool;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
+use std::num::NonZero;
 use std::time::Duration;
 
 use super::Config;
@@ -307,9 +308,11 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.text("pool", pool);
         }
     }
-    page.list("trusted_proxies", &listener.trusted_proxies);
+    page.list("trusted_proxies", &listener.identity.trusted);
     page.key("accept_proxy_protocol", listener.accept_proxy_protocol);
-    page.text("client_address", listener.client_address.word());
+    page.text("client_address", listener.identity.named_in.word());
+    page.key("trusted_hops", listener.identity.hops.map_or(0, NonZero::get));
+    page.text("forwarded", listener.forwarded.word());
     page.key("max_connections", listener.max_connections);
     page.key("max_connections_per_source", listener.max_connections_per_source);
     page.list("allow", &listener.allow);

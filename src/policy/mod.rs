@@ -4,7 +4,7 @@
 //! The map: `balance` (which endpoint is next), `retry` (what follows a failed attempt), `budget` (how many retries there
 //! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
-//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
+//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `identity` (who the client is), `reload_guard`
 //! (whether a reload leaves enough) and `trial` (whether one does worse than what was before it).
 
 pub mod balance;
@@ -15,6 +15,7 @@ pub mod failover;
 pub mod failure;
 pub mod health;
 pub mod hedge;
+pub mod identity;
 pub mod latency;
 pub mod max_fails;
 pub mod outlier;

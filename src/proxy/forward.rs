@@ -73,6 +73,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
+        family: context.listener.forwarded,
         scheme: context.scheme(),
         told: context.told(),
         request_id: context.request_id,

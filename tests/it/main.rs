@@ -9,6 +9,7 @@ mod allow_deny;
 mod balance;
 mod breaker;
 mod broken_changes;
+mod client_identity;
 mod commands;
 mod corpus;
 mod demo;

@@ -9,8 +9,10 @@ use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
 use crate::model::field::FieldEdits;
+use crate::model::forwarded::Family;
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::forwarded;
 use crate::runtime::tls::listener::ClientCertificate;
 
 /// Everything that changes in a request head on its way to the endpoint.
@@ -26,6 +28,8 @@ pub struct RequestEdits<'a> {
     pub source: IpAddr,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
+    /// In which fields the endpoint is told of the client.
+    pub family: Family,
     /// `http` or `https`.
     pub scheme: &'a str,
     /// What is said of the client's certificate.
@@ -151,9 +155,13 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
     match kind {
         Kind::Other | Kind::Accept | Kind::ContentLength | Kind::TransferEncoding => true,
         Kind::Expect => head.expects_continue,
-        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
-            edits.trusted
-        }
+        Kind::Forwarded
+        | Kind::XForwardedFor
+        | Kind::XForwardedProto
+        | Kind::XForwardedHost
+        | Kind::XRealIp
+        | Kind::CfConnectingIp
+        | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
         _ => false,
     }
@@ -191,6 +199,12 @@ pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
     given: impl Fn() -> F,
 ) {
     let route = edits.route;
+    if edits.family.has_standard() {
+        put_own(out, route, b"Forwarded", &forwarded::standard(edits, authority, given()));
+    }
+    if !edits.family.has_x() {
+        return;
+    }
     let peer = AddressText::new(edits.peer);
     let has = |kind: Kind| edits.trusted && given().any(|(k, _)| k == kind);
     if route.is_empty() || !route.drops(b"X-Forwarded-For") {

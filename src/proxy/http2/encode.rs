@@ -16,6 +16,7 @@ use crate::model::grpc::timeout_text;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::bridge::request::{Request, path_and_query};
+use crate::proxy::forwarded;
 use crate::proxy::http1::encode::{RequestEdits, Told};
 use crate::proxy::http1::fields::Kind;
 use crate::proxy::http1::head::Framing;
@@ -103,9 +104,13 @@ fn goes_on(kind: Kind, name: &HeaderName, request: &Request, edits: &RequestEdit
         Kind::Other => !request.websocket || *name != header::SEC_WEBSOCKET_KEY,
         Kind::Accept => true,
         Kind::Expect => request.expects_continue,
-        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
-            edits.trusted
-        }
+        Kind::Forwarded
+        | Kind::XForwardedFor
+        | Kind::XForwardedProto
+        | Kind::XForwardedHost
+        | Kind::XRealIp
+        | Kind::CfConnectingIp
+        | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
         _ => false,
     }
@@ -143,6 +148,17 @@ fn put_own(fields: &mut HeaderMap, route: &FieldEdits, name: &'static str, value
 
 fn put_forwarded(fields: &mut HeaderMap, request: &Request, edits: &RequestEdits<'_>) {
     let route = edits.route;
+    if edits.family.has_standard() {
+        put_own(
+            fields,
+            route,
+            "forwarded",
+            &forwarded::standard(edits, request.authority(), request.kinds()),
+        );
+    }
+    if !edits.family.has_x() {
+        return;
+    }
     let came = &request.parts.headers;
     let has = |name: &str| edits.trusted && came.contains_key(name);
     let address = |address: IpAddr| match address == UNIX_CLIENT.ip() {

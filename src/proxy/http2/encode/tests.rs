@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Request as HttpRequest;
 
 use super::*;
+use crate::model::forwarded::Family;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -25,6 +26,7 @@ fn edits(route: &FieldEdits, trusted: bool) -> RequestEdits<'_> {
         peer: PEER,
         source: PEER,
         trusted,
+        family: Family::XForwarded,
         scheme: "https",
         told: Told::Nothing,
         request_id: b"6f",
