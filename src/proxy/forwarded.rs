@@ -87,13 +87,14 @@ mod tests {
     use super::*;
     use crate::model::field::FieldEdits;
     use crate::proxy::http1::encode::Told;
+    use crate::proxy::phases::Altered;
 
     #[track_caller]
     fn check(trusted: bool, given: &[(Kind, &str)], want: &str) {
         let route = FieldEdits::default();
         let edits = RequestEdits {
             route: &route,
-            path: None,
+            altered: Altered::NONE,
             peer: [10, 0, 0, 1].into(),
             source: [192, 0, 2, 1].into(),
             trusted,

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use super::error::{Error, Refusal};
-use crate::model::field::FieldEdits;
 
 /// Seconds that a client is asked to wait when nothing can take its request now and nobody knows for how long.
 const RETRY_AFTER: u64 = 1;
@@ -20,21 +19,13 @@ pub struct Own {
     pub fields: Vec<(&'static str, Vec<u8>)>,
     /// Its body.
     pub body: String,
-    /// Edits of the route.
-    pub edits: FieldEdits,
     /// Of an answer to a gRPC call, its status there.
     pub grpc_code: Option<u16>,
 }
 
 impl Own {
     fn new(status: u16) -> Self {
-        Self {
-            status,
-            fields: vec![("Date", date())],
-            body: String::new(),
-            edits: FieldEdits::default(),
-            grpc_code: None,
-        }
+        Self { status, fields: vec![("Date", date())], body: String::new(), grpc_code: None }
     }
 
     /// The reason phrase of its status.
@@ -45,22 +36,20 @@ impl Own {
 
     /// A fixed response of a route.
     #[must_use]
-    pub fn fixed(status: u16, body: &str, edits: &FieldEdits) -> Self {
+    pub fn fixed(status: u16, body: &str) -> Self {
         let mut own = Self::new(status);
-        if !body.is_empty() && !edits.drops(b"content-type") {
+        if !body.is_empty() {
             own.fields.push(("Content-Type", b"text/plain; charset=utf-8".to_vec()));
         }
         body.clone_into(&mut own.body);
-        own.edits = edits.clone();
         own
     }
 
     /// A redirect of a route.
     #[must_use]
-    pub fn redirect(status: u16, location: Vec<u8>, edits: &FieldEdits) -> Self {
+    pub fn redirect(status: u16, location: Vec<u8>) -> Self {
         let mut own = Self::new(status);
         own.fields.push(("Location", location));
-        own.edits = edits.clone();
         own
     }
 
