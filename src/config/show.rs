@@ -1,8 +1,9 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `traces` traces.
 
 mod listener;
 mod pool;
+mod traces;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -272,6 +273,7 @@ fn process(page: &mut Page, config: &Config) {
         AccessLog::Stderr => page.text("access", "stderr"),
         AccessLog::File(path) => page.text("access", path.display()),
     }
+    traces::show_tracing(page, config.tracing.as_ref());
     page.section("[check]");
     page.optional("objective", config.check.objective.map(format_duration).as_ref());
     page.optional("client_timeout", config.check.client_timeout.map(format_duration).as_ref());

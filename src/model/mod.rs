@@ -12,4 +12,5 @@ pub mod name;
 pub mod protocol;
 pub mod proxy_protocol;
 pub mod request;
+pub mod trace;
 pub mod units;

@@ -45,18 +45,8 @@ pub(super) async fn forward<'a, D: Downstream>(
     if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
-    let edits = RequestEdits {
-        route: &route.request_edits,
-        altered,
-        peer: context.client.source().ip().to_canonical(),
-        source: down.view().source(),
-        trusted: context.trusted,
-        family: context.listener.forwarded,
-        scheme: context.scheme(),
-        told: context.told(),
-        request_id: context.request_id,
-        deadline,
-    };
+    let source = down.view().source();
+    let edits = RequestEdits { altered, source, trace: trace.traced, deadline, ..edits(context, route) };
     let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
     let tunnel = down.wants_tunnel();
     let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
@@ -94,6 +84,24 @@ pub(super) async fn forward<'a, D: Downstream>(
                 Box::pin(timeout_at(at, down.deliver(connection, answer, edits, &timeouts))).await;
             delivered.unwrap_or(Err(Error::Deadline))
         }
+    }
+}
+
+/// What changes in the head of every request of this client on this route.
+fn edits<'a>(context: &Context<'a>, route: &'a Route) -> RequestEdits<'a> {
+    let peer = context.client.source().ip().to_canonical();
+    RequestEdits {
+        route: &route.request_edits,
+        altered: Altered::NONE,
+        peer,
+        source: peer,
+        trusted: context.trusted,
+        family: context.listener.forwarded,
+        scheme: context.scheme(),
+        told: context.told(),
+        request_id: context.request_id,
+        trace: None,
+        deadline: None,
     }
 }
 

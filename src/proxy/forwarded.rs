@@ -102,6 +102,7 @@ mod tests {
             scheme: "https",
             told: Told::Nothing,
             request_id: b"",
+            trace: None,
             deadline: None,
         };
         let given = given.iter().map(|(kind, value)| (*kind, value.as_bytes()));

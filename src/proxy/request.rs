@@ -23,6 +23,7 @@ use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
+use crate::policy::traces::{self, Traced};
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
@@ -190,6 +191,8 @@ pub(super) struct Trace<'a> {
     pub(super) connect: Duration,
     pub(super) response_header: Duration,
     pub(super) status: u16,
+    /// The trace that it belongs to, where requests belong to one.
+    pub(super) traced: Option<Traced>,
     /// Of a gRPC call that was answered here.
     pub(super) grpc_code: Option<u16>,
 }
@@ -331,6 +334,7 @@ async fn serve<'a, D: Downstream>(
     altered: &mut Altered<'a>,
     trace: &mut Trace<'a>,
 ) -> Result<Termination, Error> {
+    trace.traced = context.snapshot.tracing.map(|settings| traced(context, &settings, down.view()));
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own, HeadEdits::NONE).await;
     }
@@ -387,6 +391,15 @@ async fn respond<D: Downstream>(
     down.respond(own, edits).await?;
     trace.status = own.status;
     Ok(Termination::Responded)
+}
+
+/// The trace that a request belongs to.
+fn traced<V: RequestView>(context: &Context<'_>, settings: &traces::Settings, view: &V) -> Traced {
+    let of = |wanted: &'static str| {
+        let fields = view.fields().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
+        fields.map(|(_, value)| value)
+    };
+    settings.trace(context.trusted, of("traceparent"), of("tracestate"), || context.worker.random())
 }
 
 fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a Route, Error> {
@@ -488,6 +501,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
+        trace_id: trace.traced.map(|traced| traced.parent.trace),
         grpc_code,
     });
 }

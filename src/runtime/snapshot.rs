@@ -13,7 +13,7 @@ use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
-use crate::policy::retry;
+use crate::policy::{retry, traces};
 
 /// What runs.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
+    /// Which traces requests belong to; nothing where they belong to none.
+    pub tracing: Option<traces::Settings>,
     /// Client connections of the whole process that the descriptor limit has room for.
     pub connections_max: usize,
     /// The time line of the policies, shared by all snapshots.

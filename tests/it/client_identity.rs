@@ -4,8 +4,6 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use serde_json::json;
-
 use crate::harness::between::lower;
 use crate::harness::client::Client;
 use crate::harness::http2::{Frames, Outcome, block};
@@ -120,8 +118,10 @@ fn a_proxy_header_and_fields_are_one_chain() {
         (told.fields("x-forwarded-for"), told.fields("x-real-ip")),
         (vec!["192.0.2.8".to_owned()], vec!["192.0.2.8".to_owned()],)
     );
-    let clients: Vec<_> = proxy.records(3).iter().map(|record| record["client"].clone()).collect();
-    assert_eq!(clients, [json!("203.0.113.7:0"), json!("192.0.2.8:4711"), json!("203.0.113.7:4711")]);
+    let records = proxy.records(3);
+    let mut clients: Vec<_> = records.iter().filter_map(|record| record["client"].as_str()).collect();
+    clients.sort_unstable();
+    assert_eq!(clients, ["192.0.2.8:4711", "203.0.113.7:0", "203.0.113.7:4711"]);
 }
 
 #[test]

@@ -80,6 +80,7 @@ mod tls_clients;
 mod tls_handshakes;
 mod tls_out;
 mod tls_truncated;
+mod traces;
 mod udp;
 mod unix_sockets;
 mod upgrade;

@@ -8,13 +8,13 @@ use libfuzzer_sys::fuzz_target;
 use plimsoll::model::field::FieldEdits;
 use plimsoll::model::method::Method;
 use plimsoll::proxy::buffer::Buffer;
-use plimsoll::proxy::phases::Altered;
 use plimsoll::proxy::http1::encode::{RequestEdits, Told, put_request};
 use plimsoll::proxy::http1::fields::{Field, Kind, Span, list_elements};
 use plimsoll::proxy::http1::head::{
     FIELDS_AT_HAND, Framing, Limits, RequestHead, check_request_line, parse_request,
 };
 use plimsoll::proxy::http1::scan::{Scan, Scanner, leading_empty_lines, may_become_request};
+use plimsoll::proxy::phases::Altered;
 
 const LIMITS: Limits = Limits { head: 64 * 1024, fields: 128, target: 8 * 1024 };
 

@@ -11,6 +11,7 @@ use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
 use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::forwarded::Family;
 use crate::model::method::Method;
+use crate::policy::traces::Traced;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forwarded;
 use crate::proxy::phases::Altered;
@@ -37,6 +38,8 @@ pub struct RequestEdits<'a> {
     pub told: Told<'a>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+    /// The trace that it belongs to; nothing where the fields of traces are like any other.
+    pub trace: Option<Traced>,
     /// When the time is over that the client of a gRPC call has given for it.
     pub deadline: Option<Instant>,
 }
@@ -145,6 +148,9 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
         put_own(out, own, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
     }
     put_own(out, own, b"X-Request-Id", edits.request_id);
+    if let Some(trace) = edits.trace {
+        put_own(out, own, b"traceparent", &trace.parent.text());
+    }
     put_edits(out, own);
     out.put(b"\r\n");
 }
@@ -177,6 +183,8 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
         | Kind::CfConnectingIp
         | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
+        Kind::TraceParent => edits.trace.is_none(),
+        Kind::TraceState => edits.trace.is_none_or(|trace| trace.keeps_state),
         _ => false,
     }
 }

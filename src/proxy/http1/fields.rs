@@ -92,6 +92,10 @@ pub enum Kind {
     ClientCertificate,
     /// `X-Request-Id`
     XRequestId,
+    /// `traceparent`
+    TraceParent,
+    /// `tracestate`
+    TraceState,
     /// `Accept`
     Accept,
     /// `Keep-Alive`
@@ -110,8 +114,12 @@ impl Kind {
             6 => &[(b"accept", Self::Accept), (b"expect", Self::Expect)],
             7 => &[(b"upgrade", Self::Upgrade)],
             9 => &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::XRealIp)],
-            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
-            11 => &[(b"x-client-ip", Self::ClientClaim)],
+            10 => &[
+                (b"connection", Self::Connection),
+                (b"keep-alive", Self::KeepAlive),
+                (b"tracestate", Self::TraceState),
+            ],
+            11 => &[(b"x-client-ip", Self::ClientClaim), (b"traceparent", Self::TraceParent)],
             12 => &[(b"x-request-id", Self::XRequestId), (b"max-forwards", Self::MaxForwards)],
             14 => &[
                 (b"content-length", Self::ContentLength),

@@ -58,6 +58,9 @@ pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEd
         put_own(out, own, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
     }
     put_own(out, own, b"X-Request-Id", edits.request_id);
+    if let Some(trace) = edits.trace {
+        put_own(out, own, b"traceparent", &trace.parent.text());
+    }
     put_edits(out, own);
     out.put(b"\r\n");
 }
@@ -76,6 +79,8 @@ fn goes_on(kind: Kind, name: &[u8], request: &Request, edits: &RequestEdits<'_>)
         | Kind::CfConnectingIp
         | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
+        Kind::TraceParent => edits.trace.is_none(),
+        Kind::TraceState => edits.trace.is_none_or(|trace| trace.keeps_state),
         _ => false,
     }
 }

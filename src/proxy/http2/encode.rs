@@ -86,6 +86,9 @@ fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {
         put_own(&mut fields, own, "x-client-cert-sha256", client.sha256.as_bytes());
     }
     put_own(&mut fields, own, "x-request-id", edits.request_id);
+    if let Some(trace) = edits.trace {
+        put_own(&mut fields, own, "traceparent", &trace.parent.text());
+    }
     for (name, value) in edits_of(own) {
         fields.append(name, value);
     }
@@ -110,6 +113,8 @@ fn goes_on(kind: Kind, name: &HeaderName, request: &Request, edits: &RequestEdit
         | Kind::CfConnectingIp
         | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
+        Kind::TraceParent => edits.trace.is_none(),
+        Kind::TraceState => edits.trace.is_none_or(|trace| trace.keeps_state),
         _ => false,
     }
 }

@@ -81,6 +81,7 @@ pub fn compile(
         listeners,
         routes,
         pools,
+        tracing: config.tracing.as_ref().filter(|tracing| tracing.propagates).map(|t| t.settings),
         connections_max: machine.connections_max,
         clock,
         slots,

@@ -37,6 +37,7 @@ fn request(head: &str, trusted: bool, target: Option<&str>, route: &FieldEdits) 
         scheme: "http",
         told: Told::Nothing,
         request_id: b"id",
+        trace: None,
         deadline: None,
     };
     let mut out = Buffer::default();
@@ -249,6 +250,7 @@ fn what_is_said_of_a_client_certificate_is_ours_or_a_trusted_peers() {
             scheme: "https",
             told,
             request_id: b"id",
+            trace: None,
             deadline: None,
         };
         let mut out = Buffer::default();

@@ -32,6 +32,7 @@ fn edits(route: &FieldEdits, trusted: bool) -> RequestEdits<'_> {
         scheme: "https",
         told: Told::Nothing,
         request_id: b"6f",
+        trace: None,
         deadline: None,
     }
 }
