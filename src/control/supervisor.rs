@@ -113,7 +113,7 @@ pub(super) struct Supervisor {
     logged: HashMap<String, Instant>,
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
     /// What runs.
-    pub(super) config: Box<Config>,
+    pub(super) config: Arc<Config>,
     /// Weights that the operator has changed.
     pub(super) weights: Weights,
     pub(super) emptiness: Emptiness,
@@ -167,7 +167,7 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (drain_delay, drain_timeout) = (config.process.drain_delay, config.process.drain_timeout);
-    let config = Box::new(config.clone());
+    let config = Arc::new(config.clone());
     let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -383,7 +383,7 @@ impl Supervisor {
         if let Some(weight) = change.weight {
             let before = self.weights.clone();
             self.weights.insert((change.pool.clone(), change.endpoint.clone()), weight.get());
-            let config = self.config.clone();
+            let config = Arc::clone(&self.config);
             if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
                 self.weights = before;
                 drop(answer.send(Err(ChangeError::Impossible(error.to_string()))));
