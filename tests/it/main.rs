@@ -13,6 +13,7 @@ mod client_identity;
 mod commands;
 mod corpus;
 mod demo;
+mod directives;
 mod drain;
 mod early_response;
 mod ejection;
