@@ -97,7 +97,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let process = Process::read(&root.table("process")?, files.sources);
     let admin = Admin::read(&root.table("admin")?, files, report);
     let log = Log::read(&root.table("log")?, files.sources);
-    let tracing = root.table("tracing").map(|tracing| Tracing::read(&tracing));
+    let tracing = root.table("tracing").map(|tracing| Tracing::read(&tracing, report));
     let health = HealthApi::read(root.table("health").as_ref(), report);
     let notify = read_notify(&root, report);
     let mut targets = sni::Targets::new(&listener_names, &listeners);

@@ -1,4 +1,4 @@
-//! W3C Trace Context, level 1: which trace a request belongs to, read strictly from `traceparent` and written again, and
+//! W3C Trace Context, level 1, and where spans go: which trace a request belongs to, read strictly from `traceparent` and written again, and
 //! whether a `tracestate` keeps its rules. What to make of them is `policy::traces`'s.
 
 /// Bytes of a `traceparent` of version 00.
@@ -58,6 +58,17 @@ impl Parent {
     pub const fn is_sampled(&self) -> bool {
         self.flags & Self::SAMPLED != 0
     }
+}
+
+/// Where spans go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The URL to which batches are posted.
+    pub url: String,
+    /// What this program calls itself there.
+    pub service: String,
+    /// Spans of requests that may wait.
+    pub queue: usize,
 }
 
 /// A number of lower-case digits; upper-case ones are an error.

@@ -37,6 +37,14 @@ pub struct Traced {
     pub keeps_state: bool,
 }
 
+impl Traced {
+    /// As somebody is told who works for the span `span` of ours.
+    #[must_use]
+    pub const fn within(self, span: u64) -> Self {
+        Self { parent: Parent { span, ..self.parent }, ..self }
+    }
+}
+
 impl Settings {
     /// The trace of a request, given its `traceparent` and `tracestate` fields; of two parents none is right.
     #[must_use]

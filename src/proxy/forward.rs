@@ -14,6 +14,7 @@ use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::phases::Altered;
 use super::request::{Context, Downstream, Failed, Trace, is_call};
+use super::span::Attempt;
 use super::timer::Timer;
 use super::upstream::tls;
 use crate::model::grpc;
@@ -175,9 +176,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 (took, late) = (heard.took, heard.late);
             } else {
                 let sent = Instant::now();
-                let mut sending = self.down.compose(&connection, self.edits);
+                let (mut sending, span) = self.compose(&connection);
                 outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
                 took = sent.elapsed();
+                self.end_span(span, outcome.as_ref());
                 late = is_late(&outcome, self.context.timer);
             }
             let endpoint = connection.place.endpoint;
@@ -211,6 +213,22 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.tries.failed(connection.place, &failed.error, late);
             drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
+        }
+    }
+
+    /// The request as it goes over a connection, and its span where it is recorded, which the endpoint is told.
+    fn compose(&mut self, connection: &Connection<'a>) -> (D::Sending, Option<Attempt>) {
+        let Some(spans) = &mut self.trace.spans else {
+            return (self.down.compose(connection, self.edits), None);
+        };
+        let (attempt, span) = spans.begin(&connection.place, self.context.worker.random());
+        let trace = self.edits.trace.map(|traced| traced.within(span));
+        (self.down.compose(connection, &RequestEdits { trace, ..*self.edits }), Some(attempt))
+    }
+
+    fn end_span(&mut self, attempt: Option<Attempt>, outcome: Result<&D::Answer, &Failed>) {
+        if let (Some(attempt), Some(spans)) = (attempt, &mut self.trace.spans) {
+            spans.end(attempt, outcome.map(D::status).map_err(|failed| &failed.error));
         }
     }
 

@@ -32,6 +32,7 @@ pub mod respond;
 pub mod rewrite;
 pub mod sessions;
 pub mod socket_file;
+pub mod span;
 pub mod stream;
 pub mod tcp;
 pub mod timer;

@@ -16,6 +16,7 @@ use super::forward::forward;
 use super::http1::encode::{RequestEdits, Told};
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
+use super::span::Spans;
 use super::timer::Timer;
 use super::tls::Secured;
 use super::worker::Worker;
@@ -182,7 +183,7 @@ impl<'a> Context<'a> {
 
 /// What is known of a request when it has ended.
 #[derive(Default)]
-pub(super) struct Trace<'a> {
+pub struct Trace<'a> {
     pub(super) route: Option<&'a Route>,
     pub(super) pool: Option<&'a Pool>,
     pub(super) endpoint: Option<&'a str>,
@@ -193,6 +194,8 @@ pub(super) struct Trace<'a> {
     pub(super) status: u16,
     /// The trace that it belongs to, where requests belong to one.
     pub(super) traced: Option<Traced>,
+    /// Its spans, where they are recorded.
+    pub(super) spans: Option<Box<Spans>>,
     /// Of a gRPC call that was answered here.
     pub(super) grpc_code: Option<u16>,
 }
@@ -273,6 +276,9 @@ impl<D: Downstream> Drop for Handled<'_, '_, D> {
             return;
         }
         let termination = self.termination.unwrap_or_else(Worker::why_cut);
+        if let (Some(spans), Some(traced)) = (self.trace.spans.take(), self.trace.traced) {
+            spans.finish(self.context, self.down, &self.trace, (traced, termination));
+        }
         finish(self.context, self.down, &self.trace, termination);
     }
 }
@@ -334,7 +340,13 @@ async fn serve<'a, D: Downstream>(
     altered: &mut Altered<'a>,
     trace: &mut Trace<'a>,
 ) -> Result<Termination, Error> {
-    trace.traced = context.snapshot.tracing.map(|settings| traced(context, &settings, down.view()));
+    if let Some(tracing) = &context.snapshot.tracing {
+        let traced = traced(context, &tracing.settings, down.view());
+        trace.traced = Some(traced);
+        if tracing.export.is_some() && traced.parent.is_sampled() {
+            trace.spans = Some(Box::new(Spans::new(context.worker.random())));
+        }
+    }
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own, HeadEdits::NONE).await;
     }

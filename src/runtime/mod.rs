@@ -25,6 +25,7 @@ pub mod pool;
 pub mod queue;
 pub mod snapshot;
 pub mod sources;
+pub mod spans;
 pub mod store;
 mod sync;
 pub mod tier;

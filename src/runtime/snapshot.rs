@@ -9,11 +9,12 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::spans::Tracing;
 use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
-use crate::policy::{retry, traces};
+use crate::policy::retry;
 
 /// What runs.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Snapshot {
     /// Pools.
     pub pools: Vec<Pool>,
     /// Which traces requests belong to; nothing where they belong to none.
-    pub tracing: Option<traces::Settings>,
+    pub tracing: Option<Tracing>,
     /// Client connections of the whole process that the descriptor limit has room for.
     pub connections_max: usize,
     /// The time line of the policies, shared by all snapshots.

@@ -13,4 +13,5 @@ pub mod metrics;
 pub mod process;
 pub mod prometheus;
 pub mod recorder;
+pub mod spans;
 pub mod timestamp;

@@ -1,10 +1,13 @@
 //! W3C Trace Context: what goes on to endpoints of every protocol, what is made where there is none, and what records say.
 
 use crate::harness::between::lower;
+use crate::harness::client::get;
+use crate::harness::embedded::Embedded;
 use crate::harness::http2::{Frames, Outcome, block};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::wire::Message;
+use crate::harness::{free_port, own_ip};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -130,5 +133,25 @@ fn without_tracing_its_fields_are_like_any_other() {
         seen(text, &[], |request, _, case| {
             assert_eq!(request.fields("traceparent"), [""; 0], "{case}");
         });
+    }
+}
+
+#[test]
+fn a_reload_begins_and_ends_it() {
+    let (origin, web) = (Origin::saying("ok"), free_port(own_ip()));
+    let text = |tracing: &str| {
+        format!(
+            "{tracing}\n[listener.web]\nbind = [\"{web}\"]\n[[route]]\nname = \"all\"\npool = \"main\"\n\
+             [pool.main]\nendpoints = [\"{}\"]\n",
+            origin.address()
+        )
+    };
+    let proxy = Embedded::start(&text(""));
+    for (place, (tracing, parents)) in
+        [("", 0), ("[tracing]", 1), ("[tracing]\npropagate = \"off\"", 0)].into_iter().enumerate()
+    {
+        proxy.reload(&text(tracing));
+        assert_eq!(get(web, "/").status(), 200);
+        assert_eq!(origin.request(place).fields("traceparent").len(), parents, "{tracing}");
     }
 }

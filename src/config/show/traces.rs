@@ -15,4 +15,9 @@ pub(super) fn show_tracing(page: &mut Page, tracing: Option<&Tracing>) {
     };
     page.text("accept", accept);
     page.key("sample", format_args!("{:?}", tracing.settings.sample));
+    if let Some(export) = &tracing.export {
+        page.text("otlp", &export.url);
+        page.text("service", &export.service);
+        page.key("queue", export.queue);
+    }
 }

@@ -1,8 +1,9 @@
 //! The keys of `[tracing]`, as data.
 
+use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
-use super::real;
-use Given::Default;
+use super::{number, real};
+use Given::{Default, Optional};
 
 pub(super) static TRACING: Section = Section::new(
     "Traces: every request belongs to one, which endpoints are told of.",
@@ -26,6 +27,25 @@ pub(super) static TRACING: Section = Section::new(
             real(0.0, 1.0),
             Default("1.0"),
             "Which share of the traces that begin here has the sampled flag.",
+        ),
+        Key::new(
+            "otlp",
+            Kind::Text(Form::Some),
+            Optional(r#""http://127.0.0.1:4318""#),
+            "Where the spans of recorded requests go, one each and a child per attempt, by OTLP over HTTP (protobuf); without a path it \
+             is /v1/traces. Only in programs that were built with the feature `otel`; OTEL_EXPORTER_OTLP_HEADERS is respected.",
+        ),
+        Key::new(
+            "service",
+            Kind::Text(Form::Some),
+            Default(r#""plimsoll""#),
+            "What spans name as service.name.",
+        ),
+        Key::new(
+            "queue",
+            number(1, 1_000_000),
+            Default("4096"),
+            "Requests whose spans wait to be exported; those of more are dropped and counted.",
         ),
     ],
 );

@@ -18,7 +18,7 @@ use crate::proxy::phases::Altered;
 use crate::runtime::tls::listener::ClientCertificate;
 
 /// Everything that changes in a request head on its way to the endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct RequestEdits<'a> {
     /// Edits of the route.
     pub route: &'a FieldEdits,

@@ -13,6 +13,7 @@ use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::pool::Pool;
 use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::spans::{Export, Tracing};
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
@@ -81,12 +82,24 @@ pub fn compile(
         listeners,
         routes,
         pools,
-        tracing: config.tracing.as_ref().filter(|tracing| tracing.propagates).map(|t| t.settings),
+        tracing: compile_tracing(config, previous),
         connections_max: machine.connections_max,
         clock,
         slots,
         tickets,
     })
+}
+
+/// Where spans go stays as it is for as long as that is the same, with those that wait.
+fn compile_tracing(config: &Config, previous: Option<&Snapshot>) -> Option<Tracing> {
+    let tracing = config.tracing.as_ref().filter(|tracing| tracing.propagates)?;
+    let before = previous.and_then(|previous| previous.tracing.as_ref()?.export.as_ref());
+    let export = tracing.export.as_ref().map(|destination| match before {
+        Some(before) if before.destination == *destination => Arc::clone(before),
+        Some(before) => Arc::new(Export::new(destination.clone(), Arc::clone(&before.counts))),
+        None => Arc::new(Export::new(destination.clone(), Arc::default())),
+    });
+    Some(Tracing { settings: tracing.settings, export })
 }
 
 /// Notes which pools take datagrams only: udp listeners lead to them, perhaps by way of other pools, and nothing else does.
