@@ -21,6 +21,7 @@ pub mod names;
 pub mod notify;
 #[cfg(feature = "otel")]
 mod otlp;
+mod overload;
 pub mod overrides;
 pub mod progress;
 mod publish;
@@ -186,6 +187,8 @@ struct Inner {
     elders: Arc<Elders>,
     /// A successor has taken over and does not know yet that this process leaves: it does not end before.
     parting: AtomicBool,
+    /// What runs short.
+    overload: overload::Watch,
     /// What follows the configuration around the proxy.
     around: surroundings::Around,
 }
@@ -237,8 +240,7 @@ pub struct Launch {
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
-    let is_successor = given.is_some();
-    let mut given = given.unwrap_or_default();
+    let (is_successor, mut given) = (given.is_some(), given.unwrap_or_default());
     let machine = machine(config, given.state.now());
     let journal = Arc::<Journal>::default();
     let (overrides, findings, recorder) = recall(config, &journal, &mut given);
@@ -287,6 +289,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         warm_timeout: config.process.warm_timeout,
         elders: Arc::default(),
         parting: AtomicBool::new(false),
+        overload: overload::Watch::default(),
         around: surroundings::Around::new(),
     });
     inner.published_at(SystemTime::now());

@@ -7,6 +7,7 @@ pub mod field;
 pub mod forwarded;
 pub mod grpc;
 pub mod host;
+pub mod limit_key;
 pub mod method;
 pub mod name;
 pub mod protocol;

@@ -64,6 +64,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
+    forwarding.tries.class = route.class;
     (forwarding.tries.host, forwarding.tries.key, forwarding.tries.tunnel) = (host, key, tunnel);
     // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
     let answered = match deadline {
@@ -146,7 +147,7 @@ fn is_late<A>(outcome: &Result<A, Failed>, timer: &Timer) -> bool {
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
-        let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
+        let mut place = self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await?;
         let mut repeats = 0;
         loop {
             let endpoint = place.endpoint;
@@ -261,7 +262,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             }
             Next::RepeatFresh | Next::GiveUp(_) => return Err(error),
         }
-        match self.tries.pick(self.context.timer, self.down.gone()).await {
+        match self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await {
             // Nothing else is left: the client hears of what went wrong, not of that.
             Err(Error::NothingUsable { .. }) => Err(error),
             picked => picked,

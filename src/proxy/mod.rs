@@ -23,6 +23,7 @@ pub mod handshake;
 pub mod hash_key;
 pub mod http1;
 pub mod http2;
+mod limiter;
 pub mod listener;
 pub mod phases;
 pub mod presentation;

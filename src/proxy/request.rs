@@ -14,6 +14,7 @@ use super::attempt::Connection;
 use super::error::{Error, Refusal};
 use super::forward::forward;
 use super::http1::encode::{RequestEdits, Told};
+use super::limiter;
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
 use super::span::Spans;
@@ -206,6 +207,8 @@ pub struct Trace<'a> {
 pub enum Fate {
     /// It has ended.
     Ended,
+    /// It has ended, and its client is to be told nothing.
+    Dropped,
     /// Nothing has been done with it, and a newer snapshot can do more for it: it is to be handled again, with that.
     Outdated,
 }
@@ -218,8 +221,15 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
     let termination = match serve(context, *down, &mut altered, trace).await {
         Ok(termination) => termination,
         Err(Error::Outdated) if context.is_current() => {
+            if let Some(limits) = trace.route.and_then(|route| route.limits.as_deref()) {
+                limiter::take_back(context, *down, limits);
+            }
             handled.outdated = true;
             return Fate::Outdated;
+        }
+        Err(Error::Dropped) => {
+            handled.termination = Some(Error::Dropped.termination());
+            return Fate::Dropped;
         }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
@@ -294,6 +304,7 @@ fn panic_if_asked(path: &[u8]) {
 /// Counts the limits that a request ran into, and requests that were none.
 pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::Overloaded => counters.shed.one(),
         Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
@@ -354,11 +365,14 @@ async fn serve<'a, D: Downstream>(
         context.listener.live.counters.of(context.worker.id).tls.misdirected.one();
         return Err(Error::Misdirected);
     }
+    if context.worker.fleet.pressure.sheds(context.listener.importance) {
+        return Err(Error::Overloaded);
+    }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
-    let own = match phases::before(context, down, route, altered)? {
+    let own = match phases::before(context, down, route, altered).await? {
         None => answer_of(context, down.view(), &route.action),
         own => own,
     };

@@ -15,3 +15,4 @@ pub mod prometheus;
 pub mod recorder;
 pub mod spans;
 pub mod timestamp;
+pub mod usage;

@@ -151,6 +151,25 @@ fn a_hash_by_source_and_a_split_by_source_go_by_the_client_that_a_trusted_peer_n
 }
 
 #[test]
+fn limits_by_source_go_by_the_client_that_a_trusted_peer_names() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::http(&[origin.address()])
+        .listener(TRUSTING)
+        .routes(
+            "[[route]]\nname = \"all\"\npool = \"main\"\n\
+             rate_limit = { key = \"source\", rate = \"1/m\", burst = 0 }\n",
+        )
+        .start();
+    let status = |list: &str| {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+        proxy.ask(format!("{head}X-Forwarded-For: {list}\r\n\r\n")).status()
+    };
+    assert_eq!(status("203.0.113.7"), 200);
+    assert_eq!(status("9.9.9.9, 203.0.113.7"), 429, "what stands left of the client makes nobody else of it");
+    assert_eq!(status("203.0.113.8"), 200);
+}
+
+#[test]
 fn a_ceiling_and_admission_by_source_go_by_whom_the_connection_is_from() {
     let origin = Origin::saying("ok");
     let proxy = Setup::http(&[origin.address()])
