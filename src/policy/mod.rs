@@ -5,8 +5,9 @@
 //! may be), `admission` (who waits, how, and who is sent away), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
 //! `rate_limit` (how fast requests of one key may come),
-//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `identity` (who the client is), `reload_guard`
-//! (whether a reload leaves enough), `traces` (which trace a request belongs to) and `trial` (whether one does worse than what was before it).
+//! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `identity` (who the
+//! client is), `reload_guard` (whether a reload leaves enough), `traces` (which trace a request belongs to), `trial` (whether
+//! one does worse than what was before it) and `sticky` (where a client belongs, and for how long).
 
 pub mod admission;
 pub mod balance;
@@ -24,6 +25,7 @@ pub mod outlier;
 pub mod rate_limit;
 pub mod reload_guard;
 pub mod retry;
+pub mod sticky;
 pub mod traces;
 pub mod trial;
 pub mod window;
