@@ -19,7 +19,7 @@ use crate::model::host::HostPattern;
 use crate::model::limit_key::LimitPart;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
-use crate::model::units::Rate;
+use crate::model::units::{Bandwidth, Rate};
 use crate::route::Pattern;
 
 /// What a text must be.
@@ -81,6 +81,8 @@ pub(super) enum Form {
     TableKey,
     /// A name of a cookie.
     CookieName,
+    /// So many bytes in a second.
+    Bandwidth,
     /// A part of the key of a limit.
     LimitKey,
     /// So many in a second, minute or hour.
@@ -139,6 +141,7 @@ impl Form {
             }
             Self::TableKey => "\"source\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
             Self::CookieName => "a name of a cookie",
+            Self::Bandwidth => "a size in a second such as \"1MiB/s\"",
             Self::LimitKey => LimitPart::FORMS,
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
@@ -194,6 +197,9 @@ impl Form {
             Self::CookieName => FieldName::new(text).map(Value::Field).map_err(|_| {
                 Fault::new("a name of a cookie has letters, digits and !#$%&'*+-.^_`|~", COOKIE_HELP)
             }),
+            Self::Bandwidth => Bandwidth::parse(text)
+                .map(Value::Bandwidth)
+                .map_err(|e| Fault::new(e, "write for example \"1MiB/s\"")),
             Self::LimitKey => LimitPart::parse(text)
                 .map(Value::LimitPart)
                 .map_err(|e| Fault::new(e, format!("write {}", LimitPart::FORMS))),

@@ -352,6 +352,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.key("backlog", listener.limits.backlog);
     page.text("udp_datagram", listener.limits.udp_datagram);
     page.key("udp_answers", listener.limits.udp_answers);
+    limits::show_bandwidth(page, &listener.limits);
     listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;

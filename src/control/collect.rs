@@ -542,8 +542,10 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 19] = [
+    let by_listener: [Named<ListenerCounters>; 21] = [
         ("overload", |c| &c.shed),
+        ("bandwidth_in", |c| &c.bandwidth_in),
+        ("bandwidth_out", |c| &c.bandwidth_out),
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),

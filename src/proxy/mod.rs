@@ -25,6 +25,7 @@ pub mod http1;
 pub mod http2;
 mod limiter;
 pub mod listener;
+pub mod paced;
 pub mod phases;
 pub mod presentation;
 pub mod proxy_protocol;

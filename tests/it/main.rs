@@ -8,6 +8,7 @@ mod admin_tokens;
 mod admission;
 mod allow_deny;
 mod balance;
+mod bandwidth;
 mod breaker;
 mod broken_changes;
 mod client_identity;

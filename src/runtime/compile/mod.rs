@@ -294,6 +294,7 @@ fn compile_listeners(
                 linger_bytes: l.limits.linger.as_usize(),
                 http2: http2(&l.limits.http2),
             },
+            bandwidth: [l.limits.bandwidth_in, l.limits.bandwidth_out].map(|rate| rate.map(|rate| rate.0)),
             handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
             tls: tls.remove(&l.name),
