@@ -16,6 +16,7 @@ use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::phases::Altered;
 use super::request::{Context, Downstream, Failed, Trace, is_call};
+use super::span::Attempt;
 use super::sticky::Affinity;
 use super::timer::Timer;
 use super::upstream::tls;
@@ -23,6 +24,7 @@ use crate::model::grpc;
 use crate::model::protocol::Protocol;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
+use crate::policy::traces::Traced;
 use crate::route::template;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::pick::{Order, Place};
@@ -49,7 +51,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
-    let edits = edits_of_request(context, down.view(), route, (altered, deadline));
+    let edits = edits_of_request(context, down.view(), route, (altered, trace.traced, deadline));
     let tries = tries(context, down, route, (order, pool), affinity.as_deref());
     let mut forwarding = Forwarding {
         context,
@@ -98,7 +100,7 @@ fn edits_of_request<'e, V: RequestView>(
     context: &'e Context<'_>,
     view: &V,
     route: &'e Route,
-    (altered, deadline): (&'e Altered<'_>, Option<Instant>),
+    (altered, trace, deadline): (&'e Altered<'_>, Option<Traced>, Option<Instant>),
 ) -> RequestEdits<'e> {
     RequestEdits {
         route: &route.request_edits.fixed,
@@ -106,9 +108,11 @@ fn edits_of_request<'e, V: RequestView>(
         peer: context.client.source().ip().to_canonical(),
         source: view.source(),
         trusted: context.trusted,
+        family: context.listener.forwarded,
         scheme: context.scheme(),
         told: context.told(),
         request_id: context.request_id,
+        trace,
         deadline,
     }
 }
@@ -225,9 +229,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 (took, late) = (heard.took, heard.late);
             } else {
                 let sent = Instant::now();
-                let mut sending = self.down.compose(&connection, self.edits);
+                let (mut sending, span) = self.compose(&connection);
                 outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
                 took = sent.elapsed();
+                self.end_span(span, outcome.as_ref());
                 late = is_late(&outcome, self.context.timer);
             }
             let endpoint = connection.place.endpoint;
@@ -261,6 +266,22 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.tries.failed(connection.place, &failed.error, late);
             drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
+        }
+    }
+
+    /// The request as it goes over a connection, and its span where it is recorded, which the endpoint is told.
+    fn compose(&mut self, connection: &Connection<'a>) -> (D::Sending, Option<Attempt>) {
+        let Some(spans) = &mut self.trace.spans else {
+            return (self.down.compose(connection, self.edits), None);
+        };
+        let (attempt, span) = spans.begin(&connection.place, self.context.worker.random());
+        let trace = self.edits.trace.map(|traced| traced.within(span));
+        (self.down.compose(connection, &RequestEdits { trace, ..*self.edits }), Some(attempt))
+    }
+
+    fn end_span(&mut self, attempt: Option<Attempt>, outcome: Result<&D::Answer, &Failed>) {
+        if let (Some(attempt), Some(spans)) = (attempt, &mut self.trace.spans) {
+            spans.end(attempt, outcome.map(D::status).map_err(|failed| &failed.error));
         }
     }
 
