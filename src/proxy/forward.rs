@@ -4,6 +4,7 @@
 
 mod hedge;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -48,17 +49,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
-    let edits = RequestEdits {
-        route: &route.request_edits.fixed,
-        altered,
-        peer: context.client.source().ip().to_canonical(),
-        source: down.view().source(),
-        trusted: context.trusted,
-        scheme: context.scheme(),
-        told: context.told(),
-        request_id: context.request_id,
-        deadline,
-    };
+    let edits = request_edits(context, down.view().source(), (route, altered), deadline);
     let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
     let tunnel = down.wants_tunnel();
     let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
@@ -103,6 +94,26 @@ pub(super) async fn forward<'a, D: Downstream>(
                 Box::pin(timeout_at(at, down.deliver(connection, answer, edits, &timeouts))).await;
             delivered.unwrap_or(Err(Error::Deadline))
         }
+    }
+}
+
+/// Everything that changes in the head of a request on its way to endpoints.
+fn request_edits<'e>(
+    context: &Context<'e>,
+    source: IpAddr,
+    (route, altered): (&'e Route, &'e Altered<'e>),
+    deadline: Option<Instant>,
+) -> RequestEdits<'e> {
+    RequestEdits {
+        route: &route.request_edits.fixed,
+        altered,
+        peer: context.client.source().ip().to_canonical(),
+        source,
+        trusted: context.trusted,
+        scheme: context.scheme(),
+        told: context.told(),
+        request_id: context.request_id,
+        deadline,
     }
 }
 
