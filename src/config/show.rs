@@ -1,6 +1,6 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
 //! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
-//! listeners, `limits` those of routes, `edits` what they change and `gate` what stands before them.
+//! listeners, `limits` those of routes, `edits` what they change, `gate` what stands before them, `traces` traces.
 
 mod edits;
 mod gate;
@@ -8,9 +8,11 @@ mod limits;
 mod listener;
 mod pool;
 mod sticky;
+mod traces;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
+use std::num::NonZero;
 use std::time::Duration;
 
 use super::Config;
@@ -278,6 +280,7 @@ fn process(page: &mut Page, config: &Config) {
         AccessLog::Stderr => page.text("access", "stderr"),
         AccessLog::File(path) => page.text("access", path.display()),
     }
+    traces::show_tracing(page, config.tracing.as_ref());
     page.section("[check]");
     page.optional("objective", config.check.objective.map(format_duration).as_ref());
     page.optional("client_timeout", config.check.client_timeout.map(format_duration).as_ref());
@@ -314,9 +317,11 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.text("pool", pool);
         }
     }
-    page.list("trusted_proxies", &listener.trusted_proxies);
+    page.list("trusted_proxies", &listener.identity.trusted);
     page.key("accept_proxy_protocol", listener.accept_proxy_protocol);
-    page.text("client_address", listener.client_address.word());
+    page.text("client_address", listener.identity.named_in.word());
+    page.key("trusted_hops", listener.identity.hops.map_or(0, NonZero::get));
+    page.text("forwarded", listener.forwarded.word());
     page.key("max_connections", listener.max_connections);
     page.key("max_connections_per_source", listener.max_connections_per_source);
     page.list("allow", &listener.allow);

@@ -171,6 +171,11 @@ impl Handle {
         sink.counter(&m::RELOADS, &[("result", "failed")], inner.reloads.failed.load(Ordering::Relaxed));
         self.collect_events(sink);
         sink.counter(&m::EVENTS_DROPPED, &[], inner.events.dropped());
+        if let Some(export) = snapshot.tracing.as_ref().and_then(|tracing| tracing.export.as_ref()) {
+            for (result, count) in export.counts.all() {
+                sink.counter(&m::SPANS, &[("result", result)], count);
+            }
+        }
         sink.counter(&m::ACCESS_LOG_DROPPED, &[], inner.access_log.dropped());
         sink.counter(&m::ACCESS_LOG_ERRORS, &[], inner.access_log.errors());
         for listener in &snapshot.listeners {

@@ -35,6 +35,7 @@ pub mod request;
 pub mod respond;
 pub mod sessions;
 pub mod socket_file;
+pub mod span;
 pub mod sticky;
 pub mod stream;
 pub mod tcp;

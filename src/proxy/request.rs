@@ -19,6 +19,7 @@ use super::http1::encode::{RequestEdits, Told};
 use super::limiter;
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
+use super::span::Spans;
 use super::sticky;
 use super::timer::Timer;
 use super::tls::Secured;
@@ -27,6 +28,7 @@ use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
+use crate::policy::traces::{self, Traced};
 use crate::route::template::Facts;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
@@ -192,7 +194,7 @@ impl<'a> Context<'a> {
 
 /// What is known of a request when it has ended.
 #[derive(Default)]
-pub(super) struct Trace<'a> {
+pub struct Trace<'a> {
     pub(super) route: Option<&'a Route>,
     pub(super) pool: Option<&'a Pool>,
     pub(super) endpoint: Option<&'a str>,
@@ -201,6 +203,10 @@ pub(super) struct Trace<'a> {
     pub(super) connect: Duration,
     pub(super) response_header: Duration,
     pub(super) status: u16,
+    /// The trace that it belongs to, where requests belong to one.
+    pub(super) traced: Option<Traced>,
+    /// Its spans, where they are recorded.
+    pub(super) spans: Option<Box<Spans>>,
     /// Of a gRPC call that was answered here.
     pub(super) grpc_code: Option<u16>,
 }
@@ -290,6 +296,9 @@ impl<D: Downstream> Drop for Handled<'_, '_, D> {
             return;
         }
         let termination = self.termination.unwrap_or_else(Worker::why_cut);
+        if let (Some(spans), Some(traced)) = (self.trace.spans.take(), self.trace.traced) {
+            spans.finish(self.context, self.down, &self.trace, (traced, termination));
+        }
         finish(self.context, self.down, &self.trace, termination);
     }
 }
@@ -357,6 +366,13 @@ async fn serve<'a, D: Downstream>(
     altered: &mut Altered<'a>,
     trace: &mut Trace<'a>,
 ) -> Result<Termination, Error> {
+    if let Some(tracing) = &context.snapshot.tracing {
+        let traced = traced(context, &tracing.settings, down.view());
+        trace.traced = Some(traced);
+        if tracing.export.is_some() && traced.parent.is_sampled() {
+            trace.spans = Some(Box::new(Spans::new(context.worker.random())));
+        }
+    }
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own, HeadEdits::NONE).await;
     }
@@ -444,6 +460,15 @@ async fn respond<D: Downstream>(
     Ok(Termination::Responded)
 }
 
+/// The trace that a request belongs to.
+fn traced<V: RequestView>(context: &Context<'_>, settings: &traces::Settings, view: &V) -> Traced {
+    let of = |wanted: &'static str| {
+        let fields = view.fields().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
+        fields.map(|(_, value)| value)
+    };
+    settings.trace(context.trusted, of("traceparent"), of("tracestate"), || context.worker.random())
+}
+
 fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a Route, Error> {
     let Protocol::Http { table, routes } = &context.listener.protocol else { return Err(Error::NoRoute) };
     let found = table.find(view).and_then(|rule| context.snapshot.routes.get(*routes.get(rule)?));
@@ -522,6 +547,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
+        trace_id: trace.traced.map(|traced| traced.parent.trace),
         grpc_code,
     });
 }

@@ -16,8 +16,10 @@ use super::sources::Sources;
 use super::tls::handshake::{HandshakeCounters, Handshakes};
 use super::tls::listener::ListenerTls;
 use crate::model::address::Address;
+use crate::model::forwarded::Family;
 use crate::model::name::ListenerName;
 use crate::policy::admission::overload::Importance;
+use crate::policy::identity::Identity;
 use crate::route::SniTable;
 
 /// A listener of one snapshot.
@@ -31,12 +33,12 @@ pub struct Listener {
     pub unix_mode: u32,
     /// What is spoken, and where it goes.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers, and PROXY headers, are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Whom it believes who the client is; of PROXY headers its networks alone count.
+    pub identity: Identity,
+    /// In which fields endpoints are told of the client.
+    pub forwarded: Family,
     /// Bytes of the PROXY header with which connections of those networks begin; nothing where they have none.
     pub proxy_header_max: Option<usize>,
-    /// Which header a trusted peer names the client in.
-    pub client_address: ClientAddress,
     /// Networks that may connect; empty is all.
     pub allow: Vec<IpNet>,
     /// Networks that may not.
@@ -176,19 +178,6 @@ pub enum WhenEmpty {
     StopListening,
 }
 
-/// The header in which a trusted peer names the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAddress {
-    /// `X-Forwarded-For`.
-    XForwardedFor,
-    /// `Forwarded`.
-    Forwarded,
-    /// `CF-Connecting-IP`.
-    CfConnectingIp,
-    /// `X-Real-IP`.
-    XRealIp,
-}
-
 impl Listener {
     /// Whether HTTP is spoken on it.
     #[must_use]
@@ -234,11 +223,7 @@ impl Listener {
     /// Whether what `peer` says of the client is believed.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        if self.trusted_proxies.is_empty() {
-            return false;
-        }
-        let peer = peer.to_canonical();
-        self.trusted_proxies.iter().any(|n| n.contains(&peer))
+        self.identity.trusts(peer)
     }
 }
 

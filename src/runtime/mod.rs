@@ -31,6 +31,7 @@ pub mod rate_table;
 pub mod route_limits;
 pub mod snapshot;
 pub mod sources;
+pub mod spans;
 pub mod sticky;
 pub mod store;
 mod sync;

@@ -12,6 +12,7 @@ use super::page::Page;
 use super::places::Listeners;
 use super::pool::Pool;
 use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
+use super::spans::Tracing;
 use super::sticky::Secret;
 use super::tls::tickets::Ring;
 use crate::config::Origin;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
+    /// Which traces requests belong to; nothing where they belong to none.
+    pub tracing: Option<Tracing>,
     /// Client connections of the whole process that the descriptor limit has room for.
     pub connections_max: usize,
     /// The time line of the policies, shared by all snapshots.

@@ -17,6 +17,7 @@ mod pool;
 mod route;
 mod sticky;
 mod tls;
+mod traces;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use listener::LISTENER;
 pub(super) use passive::RETRY;
 pub(super) use pool::POOL;
 pub(super) use route::ROUTE;
+use traces::TRACING;
 
 const MS: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -63,6 +65,12 @@ pub(super) static ROOT: Section = Section::new(
         Key::new("process", Kind::Table(&PROCESS), Default("{}"), "The process itself."),
         Key::new("admin", Kind::Table(&ADMIN), Default("{}"), "The admin API."),
         Key::new("log", Kind::Table(&LOG), Default("{}"), "The log and the access log."),
+        Key::new(
+            "tracing",
+            Kind::Or("off", &Kind::Table(&TRACING)),
+            Optional("{}"),
+            "Traces; without this table none of their fields is looked at.",
+        ),
         Key::new("defaults", Kind::Table(&DEFAULTS), Default("{}"), "What listeners and pools start from."),
         Key::new(
             "listener",

@@ -17,6 +17,7 @@ use super::page::Page;
 use super::places::Listeners;
 use super::pool::Pool;
 use super::snapshot::{Action, Edition, Overrides, Part, Respond, Route, Snapshot, Split, SplitBy};
+use super::spans::{Export, Tracing};
 use super::sticky::Secret;
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
@@ -98,6 +99,7 @@ pub fn compile(
         listeners,
         routes,
         pools,
+        tracing: compile_tracing(config, previous),
         connections_max: machine.connections_max,
         clock,
         slots,
@@ -105,6 +107,18 @@ pub fn compile(
         secret,
         limits: limits.finish(),
     })
+}
+
+/// Where spans go stays as it is for as long as that is the same, with those that wait.
+fn compile_tracing(config: &Config, previous: Option<&Snapshot>) -> Option<Tracing> {
+    let tracing = config.tracing.as_ref().filter(|tracing| tracing.propagates)?;
+    let before = previous.and_then(|previous| previous.tracing.as_ref()?.export.as_ref());
+    let export = tracing.export.as_ref().map(|destination| match before {
+        Some(before) if before.destination == *destination => Arc::clone(before),
+        Some(before) => Arc::new(Export::new(destination.clone(), Arc::clone(&before.counts))),
+        None => Arc::new(Export::new(destination.clone(), Arc::default())),
+    });
+    Some(Tracing { settings: tracing.settings, export })
 }
 
 /// Notes which pools take datagrams only: udp listeners lead to them, perhaps by way of other pools, and nothing else does.
@@ -260,14 +274,9 @@ fn compile_listeners(
             bind: l.bind.clone(),
             unix_mode: l.unix_mode,
             protocol: compile_protocol(config, l, pools),
-            trusted_proxies: l.trusted_proxies.clone(),
+            identity: l.identity.clone(),
+            forwarded: l.forwarded,
             proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),
-            client_address: match l.client_address {
-                config::listener::ClientAddress::XForwardedFor => listener::ClientAddress::XForwardedFor,
-                config::listener::ClientAddress::Forwarded => listener::ClientAddress::Forwarded,
-                config::listener::ClientAddress::CfConnectingIp => listener::ClientAddress::CfConnectingIp,
-                config::listener::ClientAddress::XRealIp => listener::ClientAddress::XRealIp,
-            },
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             pages: gate::pages(&l.error_pages),
