@@ -41,7 +41,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httpdate", &["proxy/respond.rs"]),
     ("hyper", &["admin/", "control/", "cli/"]),
     ("hyper-util", &["admin/", "control/", "cli/"]),
-    ("ipnet", &["model/", "config/", "route/", "runtime/", "proxy/"]),
+    ("ipnet", &["model/", "config/", "route/", "runtime/", "proxy/", "cli/import/"]),
     ("itoa", &["telemetry/", "proxy/"]),
     ("loom", &["runtime/"]),
     ("tikv-jemallocator", &["main.rs"]),
@@ -52,7 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
     ("quinn-udp", &["proxy/udp/"]),
-    ("regex", &["route/", "config/", "control/health/"]),
+    ("regex", &["route/", "config/", "control/health/", "cli/import/"]),
     (
         "rustix",
         &[
