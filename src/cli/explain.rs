@@ -1,6 +1,9 @@
 //! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
 //! in which they would be tried.
 
+mod admission;
+mod limits;
+
 use std::fmt::Write as _;
 
 use super::check::{action, balance};
@@ -63,6 +66,7 @@ fn choose(config: &Config, why: &str) -> Failure {
 
 /// Tells when the client's address would not even get to the routes.
 fn admission(listener: &Listener, arguments: &ExplainArgs, text: &mut String) {
+    admission::explain_listener(listener, text);
     let source = arguments.source.to_canonical();
     let denied = listener.deny.iter().find(|network| network.contains(&source));
     let allowed = listener.allow.is_empty() || listener.allow.iter().any(|network| network.contains(&source));
@@ -98,7 +102,10 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
         }
     }
     match taken {
-        Some(route) => explain_action(config, route, text),
+        Some(route) => {
+            limits::explain_limits(route, listener, request, text);
+            explain_action(config, route, text);
+        }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
     }
 }
@@ -178,6 +185,7 @@ fn explain_pool(config: &Config, name: &PoolName, route: Option<&Route>, text: &
         line(text, format_args!("  never: {}", describe(endpoint)));
     }
     backups(pool, text);
+    admission::explain_pool(pool, route, text);
 }
 
 /// What the order that follows depends on.

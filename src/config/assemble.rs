@@ -16,6 +16,7 @@ use super::notify::Notify;
 use super::origin::Origin;
 use super::pool::{self, Pool};
 use super::process::{Admin, AdminBind, CheckRules, HealthApi, Log, Process};
+use super::rate_limit;
 use super::route::{Action, Route, Surroundings};
 use super::sni::{self, SniRoute};
 use super::source::{Sources, Span};
@@ -227,6 +228,7 @@ fn read_routes(
     report: &mut Report,
 ) -> (Option<Vec<Route>>, Option<Vec<SniRoute>>) {
     let mut names = Names::new("route");
+    let mut limits = rate_limit::Shared::default();
     let (mut routes, mut by_sni) = (Vec::new(), Vec::new());
     let written = root.list::<Fields>("route");
     for (index, (fields, span)) in written.iter().enumerate() {
@@ -235,7 +237,11 @@ fn read_routes(
         if fields.has("sni") {
             by_sni.push(SniRoute::read(fields, &name, around.pools, targets, report));
         } else {
-            routes.push(Route::read(fields, &name, around, report));
+            let route = Route::read(fields, &name, around, report);
+            if let Some(route) = &route {
+                limits.check(&route.limits, fields, report);
+            }
+            routes.push(route);
         }
         names.define(&name, fields.written("name").map_or(*span, |field| field.item.span), report);
     }

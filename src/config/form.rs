@@ -16,6 +16,7 @@ use crate::model::address::{Address, AddressError, EndpointAddress, UNIX_CLIENT,
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::grpc;
 use crate::model::host::HostPattern;
+use crate::model::limit_key::LimitPart;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
 use crate::model::units::Rate;
@@ -76,6 +77,8 @@ pub(super) enum Form {
     Ip,
     /// What a hash is made of.
     HashKey,
+    /// A part of the key of a limit.
+    LimitKey,
     /// So many in a second, minute or hour.
     Rate,
     /// Where events are posted.
@@ -130,6 +133,7 @@ impl Form {
             Self::HashKey => {
                 "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"sni\""
             }
+            Self::LimitKey => LimitPart::FORMS,
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
@@ -175,6 +179,9 @@ impl Form {
                 Fault::new("it is no IP address", "write for example \"10.0.0.1\" or \"fd00::1\"")
             }),
             Self::HashKey => hash_key(text),
+            Self::LimitKey => LimitPart::parse(text)
+                .map(Value::LimitPart)
+                .map_err(|e| Fault::new(e, format!("write {}", LimitPart::FORMS))),
             Self::Rate => {
                 Rate::parse(text).map(Value::Rate).map_err(|e| Fault::new(e, "write for example \"5/s\""))
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::names::Names;
 use super::tls::Files;
@@ -13,6 +14,7 @@ use super::value::{Fields, Value};
 use crate::model::address::Address;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::overload::Importance;
 
 /// A name with one or more bound addresses and a protocol.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,8 @@ pub struct Listener {
     pub freebind: bool,
     /// HTTP/2 in the clear by prior knowledge.
     pub h2c: bool,
+    /// How much its traffic is worth when the process is overloaded.
+    pub importance: Importance,
     /// Sizes.
     pub limits: ListenerLimits,
     /// Times.
@@ -223,6 +227,7 @@ impl Listener {
             deny: fields.plain_list("deny"),
             freebind: fields.get("freebind")?,
             h2c: h2c(name, fields, report)?,
+            importance: admission::importance(fields)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
             when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,

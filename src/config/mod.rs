@@ -9,6 +9,7 @@
 //! its `preset`, the one it is like and the defaults. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
 //! `show` prints a [`Config`] as a file that says the same.
 
+mod admission;
 mod assemble;
 mod diagnostic;
 pub mod endpoints_file;
@@ -25,6 +26,7 @@ mod passive;
 pub mod pool;
 mod preset;
 pub mod process;
+pub mod rate_limit;
 mod reference;
 pub mod retry;
 pub mod route;

@@ -4,14 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::names::Names;
+use super::rate_limit::Limits;
 use super::retry::Retry;
 use super::tables::POOL;
 use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldEdits, FieldName};
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::Weight;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Conditions on a request and what happens to it.
@@ -29,8 +32,12 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: RouteTimeouts,
+    /// Whose turn it is where requests wait.
+    pub priority_class: Class,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// How fast requests may come, and how many may be under way.
+    pub limits: Limits,
 }
 
 /// What a route does.
@@ -126,6 +133,7 @@ impl Route {
         let rewrite = read_rewrite(fields, report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let limits = Limits::read(fields, name, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -150,7 +158,9 @@ impl Route {
             timeouts: fields
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
+            priority_class: admission::priority_class(fields)?,
             retry,
+            limits: limits?,
         })
     }
 }
@@ -306,7 +316,7 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_))) {
         return;
     }
-    for key in ["request_headers", "rewrite", "timeouts", "retry"] {
+    for key in ["request_headers", "rewrite", "timeouts", "priority_class", "retry"] {
         if let Some(field) = fields.written(key) {
             let message = format!("`{key}` has no use: the route `{name}` answers by itself");
             report.error(field.key_span, message, "remove it, or send the request to a pool");

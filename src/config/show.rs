@@ -1,6 +1,7 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `limits` those of routes.
 
+mod limits;
 mod listener;
 mod pool;
 
@@ -17,6 +18,8 @@ use super::route::{Action, Rewrite, Route, SplitBy};
 use super::sni::{Handling, SniRoute};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
+use crate::policy::admission::class::Class;
+use crate::policy::admission::overload;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Prints what a configuration means, as a configuration that says so in full.
@@ -235,6 +238,7 @@ fn process(page: &mut Page, config: &Config) {
         page.list("resolvers", &config.process.resolvers);
     }
     page.key("reload_guard", config.process.reload_guard);
+    page.key("overload", shown_overload(config.process.overload.as_ref()));
     page.text(
         "state_dir",
         config.process.state_dir.as_deref().map_or(String::new(), |path| path.display().to_string()),
@@ -315,6 +319,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    page.text("class", listener.importance.word());
     if matches!(listener.protocol, Protocol::Http) {
         page.key("h2c", listener.h2c);
     }
@@ -397,10 +402,26 @@ fn show_route(page: &mut Page, route: &Route) {
     if !written.is_empty() {
         page.key("timeouts", format_args!("{{ {} }}", written.join(", ")));
     }
+    if route.priority_class != Class::default() {
+        page.text("priority_class", route.priority_class.word());
+    }
     if let Some(retry) = &route.retry {
         let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));
         page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
     }
+    limits::show_limits(page, &route.limits);
+}
+
+fn shown_overload(settings: Option<&overload::Settings>) -> String {
+    let Some(settings) = settings else { return quote("off") };
+    let or_off = |value: Option<String>| value.unwrap_or_else(|| quote("off"));
+    format!(
+        "{{ memory = {}, descriptors = {}, lag = {}, hold = {} }}",
+        or_off(settings.memory.map(|share| share.to_string())),
+        or_off(settings.descriptors.map(|share| share.to_string())),
+        or_off(settings.lag.map(|lag| quote(&format_duration(lag)))),
+        quote(&format_duration(settings.hold))
+    )
 }
 
 fn show_sni_route(page: &mut Page, route: &SniRoute) {

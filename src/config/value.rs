@@ -17,6 +17,7 @@ use super::walk;
 use crate::model::address::{Address, EndpointAddress};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
+use crate::model::limit_key::LimitPart;
 use crate::model::units::{Amount, ByteSize, Rate};
 use crate::route::{Pattern, ValuePattern};
 
@@ -29,6 +30,7 @@ pub(super) enum Value {
     Amount(Amount),
     Rate(Rate),
     HashKey(HashKey),
+    LimitPart(LimitPart),
     Statuses(u16, u16),
     Ip(IpAddr),
     Webhook(Webhook),
@@ -102,6 +104,7 @@ from_value! {
     Amount => Amount,
     Rate => Rate,
     HashKey => HashKey,
+    LimitPart => LimitPart,
     Ip => IpAddr,
     Webhook => Webhook,
     Duration => Duration,

@@ -1,6 +1,8 @@
 //! What changes who is in a pool while the process runs: names that lead elsewhere, files that list others, and endpoints
 //! that the operator adds and removes.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::change::{Addition, ChangeError, Removal};
@@ -13,7 +15,7 @@ use super::watch::Changed;
 impl Supervisor {
     /// Publishes who is in the pools now, as names or files have it.
     pub(super) async fn members_changed(&mut self) {
-        let config = self.config.clone();
+        let config = Arc::clone(&self.config);
         if let Err(error) = self.reload_now(config, Cause::Names).await {
             tracing::error!(%error, "changed endpoints cannot be published: those before stay");
         }
@@ -22,7 +24,7 @@ impl Supervisor {
     /// Follows what has changed on disk: files of endpoints at once, the configuration by a reload of its own.
     pub(super) async fn files_changed(&mut self, changed: Changed) {
         if changed.endpoints {
-            let config = self.config.clone();
+            let config = Arc::clone(&self.config);
             if self.membership.read_files(&config) {
                 self.members_changed().await;
             } else {
@@ -40,7 +42,7 @@ impl Supervisor {
     pub(super) async fn add_endpoint(&mut self, addition: &Addition) -> Result<(), ChangeError> {
         self.may_change()?;
         let undo = self.membership.add(addition, &self.config)?;
-        let config = self.config.clone();
+        let config = Arc::clone(&self.config);
         if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
             self.membership.undo(undo);
             return Err(ChangeError::Impossible(error.to_string()));
@@ -66,7 +68,7 @@ impl Supervisor {
             None => return Err(ChangeError::NoEndpoint(pool.clone(), endpoint.clone())),
         }
         let undo = self.membership.remove(&place)?;
-        let config = self.config.clone();
+        let config = Arc::clone(&self.config);
         if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
             self.membership.undo(undo);
             return Err(ChangeError::Impossible(error.to_string()));

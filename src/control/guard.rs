@@ -1,8 +1,9 @@
 //! What a reload would leave of each pool, counted for [`policy::reload_guard`](crate::policy::reload_guard).
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
-use crate::model::name::{EndpointName, PoolName};
+use crate::model::name::{EndpointName, ListenerName, PoolName, RouteName};
 use crate::policy::reload_guard::{Left, Moved, Refusal, judge};
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::listener::Protocol;
@@ -62,10 +63,10 @@ impl Books<'_> {
 
     /// Routes and tcp listeners that stay and lead elsewhere.
     fn moved(&self) -> Vec<Moved> {
-        let (was, is) = (served(self.previous), served(self.next));
+        let is: HashMap<Way<'_>, &[usize]> = served(self.next).collect();
         let mut moved = Vec::new();
-        for (what, before) in &was {
-            let Some(after) = is.get(what) else { continue };
+        for (what, before) in served(self.previous) {
+            let Some(after) = is.get(&what) else { continue };
             let (Some(from), Some(to)) = (home(self.previous, before), home(self.next, after)) else {
                 continue;
             };
@@ -75,7 +76,7 @@ impl Books<'_> {
             let chain = before.iter().filter_map(|&at| self.previous.pools.get(at));
             let then = after.iter().filter_map(|&at| self.next.pools.get(at));
             moved.push(Moved {
-                what: what.clone(),
+                what: what.to_string(),
                 from: from.name.clone(),
                 usable: chain.map(|pool| usable(pool).count()).sum(),
                 to: to.name.clone(),
@@ -105,24 +106,40 @@ fn home<'a>(snapshot: &'a Snapshot, chain: &[usize]) -> Option<&'a Pool> {
     snapshot.pools.get(*chain.first()?)
 }
 
+/// What leads to a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Way<'a> {
+    Route(&'a RouteName),
+    Listener(&'a ListenerName),
+}
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(name) => write!(out, "route \"{name}\""),
+            Self::Listener(name) => write!(out, "listener \"{name}\""),
+        }
+    }
+}
+
 /// What leads to pools, with all of them in their order.
-fn served(snapshot: &Snapshot) -> HashMap<String, Vec<usize>> {
-    let chain = |pool: usize| snapshot.pools.get(pool).map_or_else(Vec::new, |pool| pool.chain.to_vec());
-    let routes = snapshot.routes.iter().filter_map(|route| {
+fn served(snapshot: &Snapshot) -> impl Iterator<Item = (Way<'_>, &[usize])> {
+    let chain = |pool: usize| snapshot.pools.get(pool).map_or(&[][..], |pool| &*pool.chain);
+    let routes = snapshot.routes.iter().filter_map(move |route| {
         let chain = match &route.action {
             Action::Pool(pool) => chain(*pool),
-            Action::Split(split) => split.parts.first()?.chain.to_vec(),
+            Action::Split(split) => &*split.parts.first()?.chain,
             Action::Health(_) | Action::Redirect { .. } | Action::Respond { .. } => return None,
         };
-        Some((format!("route \"{}\"", route.name), chain))
+        Some((Way::Route(&route.name), chain))
     });
-    let listeners = snapshot.listeners.iter().filter_map(|listener| match &listener.protocol {
+    let listeners = snapshot.listeners.iter().filter_map(move |listener| match &listener.protocol {
         Protocol::Tcp { pool: Some(pool), .. } | Protocol::Udp { pool, .. } => {
-            Some((format!("listener \"{}\"", listener.name), chain(*pool)))
+            Some((Way::Listener(&listener.name), chain(*pool)))
         }
         Protocol::Tcp { pool: None, .. } | Protocol::Http { .. } => None,
     });
-    routes.chain(listeners).collect()
+    routes.chain(listeners)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod members;
 mod membership;
 pub mod names;
 pub mod notify;
+mod overload;
 pub mod overrides;
 pub mod progress;
 mod publish;
@@ -184,6 +185,8 @@ struct Inner {
     elders: Arc<Elders>,
     /// A successor has taken over and does not know yet that this process leaves: it does not end before.
     parting: AtomicBool,
+    /// What runs short.
+    overload: overload::Watch,
     /// What follows the configuration around the proxy.
     around: surroundings::Around,
 }
@@ -235,8 +238,7 @@ pub struct Launch {
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
-    let is_successor = given.is_some();
-    let mut given = given.unwrap_or_default();
+    let (is_successor, mut given) = (given.is_some(), given.unwrap_or_default());
     let machine = machine(config, given.state.now());
     let journal = Arc::<Journal>::default();
     let (overrides, findings, recorder) = recall(config, &journal, &mut given);
@@ -285,6 +287,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         warm_timeout: config.process.warm_timeout,
         elders: Arc::default(),
         parting: AtomicBool::new(false),
+        overload: overload::Watch::default(),
         around: surroundings::Around::new(),
     });
     inner.published_at(SystemTime::now());

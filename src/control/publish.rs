@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::doors::{Doors, Fresh, Moves};
@@ -36,7 +37,7 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 /// A configuration that is ready to be published, but for what its new endpoints say.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    config: Box<Config>,
+    config: Arc<Config>,
     options: ReloadOptions,
     next: Snapshot,
     watches: Vec<Watch>,
@@ -66,7 +67,7 @@ impl Supervisor {
             let Job { source, options, answers } = job;
             self.inner.progress.reload_begins();
             match source {
-                Source::Config(config) => self.loaded(Ok(config), options, answers).await,
+                Source::Config(config) => self.loaded(Ok(Arc::from(config)), options, answers).await,
                 source => {
                     let loader = self.inner.loader.clone();
                     let loading = tokio::task::spawn_blocking(move || loader.load(source));
@@ -98,7 +99,7 @@ impl Supervisor {
 
     async fn loaded(
         &mut self,
-        config: Result<Box<Config>, ReloadError>,
+        config: Result<Arc<Config>, ReloadError>,
         options: ReloadOptions,
         answers: Vec<Answer>,
     ) {
@@ -118,7 +119,7 @@ impl Supervisor {
         }
     }
 
-    async fn named(&mut self, config: Box<Config>, options: ReloadOptions, answers: Vec<Answer>) {
+    async fn named(&mut self, config: Arc<Config>, options: ReloadOptions, answers: Vec<Answer>) {
         let prepared = match self.prepare(config, options) {
             Ok(prepared) => prepared,
             Err(error) => return self.ended(&Err(error), options, answers),
@@ -142,7 +143,7 @@ impl Supervisor {
     /// into line with it before it is published.
     pub(super) async fn reload_now(
         &mut self,
-        config: Box<Config>,
+        config: Arc<Config>,
         cause: Cause,
     ) -> Result<Reloaded, ReloadError> {
         if !matches!(self.phase, Phase::Running) {
@@ -192,7 +193,7 @@ impl Supervisor {
     }
 
     /// Everything that may be refused before anybody is asked: nothing has changed, but that new addresses are bound.
-    fn prepare(&self, config: Box<Config>, options: ReloadOptions) -> Result<Prepared, ReloadError> {
+    fn prepare(&self, config: Arc<Config>, options: ReloadOptions) -> Result<Prepared, ReloadError> {
         if config.process.workers.is_some_and(|workers| workers != self.inner.workers) {
             return Err(ReloadError::Workers);
         }
@@ -265,6 +266,7 @@ impl Supervisor {
         self.drain_timeout = config.process.drain_timeout;
         let former = std::mem::replace(&mut self.config, config);
         self.note_members();
+        let summary = self.summary(&former, previous);
         self.adopted(watches, proven).await;
         let cause = options.cause;
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
@@ -272,19 +274,22 @@ impl Supervisor {
             self.expiry.loaded();
         }
         self.inner.note_running(&self.config, reloaded.generation, is_new);
-        let summary = self.summary(&former, &previous);
         self.note_trial(cause, options.confirm, former, &last);
         self.forget_gone_pools();
+        let summary = summary.await.unwrap_or_else(|_| "what changes cannot be told".to_owned());
         let why = format!("generation {} is published, by {}: {summary}", reloaded.generation, cause.word());
         self.inner.journal.append(Change::new(Kind::Reload, "published", why));
         Ok(reloaded)
     }
 
-    /// What differs from what ran before, in a line.
-    fn summary(&self, former: &Config, previous: &Snapshot) -> String {
-        let next = self.inner.store.load();
-        let before = Side { config: former, snapshot: previous };
-        diff(before, Side { config: &self.config, snapshot: &next }).summary()
+    /// What differs from what ran before, in a line: found out beside the keeper's adoption, since comparing thousands of
+    /// pools takes as long.
+    fn summary(&self, former: &Arc<Config>, previous: Arc<Snapshot>) -> JoinHandle<String> {
+        let (former, config, next) = (Arc::clone(former), Arc::clone(&self.config), self.inner.store.load());
+        tokio::task::spawn_blocking(move || {
+            let before = Side { config: &former, snapshot: &previous };
+            diff(before, Side { config: &config, snapshot: &next }).summary()
+        })
     }
 
     /// Closes doors, and waits until they are: whoever had connected by then is in.
@@ -352,7 +357,7 @@ impl Supervisor {
     /// Lets the keeper take over what is published now; with it the new endpoints are known to their probes.
     pub(super) async fn adopted(&self, watches: Vec<Watch>, proven: Vec<u32>) {
         let (done, adopted) = oneshot::channel();
-        let (snapshot, config) = (self.inner.store.load(), self.config.clone());
+        let (snapshot, config) = (self.inner.store.load(), Arc::clone(&self.config));
         let command = KeeperCommand::Adopt { snapshot, config, watches, proven, done };
         if self.keeper.send(command).await.is_ok() {
             adopted.await.ok();

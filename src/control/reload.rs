@@ -300,7 +300,7 @@ pub(super) enum Stage {
     /// Its files.
     Loading(JoinHandle<Result<Box<Config>, ReloadError>>),
     /// The addresses of its new names, until then.
-    Naming { config: Box<Config>, answers: oneshot::Receiver<Arc<Answers>>, until: Instant },
+    Naming { config: Arc<Config>, answers: oneshot::Receiver<Arc<Answers>>, until: Instant },
     /// Its new endpoints.
     Warming(Box<Prepared>, oneshot::Receiver<Warmth>),
 }
@@ -309,7 +309,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) enum Step {
     /// The files are read.
-    Loaded(Result<Box<Config>, ReloadError>),
+    Loaded(Result<Arc<Config>, ReloadError>),
     /// Its names are answered; nothing when they are not in time, and their addresses are published later.
     Named(Option<Arc<Answers>>),
     /// The new endpoints are as warm as they get.
@@ -352,9 +352,11 @@ impl Queue {
     pub(super) async fn step(&mut self) -> Step {
         match self.work.as_mut().map(|work| &mut work.stage) {
             None => std::future::pending().await,
-            Some(Stage::Loading(loading)) => Step::Loaded(
-                loading.await.unwrap_or_else(|error| Err(ReloadError::Broken(error.to_string()))),
-            ),
+            Some(Stage::Loading(loading)) => {
+                let loaded = loading.await;
+                let loaded = loaded.unwrap_or_else(|error| Err(ReloadError::Broken(error.to_string())));
+                Step::Loaded(loaded.map(Arc::from))
+            }
             Some(Stage::Naming { answers, until, .. }) => {
                 Step::Named(timeout_at(*until, answers).await.ok().and_then(Result::ok))
             }

@@ -165,9 +165,9 @@ impl Loader {
 impl Inner {
     /// Notes what has been published; a reload, unlike what follows from names or changes of endpoints, also says where the
     /// configuration came from.
-    pub(super) fn note_running(&self, config: &Config, generation: u64, is_new: bool) {
+    pub(super) fn note_running(&self, config: &Arc<Config>, generation: u64, is_new: bool) {
         let mut running = self.shared.running();
-        running.config = Arc::new(config.clone());
+        running.config = Arc::clone(config);
         running.generation = generation;
         if is_new {
             running.loaded = SystemTime::now();

@@ -37,7 +37,7 @@ use crate::runtime::counters::WorkerId;
 use crate::runtime::events::Event;
 
 /// How often workers are looked at.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// A loop that has not turned for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -109,11 +109,11 @@ pub(super) struct Supervisor {
     pub(super) phase: Phase,
     pub(super) drain_delay: Duration,
     pub(super) drain_timeout: Duration,
-    turns: Vec<(u64, Instant)>,
+    pub(super) turns: Vec<(u64, Instant)>,
     logged: HashMap<String, Instant>,
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
     /// What runs.
-    pub(super) config: Box<Config>,
+    pub(super) config: Arc<Config>,
     /// Weights that the operator has changed.
     pub(super) weights: Weights,
     pub(super) emptiness: Emptiness,
@@ -167,7 +167,7 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (drain_delay, drain_timeout) = (config.process.drain_delay, config.process.drain_timeout);
-    let config = Box::new(config.clone());
+    let config = Arc::new(config.clone());
     let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -383,7 +383,7 @@ impl Supervisor {
         if let Some(weight) = change.weight {
             let before = self.weights.clone();
             self.weights.insert((change.pool.clone(), change.endpoint.clone()), weight.get());
-            let config = self.config.clone();
+            let config = Arc::clone(&self.config);
             if let Err(error) = self.reload_now(config, Cause::EndpointChange).await {
                 self.weights = before;
                 drop(answer.send(Err(ChangeError::Impossible(error.to_string()))));
@@ -503,6 +503,7 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
+        self.look_at_overload(now);
         self.end_removed(now);
         self.look_at_listeners(now).await;
         for change in self.expiry.look(&self.inner.store.load(), SystemTime::now()) {

@@ -1,6 +1,7 @@
 //! A reload that has to be confirmed: what ran before is kept at hand, and put back when nobody confirms the new one or when
 //! it does worse. The judgement is [`policy::trial`](crate::policy::trial)'s; here is what it looks at.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::journal::{Change, Evidence, Kind};
@@ -22,7 +23,7 @@ pub(super) struct Trials {
 struct Pending {
     trial: Trial,
     /// What ran before, and runs again if it fails.
-    back: Box<Config>,
+    back: Arc<Config>,
     generation: u64,
 }
 
@@ -60,7 +61,7 @@ impl Supervisor {
         &mut self,
         cause: Cause,
         confirm: Option<Duration>,
-        previous: Box<Config>,
+        previous: Arc<Config>,
         last: &Sample,
     ) {
         // What follows from names and endpoints runs under either configuration.

@@ -22,6 +22,7 @@ use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
 use crate::model::grpc;
 use crate::model::protocol::Protocol as Speaks;
+use crate::policy::admission::class::Class;
 use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
@@ -29,8 +30,8 @@ use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::events::Event;
 use crate::runtime::judge::Outcome;
 use crate::runtime::pick::{Order, Picked, Place};
-use crate::runtime::pool::{Pool, Timeouts, Tried};
-use crate::runtime::queue::{Dismissed, Joined};
+use crate::runtime::pool::{Pool, PoolCounters, Timeouts, Tried};
+use crate::runtime::queue::{Away, Joined};
 use crate::runtime::snapshot::Overrides;
 use crate::runtime::tls::fault::TlsFault;
 
@@ -52,6 +53,8 @@ pub struct Tries<'a> {
     pub host: Option<Rc<str>>,
     /// It is a request for a tunnel.
     pub tunnel: bool,
+    /// Whose turn it is where it has to wait.
+    pub class: Class,
     /// Whom the work is for.
     pub client: &'a dyn Presents,
     /// What a PROXY header says of it, once one was wanted.
@@ -160,6 +163,17 @@ async fn dial(target: &Target, timer: &Timer) -> Result<Link, Missed> {
     })
 }
 
+/// Counts one that waits in vain.
+fn turned_away(counters: &PoolCounters, error: Error) -> Error {
+    match error {
+        Error::QueueFull => counters.queue_full.one(),
+        Error::QueueShed => counters.queue_shed.one(),
+        Error::Deadline => counters.queue_hopeless.one(),
+        _ => counters.queue_timeouts.one(),
+    }
+    error
+}
+
 impl<'a> Tries<'a> {
     /// No tries yet.
     #[must_use]
@@ -182,6 +196,7 @@ impl<'a> Tries<'a> {
             key: None,
             host: None,
             tunnel: false,
+            class: Class::default(),
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -190,16 +205,21 @@ impl<'a> Tries<'a> {
     }
 
     /// Takes a place on an endpoint that has not been tried, waiting in the pool's queue if all are busy. `gone`
-    /// resolves when the client leaves meanwhile.
+    /// resolves when the client leaves meanwhile; after `deadline` nobody waits for the answer.
     ///
     /// # Errors
-    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`], [`Error::Outdated`] or
-    /// [`Error::ClientGone`].
-    pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
+    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueShed`], [`Error::QueueTimeout`],
+    /// [`Error::Deadline`], [`Error::Outdated`] or [`Error::ClientGone`].
+    pub async fn pick(
+        &mut self,
+        timer: &Timer,
+        deadline: Option<Instant>,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Place<'a>, Error> {
         match self.order.pick(&self.tried, self.work, self.draw()) {
             Picked::Place(place, level) => Ok(self.note(place, level)),
             Picked::Nothing => Err(self.nothing()),
-            Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, gone)).await,
+            Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, deadline, gone)).await,
         }
     }
 
@@ -231,22 +251,25 @@ impl<'a> Tries<'a> {
         mut pool: &'a Pool,
         mut level: Level,
         timer: &Timer,
+        deadline: Option<Instant>,
         gone: impl Future<Output = ()>,
     ) -> Result<Place<'a>, Error> {
         let start = Instant::now();
-        timer.set(start + pool.queue_timeout);
+        let late = start + pool.queue_timeout;
         let mut gone = pin!(gone);
         loop {
             let counters = pool.live.counters.of(self.worker.id);
-            let waiting = match pool.join_queue(level, &self.tried, self.work, self.draw()) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let joined = pool.join_queue(level, (self.class, left), &self.tried, self.work, self.draw());
+            let waiting = match joined {
                 Joined::Place(place) => return Ok(self.note(place, level)),
-                Joined::Full => {
-                    counters.queue_full.one();
-                    return Err(Error::QueueFull);
-                }
+                Joined::Full => return Err(turned_away(counters, Error::QueueFull)),
+                Joined::Hopeless => return Err(turned_away(counters, Error::Deadline)),
                 Joined::Waiting(waiting) => waiting,
             };
             counters.queued.one();
+            let shed = waiting.patience.map(|patience| Instant::now() + patience).filter(|shed| *shed < late);
+            timer.set(shed.unwrap_or(late));
             let outcome = tokio::select! {
                 biased;
                 grant = timer.within(waiting) => grant,
@@ -268,11 +291,11 @@ impl<'a> Tries<'a> {
                         self.tried.add_stranger(slot);
                     }
                 }
-                Ok(Err(Dismissed)) => {}
-                Err(_) => {
-                    counters.queue_timeouts.one();
-                    return Err(Error::QueueTimeout);
-                }
+                Ok(Err(Away::Dismissed)) => {}
+                Ok(Err(Away::Displaced)) => return Err(turned_away(counters, Error::QueueFull)),
+                Ok(Err(Away::Shed)) => return Err(turned_away(counters, Error::QueueShed)),
+                Err(_) if shed.is_some() => return Err(turned_away(counters, Error::QueueShed)),
+                Err(_) => return Err(turned_away(counters, Error::QueueTimeout)),
             }
             // The place is of no use to this request, or nothing is usable there any more: elsewhere, perhaps.
             match self.order.pick(&self.tried, self.work, self.draw()) {

@@ -4,7 +4,6 @@
 
 mod hedge;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -13,6 +12,7 @@ use super::attempt::{Connection, Tries};
 use super::error::Error;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
+use super::phases::Altered;
 use super::request::{Context, Downstream, Failed, Trace, is_call};
 use super::timer::Timer;
 use super::upstream::tls;
@@ -20,31 +20,10 @@ use crate::model::grpc;
 use crate::model::protocol::Protocol;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
-use crate::route::path::strip_prefix;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Rewrite, Route};
-
-/// The path that goes on where the route rewrites it.
-fn rewritten(rewrite: Option<&Rewrite>, path: &[u8]) -> Option<Vec<u8>> {
-    match rewrite? {
-        Rewrite::Path(with) => Some(with.as_bytes().to_vec()),
-        // The star of OPTIONS is no path and has no prefix.
-        Rewrite::Prefix { .. } if path == b"*" => None,
-        Rewrite::Prefix { matched, with } => {
-            let rest = strip_prefix(path, matched).unwrap_or(Cow::Borrowed(path));
-            let with = with.trim_end_matches('/').as_bytes();
-            let mut path = Vec::with_capacity(with.len() + rest.len() + 1);
-            path.extend_from_slice(with);
-            if !rest.starts_with(b"/") && (!rest.is_empty() || with.is_empty()) {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&rest);
-            Some(path)
-        }
-    }
-}
+use crate::runtime::snapshot::Route;
 
 /// Sends the request to endpoints of the pool until one answers or no other may be asked, and delivers the answer.
 pub(super) async fn forward<'a, D: Downstream>(
@@ -52,7 +31,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     down: &mut D,
     route: &'a Route,
     (order, pool): (Order<'a>, &'a Pool),
-    trace: &mut Trace<'a>,
+    (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) -> Result<(), Error> {
     let (policy, body_max) =
         route.retry.as_ref().map_or((&pool.retry, pool.retry_body), |(p, max)| (p, *max));
@@ -66,10 +45,9 @@ pub(super) async fn forward<'a, D: Downstream>(
     if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
-    let path = rewritten(route.rewrite.as_ref(), down.view().path());
     let edits = RequestEdits {
         route: &route.request_edits,
-        path: path.as_deref(),
+        altered,
         peer: context.client.source().ip().to_canonical(),
         source: down.view().source(),
         trusted: context.trusted,
@@ -94,6 +72,7 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
+    forwarding.tries.class = route.class;
     (forwarding.tries.host, forwarding.tries.key, forwarding.tries.tunnel) = (host, key, tunnel);
     // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
     let answered = match deadline {
@@ -107,7 +86,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    let edits = &route.response_edits;
+    let edits = altered.response(&route.response_edits);
     match deadline {
         None => down.deliver(connection, answer, edits, &timeouts).await,
         Some(at) => {
@@ -158,7 +137,7 @@ fn is_late<A>(outcome: &Result<A, Failed>, timer: &Timer) -> bool {
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
-        let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
+        let mut place = self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await?;
         let mut repeats = 0;
         loop {
             let endpoint = place.endpoint;
@@ -256,7 +235,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             }
             Next::RepeatFresh | Next::GiveUp(_) => return Err(error),
         }
-        match self.tries.pick(self.context.timer, self.down.gone()).await {
+        match self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await {
             // Nothing else is left: the client hears of what went wrong, not of that.
             Err(Error::NothingUsable { .. }) => Err(error),
             picked => picked,
@@ -400,7 +379,3 @@ impl<D> Drop for Forwarding<'_, '_, D> {
         self.trace.connect = self.tries.connecting;
     }
 }
-
-#[cfg(test)]
-#[path = "forward/tests.rs"]
-mod tests;

@@ -14,11 +14,13 @@ use super::attempt::Connection;
 use super::error::{Error, Refusal};
 use super::forward::forward;
 use super::http1::encode::{RequestEdits, Told};
+use super::limiter;
+use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
 use super::tls::Secured;
 use super::worker::Worker;
-use crate::model::field::FieldEdits;
+use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
@@ -76,6 +78,8 @@ pub trait Downstream {
         timeouts: &Timeouts,
         timer: &Timer,
     ) -> Poll<Result<Option<Self::Answer>, Failed>>;
+    /// The fields of an answer's head.
+    fn answer_fields(answer: &Self::Answer) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_>;
     /// What an answer says of its endpoint: its status, or behind those of HTTP that of a gRPC call which failed without
     /// another answer.
     fn verdict(answer: &Self::Answer) -> u16 {
@@ -92,11 +96,11 @@ pub trait Downstream {
         &mut self,
         connection: Connection<'_>,
         answer: Self::Answer,
-        edits: &FieldEdits,
+        edits: HeadEdits<'_>,
         timeouts: &Timeouts,
     ) -> impl Future<Output = Result<(), Error>>;
     /// Sends an answer of our own.
-    fn respond(&mut self, own: &Own) -> impl Future<Output = Result<(), Error>>;
+    fn respond(&mut self, own: &Own, edits: HeadEdits<'_>) -> impl Future<Output = Result<(), Error>>;
     /// Whether a byte of an answer has gone to the client.
     fn response_started(&self) -> bool;
     /// Whether an interim answer has gone to the client.
@@ -197,6 +201,8 @@ pub(super) struct Trace<'a> {
 pub enum Fate {
     /// It has ended.
     Ended,
+    /// It has ended, and its client is to be told nothing.
+    Dropped,
     /// Nothing has been done with it, and a newer snapshot can do more for it: it is to be handled again, with that.
     Outdated,
 }
@@ -204,16 +210,24 @@ pub enum Fate {
 /// Handles one request.
 pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate {
     let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
+    let mut altered = Altered::default();
     let Handled { down, trace, .. } = &mut handled;
-    let termination = match serve(context, *down, trace).await {
+    let termination = match serve(context, *down, &mut altered, trace).await {
         Ok(termination) => termination,
         Err(Error::Outdated) if context.is_current() => {
+            if let Some(limits) = trace.route.and_then(|route| route.limits.as_deref()) {
+                limiter::take_back(context, *down, limits);
+            }
             handled.outdated = true;
             return Fate::Outdated;
         }
+        Err(Error::Dropped) => {
+            handled.termination = Some(Error::Dropped.termination());
+            return Fate::Dropped;
+        }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
-            answer_error(*down, &error, trace).await;
+            answer_error(*down, &error, &altered, trace).await;
             error.termination()
         }
     };
@@ -227,7 +241,7 @@ pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal:
     let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
     let Handled { down, trace, .. } = &mut handled;
     count_error(context.listener.live.counters.of(context.worker.id), &error);
-    answer_error(*down, &error, trace).await;
+    answer_error(*down, &error, &Altered::default(), trace).await;
     handled.termination = Some(error.termination());
 }
 
@@ -281,6 +295,7 @@ fn panic_if_asked(path: &[u8]) {
 /// Counts the limits that a request ran into, and requests that were none.
 pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::Overloaded => counters.shed.one(),
         Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
@@ -293,7 +308,12 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
 }
 
 /// Tells the client of an error, if anything can still be told.
-async fn answer_error<D: Downstream>(down: &mut D, error: &Error, trace: &mut Trace<'_>) {
+async fn answer_error<D: Downstream>(
+    down: &mut D,
+    error: &Error,
+    altered: &Altered<'_>,
+    trace: &mut Trace<'_>,
+) {
     if down.response_started() {
         return;
     }
@@ -302,8 +322,9 @@ async fn answer_error<D: Downstream>(down: &mut D, error: &Error, trace: &mut Tr
     } else {
         Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
     };
+    let edits = altered.response(FieldEdits::NONE);
     if let Some(own) = own
-        && down.respond(&own).await.is_ok()
+        && down.respond(&own, edits).await.is_ok()
     {
         trace.status = own.status;
         trace.grpc_code = own.grpc_code;
@@ -318,32 +339,33 @@ pub(super) fn is_call<V: RequestView>(view: &V) -> bool {
 async fn serve<'a, D: Downstream>(
     context: &Context<'a>,
     down: &mut D,
+    altered: &mut Altered<'a>,
     trace: &mut Trace<'a>,
 ) -> Result<Termination, Error> {
     if let Some(own) = down.answered_here() {
-        return respond(context, down, trace, &own).await;
+        return respond(context, down, trace, &own, HeadEdits::NONE).await;
     }
     if context.is_misdirected(down.view()) {
         context.listener.live.counters.of(context.worker.id).tls.misdirected.one();
         return Err(Error::Misdirected);
     }
+    if context.worker.fleet.pressure.sheds(context.listener.importance) {
+        return Err(Error::Overloaded);
+    }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
+    let own = match phases::before(context, down, route, altered).await? {
+        None => answer_of(context, down.view(), &route.action),
+        own => own,
+    };
+    if let Some(own) = own {
+        let edits = altered.response(&route.response_edits);
+        return respond(context, down, trace, &own, edits).await;
+    }
     let chain = match &route.action {
-        Action::Respond { status, body } => {
-            return respond(context, down, trace, &Own::fixed(*status, body, &route.response_edits)).await;
-        }
-        Action::Redirect { to, status } => {
-            let own = Own::redirect(*status, location(to, down.view()), &route.response_edits);
-            return respond(context, down, trace, &own).await;
-        }
-        Action::Health(pool) => {
-            let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
-            let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
-            return respond(context, down, trace, &Own::fixed(status, body, &route.response_edits)).await;
-        }
+        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => &[],
         Action::Pool(pool) => context.snapshot.pools.get(*pool).map_or(&[][..], |pool| &pool.chain),
         Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
         Action::Split(split) => split.choose(context.worker.random()),
@@ -351,7 +373,21 @@ async fn serve<'a, D: Downstream>(
     let order = Order::new(&context.snapshot.pools, chain);
     let home = order.home().ok_or(Error::NoRoute)?;
     trace.pool = Some(home);
-    forward(context, down, route, (order, home), trace).await.map(|()| Termination::Done)
+    forward(context, down, route, (order, home), (altered, trace)).await.map(|()| Termination::Done)
+}
+
+/// The answer of a route that gives one itself.
+fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -> Option<Own> {
+    match action {
+        Action::Respond { status, body } => Some(Own::fixed(*status, body)),
+        Action::Redirect { to, status } => Some(Own::redirect(*status, location(to, view))),
+        Action::Health(pool) => {
+            let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
+            let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
+            Some(Own::fixed(status, body))
+        }
+        Action::Pool(_) | Action::Split(_) => None,
+    }
 }
 
 async fn respond<D: Downstream>(
@@ -359,9 +395,10 @@ async fn respond<D: Downstream>(
     down: &mut D,
     trace: &mut Trace<'_>,
     own: &Own,
+    edits: HeadEdits<'_>,
 ) -> Result<Termination, Error> {
     context.listener.live.counters.of(context.worker.id).answered_here.one();
-    down.respond(own).await?;
+    down.respond(own, edits).await?;
     trace.status = own.status;
     Ok(Termination::Responded)
 }

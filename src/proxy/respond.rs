@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use super::error::{Error, Refusal};
-use crate::model::field::FieldEdits;
 
 /// Seconds that a client is asked to wait when nothing can take its request now and nobody knows for how long.
 const RETRY_AFTER: u64 = 1;
@@ -20,21 +19,13 @@ pub struct Own {
     pub fields: Vec<(&'static str, Vec<u8>)>,
     /// Its body.
     pub body: String,
-    /// Edits of the route.
-    pub edits: FieldEdits,
     /// Of an answer to a gRPC call, its status there.
     pub grpc_code: Option<u16>,
 }
 
 impl Own {
     fn new(status: u16) -> Self {
-        Self {
-            status,
-            fields: vec![("Date", date())],
-            body: String::new(),
-            edits: FieldEdits::default(),
-            grpc_code: None,
-        }
+        Self { status, fields: vec![("Date", date())], body: String::new(), grpc_code: None }
     }
 
     /// The reason phrase of its status.
@@ -45,22 +36,20 @@ impl Own {
 
     /// A fixed response of a route.
     #[must_use]
-    pub fn fixed(status: u16, body: &str, edits: &FieldEdits) -> Self {
+    pub fn fixed(status: u16, body: &str) -> Self {
         let mut own = Self::new(status);
-        if !body.is_empty() && !edits.drops(b"content-type") {
+        if !body.is_empty() {
             own.fields.push(("Content-Type", b"text/plain; charset=utf-8".to_vec()));
         }
         body.clone_into(&mut own.body);
-        own.edits = edits.clone();
         own
     }
 
     /// A redirect of a route.
     #[must_use]
-    pub fn redirect(status: u16, location: Vec<u8>, edits: &FieldEdits) -> Self {
+    pub fn redirect(status: u16, location: Vec<u8>) -> Self {
         let mut own = Self::new(status);
         own.fields.push(("Location", location));
-        own.edits = edits.clone();
         own
     }
 
@@ -92,7 +81,8 @@ impl Own {
         let (status, text) = status_of(error)?;
         let mut own = Self::new(status);
         match status {
-            503 => own.fields.push(("Retry-After", retry_after(error).to_string().into_bytes())),
+            _ if matches!(error, Error::Limited(_)) => own.fields.push(retry_after(error)),
+            503 => own.fields.push(retry_after(error)),
             405 => own.fields.push(("Allow", ALLOW.to_vec())),
             _ => {}
         }
@@ -123,13 +113,15 @@ const fn grpc_code(status: u16) -> u16 {
 }
 
 /// Seconds for `Retry-After` (RFC 9110 section 10.2.3), rounded up: whoever comes back then finds the breaker on trial.
-fn retry_after(error: &Error) -> u64 {
-    match error {
+fn retry_after(error: &Error) -> (&'static str, Vec<u8>) {
+    let seconds = match error {
+        Error::Limited(limited) => limited.retry_after,
         Error::NothingUsable { sure_for: Some(time) } => {
             (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(RETRY_AFTER)
         }
         _ => RETRY_AFTER,
-    }
+    };
+    ("Retry-After", seconds.to_string().into_bytes())
 }
 
 /// The status of an error and the text that the client sees, which is not the text of the log: it tells nothing of
@@ -149,20 +141,27 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
             };
             return Some((status, refusal.to_string()));
         }
+        Error::Limited(limited) => (limited.status, limited.limit.text()),
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::Misdirected => (421, "this connection is not for that name"),
+        Error::Overloaded => (503, "this node is overloaded"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. }
         | Error::Connect(_)
         | Error::Exhausted(_)
         | Error::GivenBack(_)
         | Error::Outdated => (503, "no server can take this request now"),
-        Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
+        Error::QueueFull | Error::QueueShed | Error::QueueTimeout => (503, "all servers are busy"),
         Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => {
             (502, "the server's answer was not valid")
         }
         Error::Timeout | Error::Deadline => (504, "the server did not answer in time"),
-        Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle | Error::Cut(_) => return None,
+        Error::Dropped
+        | Error::ClientGone
+        | Error::Truncated
+        | Error::Stalled
+        | Error::Idle
+        | Error::Cut(_) => return None,
     };
     Some((status, text.to_owned()))
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::adaptive::Adaptive;
 use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
@@ -149,6 +150,8 @@ pub struct EndpointLive {
     latency: AtomicU64,
     /// What live traffic says of it.
     pub judged: Box<Judged>,
+    /// The ceiling that is found out by its answers, in pools that want that.
+    pub adaptive: Adaptive,
     /// Counters, per worker.
     pub counters: PerWorker<EndpointCounters>,
 }
@@ -168,6 +171,7 @@ impl EndpointLive {
             agent_ceiling: AtomicU32::new(0),
             latency: AtomicU64::new(0),
             judged: Box::default(),
+            adaptive: Adaptive::default(),
             counters: PerWorker::new(workers),
         }
     }

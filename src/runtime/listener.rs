@@ -16,6 +16,7 @@ use super::tls::handshake::{HandshakeCounters, Handshakes};
 use super::tls::listener::ListenerTls;
 use crate::model::address::Address;
 use crate::model::name::ListenerName;
+use crate::policy::admission::overload::Importance;
 use crate::route::SniTable;
 
 /// A listener of one snapshot.
@@ -41,6 +42,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// How much its traffic is worth when the process is overloaded.
+    pub importance: Importance,
     /// HTTP/2 in the clear by prior knowledge.
     pub h2c: bool,
     /// Connections at once.
@@ -243,6 +246,8 @@ pub struct ListenerCounters {
     pub refused_address: Counter,
     /// Connections closed at once: too many of this source.
     pub refused_source: Counter,
+    /// Requests, connections and sessions turned away because the process was overloaded.
+    pub shed: Counter,
     /// Connections of trusted peers without a PROXY header, or with a malformed one.
     pub proxy_header_refused: Counter,
     /// PROXY headers over their limit.

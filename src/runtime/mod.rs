@@ -8,6 +8,7 @@
 //! some, [`judge`] writes what live traffic says. [`pick`] reads them, in the order of tiers ([`tier`]) and failover pools;
 //! who finds everybody busy waits in the [`queue`].
 
+pub mod adaptive;
 pub mod answer_times;
 pub mod clock;
 pub mod compile;
@@ -22,7 +23,10 @@ pub mod listener;
 pub mod pick;
 pub mod places;
 pub mod pool;
+pub mod pressure;
 pub mod queue;
+pub mod rate_table;
+pub mod route_limits;
 pub mod snapshot;
 pub mod sources;
 pub mod store;

@@ -11,9 +11,10 @@ use super::counters::WorkerId;
 use super::endpoint::{Endpoint, Work};
 use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
-use super::queue::{Grant, Joined, Queue};
+use super::queue::{Grant, Joined, Queue, Wish};
 use super::snapshot::Snapshot;
 use super::tier::{Group, Tier};
+use crate::policy::admission::class::Class;
 use crate::policy::balance::peak_ewma::DECAY;
 use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
 
@@ -41,6 +42,9 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     fn new(pool: &'a Pool, endpoint: &'a Endpoint, work: Work, trials: Option<Box<Trials>>) -> Self {
         let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
+        if pool.rising.is_some() && work == Work::Request {
+            pool.live.set_out();
+        }
         Self { pool, endpoint, epochs, work, trials }
     }
 
@@ -96,11 +100,16 @@ impl Drop for Place<'_> {
         }
         match self.work {
             Work::Request => {
-                Queue::release(
-                    &self.pool.live.queue,
-                    &self.endpoint.live,
-                    self.endpoint.ceiling(Work::Request),
-                );
+                let (pool, endpoint) = (self.pool, self.endpoint);
+                if pool.rising.is_some() {
+                    pool.live.came_back();
+                }
+                let queue = &pool.live.queue;
+                Queue::release(queue, &endpoint.live, pool.ceiling(endpoint, Work::Request));
+                // There may be more than the one place by now.
+                if pool.has_moving_ceilings() && !queue.is_empty() {
+                    pool.serve_queue();
+                }
             }
             // Nobody waits for the place of a connection.
             Work::Connection => self.endpoint.live.release(Work::Connection),
@@ -121,6 +130,7 @@ pub enum Picked<'a> {
 }
 
 struct View<'a> {
+    pool: &'a Pool,
     endpoints: &'a [Endpoint],
     tried: &'a Tried,
     work: Work,
@@ -136,7 +146,7 @@ impl Candidates for View<'_> {
     fn pickable(&self, index: usize) -> bool {
         self.endpoints.get(index).is_some_and(|e| {
             e.live.condition.allows(self.level)
-                && e.live.in_flight_of(self.work) < e.ceiling(self.work)
+                && e.live.in_flight_of(self.work) < self.pool.ceiling(e, self.work)
                 && !self.tried.contains(e)
         })
     }
@@ -368,12 +378,12 @@ impl Search<'_> {
         let endpoints = pool.endpoints.get(group.start..group.end)?;
         let now = if pool.by_latency { pool.live.clock.now() } else { Duration::ZERO };
         let (tried, work, all_full) = (self.tried, self.work, !pool.live.is_growing());
-        let view = View { endpoints, tried, work, level, all_full, now };
+        let view = View { pool, endpoints, tried, work, level, all_full, now };
         // Another worker may take the last place between the look and the take: look again, a bounded number of
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
             let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
-            if !endpoint.live.try_acquire(self.work, endpoint.ceiling(self.work)) {
+            if !endpoint.live.try_acquire(self.work, pool.ceiling(endpoint, self.work)) {
                 continue;
             }
             match pool.trials(endpoint, level) {
@@ -386,16 +396,30 @@ impl Search<'_> {
 }
 
 impl Pool {
-    /// Joins the queue for an endpoint that may be used at `level`; the caller waits on what it gets and then calls
+    /// Joins the queue in its class for an endpoint that may be used at `level`, with the time that is left until nobody waits
+    /// for the answer; the caller waits on what it gets and then calls
     /// [`Pool::granted`].
-    pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, draw: Draw<'_>) -> Joined<Place<'_>> {
+    pub fn join_queue(
+        &self,
+        level: Level,
+        (class, left): (Class, Option<Duration>),
+        tried: &Tried,
+        work: Work,
+        draw: Draw<'_>,
+    ) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
+        let wish = Wish { capacity, level, class, tried: tried.slots(), left };
         let mut search = Search { tried, work, draw, gated: false, hidden: false };
         let look = || match search.tiers(self, level) {
             Some(Picked::Place(place, _)) => Some(place),
             _ => None,
         };
-        Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
+        let joined = Queue::join(&self.live.queue, &wish, look);
+        // Whoever waits is load too, by which ceilings may have risen.
+        if self.has_moving_ceilings() && matches!(joined, Joined::Waiting(_)) {
+            self.serve_queue();
+        }
+        joined
     }
 
     /// Makes a place that was granted at `level` this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
@@ -445,7 +469,7 @@ impl Pool {
         for tier in &self.tiers {
             let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
             for endpoint in endpoints {
-                Queue::serve(queue, &endpoint.live, endpoint.ceiling(Work::Request));
+                Queue::serve(queue, &endpoint.live, self.ceiling(endpoint, Work::Request));
             }
             // Busy is not unusable: those who wait for this tier do not go on to the next.
             if endpoints.iter().any(|e| e.live.condition.allows(level)) {

@@ -9,10 +9,12 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
 use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
+use crate::policy::admission::class::Class;
 use crate::policy::retry;
 
 /// What runs.
@@ -40,6 +42,17 @@ pub struct Snapshot {
     pub slots: Arc<Slots>,
     /// The secrets of session tickets, shared by all snapshots.
     pub tickets: Arc<Ring>,
+    /// Live state of the limits of routes.
+    pub limits: Limits,
+}
+
+/// Live state of every limit that routes have, each once.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// How fast requests may come.
+    pub rates: Vec<Arc<RateLive>>,
+    /// How many may be under way.
+    pub concurrency: Vec<Arc<ConcurrencyLive>>,
 }
 
 /// One snapshot as work that holds it knows it, also when it does not run any more.
@@ -79,6 +92,7 @@ impl Snapshot {
                 endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
             }
             pool.live.set_tls(pool.tls.as_ref().map_or(0, |tls| tls.number()));
+            pool.live.queue.set_shedding(pool.shedding);
             pool.serve_queue();
         }
     }
@@ -99,8 +113,12 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: Overrides,
+    /// Whose turn it is where requests wait.
+    pub class: Class,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
+    /// Limits; most routes have none.
+    pub limits: Option<Box<RouteLimits>>,
 }
 
 /// What a route does.

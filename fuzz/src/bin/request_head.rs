@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use plimsoll::model::field::FieldEdits;
 use plimsoll::model::method::Method;
 use plimsoll::proxy::buffer::Buffer;
+use plimsoll::proxy::phases::Altered;
 use plimsoll::proxy::http1::encode::{RequestEdits, Told, put_request};
 use plimsoll::proxy::http1::fields::{Field, Kind, Span, list_elements};
 use plimsoll::proxy::http1::head::{
@@ -129,8 +130,8 @@ fn check_framing(head: &[u8], fields: &[Field], framing: Framing) {
 
 fn check_put(head: &[u8], parsed: &RequestHead, trusted: bool) {
     let edits = RequestEdits {
-        route: &FieldEdits::default(),
-        path: None,
+        route: FieldEdits::NONE,
+        altered: Altered::NONE,
         peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
         trusted,

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use plimsoll::model::field::FieldEdits;
+use plimsoll::model::field::HeadEdits;
 use plimsoll::proxy::buffer::Buffer;
 use plimsoll::proxy::http1::encode::{ResponseEdits, put_response};
 use plimsoll::proxy::http1::fields::{Field, Kind, list_elements};
@@ -81,8 +81,7 @@ fn check_put(head: &[u8], parsed: &ResponseHead, asked: &Asked) {
         framing => framing,
     };
     let close = asked.close || framing == Framing::UntilClose;
-    let route = FieldEdits::default();
-    let edits = ResponseEdits { route: &route, client: asked.client, close, framing };
+    let edits = ResponseEdits { head: HeadEdits::NONE, client: asked.client, close, framing };
     let mut out = Buffer::default();
     put_response(&mut out, head, parsed, &edits);
     let out = out.bytes();

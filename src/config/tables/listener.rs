@@ -2,6 +2,7 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::LISTENER_CLASS;
 use super::{TIMEOUT, number, size};
 use Given::{Default, Optional, Required};
 
@@ -84,6 +85,7 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Default("false"),
             "HTTP/2 in the clear by prior knowledge, beside HTTP/1 on the same addresses.",
         ),
+        LISTENER_CLASS,
         Key::new("limits", Kind::Table(&LISTENER_LIMITS), Default("{}"), "Sizes of requests."),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), Default("{}"), "Times; none is infinite."),
         Key::new(

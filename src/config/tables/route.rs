@@ -2,6 +2,8 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::PRIORITY_CLASS;
+use super::limits::{CONCURRENCY_LIMITS, RATE_LIMITS};
 use super::passive::RETRY;
 use super::{TIMEOUT, number};
 use Given::{Default, Optional, Required};
@@ -129,6 +131,7 @@ pub(in super::super) static ROUTE: Section = Section::new(
             Optional(r#"{ response_header = "60s" }"#),
             "Times that override the pool's.",
         ),
+        PRIORITY_CLASS,
         Key::new(
             "retry",
             Kind::Or("off", &Kind::Table(&RETRY)),
@@ -149,7 +152,18 @@ pub(in super::super) static ROUTE: Section = Section::new(
             "With sni: whether TLS goes through to the endpoint or ends here; by default it ends here where the listener has \
              TLS.",
         ),
-        Key::later("rate_limit"),
+        Key::new(
+            "rate_limit",
+            RATE_LIMITS,
+            Optional(r#"{ key = "source", rate = "100/s", burst = 20 }"#),
+            "How fast requests of one key may come: a limit, or a list of limits that all must pass.",
+        ),
+        Key::new(
+            "concurrency_limit",
+            CONCURRENCY_LIMITS,
+            Optional(r#"{ key = "source", max = 10 }"#),
+            "How many requests of one key may be under way: a limit, or a list of limits that all must pass.",
+        ),
     ],
 );
 

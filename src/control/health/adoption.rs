@@ -28,7 +28,8 @@ impl Keeper {
         self.retire(&before, now);
         self.places = places(snapshot);
         self.levels.refresh(snapshot);
-        self.rules = snapshot.pools.iter().map(|p| rules(config, &p.name)).collect();
+        let written: HashMap<&PoolName, &pool::Pool> = config.pools.iter().map(|p| (&p.name, p)).collect();
+        self.rules = snapshot.pools.iter().map(|p| rules(written.get(&p.name).copied())).collect();
         let mut standings: HashMap<PoolName, Standing> =
             self.standings.drain(..).map(|standing| (standing.name().clone(), standing)).collect();
         self.standings = snapshot
@@ -42,12 +43,11 @@ impl Keeper {
             .zip(&before.pools)
             .filter_map(|(lead, pool)| Some((pool.name.clone(), lead?)))
             .collect();
-        let written = |name: &PoolName| config.pools.iter().find(|p| p.name == *name);
         self.leads = snapshot
             .pools
             .iter()
             .map(|pool| {
-                let written = written(&pool.name)?;
+                let written = written.get(&pool.name)?;
                 let settings = written.exclusive.clone()?;
                 let fall = written.health.as_ref().map_or(1, |health| health.settings.fall);
                 Some(Lead::carried(pool, settings, fall, leads.remove(&pool.name)))
@@ -59,8 +59,8 @@ impl Keeper {
         self.growing.retain(|slot, _| slots.contains(slot));
         // Whoever makes room for a newcomer goes on with that.
         let place = |index: usize| {
-            let name = &before.pools.get(index)?.name;
-            snapshot.pools.iter().position(|pool| pool.name == *name)
+            let (place, _) = self.places.get(&before.pools.get(index)?.name)?;
+            Some(*place)
         };
         let shedding = std::mem::take(&mut self.shedding).into_iter();
         let shedding = shedding.filter_map(|(index, shedding)| Some((place(index)?, shedding)));
@@ -196,8 +196,8 @@ fn places(snapshot: &Snapshot) -> Places {
     snapshot.pools.iter().enumerate().map(|(at, p)| (p.name.clone(), (at, endpoints(p)))).collect()
 }
 
-fn rules(config: &Config, name: &PoolName) -> Rules {
-    let health = config.pools.iter().find(|p| p.name == *name).and_then(|p: &pool::Pool| p.health.as_ref());
+fn rules(written: Option<&pool::Pool>) -> Rules {
+    let health = written.and_then(|pool| pool.health.as_ref());
     health.map_or_else(Rules::default, |health| Rules {
         on_demotion: health.on_demotion,
         on_unreachable: health.on_unreachable,

@@ -376,6 +376,7 @@ impl Keeper {
         for (index, pool) in snapshot.pools.iter().enumerate() {
             pool.tick_budget();
             pool.live.tick_answer_times();
+            pool.tick_ceilings();
             let elsewhere = Order::new(&snapshot.pools, &pool.chain).usable_after(pool);
             let mut changes = Vec::new();
             judge::tick(pool, elsewhere, |place, change| changes.push((place, change)));

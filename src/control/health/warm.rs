@@ -59,18 +59,19 @@ pub(in crate::control) struct Warm {
 
 /// What came of it for all.
 #[derive(Debug, Clone, Default)]
-pub(in crate::control) struct Warmth(HashMap<(PoolName, EndpointName), Warm>);
+pub(in crate::control) struct Warmth(HashMap<PoolName, HashMap<EndpointName, Warm>>);
 
 impl Warmth {
     /// What is known of an endpoint; nothing of one that is not new.
     pub(in crate::control) fn of(&self, pool: &PoolName, endpoint: &EndpointName) -> Option<&Warm> {
-        self.0.get(&(pool.clone(), endpoint.clone()))
+        self.0.get(pool)?.get(endpoint)
     }
 
     /// Those that are not good, in words.
     pub(in crate::control) fn cold(&self) -> Vec<String> {
-        let mut cold: Vec<String> = (self.0.iter().filter(|(_, warm)| !warm.good))
-            .map(|((pool, endpoint), warm)| {
+        let all = self.0.iter().flat_map(|(pool, endpoints)| endpoints.iter().map(move |e| (pool, e)));
+        let mut cold: Vec<String> = (all.filter(|(_, (_, warm))| !warm.good))
+            .map(|(pool, (endpoint, warm))| {
                 format!("endpoint {pool}/{endpoint} is not usable yet: {}", warm.what)
             })
             .collect();
@@ -130,7 +131,11 @@ pub(super) async fn warm_up(newcomers: Vec<Newcomer>, limit: Duration) -> Warmth
             ((newcomer.pool, newcomer.endpoint), warm)
         });
     }
-    Warmth(asked.join_all().await.into_iter().collect())
+    let mut warmth = Warmth::default();
+    for ((pool, endpoint), warm) in asked.join_all().await {
+        warmth.0.entry(pool).or_default().insert(endpoint, warm);
+    }
+    warmth
 }
 
 impl Newcomer {

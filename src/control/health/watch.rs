@@ -44,7 +44,7 @@ pub(in crate::control) enum Command {
     /// A snapshot has been published.
     Adopt {
         snapshot: Arc<Snapshot>,
-        config: Box<Config>,
+        config: Arc<Config>,
         watches: Vec<Watch>,
         /// Slots of endpoints whose warm-up counts as their first result.
         proven: Vec<u32>,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::request::Request;
 use super::upload::{Given, Upload};
 use super::{ClientHalf, EndpointHalf, Frame, Head, Upstream};
-use crate::model::field::FieldEdits;
+use crate::model::field::HeadEdits;
 use crate::model::grpc;
 use crate::model::method::Method;
 use crate::proxy::attempt::Connection;
@@ -464,11 +464,16 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         answer.head.parts.status.as_u16()
     }
 
+    fn answer_fields(answer: &Answer) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_> {
+        let fields = answer.head.parts.headers.iter();
+        Box::new(fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
+    }
+
     async fn deliver(
         &mut self,
         connection: Connection<'_>,
         mut answer: Answer,
-        edits: &FieldEdits,
+        edits: HeadEdits<'_>,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         if answer.head.end {
@@ -492,10 +497,10 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         self.end(delivered)
     }
 
-    async fn respond(&mut self, own: &Own) -> Result<(), Error> {
+    async fn respond(&mut self, own: &Own, edits: HeadEdits<'_>) -> Result<(), Error> {
         let bodiless = self.request.method == Method::Head || own.body.is_empty();
         let end = bodiless || own.status == 204 || own.status == 304;
-        self.half.send_head(own_parts(own), end)?;
+        self.half.send_head(own_parts(own, edits), end)?;
         self.started = true;
         if end {
             return Ok(());
@@ -519,23 +524,25 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
 }
 
 /// Does to a head what its route asks for.
-pub fn edit(headers: &mut HeaderMap, edits: &FieldEdits) {
-    for name in edits.remove.iter().chain(edits.set.iter().map(|(name, _)| name)) {
-        headers.remove(name.as_str());
+pub fn edit(headers: &mut HeaderMap, edits: HeadEdits<'_>) {
+    if edits.is_empty() {
+        return;
     }
-    for (name, value) in edits.set.iter().chain(&edits.add) {
+    for name in edits.dropped() {
+        headers.remove(name);
+    }
+    for (name, value) in edits.given() {
         // Both have been checked by rules that are no wider than these.
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_str().as_bytes()),
-            HeaderValue::from_bytes(value.as_str().as_bytes()),
-        ) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }
 }
 
 /// The head of an answer of our own.
-fn own_parts(own: &Own) -> Parts {
+fn own_parts(own: &Own, edits: HeadEdits<'_>) -> Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = StatusCode::from_u16(own.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in &own.fields {
@@ -548,6 +555,6 @@ fn own_parts(own: &Own) -> Parts {
     if own.status != 204 && own.status != 304 {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(own.body.len()));
     }
-    edit(&mut parts.headers, &own.edits);
+    edit(&mut parts.headers, edits);
     parts
 }

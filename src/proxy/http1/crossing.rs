@@ -10,7 +10,7 @@ use super::exchange::{self, Exchange, Request};
 use super::serve::body_limits;
 use super::translate;
 use super::upload::Upload;
-use crate::model::field::FieldEdits;
+use crate::model::field::HeadEdits;
 use crate::model::protocol::Protocol;
 use crate::model::request::RequestView as _;
 use crate::proxy::attempt::{Connection, Link};
@@ -97,7 +97,7 @@ impl<'c> Crossing<'c> {
         &mut self,
         connection: Connection<'_>,
         answer: bridge::Answer,
-        edits: &FieldEdits,
+        edits: HeadEdits<'_>,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         let Some(bridge) = &mut self.bridge else { return Err(Error::Truncated) };
@@ -235,6 +235,13 @@ impl Downstream for Crossing<'_> {
         }
     }
 
+    fn answer_fields(answer: &Answer) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_> {
+        match answer {
+            Answer::Own(answer) => Exchange::answer_fields(answer),
+            Answer::Across(answer) => Bridge::<Half<'_>>::answer_fields(answer),
+        }
+    }
+
     fn verdict(answer: &Answer) -> u16 {
         match answer {
             Answer::Own(answer) => Exchange::verdict(answer),
@@ -251,7 +258,7 @@ impl Downstream for Crossing<'_> {
         &mut self,
         connection: Connection<'_>,
         answer: Answer,
-        edits: &FieldEdits,
+        edits: HeadEdits<'_>,
         timeouts: &Timeouts,
     ) -> impl Future<Output = Result<(), Error>> {
         async move {
@@ -264,9 +271,9 @@ impl Downstream for Crossing<'_> {
         }
     }
 
-    async fn respond(&mut self, own: &Own) -> Result<(), Error> {
+    async fn respond(&mut self, own: &Own, edits: HeadEdits<'_>) -> Result<(), Error> {
         self.come_back();
-        self.own.respond(own).await
+        self.own.respond(own, edits).await
     }
 
     fn response_started(&self) -> bool {

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
-use crate::model::field::FieldEdits;
+use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::method::Method;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::phases::Altered;
 use crate::runtime::tls::listener::ClientCertificate;
 
 /// Everything that changes in a request head on its way to the endpoint.
@@ -18,8 +19,8 @@ use crate::runtime::tls::listener::ClientCertificate;
 pub struct RequestEdits<'a> {
     /// Edits of the route.
     pub route: &'a FieldEdits,
-    /// The path that takes the place of the request's own.
-    pub path: Option<&'a [u8]>,
+    /// What changes in this request alone.
+    pub altered: &'a Altered<'a>,
     /// The other end of the client's connection.
     pub peer: IpAddr,
     /// The client's address after trust has been applied.
@@ -36,6 +37,14 @@ pub struct RequestEdits<'a> {
     pub deadline: Option<Instant>,
 }
 
+impl RequestEdits<'_> {
+    /// Everything that changes in its fields.
+    #[must_use]
+    pub fn head(&self) -> HeadEdits<'_> {
+        self.altered.request(self.route)
+    }
+}
+
 /// What an endpoint is told of the client's certificate.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Told<'a> {
@@ -49,8 +58,8 @@ pub enum Told<'a> {
 /// What changes in a response head on its way to the client.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseEdits<'a> {
-    /// Edits of the route.
-    pub route: &'a FieldEdits,
+    /// What changes in its fields.
+    pub head: HeadEdits<'a>,
     /// The client's version.
     pub client: Version,
     /// Whether the client's connection closes after this answer.
@@ -66,15 +75,18 @@ pub(super) fn put_field(out: &mut Buffer, name: &[u8], value: &[u8]) {
     out.put(b"\r\n");
 }
 
-pub(super) fn put_own(out: &mut Buffer, route: &FieldEdits, name: &'static [u8], value: &[u8]) {
-    if route.is_empty() || !route.drops(name) {
+pub(super) fn put_own(out: &mut Buffer, edits: HeadEdits<'_>, name: &'static [u8], value: &[u8]) {
+    if edits.is_empty() || !edits.drops(name) {
         put_field(out, name, value);
     }
 }
 
-pub(super) fn put_edits(out: &mut Buffer, edits: &FieldEdits) {
-    for (name, value) in edits.set.iter().chain(&edits.add) {
-        put_field(out, name.as_str().as_bytes(), value.as_str().as_bytes());
+pub(super) fn put_edits(out: &mut Buffer, edits: HeadEdits<'_>) {
+    if edits.is_empty() {
+        return;
+    }
+    for (name, value) in edits.given() {
+        put_field(out, name.as_bytes(), value);
     }
 }
 
@@ -108,12 +120,12 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
     out.put(b" ");
     put_target(out, bytes, head, edits);
     out.put(b" HTTP/1.1\r\n");
-    let route = edits.route;
-    put_own(out, route, b"Host", head.authority.get(bytes));
-    let plain = route.is_empty();
+    let own = edits.head();
+    put_own(out, own, b"Host", edits.altered.authority().unwrap_or_else(|| head.authority.get(bytes)));
+    let plain = own.is_empty();
     for field in &head.fields {
         let (name, value) = (field.name.get(bytes), field.value.get(bytes));
-        if request_field_goes_on(field.kind, head, edits) && (plain || !route.drops(name)) {
+        if request_field_goes_on(field.kind, head, edits) && (plain || !own.drops(name)) {
             put_field(out, name, value);
         } else if field.kind == Kind::MaxForwards {
             put_max_forwards(out, head.method, name, value);
@@ -125,17 +137,19 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
     let given = || head.fields.iter().map(|f| (f.kind, f.value.get(bytes)));
     put_forwarded(out, head.authority.get(bytes), edits, given);
     if let Told::Certificate(Some(client)) = edits.told {
-        put_own(out, route, b"X-Client-Cert-Subject", client.subject.as_bytes());
-        put_own(out, route, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
+        put_own(out, own, b"X-Client-Cert-Subject", client.subject.as_bytes());
+        put_own(out, own, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
     }
-    put_own(out, route, b"X-Request-Id", edits.request_id);
-    put_edits(out, route);
+    put_own(out, own, b"X-Request-Id", edits.request_id);
+    put_edits(out, own);
     out.put(b"\r\n");
 }
 
 fn put_target(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &RequestEdits<'_>) {
-    let path = edits.path.unwrap_or_else(|| head.path.get(bytes));
-    match (path, head.method) {
+    if let Some(target) = edits.altered.target() {
+        return out.put(target);
+    }
+    match (head.path.get(bytes), head.method) {
         // An absolute target without a path (RFC 9112 section 3.2.4 for OPTIONS).
         ([], Method::Options) if head.query.is_none() => out.put(b"*"),
         ([], _) => out.put(b"/"),
@@ -190,10 +204,10 @@ pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
     edits: &RequestEdits<'_>,
     given: impl Fn() -> F,
 ) {
-    let route = edits.route;
+    let own = edits.head();
     let peer = AddressText::new(edits.peer);
     let has = |kind: Kind| edits.trusted && given().any(|(k, _)| k == kind);
-    if route.is_empty() || !route.drops(b"X-Forwarded-For") {
+    if own.is_empty() || !own.drops(b"X-Forwarded-For") {
         out.put(b"X-Forwarded-For: ");
         if edits.trusted {
             for (_, value) in given().filter(|(k, v)| *k == Kind::XForwardedFor && !v.is_empty()) {
@@ -205,17 +219,17 @@ pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
         out.put(b"\r\n");
     }
     if !has(Kind::XForwardedProto) {
-        put_own(out, route, b"X-Forwarded-Proto", edits.scheme.as_bytes());
+        put_own(out, own, b"X-Forwarded-Proto", edits.scheme.as_bytes());
     }
     if !has(Kind::XForwardedHost) && !authority.is_empty() {
-        put_own(out, route, b"X-Forwarded-Host", authority);
+        put_own(out, own, b"X-Forwarded-Host", authority);
     }
     if edits.source == UNIX_CLIENT.ip() {
         // It would be no address.
     } else if edits.source == edits.peer {
-        put_own(out, route, b"X-Real-IP", peer.as_bytes());
+        put_own(out, own, b"X-Real-IP", peer.as_bytes());
     } else {
-        put_own(out, route, b"X-Real-IP", AddressText::new(edits.source).as_bytes());
+        put_own(out, own, b"X-Real-IP", AddressText::new(edits.source).as_bytes());
     }
 }
 
@@ -223,7 +237,7 @@ pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
 pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: &ResponseEdits<'_>) {
     put_status_line(out, head.status, head.reason.get(bytes));
     let interim = head.status < 200;
-    let plain = edits.route.is_empty();
+    let plain = edits.head.is_empty();
     for field in &head.fields {
         let goes_on = match field.kind {
             Kind::HopByHop
@@ -242,7 +256,7 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
             _ => true,
         };
         let name = field.name.get(bytes);
-        if goes_on && (plain || interim || !edits.route.drops(name)) {
+        if goes_on && (plain || interim || !edits.head.drops(name)) {
             put_field(out, name, field.value.get(bytes));
         }
     }
@@ -261,7 +275,7 @@ pub fn put_response(out: &mut Buffer, bytes: &[u8], head: &ResponseHead, edits: 
         _ => {}
     }
     if !interim {
-        put_edits(out, edits.route);
+        put_edits(out, edits.head);
     }
     out.put(b"\r\n");
 }
@@ -278,13 +292,16 @@ pub(super) fn put_status_line(out: &mut Buffer, status: u16, reason: &[u8]) {
 pub fn put_own_response(
     out: &mut Buffer,
     own: &crate::proxy::respond::Own,
+    edits: HeadEdits<'_>,
     to_head: bool,
     close: bool,
     client: Version,
 ) {
     put_status_line(out, own.status, own.reason().as_bytes());
     for (name, value) in &own.fields {
-        put_field(out, name.as_bytes(), value);
+        if !edits.drops(name.as_bytes()) {
+            put_field(out, name.as_bytes(), value);
+        }
     }
     if own.status != 204 && own.status != 304 {
         put_field(out, b"Content-Length", itoa::Buffer::new().format(own.body.len()).as_bytes());
@@ -294,7 +311,7 @@ pub fn put_own_response(
         (false, Version::Http10) => out.put(b"Connection: keep-alive\r\n"),
         _ => {}
     }
-    put_edits(out, &own.edits);
+    put_edits(out, edits);
     out.put(b"\r\n");
     if !to_head && own.status != 204 && own.status != 304 {
         out.put(own.body.as_bytes());

@@ -15,7 +15,7 @@ use super::head::{Framing, Limits, RequestHead, ResponseHead, TOO_MANY_FIELDS, V
 use super::outgoing::Outgoing;
 use super::scan::{Scan, Scanner};
 use super::upload::Upload;
-use crate::model::field::FieldEdits;
+use crate::model::field::HeadEdits;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::attempt::{Connection, Link};
@@ -258,12 +258,17 @@ impl Downstream for Exchange<'_> {
         answer.head.status
     }
 
+    fn answer_fields(answer: &Answer) -> Box<dyn Iterator<Item = (&[u8], &[u8])> + '_> {
+        let bytes = answer.bytes.bytes();
+        Box::new(answer.head.fields.iter().map(move |field| (field.name.get(bytes), field.value.get(bytes))))
+    }
+
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every request")]
     fn deliver(
         &mut self,
         connection: Connection<'_>,
         answer: Answer,
-        edits: &FieldEdits,
+        edits: HeadEdits<'_>,
         timeouts: &Timeouts,
     ) -> impl Future<Output = Result<(), Error>> {
         async move {
@@ -281,7 +286,7 @@ impl Downstream for Exchange<'_> {
             self.close |= early || framing == Framing::UntilClose || self.client.is_leaving();
             let mut out = Buffer::default();
             let response =
-                ResponseEdits { route: edits, client: self.request.head.version, close: self.close, framing };
+                ResponseEdits { head: edits, client: self.request.head.version, close: self.close, framing };
             encode::put_response(&mut out, bytes.bytes(), &head, &response);
             bytes.consume(head.length);
             let limits = chunked::Limits {
@@ -312,11 +317,11 @@ impl Downstream for Exchange<'_> {
         }
     }
 
-    async fn respond(&mut self, own: &Own) -> Result<(), Error> {
+    async fn respond(&mut self, own: &Own, edits: HeadEdits<'_>) -> Result<(), Error> {
         self.settle_for_own();
         let to_head = self.request.head.method == Method::Head;
         let mut out = Buffer::default();
-        encode::put_own_response(&mut out, own, to_head, self.close, self.request.head.version);
+        encode::put_own_response(&mut out, own, edits, to_head, self.close, self.request.head.version);
         self.started = true;
         self.sent += if to_head { 0 } else { own.body.len() as u64 };
         let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
@@ -480,9 +485,12 @@ impl<'c> Exchange<'c> {
         // 100 answers an expectation; a client that had none is not to be puzzled by it.
         if http11 && (head.status != 100 || self.request.head.expects_continue) {
             let mut out = Buffer::default();
-            let none = FieldEdits::default();
-            let edits =
-                ResponseEdits { route: &none, client: Version::Http11, close: false, framing: Framing::None };
+            let edits = ResponseEdits {
+                head: HeadEdits::NONE,
+                client: Version::Http11,
+                close: false,
+                framing: Framing::None,
+            };
             encode::put_response(&mut out, sending.answer.bytes(), head, &edits);
             self.interim = true;
             write_all(self.client, &mut out, self.listener.timeouts.client_idle).await?;

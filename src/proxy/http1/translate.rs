@@ -23,19 +23,24 @@ use crate::proxy::error::Error;
 pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEdits<'_>, key: Option<&[u8]>) {
     out.put(request.method_bytes());
     out.put(b" ");
-    out.put(edits.path.unwrap_or_else(|| request.path()));
-    if let Some(query) = request.query() {
-        out.put(b"?");
-        out.put(query);
+    match edits.altered.target() {
+        Some(target) => out.put(target),
+        None => {
+            out.put(request.path());
+            if let Some(query) = request.query() {
+                out.put(b"?");
+                out.put(query);
+            }
+        }
     }
     out.put(b" HTTP/1.1\r\n");
-    let route = edits.route;
-    put_own(out, route, b"Host", request.authority());
-    let plain = route.is_empty();
+    let own = edits.head();
+    put_own(out, own, b"Host", edits.altered.authority().unwrap_or_else(|| request.authority()));
+    let plain = own.is_empty();
     for (name, value) in &request.parts.headers {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
         let kind = Kind::of(name);
-        if goes_on(kind, name, request, edits) && (plain || !route.drops(name)) {
+        if goes_on(kind, name, request, edits) && (plain || !own.drops(name)) {
             put_field(out, name, value);
         } else if kind == Kind::MaxForwards {
             put_max_forwards(out, request.method, name, value);
@@ -48,11 +53,11 @@ pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEd
     }
     put_forwarded(out, request.authority(), edits, || request.kinds());
     if let Told::Certificate(Some(client)) = edits.told {
-        put_own(out, route, b"X-Client-Cert-Subject", client.subject.as_bytes());
-        put_own(out, route, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
+        put_own(out, own, b"X-Client-Cert-Subject", client.subject.as_bytes());
+        put_own(out, own, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
     }
-    put_own(out, route, b"X-Request-Id", edits.request_id);
-    put_edits(out, route);
+    put_own(out, own, b"X-Request-Id", edits.request_id);
+    put_edits(out, own);
     out.put(b"\r\n");
 }
 

@@ -4,7 +4,7 @@ use super::encode::{self, ResponseEdits};
 use super::exchange::{Answer, Exchange};
 use super::fields::{Kind, list_elements};
 use super::head::{Framing, ResponseHead, Version, is_h2c};
-use crate::model::field::FieldEdits;
+use crate::model::field::HeadEdits;
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::connection::write_all;
@@ -35,13 +35,13 @@ impl Exchange<'_> {
         &mut self,
         connection: Connection<'_>,
         answer: Answer,
-        edits: &FieldEdits,
+        edits: HeadEdits<'_>,
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         let Answer { head, mut bytes, .. } = answer;
         let mut out = Buffer::default();
         let response =
-            ResponseEdits { route: edits, client: Version::Http11, close: true, framing: Framing::None };
+            ResponseEdits { head: edits, client: Version::Http11, close: true, framing: Framing::None };
         encode::put_response(&mut out, bytes.bytes(), &head, &response);
         bytes.consume(head.length);
         self.started = true;

@@ -11,7 +11,7 @@ use http::{Method as HttpMethod, Request as HttpRequest, Version};
 use tokio::time::Instant;
 
 use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
-use crate::model::field::FieldEdits;
+use crate::model::field::HeadEdits;
 use crate::model::grpc::timeout_text;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
@@ -26,7 +26,9 @@ pub(super) fn request(request: &Request, edits: &RequestEdits<'_>, tls: bool) ->
     let mut message = HttpRequest::new(());
     *message.method_mut() =
         if request.websocket { HttpMethod::CONNECT } else { request.parts.method.clone() };
-    let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(request.authority()));
+    let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(
+        edits.altered.authority().unwrap_or_else(|| request.authority()),
+    ));
     // A client of HTTP/1.0 may have named none (RFC 9113 section 8.3.1).
     let named = authority.is_ok();
     *message.uri_mut() = uri(request, edits, authority.ok(), tls)?;
@@ -39,11 +41,7 @@ pub(super) fn request(request: &Request, edits: &RequestEdits<'_>, tls: bool) ->
 }
 
 fn uri(request: &Request, edits: &RequestEdits<'_>, authority: Option<Authority>, tls: bool) -> Option<Uri> {
-    let mut target = edits.path.unwrap_or_else(|| request.path()).to_vec();
-    if let Some(query) = request.query() {
-        target.push(b'?');
-        target.extend_from_slice(query);
-    }
+    let target = edits.altered.target().unwrap_or_else(|| request.target()).to_vec();
     let mut parts = http::uri::Parts::default();
     parts.path_and_query = Some(path_and_query(target)?);
     if authority.is_some() {
@@ -54,12 +52,12 @@ fn uri(request: &Request, edits: &RequestEdits<'_>, authority: Option<Authority>
 }
 
 fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {
-    let route = edits.route;
+    let own = edits.head();
     let came = &request.parts.headers;
     let mut fields = HeaderMap::with_capacity(came.len() + 8);
     for (name, value) in came {
         let kind = Kind::of(name.as_str().as_bytes());
-        if goes_on(kind, name, request, edits) && !drops(route, name.as_str()) {
+        if goes_on(kind, name, request, edits) && !drops(own, name.as_str()) {
             fields.append(name.clone(), value.clone());
         } else if kind == Kind::MaxForwards {
             fields.append(name.clone(), max_forwards(request.method, value));
@@ -83,18 +81,18 @@ fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {
     }
     put_forwarded(&mut fields, request, edits);
     if let Told::Certificate(Some(client)) = edits.told {
-        put_own(&mut fields, route, "x-client-cert-subject", client.subject.as_bytes());
-        put_own(&mut fields, route, "x-client-cert-sha256", client.sha256.as_bytes());
+        put_own(&mut fields, own, "x-client-cert-subject", client.subject.as_bytes());
+        put_own(&mut fields, own, "x-client-cert-sha256", client.sha256.as_bytes());
     }
-    put_own(&mut fields, route, "x-request-id", edits.request_id);
-    for (name, value) in edits_of(route) {
+    put_own(&mut fields, own, "x-request-id", edits.request_id);
+    for (name, value) in edits_of(own) {
         fields.append(name, value);
     }
     fields
 }
 
-fn drops(route: &FieldEdits, name: &str) -> bool {
-    !route.is_empty() && route.drops(name.as_bytes())
+fn drops(edits: HeadEdits<'_>, name: &str) -> bool {
+    !edits.is_empty() && edits.drops(name.as_bytes())
 }
 
 fn goes_on(kind: Kind, name: &HeaderName, request: &Request, edits: &RequestEdits<'_>) -> bool {
@@ -125,16 +123,16 @@ fn max_forwards(method: Method, value: &HeaderValue) -> HeaderValue {
     }
 }
 
-fn edits_of(route: &FieldEdits) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+fn edits_of(edits: HeadEdits<'_>) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     // Both have been checked by rules that are no wider than these.
-    route.set.iter().chain(&route.add).filter_map(|(name, value)| {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-        Some((name, HeaderValue::from_bytes(value.as_str().as_bytes()).ok()?))
+    edits.given().filter_map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        Some((name, HeaderValue::from_bytes(value).ok()?))
     })
 }
 
-fn put_own(fields: &mut HeaderMap, route: &FieldEdits, name: &'static str, value: &[u8]) {
-    if !drops(route, name)
+fn put_own(fields: &mut HeaderMap, edits: HeadEdits<'_>, name: &'static str, value: &[u8]) {
+    if !drops(edits, name)
         && let Ok(value) = HeaderValue::from_bytes(value)
     {
         fields.insert(HeaderName::from_static(name), value);
@@ -142,7 +140,7 @@ fn put_own(fields: &mut HeaderMap, route: &FieldEdits, name: &'static str, value
 }
 
 fn put_forwarded(fields: &mut HeaderMap, request: &Request, edits: &RequestEdits<'_>) {
-    let route = edits.route;
+    let own = edits.head();
     let came = &request.parts.headers;
     let has = |name: &str| edits.trusted && came.contains_key(name);
     let address = |address: IpAddr| match address == UNIX_CLIENT.ip() {
@@ -157,15 +155,15 @@ fn put_forwarded(fields: &mut HeaderMap, request: &Request, edits: &RequestEdits
         }
     }
     chain.extend_from_slice(address(edits.peer).as_bytes());
-    put_own(fields, route, "x-forwarded-for", &chain);
+    put_own(fields, own, "x-forwarded-for", &chain);
     if !has("x-forwarded-proto") {
-        put_own(fields, route, "x-forwarded-proto", edits.scheme.as_bytes());
+        put_own(fields, own, "x-forwarded-proto", edits.scheme.as_bytes());
     }
     if !has("x-forwarded-host") && !request.authority().is_empty() {
-        put_own(fields, route, "x-forwarded-host", request.authority());
+        put_own(fields, own, "x-forwarded-host", request.authority());
     }
     if edits.source != UNIX_CLIENT.ip() {
-        put_own(fields, route, "x-real-ip", address(edits.source).as_bytes());
+        put_own(fields, own, "x-real-ip", address(edits.source).as_bytes());
     }
 }
 

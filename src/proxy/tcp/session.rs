@@ -214,7 +214,7 @@ async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
     let mut last = None;
     loop {
         // A client of a tcp session may end its direction early and still want the answer: it is not watched here.
-        let place = match tries.pick(&client.timer, std::future::pending()).await {
+        let place = match tries.pick(&client.timer, None, std::future::pending()).await {
             Ok(place) => place,
             Err(error) => return Err(last.unwrap_or(error)),
         };

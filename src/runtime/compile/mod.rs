@@ -1,5 +1,6 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod limits;
 mod pool;
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,7 @@ use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -67,7 +69,11 @@ pub fn compile(
     let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
         .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
+    let mut limits = limits::Compiling::new(previous, clock, machine);
+    let routes = config.routes.iter().map(|r| {
+        let limits = limits.route(&r.limits);
+        Route { limits, ..compile_route(r, &index, &chains) }
+    });
     let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
@@ -85,6 +91,7 @@ pub fn compile(
         clock,
         slots,
         tickets,
+        limits: limits.finish(),
     })
 }
 
@@ -179,7 +186,9 @@ fn compile_route(
             idle: route.timeouts.idle,
             tunnel: route.timeouts.tunnel,
         },
+        class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
+        limits: None,
     }
 }
 
@@ -212,7 +221,9 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         response_edits: FieldEdits::default(),
         rewrite: None,
         timeouts: Overrides::default(),
+        class: Class::default(),
         retry: None,
+        limits: None,
     }
 }
 
@@ -246,6 +257,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            importance: l.importance,
             h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,

@@ -95,6 +95,9 @@ impl Pools<'_> {
             required: pool.required,
             queue_capacity: pool.limits.queue,
             queue_timeout: pool.limits.queue_timeout,
+            shedding: pool.limits.shedding,
+            rising: pool.limits.rising,
+            adaptive: pool.limits.adaptive,
             timeouts: pool::Timeouts {
                 connect: times.connect,
                 response_header: times.response_header,

@@ -1,11 +1,11 @@
 //! Tests of heads as they go on: what is taken away, what is said of the client, and what an operator changes.
 
 use super::*;
-use crate::model::field::{FieldName, FieldValue};
+use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::proxy::http1::head::{Limits, parse_request, parse_response};
 
 const LIMITS: Limits = Limits { head: 4096, fields: 64, target: 1024 };
-const NONE: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+const NONE: &FieldEdits = FieldEdits::NONE;
 
 fn name(text: &str) -> FieldName {
     FieldName::new(text).expect("the test's own name")
@@ -20,12 +20,16 @@ fn lines(text: &str) -> String {
 }
 
 /// The head that goes on for one that came; lines end in `|`.
-fn request(head: &str, trusted: bool, path: Option<&str>, route: &FieldEdits) -> String {
+fn request(head: &str, trusted: bool, target: Option<&str>, route: &FieldEdits) -> String {
     let head = lines(head);
     let parsed = parse_request(head.as_bytes(), &LIMITS, Vec::new()).expect("the test's own head");
+    let mut altered = Altered::default();
+    if let Some(target) = target {
+        altered.edit().target = Some(target.into());
+    }
     let edits = RequestEdits {
         route,
-        path: path.map(str::as_bytes),
+        altered: &altered,
         peer: "::ffff:192.0.2.1".parse().expect("an address"),
         source: if trusted { "203.0.113.9" } else { "::ffff:192.0.2.1" }.parse().expect("an address"),
         trusted,
@@ -42,7 +46,7 @@ fn request(head: &str, trusted: bool, path: Option<&str>, route: &FieldEdits) ->
 #[track_caller]
 fn check_request(head: &str, want: &str) {
     let ours = "X-Forwarded-For: 192.0.2.1|X-Forwarded-Proto: http|X-Forwarded-Host: a|X-Real-IP: 192.0.2.1|X-Request-Id: id||";
-    assert_eq!(request(head, false, None, &NONE), format!("{want}{ours}"), "{head:?}");
+    assert_eq!(request(head, false, None, NONE), format!("{want}{ours}"), "{head:?}");
 }
 
 #[test]
@@ -107,7 +111,7 @@ fn what_a_peer_says_of_the_client_is_replaced_unless_it_is_trusted() {
                 |X-Forwarded-Host: b|Forwarded: for=x|CF-Connecting-IP: 1.2.3.4|X-Real-IP: 5.6.7.8|X-Request-Id: theirs||";
     check_request(head, "GET / HTTP/1.1|Host: a|");
     assert_eq!(
-        request(head, true, None, &NONE),
+        request(head, true, None, NONE),
         "GET / HTTP/1.1|Host: a|X-Forwarded-Proto: https|X-Forwarded-Host: b|Forwarded: for=x|CF-Connecting-IP: 1.2.3.4\
          |X-Forwarded-For: 203.0.113.9, 10.0.0.1, 192.0.2.1|X-Real-IP: 203.0.113.9|X-Request-Id: id||",
     );
@@ -121,7 +125,7 @@ fn the_operators_edits_hold_for_our_own_fields_too() {
         add: vec![(name("X-Add"), value("2"))],
     };
     assert_eq!(
-        request("GET /a?q HTTP/1.1|Host: a|X-Debug: 1|X-Add: 1||", false, Some("/new"), &edits),
+        request("GET /a?q HTTP/1.1|Host: a|X-Debug: 1|X-Add: 1||", false, Some("/new?q"), &edits),
         "GET /new?q HTTP/1.1|X-Add: 1|X-Forwarded-For: 192.0.2.1|X-Forwarded-Proto: http|Host: b|x-request-id: fixed\
          |X-Add: 2||",
     );
@@ -134,7 +138,7 @@ fn check_response(head: &str, client: Version, close: bool, framing: Framing, wa
     let route =
         FieldEdits { remove: vec![name("server")], set: Vec::new(), add: vec![(name("X-Add"), value("1"))] };
     let mut out = Buffer::default();
-    let edits = ResponseEdits { route: &route, client, close, framing };
+    let edits = ResponseEdits { head: HeadEdits::of(&route), client, close, framing };
     put_response(&mut out, head.as_bytes(), &parsed, &edits);
     assert_eq!(String::from_utf8_lossy(out.bytes()).replace("\r\n", "|"), want, "{head:?}");
 }
@@ -235,8 +239,8 @@ fn what_is_said_of_a_client_certificate_is_ours_or_a_trusted_peers() {
     let parsed = parse_request(head.as_bytes(), &LIMITS, Vec::new()).expect("the test's own head");
     let said = |trusted, told| {
         let edits = RequestEdits {
-            route: &NONE,
-            path: None,
+            route: NONE,
+            altered: Altered::NONE,
             peer: "192.0.2.1".parse().expect("an address"),
             source: "192.0.2.1".parse().expect("an address"),
             trusted,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::Request as HttpRequest;
 
 use super::*;
+use crate::model::field::FieldEdits;
+use crate::proxy::phases::Altered;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -21,7 +23,7 @@ fn neutral(path: &str, fields: &[(&str, &str)]) -> Request {
 fn edits(route: &FieldEdits, trusted: bool) -> RequestEdits<'_> {
     RequestEdits {
         route,
-        path: None,
+        altered: Altered::NONE,
         peer: PEER,
         source: PEER,
         trusted,
@@ -80,8 +82,9 @@ fn a_time_limit_goes_on_less_what_has_gone() {
 fn a_path_that_has_no_form_is_percent_encoded() {
     let mut request = neutral("/", &[]);
     let none = FieldEdits::default();
-    let path = b"/a<b>^\\c%20";
-    let message = encoded(&request, &RequestEdits { path: Some(path), ..edits(&none, false) });
+    let mut altered = Altered::default();
+    altered.edit().target = Some(b"/a<b>^\\c%20".into());
+    let message = encoded(&request, &RequestEdits { altered: &altered, ..edits(&none, false) });
     assert_eq!(message.uri().path(), "/a%3Cb%3E%5E%5Cc%20");
     request.websocket = true;
     let message = encoded(&request, &edits(&none, false));
