@@ -238,9 +238,32 @@ fn ask(question: &Question<'_>) -> Result<Acl, Said> {
         "nbsrv" => servers(question),
         "always_true" => Ok(if truth(texts) { Test::Always } else { Test::Never }.into()),
         "always_false" => Ok(if truth(texts) { Test::Never } else { Test::Always }.into()),
+        name if name.contains("http_req_rate") => faster(question),
         "req.proto_http" | "req_proto_http" => Ok(Test::Always.into()),
         _ => Err(unknown(question.fetch)),
     }
+}
+
+/// `sc_http_req_rate(0) gt 100`, `sc0_http_req_rate gt 100` or `src_http_req_rate(table) gt 100`.
+fn faster(question: &Question<'_>) -> Result<Acl, Said> {
+    let number = |at: usize| question.texts.get(at).and_then(|text| text.parse::<i64>().ok());
+    let more_than = match question.texts.first().map(String::as_str) {
+        Some("gt") => number(1),
+        Some("ge") => number(1).map(|number| number - 1),
+        _ => None,
+    };
+    let Some(more_than) = more_than.filter(|number| *number > 0) else {
+        return Err(not_possible("a rate is asked for with `gt` or `ge` and a number"));
+    };
+    let mut arguments =
+        question.argument.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let slot = match question.fetch.strip_suffix("_http_req_rate") {
+        Some("src") => None,
+        Some("sc") => Some(arguments.next().ok_or_else(|| wrong("the number of the counter is missing"))?),
+        Some(sc) => Some(sc.trim_start_matches("sc").to_owned()),
+        None => return Err(unknown(question.fetch)),
+    };
+    Ok(Test::Faster(super::limit::Asked { slot, table: arguments.next(), more_than }).into())
 }
 
 /// Fetches that HAProxy does not have, though the names look as if it did.

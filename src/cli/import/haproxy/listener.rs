@@ -399,6 +399,11 @@ fn action(draft: &Draft, table: &mut Table) {
             table.set(key, value, fields.at);
         }
     }
+    if let Some((_, at)) = edits.limits.first() {
+        let values: Vec<Value> = edits.limits.iter().map(|(limit, _)| limit.value()).collect();
+        let value = if values.len() == 1 { values.into_iter().next() } else { Some(Value::List(values)) };
+        table.set("rate_limit", value.unwrap_or(Value::List(Vec::new())), Some(*at));
+    }
     if let Some((path, at)) = edits.path {
         table.set("rewrite", Value::inline([("path", Value::text(path))]), Some(at));
     }

@@ -4,7 +4,7 @@
 //! statements of each section. `proxy` reads a section by its table of directives, with `bind`, `server`, `option` and
 //! `check` (`address`, `units` and `said` serve them); `global` has what is no proxy. Of what decides about requests,
 //! `acl` reads one question (`pattern` its comparison), `clause` a condition of several, `rule` what is done
-//! (`template` the texts that are put together); `step` puts them in order and `route` makes routes of them, by the
+//! (`template` the texts that are put together); `step` puts them in order (`limit` makes rate limits of counters) and `route` makes routes of them, by the
 //! regions of `test`, with `order` for their priorities. `listener`, `pool` and `probe` write what it all comes to.
 
 mod acl;
@@ -15,6 +15,7 @@ mod clause;
 mod condition;
 mod global;
 mod lexer;
+mod limit;
 mod listener;
 mod option;
 mod order;
@@ -162,8 +163,9 @@ fn write(
     document: &mut Document,
     report: &mut Report,
 ) {
-    let steps: HashMap<String, Steps> =
-        proxies.iter().map(|proxy| (proxy.name.clone(), step::read(proxy, around, report))).collect();
+    let tables = limit::tables(proxies);
+    let read = |proxy: &Proxy| (proxy.name.clone(), step::read(proxy, &tables, around, report));
+    let steps: HashMap<String, Steps> = proxies.iter().map(read).collect();
     // A frontend and a backend may have one name: routes lead to backends.
     let backs = proxies.iter().filter(|proxy| !proxy.back).chain(proxies.iter().filter(|proxy| proxy.back));
     let by_name: HashMap<&str, &Proxy> = backs.map(|proxy| (proxy.name.as_str(), proxy)).collect();

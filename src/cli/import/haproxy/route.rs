@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::super::report::{Place, Report};
 use super::clause::Term;
+use super::limit::Limit;
 use super::proxy::{Proxy, Stage};
 use super::rule::{Answer, Change, Edit, Effect};
 use super::said::{Said, not_possible, wrong};
@@ -284,6 +285,7 @@ pub(super) struct Edits {
     pub(super) request: Fields,
     pub(super) answer: Fields,
     pub(super) path: Option<(String, Place)>,
+    pub(super) limits: Vec<(Limit, Place)>,
 }
 
 /// The edits of one head.
@@ -305,6 +307,10 @@ impl Edits {
             match &edit.change {
                 Change::Path(path) => {
                     out.path = Some((path.clone(), *at));
+                    continue;
+                }
+                Change::Limit(limit) => {
+                    out.limits.push((limit.clone(), *at));
                     continue;
                 }
                 Change::Remove(name) => {

@@ -21,6 +21,8 @@ pub(super) enum Change {
     Remove(String),
     /// The whole path becomes this.
     Path(String),
+    /// Requests that come too fast go no further.
+    Limit(super::limit::Limit),
 }
 
 /// What a request gets without an endpoint.

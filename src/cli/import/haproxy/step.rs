@@ -1,12 +1,15 @@
 //! The rules of one section as steps: in the order in which HAProxy asks them, each with the alternatives of its
 //! condition. What is no matter of routes is taken out here: closed networks, failover, what nothing stands for.
 
+use std::collections::HashMap;
+
 use ipnet::IpNet;
 
 use super::super::report::{Place, Report, Verdict};
 use super::clause::{Clauses, Term, split};
+use super::limit::{self, Counters};
 use super::proxy::{Proxy, Rule, Stage};
-use super::rule::{Answer, Edit, Effect, effect};
+use super::rule::{Answer, Change, Edit, Effect, effect};
 use super::said::{Said, not_possible};
 use super::section::Surroundings;
 use super::test::{PathTest, Test};
@@ -40,12 +43,18 @@ pub(super) struct Steps {
 }
 
 /// Reads the rules of a section, each of which gets its verdict.
-pub(super) fn read(proxy: &Proxy, around: Surroundings<'_>, report: &mut Report) -> Steps {
+pub(super) fn read(
+    proxy: &Proxy,
+    tables: &HashMap<String, Counters>,
+    around: Surroundings<'_>,
+    report: &mut Report,
+) -> Steps {
     let mut rules: Vec<&Rule> = proxy.rules.iter().collect();
     // `monitor fail` is asked before the page that it is about.
     rules.sort_by_key(|rule| (rule.stage, rule.words.first().is_some_and(|word| word == "monitor-uri")));
     let mut reader = Reader {
         proxy,
+        tables,
         clauses: Clauses::new(&proxy.acls, around),
         report,
         out: Steps::default(),
@@ -60,6 +69,7 @@ pub(super) fn read(proxy: &Proxy, around: Surroundings<'_>, report: &mut Report)
 
 struct Reader<'a, 'r> {
     proxy: &'a Proxy,
+    tables: &'a HashMap<String, Counters>,
     clauses: Clauses<'a>,
     report: &'r mut Report,
     out: Steps,
@@ -73,6 +83,12 @@ impl Reader<'_, '_> {
         let (words, condition) = split(&rule.words);
         let (effect, said) = effect(rule, words);
         let nothing = effect == Effect::Nothing;
+        let tracks = words.iter().any(|word| word.starts_with("track-sc"));
+        if let Some((table, _)) = limit::counts_nothing(words, self.proxy, self.tables).filter(|_| tracks) {
+            return self
+                .report
+                .wrong(at, format!("the stick-table of {table} has no `store`, so nothing is counted"));
+        }
         let possible = said.0 != Verdict::NotPossible && said.0 != Verdict::WrongInSource;
         if nothing && (!possible || condition.is_none()) {
             if !possible && let Some(condition) = condition {
@@ -93,6 +109,9 @@ impl Reader<'_, '_> {
         if nothing {
             return said.about("", at, self.report);
         }
+        if terms.iter().any(|term| asked(&term.all).is_some()) {
+            return self.limits(rule, words, terms, &effect);
+        }
         if rule.stage == Stage::Monitor {
             terms = self.monitor_terms(rule, terms);
         }
@@ -106,6 +125,55 @@ impl Reader<'_, '_> {
             return said.about("", at, self.report);
         }
         self.place(Step { at, stage: rule.stage, terms, effect }, said);
+    }
+
+    /// A refusal of what comes too fast: a limit of the routes that the rest of the condition leaves.
+    fn limits(&mut self, rule: &Rule, words: &[String], terms: Vec<Term>, effect: &Effect) {
+        let at = rule.at;
+        let action = words.iter().find_map(|word| match word.as_str() {
+            "deny" | "reject" => Some("reject"),
+            "tarpit" => Some("tarpit"),
+            "silent-drop" => Some("drop"),
+            _ => None,
+        });
+        let (Some(action), Effect::Answer(Answer::Respond { status, .. })) = (action, effect) else {
+            return self
+                .report
+                .not_possible(at, "requests that come too fast are refused: deny, tarpit or silent-drop");
+        };
+        let status = if (400..=599).contains(status) { *status } else { 429 };
+        for mut term in terms {
+            let Some(asked) = asked(&term.all).cloned() else {
+                self.out.steps.push(Step {
+                    at,
+                    stage: rule.stage,
+                    terms: vec![term],
+                    effect: effect.clone(),
+                });
+                continue;
+            };
+            term.all.retain(|test| !matches!(test, Test::Faster(_)));
+            match limit::limit(&asked, self.proxy, self.tables, (action, status)) {
+                Ok(limit) => {
+                    for line in limit::lines(&asked, self.proxy, self.tables) {
+                        self.report.note(
+                            line,
+                            Verdict::Translated,
+                            format!("it is the rate_limit of line {}", at.line),
+                        );
+                    }
+                    let effect = Effect::Edit(Edit { request: true, change: Change::Limit(limit) });
+                    // A client of a frontend is counted before rules of other stages are asked.
+                    let stage = if rule.stage == Stage::Connection { Stage::Request } else { rule.stage };
+                    self.out.steps.push(Step { at, stage, terms: vec![term], effect });
+                    self.report.approximated(
+                        at,
+                        "a bucket in place of a window: the rate is the same, and what was refused does not count against the client; HAProxy counts it",
+                    );
+                }
+                Err(why) => self.report.wrong(at, why),
+            }
+        }
     }
 
     /// The page of `monitor-uri`; and `monitor fail`, which a pool's health may stand for.
@@ -222,4 +290,12 @@ fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
         },
         _ => None,
     }
+}
+
+/// The rate that a term asks for.
+fn asked(tests: &[Test]) -> Option<&limit::Asked> {
+    tests.iter().find_map(|test| match test {
+        Test::Faster(asked) => Some(asked),
+        _ => None,
+    })
 }

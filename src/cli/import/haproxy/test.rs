@@ -69,6 +69,8 @@ pub(super) enum Test {
     Sni(Vec<String>),
     /// Fewer servers of this backend than so many are up.
     Short(String, i64),
+    /// Requests of one key come faster than so many in a window.
+    Faster(super::limit::Asked),
 }
 
 /// A listener that a frontend comes to, as far as conditions ask for it.
@@ -141,6 +143,11 @@ impl Region {
             Test::Sni(_) => {
                 return Impossible(
                     "the name in a ClientHello is looked at where bytes are relayed (mode tcp)",
+                );
+            }
+            Test::Faster(_) => {
+                return Impossible(
+                    "how fast requests come is asked by rules that refuse them (deny, tarpit, silent-drop)",
                 );
             }
             Test::Short(..) => {
