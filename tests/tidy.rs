@@ -26,7 +26,10 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
-    ("aws-lc-rs", &["runtime/tls/", "proxy/bridge/websocket.rs"]),
+    (
+        "aws-lc-rs",
+        &["runtime/tls/", "proxy/bridge/websocket.rs", "policy/sticky/cookie.rs", "runtime/sticky/"],
+    ),
     ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),

@@ -66,6 +66,7 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         verify_off: None,
         added: Vec::new(),
         removed: Vec::new(),
+        sticky: None,
     })
 }
 

@@ -1,5 +1,7 @@
 //! What the JSON of the admin API looks like; converted by hand from what control says, so that neither binds the other.
 
+use std::collections::BTreeMap;
+
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -9,7 +11,7 @@ use crate::control::reload::Reloaded;
 use crate::control::sessions::{Session, Sessions};
 use crate::control::status::{
     BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, OverloadStatus,
-    PoolStatus, ProbeStatus, Status, WorkerStatus,
+    PoolStatus, ProbeStatus, Status, StickyStatus, WorkerStatus,
 };
 use crate::control::upgrade::OldProcess;
 use crate::model::name::EndpointName;
@@ -338,6 +340,36 @@ pub(super) struct PoolView<'a> {
     added: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     removed: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<StickyView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StickyView<'a> {
+    by: &'a str,
+    when_down: &'a str,
+    /// Of a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    clients: BTreeMap<&'a str, u64>,
+    cookies: u64,
+    evicted: u64,
+}
+
+impl<'a> From<&'a StickyStatus> for StickyView<'a> {
+    fn from(sticky: &'a StickyStatus) -> Self {
+        Self {
+            by: &sticky.by,
+            when_down: sticky.when_down,
+            entries: sticky.table.map(|(entries, _)| entries),
+            size: sticky.table.map(|(_, size)| size),
+            clients: sticky.clients.into_iter().collect(),
+            cookies: sticky.cookies,
+            evicted: sticky.evicted,
+        }
+    }
 }
 
 /// Who waits.
@@ -411,6 +443,7 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
             verify_off: pool.verify_off.as_deref(),
             added: pool.added.iter().map(EndpointName::as_str).collect(),
             removed: pool.removed.iter().map(EndpointName::as_str).collect(),
+            sticky: pool.sticky.as_ref().map(StickyView::from),
         }
     }
 }

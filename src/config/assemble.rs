@@ -205,12 +205,21 @@ fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report:
 }
 
 /// Both kinds of routes, which have one order and one set of names.
-/// Reports a header that datagrams cannot have.
+/// Reports a header that datagrams cannot have, and what their sessions make no use of.
 fn check_headers(listeners: &[Named], pools: &[Named], report: &mut Report) {
     let mut reported = HashSet::new();
     for listener in listeners.iter().filter(|listener| listener.fields.is_word("protocol", "udp")) {
         let pool = listener.fields.get::<String>("pool");
         let Some(pool) = pools.iter().find(|named| Some(&named.name) == pool.as_ref()) else { continue };
+        if let Some(field) = pool.fields.own("sticky").filter(|_| pool.fields.table("sticky").is_some()) {
+            let message =
+                format!("`sticky` has no use: the udp listener `{}` has sessions of its own", listener.name);
+            report.error(
+                field.key_span,
+                message,
+                "remove it, or write hash_key = \"source\" with balance = \"maglev\"",
+            );
+        }
         if pool.fields.is_word("send_proxy", "v1") && reported.insert(&pool.name) {
             let message = format!(
                 "the udp listener `{}` cannot send PROXY v1, which is for connections",

@@ -6,7 +6,7 @@
 //! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against
 //! the `tables` of keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s,
 //! and `assemble` joins these to a [`Config`], each section by its own file, once `layers` has put what is written over
-//! its `preset`, the one it is like and the defaults. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
+//! its `preset`, the one it is like and the defaults. `secrets` reads files of keys. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
 //! `show` prints a [`Config`] as a file that says the same.
 
 mod admission;
@@ -31,9 +31,11 @@ mod reference;
 pub mod retry;
 pub mod route;
 mod schema;
+pub mod secrets;
 mod show;
 pub mod sni;
 mod source;
+pub mod sticky;
 mod suggest;
 mod tables;
 pub mod tls;

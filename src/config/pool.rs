@@ -11,6 +11,7 @@ use super::health::{self, EndpointHealth, Health};
 use super::names::Names;
 use super::retry::Retry;
 use super::source::Span;
+use super::sticky::Sticky;
 use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
 use super::{admission, passive, preset};
@@ -74,6 +75,8 @@ pub struct Pool {
     pub outlier: Option<outlier::Settings>,
     /// A breaker.
     pub breaker: Option<breaker::Settings>,
+    /// How clients keep coming to the same endpoint.
+    pub sticky: Option<Sticky>,
 }
 
 impl Pool {
@@ -261,6 +264,7 @@ impl Pool {
             health,
             outlier,
             breaker,
+            sticky: Sticky::read(name, fields, around, report),
         })
     }
 }

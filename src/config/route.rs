@@ -77,6 +77,22 @@ pub enum SplitBy {
     Source,
     /// Chance.
     Random,
+    /// Where the client belongs already, by what its pools are sticky by; else chance.
+    Sticky,
+}
+
+impl SplitBy {
+    const ALL: [Self; 3] = [Self::Source, Self::Random, Self::Sticky];
+
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Random => "random",
+            Self::Sticky => "sticky",
+        }
+    }
 }
 
 /// Rewriting of the request path.
@@ -274,8 +290,33 @@ fn read_split(fields: &Fields, around: &Surroundings<'_>, report: &mut Report) -
         let message = "no part of the split has a weight above 0";
         report.error(fields.span_of("split"), message, "give at least one a weight from 1 to 1000");
     }
-    let by = if fields.is_word("split_by", "source") { SplitBy::Source } else { SplitBy::Random };
+    let by = read_split_by(&parts, fields, around, report);
     Some(Action::Split { parts, by })
+}
+
+/// What decides, and a report where that is what no pool knows.
+fn read_split_by(
+    parts: &[(PoolName, Weight)],
+    fields: &Fields,
+    around: &Surroundings<'_>,
+    report: &mut Report,
+) -> SplitBy {
+    let sticky = |(pool, _): &&(PoolName, Weight)| {
+        around.layers.get(pool.as_str()).and_then(|pool| pool.table("sticky"))
+    };
+    let Some(by) = SplitBy::ALL.into_iter().find(|by| fields.is_word("split_by", by.word())) else {
+        let any = parts.iter().any(|part| sticky(&part).is_some());
+        return if any { SplitBy::Sticky } else { SplitBy::Random };
+    };
+    if by == SplitBy::Sticky && parts.iter().find_map(|part| sticky(&part)).is_none() {
+        let message = "`split_by = \"sticky\"` needs a pool with `sticky`, and no pool of the split has it";
+        report.error(
+            fields.span_of("split_by"),
+            message,
+            "add [pool.NAME.sticky] to its pools, or write split_by = \"source\" or \"random\"",
+        );
+    }
+    by
 }
 
 fn read_redirect(fields: &Fields, report: &mut Report) -> Option<Action> {

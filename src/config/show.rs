@@ -1,9 +1,11 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `limits` those of routes.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
+//! listeners, `limits` those of routes.
 
 mod limits;
 mod listener;
 mod pool;
+mod sticky;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -14,7 +16,7 @@ use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
 use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
-use super::route::{Action, Rewrite, Route, SplitBy};
+use super::route::{Action, Rewrite, Route};
 use super::sni::{Handling, SniRoute};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
@@ -345,6 +347,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.key("backlog", listener.limits.backlog);
     page.text("udp_datagram", listener.limits.udp_datagram);
     page.key("udp_answers", listener.limits.udp_answers);
+    limits::show_bandwidth(page, &listener.limits);
     listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
@@ -370,7 +373,7 @@ fn show_route(page: &mut Page, route: &Route) {
                 "split",
                 format_args!("[{}]", join(parts.iter().map(|(pool, w)| part(pool.as_str(), w.get())))),
             );
-            page.text("split_by", if *by == SplitBy::Source { "source" } else { "random" });
+            page.text("split_by", by.word());
         }
         Action::Redirect { to, status } => {
             page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));

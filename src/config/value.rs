@@ -18,7 +18,7 @@ use crate::model::address::{Address, EndpointAddress};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
 use crate::model::limit_key::LimitPart;
-use crate::model::units::{Amount, ByteSize, Rate};
+use crate::model::units::{Amount, Bandwidth, ByteSize, Rate};
 use crate::route::{Pattern, ValuePattern};
 
 /// A value of the right type.
@@ -31,6 +31,7 @@ pub(super) enum Value {
     Rate(Rate),
     HashKey(HashKey),
     LimitPart(LimitPart),
+    Bandwidth(Bandwidth),
     Statuses(u16, u16),
     Ip(IpAddr),
     Webhook(Webhook),
@@ -105,6 +106,7 @@ from_value! {
     Rate => Rate,
     HashKey => HashKey,
     LimitPart => LimitPart,
+    Bandwidth => Bandwidth,
     Ip => IpAddr,
     Webhook => Webhook,
     Duration => Duration,

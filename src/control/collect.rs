@@ -2,6 +2,7 @@
 
 mod admission;
 mod limits;
+mod sticky;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -262,6 +263,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         endpoints_file: None,
         added: Vec::new(),
         removed: Vec::new(),
+        sticky: sticky::status(pool),
     }
 }
 
@@ -453,6 +455,7 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
         sink.counter(&m::POOL_TLS_FAILURES, &[("pool", name), ("reason", fault.word())], failed);
     }
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
+    sticky::collect(sink, pool);
     admission::collect(sink, pool);
     let level = pool.level();
     let is_usable = |e: &&Endpoint| level.is_some_and(|level| e.live.condition.allows(level));
@@ -534,8 +537,10 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 19] = [
+    let by_listener: [Named<ListenerCounters>; 21] = [
         ("overload", |c| &c.shed),
+        ("bandwidth_in", |c| &c.bandwidth_in),
+        ("bandwidth_out", |c| &c.bandwidth_out),
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -567,7 +572,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
     }
-    let by_pool: [Named<PoolCounters>; 13] = [
+    let by_pool: [Named<PoolCounters>; 14] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
@@ -581,6 +586,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("idle_connections", |c| &c.idle_exceeded),
         ("http2_connections", |c| &c.http2_full),
         ("http2_frames", |c| &c.http2_floods),
+        ("sticky_size", |c| &c.sticky.evicted),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

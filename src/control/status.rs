@@ -204,6 +204,25 @@ pub struct PoolStatus {
     pub added: Vec<EndpointName>,
     /// Endpoints that were removed at run time.
     pub removed: Vec<EndpointName>,
+    /// How it keeps its clients, where it does.
+    pub sticky: Option<StickyStatus>,
+}
+
+/// How a pool keeps its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StickyStatus {
+    /// By what they are known, in words.
+    pub by: String,
+    /// What becomes of a client whose endpoint cannot be used, in the configuration's word.
+    pub when_down: &'static str,
+    /// Entries of the table and how many there may be; nothing where it is by a cookie.
+    pub table: Option<(u64, u64)>,
+    /// Answers by what became of the client: new, kept, moved, void (what it carried counted for nothing).
+    pub clients: [(&'static str, u64); 4],
+    /// Cookies that were handed out.
+    pub cookies: u64,
+    /// Entries of the table that gave way to newcomers.
+    pub evicted: u64,
 }
 
 /// The queue of a pool.

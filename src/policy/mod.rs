@@ -4,9 +4,10 @@
 //! The map: `balance` (which endpoint is next), `retry` (what follows a failed attempt), `budget` (how many retries there
 //! may be), `admission` (who waits, how, and who is sent away), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
-//! `rate_limit` (how fast requests of one key may come),
+//! `rate_limit` (how fast requests of one key may come), `pace` (how fast bytes may),
 //! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
-//! (whether a reload leaves enough) and `trial` (whether one does worse than what was before it).
+//! (whether a reload leaves enough), `trial` (whether one does worse than what was before it) and `sticky` (where a client
+//! belongs, and for how long).
 
 pub mod admission;
 pub mod balance;
@@ -20,8 +21,10 @@ pub mod hedge;
 pub mod latency;
 pub mod max_fails;
 pub mod outlier;
+pub mod pace;
 pub mod rate_limit;
 pub mod reload_guard;
 pub mod retry;
+pub mod sticky;
 pub mod trial;
 pub mod window;

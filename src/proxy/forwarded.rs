@@ -126,6 +126,7 @@ mod tests {
                     rates: [0; Flood::RATED],
                 },
             },
+            bandwidth: [None; 2],
             handshakes_max: 1,
             backlog: 1,
             tls: None,

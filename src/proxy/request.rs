@@ -17,6 +17,7 @@ use super::http1::encode::{RequestEdits, Told};
 use super::limiter;
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
+use super::sticky;
 use super::timer::Timer;
 use super::tls::Secured;
 use super::worker::Worker;
@@ -27,7 +28,7 @@ use crate::model::request::RequestView;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Action, Piece, Route, Snapshot};
+use crate::runtime::snapshot::{Action, Piece, Route, Snapshot, SplitBy};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// A request in its client's protocol.
@@ -364,16 +365,28 @@ async fn serve<'a, D: Downstream>(
         let edits = altered.response(&route.response_edits);
         return respond(context, down, trace, &own, edits).await;
     }
-    let chain = match &route.action {
-        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => &[],
-        Action::Pool(pool) => context.snapshot.pools.get(*pool).map_or(&[][..], |pool| &pool.chain),
-        Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
-        Action::Split(split) => split.choose(context.worker.random()),
+    let pool = |pool: usize| context.snapshot.pools.get(pool);
+    let (chain, affinity) = match &route.action {
+        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => (&[][..], None),
+        Action::Pool(at) => match pool(*at) {
+            Some(pool) => (&*pool.chain, sticky::of_pool(context, down.view(), pool, altered)),
+            None => (&[][..], None),
+        },
+        Action::Split(split) => match split.by {
+            SplitBy::Source => (split.choose(spread(down.view().source())), None),
+            SplitBy::Random => (split.choose(context.worker.random()), None),
+            SplitBy::Sticky => sticky::of_split(context, down.view(), split, altered),
+        },
     };
     let order = Order::new(&context.snapshot.pools, chain);
     let home = order.home().ok_or(Error::NoRoute)?;
     trace.pool = Some(home);
-    forward(context, down, route, (order, home), (altered, trace)).await.map(|()| Termination::Done)
+    // A split that does not go by it has pools that may.
+    let affinity = match (&route.action, affinity) {
+        (Action::Split(_), None) => sticky::of_pool(context, down.view(), home, altered),
+        (_, affinity) => affinity,
+    };
+    forward(context, down, route, (order, home, affinity), (altered, trace)).await.map(|()| Termination::Done)
 }
 
 /// The answer of a route that gives one itself.

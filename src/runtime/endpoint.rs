@@ -77,6 +77,16 @@ impl Endpoint {
         }
     }
 
+    /// Whether it may be used at this level by those who belong to it: while it drains or has no weight, for `drain_timeout`
+    /// of its pool.
+    #[must_use]
+    pub fn takes_bound(&self, level: Level, drain_timeout: Duration, now: impl Fn() -> Duration) -> bool {
+        let live = &self.live;
+        live.condition.allows_bound(level)
+            && !live.is_retired()
+            && (!live.condition.is_leaving() || now().saturating_sub(live.leaving_since()) < drain_timeout)
+    }
+
     /// The address to connect to.
     #[must_use]
     pub const fn socket(&self) -> Address {
@@ -148,6 +158,8 @@ pub struct EndpointLive {
     agent_ceiling: AtomicU32,
     /// How long it takes to answer, as a word of [`PeakEwma`].
     latency: AtomicU64,
+    /// Since when it takes nothing but what belongs to it, in microseconds and one; 0 is not at all.
+    leaving: AtomicU64,
     /// What live traffic says of it.
     pub judged: Box<Judged>,
     /// The ceiling that is found out by its answers, in pools that want that.
@@ -170,6 +182,7 @@ impl EndpointLive {
             share: AtomicU32::new(FULL_SHARE),
             agent_ceiling: AtomicU32::new(0),
             latency: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
             judged: Box::default(),
             adaptive: Adaptive::default(),
             counters: PerWorker::new(workers),
@@ -217,6 +230,25 @@ impl EndpointLive {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Notes since when it takes nothing but what belongs to it, once that has changed in its condition.
+    pub fn note_leaving(&self, now: Duration) {
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX - 1) + 1;
+        if !self.condition.is_leaving() {
+            self.leaving.store(0, Ordering::Relaxed);
+        } else if self.leaving.load(Ordering::Relaxed) == 0 {
+            self.leaving.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when it takes nothing but what belongs to it.
+    fn leaving_since(&self) -> Duration {
+        match self.leaving.load(Ordering::Relaxed) {
+            // It has only just begun.
+            0 => Duration::MAX,
+            since => Duration::from_micros(since - 1),
+        }
     }
 
     /// Whether it can take the place of another that goes: work that began with an older snapshot also sees those that

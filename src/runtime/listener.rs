@@ -58,6 +58,8 @@ pub struct Listener {
     pub target_max: usize,
     /// What else a client may do.
     pub limits: ClientLimits,
+    /// Bytes that a connection may bring in a second, and that it may be sent.
+    pub bandwidth: [Option<u64>; 2],
     /// TLS handshakes at once.
     pub handshakes_max: usize,
     /// Connections that wait to be accepted, for each worker.
@@ -282,6 +284,10 @@ pub struct ListenerCounters {
     pub linger_exceeded: Counter,
     /// Connections of HTTP/2 that did too much of something, by [`Flood`]; of streams, those refused.
     pub floods: [Counter; Flood::ALL.len()],
+    /// Times that a connection had to wait because it brought more than its bandwidth.
+    pub bandwidth_in: Counter,
+    /// Times that a connection had to wait because it was sent more than its bandwidth.
+    pub bandwidth_out: Counter,
     /// Connections that were reset because as many are held already as may be while nothing is usable.
     pub hold_full: Counter,
     /// Idle connections closed after `keep_alive`.

@@ -6,7 +6,7 @@
 //!
 //! Why an endpoint may not be picked is one word of bits ([`condition`]): the keeper of health and the operator write
 //! some, [`judge`] writes what live traffic says. [`pick`] reads them, in the order of tiers ([`tier`]) and failover pools;
-//! who finds everybody busy waits in the [`queue`].
+//! who finds everybody busy waits in the [`queue`]. Where a client belongs already, [`sticky`] knows.
 
 pub mod adaptive;
 pub mod answer_times;
@@ -29,6 +29,7 @@ pub mod rate_table;
 pub mod route_limits;
 pub mod snapshot;
 pub mod sources;
+pub mod sticky;
 pub mod store;
 mod sync;
 pub mod tier;

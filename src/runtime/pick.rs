@@ -129,6 +129,17 @@ pub enum Picked<'a> {
     Nothing,
 }
 
+/// Where a piece of work belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'a> {
+    /// The pool, one of the order.
+    pub pool: &'a Pool,
+    /// The endpoint.
+    pub endpoint: &'a Endpoint,
+    /// Whether it goes nowhere else.
+    pub strict: bool,
+}
+
 struct View<'a> {
     pool: &'a Pool,
     endpoints: &'a [Endpoint],
@@ -227,6 +238,45 @@ impl<'a> Order<'a> {
             }
         }
         self.fail_open(&mut search).unwrap_or(Picked::Nothing)
+    }
+
+    /// Picks the endpoint that the work belongs to: whatever tier or pool is preferred, and while it drains or has no weight,
+    /// for `drain_timeout`. Where it has no room, requests are to wait for it.
+    pub fn pick_bound(&self, bound: Bound<'a>, work: Work) -> Picked<'a> {
+        let Bound { pool, endpoint, .. } = bound;
+        let level = self.level_of(pool, endpoint).filter(|_| pool.live.condition.reason().is_none());
+        let Some(level) = level else { return Picked::Nothing };
+        if !endpoint.live.try_acquire(work, pool.ceiling(endpoint, work)) {
+            return if work == Work::Request { Picked::Busy(pool, level) } else { Picked::Nothing };
+        }
+        match pool.trials(endpoint, level) {
+            Ok(trials) => Picked::Place(Place::new(pool, endpoint, work, trials), level),
+            Err(()) => {
+                endpoint.live.release(work);
+                Picked::Nothing
+            }
+        }
+    }
+
+    /// How much must be overlooked for one endpoint of a pool to be used by what belongs to it; nothing where that does not
+    /// help.
+    fn level_of(&self, pool: &Pool, endpoint: &Endpoint) -> Option<Level> {
+        let takes = |level| endpoint.takes_bound(level, pool.drain_timeout, || pool.live.clock.now());
+        if takes(Level::Proven) {
+            return Some(Level::Proven);
+        }
+        let unproven = pool.checked && !pool.exclusive && pool.level() != Some(Level::Proven);
+        if unproven && takes(Level::Unproven) {
+            return Some(Level::Unproven);
+        }
+        let opens = !self.is_usable() && !pool.exclusive && self.home().is_some_and(|home| home.fail_open);
+        (opens && takes(Level::Open)).then_some(Level::Open)
+    }
+
+    /// The pools of the snapshot that this is an order over.
+    #[must_use]
+    pub fn pools(&self) -> &'a [Pool] {
+        self.pools
     }
 
     /// Whether an endpoint other than this one is usable that is not in `tried`.
@@ -408,7 +458,7 @@ impl Pool {
         draw: Draw<'_>,
     ) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        let wish = Wish { capacity, level, class, tried: tried.slots(), left };
+        let wish = Wish { capacity, level, class, tried: tried.slots(), only: None, left };
         let mut search = Search { tried, work, draw, gated: false, hidden: false };
         let look = || match search.tiers(self, level) {
             Some(Picked::Place(place, _)) => Some(place),
@@ -420,6 +470,27 @@ impl Pool {
             self.serve_queue();
         }
         joined
+    }
+
+    /// Joins the queue for one endpoint of the pool, as [`Pool::join_queue`].
+    pub fn join_queue_for<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        level: Level,
+        (class, left): (Class, Option<Duration>),
+    ) -> Joined<Place<'a>> {
+        let look = || {
+            let limit = self.ceiling(endpoint, Work::Request);
+            let trials =
+                endpoint.live.try_acquire(Work::Request, limit).then(|| self.trials(endpoint, level))?;
+            if trials.is_err() {
+                endpoint.live.release(Work::Request);
+            }
+            Some(Place::new(self, endpoint, Work::Request, trials.ok()?))
+        };
+        let only = Some(endpoint.live.slot());
+        let wish = Wish { capacity: self.queue_capacity, level, class, tried: &[], only, left };
+        Queue::join(&self.live.queue, &wish, look)
     }
 
     /// Makes a place that was granted at `level` this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
@@ -463,7 +534,7 @@ impl Pool {
         }
         // An open breaker of the pool is in no endpoint's condition.
         if self.live.condition.reason().is_some() {
-            return queue.dismiss(|_| true);
+            return queue.dismiss(|_, _| true);
         }
         let level = self.level().unwrap_or(Level::Open);
         for tier in &self.tiers {
@@ -477,6 +548,11 @@ impl Pool {
             }
         }
         let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
-        queue.dismiss(|level| !any(level));
+        let now = || self.live.clock.now();
+        let takes = |slot, level| {
+            let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot);
+            endpoint.is_some_and(|e| e.takes_bound(level, self.drain_timeout, now))
+        };
+        queue.dismiss(|level, only| only.map_or_else(|| !any(level), |slot| !takes(slot, level)));
     }
 }

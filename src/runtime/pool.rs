@@ -13,6 +13,7 @@ use super::judge::{AnswersThen, Judged};
 use super::limits::EndpointLimits;
 use super::queue::Queue;
 use super::snapshot::{Edition, Overrides};
+use super::sticky::Sticky;
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
@@ -96,6 +97,8 @@ pub struct Pool {
     pub source: Source,
     /// TLS to its endpoints.
     pub tls: Option<Arc<PoolTls>>,
+    /// What keeps clients with their endpoints.
+    pub sticky: Option<Box<Sticky>>,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -329,12 +332,31 @@ pub struct PoolCounters {
     pub http2_full: Counter,
     /// HTTP/2 connections closed because their endpoint flooded them with frames that are none of an answer.
     pub http2_floods: Counter,
+    /// What became of clients that belong to an endpoint.
+    pub sticky: StickyCounters,
     /// Handshakes with endpoints that failed.
     pub tls_faults: TlsFaults,
     /// gRPC calls that ended, by their status.
     pub calls: Calls,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
+}
+
+/// Answers of a sticky pool by what became of the client.
+#[derive(Debug, Default)]
+pub struct StickyCounters {
+    /// It belonged nowhere, and does now.
+    pub new: Counter,
+    /// It was served where it belongs.
+    pub kept: Counter,
+    /// It belonged elsewhere, and does here now.
+    pub moved: Counter,
+    /// What it carried was forged, over, or of an endpoint that is gone.
+    pub void: Counter,
+    /// Cookies that were handed out.
+    pub cookies: Counter,
+    /// Entries of the table that gave way to newcomers.
+    pub evicted: Counter,
 }
 
 /// gRPC calls by their status.

@@ -111,6 +111,8 @@ pub struct Wish<'a> {
     pub class: Class,
     /// Slots of the endpoints that it has tried already; almost always none.
     pub tried: &'a [u32],
+    /// The slot of the endpoint that it belongs to, where it waits for that alone.
+    pub only: Option<u32>,
     /// The time that is left until nobody waits for its answer any more, where that is known.
     pub left: Option<Duration>,
 }
@@ -224,8 +226,9 @@ impl Queue {
         while !queue.is_empty() && Self::hand_on(queue, endpoint, limit) {}
     }
 
-    /// Sends those who wait at a level that is `hopeless` away, to look elsewhere.
-    pub fn dismiss(&self, hopeless: impl Fn(Level) -> bool) {
+    /// Sends those away, to look elsewhere, for whom it is `hopeless` to wait at their level, or for the one endpoint that they
+    /// wait for.
+    pub fn dismiss(&self, hopeless: impl Fn(Level, Option<u32>) -> bool) {
         let dismissed = lock(&self.lines).dismiss(hopeless);
         self.forget(dismissed);
     }

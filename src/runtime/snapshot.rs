@@ -10,6 +10,7 @@ use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
 use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
+use super::sticky::Secret;
 use super::tls::tickets::Ring;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub slots: Arc<Slots>,
     /// The secrets of session tickets, shared by all snapshots.
     pub tickets: Arc<Ring>,
+    /// The secret of sticky pools, the same in all snapshots.
+    pub secret: Secret,
     /// Live state of the limits of routes.
     pub limits: Limits,
 }
@@ -90,6 +93,10 @@ impl Snapshot {
         for pool in &self.pools {
             for endpoint in &pool.endpoints {
                 endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
+                endpoint.live.note_leaving(self.clock.now());
+            }
+            if let Some(sticky) = &pool.sticky {
+                sticky.publish();
             }
             pool.live.set_tls(pool.tls.as_ref().map_or(0, |tls| tls.number()));
             pool.live.queue.set_shedding(pool.shedding);
@@ -153,8 +160,19 @@ pub struct Split {
     pub parts: Vec<Part>,
     /// Sum of all weights, above 0.
     pub total: u32,
-    /// Whether the client's address decides, else chance.
-    pub by_source: bool,
+    /// What decides.
+    pub by: SplitBy,
+}
+
+/// What decides in a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitBy {
+    /// Chance.
+    Random,
+    /// The client's address.
+    Source,
+    /// Where the client belongs, else chance.
+    Sticky,
 }
 
 /// One pool of a split.
@@ -174,6 +192,12 @@ impl Split {
         let point = ((u128::from(random) * u128::from(self.total)) >> 64) as u32;
         let part = self.parts.iter().find(|part| point < part.sum).or_else(|| self.parts.last());
         part.map_or(&[], |part| &part.chain)
+    }
+
+    /// The parts that have a weight.
+    pub fn weighted(&self) -> impl Iterator<Item = &Part> {
+        let mut before = 0;
+        self.parts.iter().filter(move |part| std::mem::replace(&mut before, part.sum) < part.sum)
     }
 }
 
@@ -275,7 +299,7 @@ mod tests {
     #[test]
     fn a_split_follows_its_weights_over_the_whole_range() {
         let part = |pool, sum| Part { sum, chain: [pool].into() };
-        let split = Split { parts: vec![part(7, 95), part(8, 100)], total: 100, by_source: false };
+        let split = Split { parts: vec![part(7, 95), part(8, 100)], total: 100, by: SplitBy::Random };
         assert_eq!(split.choose(0), [7]);
         assert_eq!(split.choose(u64::MAX), [8]);
         assert_eq!(split.choose(u64::MAX / 100 * 94), [7]);

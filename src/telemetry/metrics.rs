@@ -169,6 +169,11 @@ table! {
         "Failed TLS handshakes with endpoints by reason: expired, not_yet_valid, wrong_name, unknown_authority, bad_certificate, refused (an alert), timeout, closed or protocol.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
 
+    POOL_STICKY = Counter "plimsoll_pool_sticky_total" ["pool", "result"]
+        "Answers of a sticky pool by what became of the client: new, kept, moved or void (what it carried was forged, over, or of an endpoint that is gone).";
+    POOL_STICKY_COOKIES = Counter "plimsoll_pool_sticky_cookies_total" ["pool"] "Sticky cookies handed out.";
+    POOL_STICKY_ENTRIES = Gauge "plimsoll_pool_sticky_entries" ["pool"] "Clients in the sticky table.";
+
     POOL_CALLS = Counter "plimsoll_pool_grpc_calls_total" ["pool", "status"]
         "gRPC calls that ended, by their grpc-status; those that nobody made are left out.";
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::harness::client::{self, Client};
 use crate::harness::clock::pause;
-use crate::harness::http2::{Frames, get, reset};
+use crate::harness::http2::{Frames, Outcome, get, reset};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::{free_port, until};
@@ -228,12 +228,15 @@ fn an_overloaded_process_gives_up_what_is_idle_and_sheds_by_class() {
     let [critical, batch, tcp] = [(); 3].map(|()| free_port(Ipv4Addr::LOCALHOST));
     let proxy = Setup::http(&[origin.address()])
         .process("overload = \"off\"")
+        .listener("h2c = true")
         .text(&format!(
             "[listener.critical]\nbind = [\"{critical}\"]\nclass = \"critical\"\n\
              [listener.batch]\nbind = [\"{batch}\"]\nclass = \"sheddable\"\n\
              [listener.tcp]\nbind = [\"{tcp}\"]\nclass = \"sheddable\"\nprotocol = \"tcp\"\npool = \"main\"\n"
         ))
         .start();
+    let mut streams = Frames::connect(proxy.web);
+    assert!(matches!(streams.ask(1, &get("/")).outcome(1), Outcome::Answer(200, _)));
     let (mut idle, mut kept) = (proxy.connect(), Client::connect(critical));
     assert_eq!((idle.get("/").status(), kept.get("/").status()), (200, 200));
     assert_eq!(client::get(batch, "/").status(), 200);
@@ -241,6 +244,7 @@ fn an_overloaded_process_gives_up_what_is_idle_and_sheds_by_class() {
     change_overload(&proxy, "overload = \"off\"", OVERLOADED);
     proxy.until_metric("plimsoll_overload_stage", "", 2.0);
     idle.expect_end();
+    assert_eq!(streams.sent_away(), 0, "an idle connection of HTTP/2 ends in good order");
     assert_eq!(kept.get("/").status(), 200, "the connection of a critical listener is kept");
     assert_eq!(kept.get("/").status(), 200);
     let shed = client::get(batch, "/");

@@ -265,12 +265,12 @@ impl<'a> Forwarding<'a> {
             let left = pool.queue_timeout.saturating_sub(self.world.now() - began);
             let random = self.world.random();
             let draw = Draw { random, key: Some(&self.asked.key) };
-            let waiting =
-                match pool.join_queue(level, (Class::Normal, None), &self.tried, Work::Request, draw) {
-                    Joined::Place(place) => return Some(self.note(place)),
-                    Joined::Full | Joined::Hopeless => return None,
-                    Joined::Waiting(waiting) => waiting,
-                };
+            let class = Class::ALL[self.asked.request as usize % Class::COUNT];
+            let waiting = match pool.join_queue(level, (class, None), &self.tried, Work::Request, draw) {
+                Joined::Place(place) => return Some(self.note(place)),
+                Joined::Full | Joined::Hopeless => return None,
+                Joined::Waiting(waiting) => waiting,
+            };
             let name = pool.name.as_str().trim_start_matches('p').parse().unwrap_or_default();
             self.world.step(Event::Waits { request: self.asked.request, pool: name });
             match timeout(left, waiting).await {

@@ -27,7 +27,7 @@ pub(super) fn explain_listener(listener: &Listener, text: &mut String) {
 /// Adds what is not as it is by default.
 pub(super) fn explain_pool(pool: &Pool, route: Option<&Route>, text: &mut String) {
     let limits = &pool.limits;
-    let class = route.map_or(Class::default(), |route| route.priority_class);
+    let class = route.map(|route| route.priority_class).unwrap_or_default();
     if let Some(rising) = limits.rising {
         let (min, max, full) = (rising.min, limits.max_requests, rising.full_load);
         line(

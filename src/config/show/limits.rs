@@ -1,6 +1,7 @@
 //! Limits of a route, as they are printed.
 
 use super::{Page, join, quote};
+use crate::config::listener::ListenerLimits;
 use crate::config::rate_limit::{ConcurrencyLimit, Limits, OnLimit, RateLimit};
 use crate::model::limit_key::{LimitKey, LimitPart};
 use crate::model::units::format_duration;
@@ -12,6 +13,12 @@ pub(super) fn show_limits(page: &mut Page, limits: &Limits) {
     if !limits.concurrency.is_empty() {
         let shown = join(limits.concurrency.iter().map(concurrency_limit));
         page.key("concurrency_limit", format_args!("[{shown}]"));
+    }
+}
+
+pub(super) fn show_bandwidth(page: &mut Page, limits: &ListenerLimits) {
+    for (key, rate) in [("bandwidth_in", limits.bandwidth_in), ("bandwidth_out", limits.bandwidth_out)] {
+        page.text(key, rate.map_or_else(|| "off".to_owned(), |rate| rate.to_string()));
     }
 }
 

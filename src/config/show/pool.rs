@@ -1,5 +1,6 @@
 //! A pool of a [`Config`](super::super::Config) as TOML, every default written out.
 
+use super::sticky::sticky;
 use super::{Page, Subject, braces, join, quote, quote_key};
 use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
 use crate::config::pool::{Endpoint, Pool, PoolLimits};
@@ -70,6 +71,9 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     if let Some(settings) = &pool.breaker {
         page.section(format_args!("[pool.{name}.breaker]"));
         show_breaker(page, settings);
+    }
+    if let Some(settings) = &pool.sticky {
+        sticky(page, pool.name.as_str(), settings);
     }
 }
 
@@ -172,6 +176,9 @@ fn order(page: &mut Page, pool: &Pool) {
     }
     if pool.breaker.is_none() {
         page.text("breaker", "off");
+    }
+    if pool.sticky.is_none() {
+        page.text("sticky", "off");
     }
 }
 

@@ -188,6 +188,19 @@ static LISTENER_LIMITS: Section = Section::new(
             Default("0"),
             "Datagrams of the endpoint after which a udp session ends (1 suits DNS); 0 is no limit.",
         ),
+        Key::new(
+            "bandwidth_in",
+            Kind::Or("off", &Kind::Text(Form::Bandwidth)),
+            Default(r#""off""#),
+            "Bytes that one connection may bring in a second, such as \"1MiB/s\", or \"off\"; of a connection that has been quiet, those of \
+             a quarter of a second at once. Not of udp listeners.",
+        ),
+        Key::new(
+            "bandwidth_out",
+            Kind::Or("off", &Kind::Text(Form::Bandwidth)),
+            Default(r#""off""#),
+            "Bytes that one connection may be sent in a second, likewise.",
+        ),
         Key::new("http2", Kind::Table(&HTTP2_LIMITS), Default("{}"), "Connections of HTTP/2."),
     ],
 );

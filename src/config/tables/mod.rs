@@ -1,7 +1,7 @@
 //! The tables of keys: every section and key of a configuration, its type, range, default and meaning, as
 //! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, `admission` has
 //! what says who is let in, and of a
-//! pool `health` has the probes and `passive` all that live traffic teaches.
+//! pool `health` has the probes, `passive` all that live traffic teaches, `sticky` how clients stay.
 //!
 //! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
 //! ones.
@@ -13,6 +13,7 @@ mod listener;
 mod passive;
 mod pool;
 mod route;
+mod sticky;
 mod tls;
 
 use std::time::Duration;

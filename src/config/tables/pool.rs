@@ -5,6 +5,7 @@ use super::super::key::{Given, Key, Kind, Section, Word};
 use super::admission::ADAPTIVE;
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
+use super::sticky::STICKY;
 use super::tls::POOL_TLS;
 use super::{DELAY, TIMEOUT, number, real, size};
 use Given::{Default, Optional, Required};
@@ -187,7 +188,12 @@ pub(in super::super) static POOL: Section = Section::new(
             "A PROXY header at the start of each connection, before TLS, which tells the endpoint the client's address: off, v1, \
              v2 (with what is known of its TLS). A connection then serves that client alone.",
         ),
-        Key::later("sticky"),
+        Key::new(
+            "sticky",
+            Kind::Or("off", &Kind::Table(&STICKY)),
+            Optional("{}"),
+            "A client keeps coming to the same endpoint; absent or \"off\": no.",
+        ),
         Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&POOL_TLS)),

@@ -85,9 +85,11 @@ pub(in super::super) static ROUTE: Section = Section::new(
         ),
         Key::new(
             "split_by",
-            Kind::Choice(&[Word::new("random"), Word::new("source"), Word::later("sticky")]),
+            Kind::Choice(&[Word::new("random"), Word::new("source"), Word::new("sticky")]),
             Optional(r#""random""#),
-            "What decides in a split: random (the default), or source (a client stays with its pool).",
+            "What decides in a split: random, source (a client stays with its pool), or sticky: the sticky cookie or table of its \
+             pools, so that a client stays with its pool and its endpoint for as long as the pool has a weight. Unless given: sticky where \
+             a pool is sticky, else random.",
         ),
         Key::new(
             "redirect",

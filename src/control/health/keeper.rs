@@ -216,6 +216,7 @@ impl Keeper {
         let out = operator == AdminState::Maintenance || agent == Some(Admin::Maintenance);
         endpoint.live.condition.set(Impediment::Drained, drained);
         endpoint.live.condition.set(Impediment::Maintenance, out);
+        endpoint.live.note_leaving(pool.live.clock.now());
         self.board.write(endpoint.live.slot(), |b| b.admin_state = operator);
     }
 

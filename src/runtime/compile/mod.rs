@@ -2,6 +2,7 @@
 
 mod limits;
 mod pool;
+mod sticky;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
@@ -13,7 +14,8 @@ use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::pool::Pool;
-use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split, SplitBy};
+use super::sticky::Secret;
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
@@ -36,6 +38,8 @@ pub struct Machine {
     /// Where the time line of the policies stands for a first snapshot; only one that goes on with what another process
     /// knows begins later than at zero.
     pub time: Duration,
+    /// The secret of sticky pools for a first snapshot; nothing is a new one.
+    pub secret: Option<Secret>,
 }
 
 /// Why a valid configuration cannot run: it names files, and these may have changed since it was read.
@@ -47,6 +51,9 @@ pub enum CompileError {
     /// TLS of a listener.
     #[error("tls of listener \"{0}\": {1}")]
     ListenerTls(ListenerName, TlsError),
+    /// Keys of sticky cookies.
+    #[error("sticky of pool \"{0}\": {1}")]
+    Sticky(PoolName, String),
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -66,8 +73,10 @@ pub fn compile(
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
-        .compile(&index)?;
+    let secret = previous.map(|p| p.secret).or(machine.secret).unwrap_or_else(Secret::random);
+    let mut pools =
+        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition, secret }
+            .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let mut limits = limits::Compiling::new(previous, clock, machine);
     let routes = config.routes.iter().map(|r| {
@@ -91,6 +100,7 @@ pub fn compile(
         clock,
         slots,
         tickets,
+        secret,
         limits: limits.finish(),
     })
 }
@@ -127,7 +137,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
     }
 }
 
-fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {
+fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by: SplitBy) -> Split {
     let mut total = 0;
     let chain_of = |pool: usize| chains.get(pool).into_iter().flat_map(|chain| chain.iter().copied());
     let part = |&(pool, weight): &(usize, u32)| {
@@ -137,7 +147,7 @@ fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: b
         Part { sum: total, chain: each_once(all) }
     };
     let parts = weights.iter().map(part).collect();
-    Split { parts, total, by_source }
+    Split { parts, total, by }
 }
 
 /// Each pool where it comes first.
@@ -160,7 +170,12 @@ fn compile_route(
             config::route::Action::Split { parts, by } => {
                 let weights: Vec<(usize, u32)> =
                     parts.iter().map(|(name, weight)| (pool(name), u32::from(weight.get()))).collect();
-                Action::Split(compile_split(&weights, chains, *by == config::route::SplitBy::Source))
+                let by = match by {
+                    config::route::SplitBy::Random => SplitBy::Random,
+                    config::route::SplitBy::Source => SplitBy::Source,
+                    config::route::SplitBy::Sticky => SplitBy::Sticky,
+                };
+                Action::Split(compile_split(&weights, chains, by))
             }
             config::route::Action::Redirect { to, status } => {
                 Action::Redirect { to: Piece::parse(to), status: *status }
@@ -270,6 +285,7 @@ fn compile_listeners(
                 linger_bytes: l.limits.linger.as_usize(),
                 http2: http2(&l.limits.http2),
             },
+            bandwidth: [l.limits.bandwidth_in, l.limits.bandwidth_out].map(|rate| rate.map(|rate| rate.0)),
             handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
             tls: tls.remove(&l.name),

@@ -17,6 +17,8 @@ pub(super) struct Waiter {
     level: Level,
     // Endpoints that this request has tried already; almost always empty.
     tried: Box<[u32]>,
+    // The endpoint that this request belongs to, where it waits for that alone.
+    only: Option<u32>,
     /// Its number in the order of arrival.
     came: u64,
     /// When it came, on the time line of the policies.
@@ -26,7 +28,15 @@ pub(super) struct Waiter {
 
 impl Waiter {
     fn takes(&self, endpoint: &EndpointLive) -> bool {
-        endpoint.condition.allows(self.level) && !self.tried.contains(&endpoint.slot())
+        match self.only {
+            Some(only) => only == endpoint.slot() && endpoint.condition.allows_bound(self.level),
+            None => endpoint.condition.allows(self.level) && !self.tried.contains(&endpoint.slot()),
+        }
+    }
+
+    /// Whether it keeps those behind it from places that it cannot use itself.
+    fn takes_any(&self) -> bool {
+        self.only.is_none() && self.tried.is_empty()
     }
 
     fn has_left(&self) -> bool {
@@ -140,11 +150,11 @@ impl Lines {
         false
     }
 
-    /// Whether somebody of this class or a higher one is in front. One that has been everywhere free does not keep others
-    /// from a place it cannot use itself.
+    /// Whether somebody of this class or a higher one is in front. One that has been everywhere free, or waits for one
+    /// endpoint alone, does not keep others from a place it cannot use itself.
     pub(super) fn is_behind(&self, class: Class) -> bool {
         let front = self.lines.iter().take(class.index() + 1).flat_map(|line| &line.waiters);
-        front.into_iter().any(|waiter| !waiter.has_left() && waiter.tried.is_empty())
+        front.into_iter().any(|waiter| !waiter.has_left() && waiter.takes_any())
     }
 
     /// Whether the first in the line of this class has waited for longer than this.
@@ -165,9 +175,9 @@ impl Lines {
         grant: oneshot::Sender<Result<Grant, Away>>,
     ) -> Option<Duration> {
         self.came += 1;
-        let (level, tried, came) = (wish.level, wish.tried.into(), self.came);
+        let (level, tried, only, came) = (wish.level, wish.tried.into(), wish.only, self.came);
         let line = &mut self.lines[wish.class.index()];
-        line.waiters.push_back(Waiter { level, tried, came, at: now, grant });
+        line.waiters.push_back(Waiter { level, tried, only, came, at: now, grant });
         self.shedding.filter(|_| line.shedder.stands()).map(|settings| settings.patience())
     }
 
@@ -200,11 +210,11 @@ impl Lines {
         }
     }
 
-    /// Sends those at these levels away, and sweeps those that have left; how many have gone from the lines.
-    pub(super) fn dismiss(&mut self, hopeless: impl Fn(Level) -> bool) -> usize {
+    /// Sends those at these levels, or for this endpoint alone, away, and sweeps those that have left; how many have gone from the lines.
+    pub(super) fn dismiss(&mut self, hopeless: impl Fn(Level, Option<u32>) -> bool) -> usize {
         let before = self.all();
         for line in &mut self.lines {
-            line.waiters.retain(|waiter| !waiter.has_left() && !hopeless(waiter.level));
+            line.waiters.retain(|waiter| !waiter.has_left() && !hopeless(waiter.level, waiter.only));
         }
         self.gone = 0;
         before - self.all()
@@ -216,7 +226,7 @@ impl Lines {
         if self.gone * 2 <= self.all() {
             return 0;
         }
-        self.dismiss(|_| false)
+        self.dismiss(|_, _| false)
     }
 
     /// How many are in line, with those that have left.

@@ -13,7 +13,7 @@ mod plain {
     }
 
     fn wish(capacity: u32, class: Class, tried: &[u32]) -> Wish<'_> {
-        Wish { capacity, level: Level::Proven, class, tried, left: None }
+        Wish { capacity, level: Level::Proven, class, tried, only: None, left: None }
     }
 
     fn join(queue: &Arc<Queue>, capacity: u32, tried: &[u32]) -> Joined<()> {
@@ -50,6 +50,39 @@ mod plain {
         assert_eq!(endpoint.in_flight(), 1);
         drop(grant);
         assert!(has(&mut second).is_some_and(|grant| grant.is_ok()), "and then the second");
+    }
+
+    #[test]
+    fn who_belongs_to_an_endpoint_waits_for_that_one_and_is_in_nobodys_way() {
+        let slots = Arc::<Slots>::default();
+        let [own, other] = [(); 2].map(|()| Arc::new(EndpointLive::new(&slots, 1)));
+        let queue = Arc::new(Queue::new(Clock::start()));
+        assert!(own.try_acquire(Work::Request, 1) && other.try_acquire(Work::Request, 1));
+        let belongs = Wish { only: Some(own.slot()), ..wish(9, Class::Normal, &[]) };
+        let Joined::Waiting(mut bound) = Queue::join(&queue, &belongs, || None::<()>) else {
+            panic!("it waits")
+        };
+        Queue::release(&queue, &other, 1);
+        assert!(has(&mut bound).is_none(), "it is not that one");
+        // Whoever comes next has what it does not want, although it came first.
+        let look = || other.try_acquire(Work::Request, 1).then_some(());
+        assert!(matches!(Queue::join(&queue, &wish(9, Class::Normal, &[]), look), Joined::Place(())));
+        // That its endpoint drains does not matter to it.
+        own.condition.set(Impediment::Drained, true);
+        Queue::release(&queue, &own, 1);
+        assert!(has(&mut bound).is_some_and(|grant| grant.is_ok()));
+    }
+
+    #[test]
+    fn who_waits_for_one_endpoint_is_sent_away_when_that_goes() {
+        let (queue, endpoint) = setup();
+        let belongs = Wish { only: Some(endpoint.slot()), ..wish(9, Class::Normal, &[]) };
+        let Joined::Waiting(mut bound) = Queue::join(&queue, &belongs, || None::<()>) else {
+            panic!("it waits")
+        };
+        let mut any = wait(&queue);
+        queue.dismiss(|_, only| only == Some(endpoint.slot()));
+        assert!(matches!(has(&mut bound), Some(Err(Away::Dismissed))) && has(&mut any).is_none());
     }
 
     #[test]
@@ -116,9 +149,9 @@ mod plain {
     fn those_sent_away_are_told_and_leave_nothing_behind() {
         let (queue, _endpoint) = setup();
         let (mut first, second) = (wait(&queue), wait(&queue));
-        queue.dismiss(|level| level == Level::Open);
+        queue.dismiss(|level, _| level == Level::Open);
         assert_eq!(queue.len(), 2, "they do not wait for that");
-        queue.dismiss(|level| level == Level::Proven);
+        queue.dismiss(|level, _| level == Level::Proven);
         assert!(queue.is_empty());
         assert!(matches!(has(&mut first), Some(Err(Away::Dismissed))));
         drop((first, second));
@@ -269,7 +302,7 @@ mod models {
     use super::*;
 
     const WISH: Wish<'static> =
-        Wish { capacity: 1, level: Level::Proven, class: Class::Normal, tried: &[], left: None };
+        Wish { capacity: 1, level: Level::Proven, class: Class::Normal, tried: &[], only: None, left: None };
 
     /// Whoever frees the only place while another joins: the newcomer has it, by its own look or by hand-over.
     #[test]
