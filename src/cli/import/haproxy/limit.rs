@@ -77,7 +77,7 @@ fn read(words: &[String], at: Place) -> Counters {
 }
 
 /// A number of entries; k, m and g are powers of 1024.
-fn size(text: &str) -> Option<i64> {
+pub(super) fn size(text: &str) -> Option<i64> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     let factor = match unit {

@@ -5,7 +5,7 @@
 //! `check` (`address`, `units` and `said` serve them); `global` has what is no proxy. Of what decides about requests,
 //! `acl` reads one question (`pattern` its comparison), `clause` a condition of several, `rule` what is done
 //! (`template` the texts that are put together); `step` puts them in order (`limit` makes rate limits of counters) and `route` makes routes of them, by the
-//! regions of `test`, with `order` for their priorities. `listener`, `pool` and `probe` write what it all comes to.
+//! regions of `test`, with `order` for their priorities. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
 
 mod acl;
 mod address;
@@ -29,6 +29,7 @@ mod said;
 mod section;
 mod server;
 mod step;
+mod sticky;
 mod template;
 mod test;
 mod units;
@@ -311,20 +312,7 @@ fn conclude(
         report.translated(at);
     }
     for proxy in proxies {
-        for (keyword, at) in [
-            ("cookie", proxy.cookie.as_ref().map(|(_, at)| *at)),
-            ("stick-table", proxy.stick_table.as_ref().map(|(_, at)| *at)),
-        ] {
-            if let Some(at) = at {
-                report.not_possible(at, format!("`{keyword}`: clients are not kept with an endpoint; balance by source, with ring_hash"));
-            }
-        }
-        for stick in &proxy.sticks {
-            report.not_possible(
-                stick.at,
-                "clients are not kept with an endpoint; balance by source, with ring_hash",
-            );
-        }
+        table_without_use(proxy, report);
         if let Some((_, at)) = proxy.default_backend.as_ref() {
             report.translated(*at);
         }
@@ -348,6 +336,21 @@ fn conclude(
     });
     general(proxies, report);
     head(document, report);
+}
+
+/// A stick-table that neither stickiness nor a limit has taken up.
+fn table_without_use(proxy: &Proxy, report: &mut Report) {
+    if let Some((_, at)) = &proxy.stick_table
+        && report.remarks(*at).is_empty()
+    {
+        report.ignored(*at, "nothing that is carried over looks into it");
+    }
+    if let (Some((_, at)), true) = (&proxy.cookie, proxy.servers.is_empty()) {
+        report.ignored(*at, "the backend has no servers");
+    }
+    for stick in proxy.sticks.iter().filter(|_| proxy.servers.is_empty()) {
+        report.ignored(stick.at, "the backend has no servers");
+    }
 }
 
 /// Differences of the two products.

@@ -9,6 +9,7 @@ use super::probe;
 use super::proxy::{Proxy, Set};
 use super::said::{Said, approximated, not_possible, translated, wrong};
 use super::server::{Options, Server};
+use super::sticky;
 use super::units::FOR_EVER;
 use crate::model::units::format_duration;
 
@@ -40,6 +41,7 @@ pub(super) fn block(proxy: &Proxy, around: &mut Around<'_>) -> Block {
     tls(proxy, &mut table, around);
     probe::write(proxy, &mut table, around);
     outlier(proxy, &mut table);
+    sticky::write(proxy, &mut table, around.report);
     Block { name: proxy.name.clone(), comments: Vec::new(), table }
 }
 

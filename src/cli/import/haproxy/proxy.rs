@@ -261,7 +261,11 @@ const DIRECTIVES: [(&str, Directive); 46] = [
     }),
 ];
 
-const IGNORED: [(&str, &str); 16] = [
+const IGNORED: [(&str, &str); 17] = [
+    (
+        "dynamic-cookie-key",
+        "the cookie is signed with a key of its own: key_file in sticky shares it between nodes",
+    ),
     ("description", "a comment"),
     ("id", "listeners and pools are known by their names"),
     ("guid", "listeners and pools are known by their names"),
@@ -286,12 +290,11 @@ const IGNORED: [(&str, &str); 16] = [
     ("grace", "[process] drain_delay is what it was for"),
 ];
 
-const NOT_POSSIBLE: [(&str, &str); 15] = [
+const NOT_POSSIBLE: [(&str, &str); 14] = [
     ("compression", "bodies are passed on as they are: let endpoints compress"),
     ("filter", "there are no filters: what they do is to be done by endpoints, or before"),
     ("declare", "the access log has fields of its own"),
     ("capture", "the access log has fields of its own, and captures are not among them"),
-    ("dynamic-cookie-key", "see the line with `cookie`"),
     ("email-alert", "[[notify]] sends events to a webhook or a program, which can send mail"),
     ("persist", "RDP's cookie is not read: balance by source, with ring_hash"),
     ("force-persist", "an endpoint that is not usable gets nothing"),
