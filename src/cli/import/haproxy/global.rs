@@ -121,6 +121,19 @@ const DIRECTIVES: [(&str, Directive); 15] = [
     }),
 ];
 
+/// Ways of the kernel that HAProxy can be kept from.
+const SWITCHED_OFF: [&str; 9] = [
+    "noepoll",
+    "nokqueue",
+    "nopoll",
+    "noevports",
+    "nosplice",
+    "nogetaddrinfo",
+    "noreuseport",
+    "no-quic",
+    "noktls",
+];
+
 const MACHINE: &str = "it concerns how HAProxy itself is run: the unit of the service does that here";
 const MEMORY: &str =
     "it tunes HAProxy's own memory and threads: limits have names of their own here, with defaults";
@@ -213,14 +226,20 @@ pub(super) fn read(section: &Section, global: &mut Global, document: &mut Docume
         } else if first.starts_with("tune.")
             || first.starts_with("profiling.")
             || first == "busy-polling"
-            || first.starts_with("max")
+            || [
+                "maxconnrate",
+                "maxcomprate",
+                "maxcompcpuusage",
+                "maxpipes",
+                "maxsessrate",
+                "maxsslconn",
+                "maxsslrate",
+                "maxzlibmem",
+            ]
+            .contains(&first)
         {
             ignored(MEMORY)
-        } else if first.starts_with("no") && statement.word(1).starts_with("tune.")
-            || first.starts_with("expose-")
-            || first.starts_with("no") && first.len() > 2
-            || first == "no"
-        {
+        } else if first == "no" || SWITCHED_OFF.contains(&first) || first.starts_with("expose-") {
             ignored(MACHINE)
         } else {
             wrong(format!("`{first}` is no keyword of `global` that HAProxy 3.2 has"))

@@ -38,7 +38,7 @@ pub(super) fn blocks(front: &Proxy, around: &mut Around<'_>) -> (Vec<Block>, Vec
         return (Vec::new(), Vec::new());
     }
     let doors: Vec<Door> = groups.iter().map(|(name, binds)| door(name, binds)).collect();
-    let steps = around.sections.steps.get(&front.name);
+    let steps = around.sections.steps(front.back, &front.name);
     let mut listeners: Vec<Block> =
         groups.iter().map(|(name, binds)| listener(name, binds, front, steps, around)).collect();
     let routes = if front.http {
@@ -174,7 +174,9 @@ fn relay(front: &Proxy, doors: &[Door], listeners: &mut [Block], around: &mut Ar
         None if front.back && !front.servers.is_empty() => front.at.map(|at| (front.name.clone(), at)),
         None => None,
     };
-    for step in around.sections.steps.get(&front.name).map(|of| of.steps.as_slice()).unwrap_or_default() {
+    for step in
+        around.sections.steps(front.back, &front.name).map(|of| of.steps.as_slice()).unwrap_or_default()
+    {
         let (Stage::Switch, Effect::Go(backend)) = (step.stage, &step.effect) else {
             around.report.not_possible(step.at, "there are no requests where bytes are relayed (mode tcp)");
             continue;

@@ -46,7 +46,7 @@ use proxy::{Proxy, Reading};
 use route::Sections;
 pub use section::Surroundings;
 use section::{Section, Source};
-use step::Steps;
+use step::AllSteps;
 
 /// Translates the files of a configuration of HAProxy, in the order in which HAProxy would be given them.
 #[must_use]
@@ -165,8 +165,8 @@ fn write(
     report: &mut Report,
 ) {
     let tables = limit::tables(proxies);
-    let read = |proxy: &Proxy| (proxy.name.clone(), step::read(proxy, &tables, around, report));
-    let steps: HashMap<String, Steps> = proxies.iter().map(read).collect();
+    let read = |proxy: &Proxy| ((proxy.back, proxy.name.clone()), step::read(proxy, &tables, around, report));
+    let steps: AllSteps = proxies.iter().map(read).collect();
     // A frontend and a backend may have one name: routes lead to backends.
     let backs = proxies.iter().filter(|proxy| !proxy.back).chain(proxies.iter().filter(|proxy| proxy.back));
     let by_name: HashMap<&str, &Proxy> = backs.map(|proxy| (proxy.name.as_str(), proxy)).collect();
@@ -205,7 +205,7 @@ fn about(proxy: &Proxy, report: &Report) -> Option<String> {
 fn write_pools(
     proxies: &[Proxy],
     by_name: &HashMap<&str, &Proxy>,
-    steps: &HashMap<String, Steps>,
+    steps: &AllSteps,
     global: &Global,
     document: &mut Document,
     report: &mut Report,
@@ -280,16 +280,17 @@ fn follow(proxy: &Proxy, by_name: &HashMap<&str, &Proxy>, report: &mut Report) -
 }
 
 /// The shortest `timeout client` of the tcp frontends that lead to each backend.
-fn tcp_clients<'a>(proxies: &'a [Proxy], steps: &'a HashMap<String, Steps>) -> HashMap<&'a str, Duration> {
+fn tcp_clients<'a>(proxies: &'a [Proxy], steps: &'a AllSteps) -> HashMap<&'a str, Duration> {
     let mut shortest: HashMap<&str, Duration> = HashMap::new();
     for front in proxies.iter().filter(|proxy| proxy.front && !proxy.http) {
         let Some((time, _)) = front.timeout("client") else { continue };
-        let switched = steps.get(&front.name).into_iter().flat_map(|of| &of.steps).filter_map(|step| {
-            match &step.effect {
-                rule::Effect::Go(backend) => Some(backend.as_str()),
-                _ => None,
-            }
-        });
+        let switched =
+            steps.get(&(front.back, front.name.clone())).into_iter().flat_map(|of| &of.steps).filter_map(
+                |step| match &step.effect {
+                    rule::Effect::Go(backend) => Some(backend.as_str()),
+                    _ => None,
+                },
+            );
         let default = front.default_backend.as_ref().map(|(backend, _)| backend.as_str());
         for backend in switched.chain(default).chain(front.back.then_some(front.name.as_str())) {
             let least = shortest.entry(backend).or_insert(time);

@@ -10,7 +10,7 @@ use super::limit::Limit;
 use super::proxy::{Proxy, Stage};
 use super::rule::{Answer, Change, Edit, Effect};
 use super::said::{Said, not_possible, wrong};
-use super::step::{Step, Steps};
+use super::step::{AllSteps, Step, Steps};
 use super::test::{Door, Narrowed, Region, Test};
 
 /// A route before it has a name.
@@ -45,7 +45,14 @@ const DEPTH_MAX: usize = 200;
 /// Every section and its steps, by name.
 pub(super) struct Sections<'a> {
     pub(super) proxies: &'a HashMap<&'a str, &'a Proxy>,
-    pub(super) steps: &'a HashMap<String, Steps>,
+    pub(super) steps: &'a AllSteps,
+}
+
+impl<'a> Sections<'a> {
+    /// The steps of a section: of one with servers, or of a frontend.
+    pub(super) fn steps(&self, back: bool, name: &str) -> Option<&'a Steps> {
+        self.steps.get(&(back, name.to_owned()))
+    }
 }
 
 /// The routes of a frontend, most wanted first.
@@ -56,7 +63,8 @@ pub(super) fn drafts(
     report: &mut Report,
 ) -> Vec<Draft> {
     let mut walker = Walker { sections, doors, front, problems: Vec::new(), out: Vec::new(), forks: 0 };
-    walker.walk(&walker.steps_of(&front.name, true), Way::default(), &End::Frontend);
+    let steps = walker.steps_of(front.back, &front.name, true);
+    walker.walk(&steps, Way::default(), &End::Frontend);
     for (at, said) in walker.problems {
         said.about("", at, report);
     }
@@ -107,8 +115,8 @@ struct Walker<'a> {
 
 impl<'a> Walker<'a> {
     /// The steps of a section, each alternative of a condition as one of its own.
-    fn steps_of(&self, name: &str, front: bool) -> Vec<Step> {
-        let Some(of) = self.sections.steps.get(name) else { return Vec::new() };
+    fn steps_of(&self, back: bool, name: &str, front: bool) -> Vec<Step> {
+        let Some(of) = self.sections.steps(back, name) else { return Vec::new() };
         let asked = |step: &&Step| {
             let of_front = matches!(step.stage, Stage::Switch | Stage::Monitor | Stage::Connection);
             front || !of_front
@@ -241,12 +249,12 @@ impl<'a> Walker<'a> {
     }
 
     fn backend(&mut self, name: &str, at: Option<Place>, mut way: Way) {
-        if let Some(of) = self.sections.steps.get(name) {
+        if let Some(of) = self.sections.steps(true, name) {
             way.edits.extend(of.answers.iter().cloned());
         }
-        let own = self.front.name == name;
+        let own = self.front.back && self.front.name == name;
         // The rules of a `listen` have been walked as those of a frontend.
-        let steps = if own { Vec::new() } else { self.steps_of(name, false) };
+        let steps = if own { Vec::new() } else { self.steps_of(true, name, false) };
         self.walk(&steps, way, &End::Backend(name, at));
     }
 
@@ -258,7 +266,7 @@ impl<'a> Walker<'a> {
     }
 
     fn push(&mut self, at: Option<Place>, mut way: Way, action: Action) {
-        if let Some(of) = self.sections.steps.get(&self.front.name)
+        if let Some(of) = self.sections.steps(false, &self.front.name)
             && !self.front.back
         {
             way.edits.extend(of.answers.iter().cloned());

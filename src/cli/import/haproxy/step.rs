@@ -27,6 +27,9 @@ pub(super) struct Step {
     pub(super) effect: Effect,
 }
 
+/// Those of all sections, by whether they have servers and by name: a frontend and a backend may have one name.
+pub(super) type AllSteps = HashMap<(bool, String), Steps>;
+
 /// What the rules of a section come to.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
