@@ -98,6 +98,10 @@ fn finish(import: &Import, files: &Files, out: &mut impl Write) -> Result<(), Fa
             let _printed = io::stderr().write_all(report.as_bytes());
         }
     }
+    if !import.text.contains("\n[listener.") {
+        let what = "the source has no frontend that listens, so what was written is no whole configuration";
+        return Err(Failure::Running(what.to_owned()));
+    }
     if let Err(errors) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) {
         let what = format!("what was written does not load, which is a mistake of the importer:\n{errors}");
         return Err(Failure::Running(what));
