@@ -142,7 +142,7 @@ impl RateLimit {
     fn excess(&self, word: u64, now: Duration) -> u64 {
         // Signed, because the line may come round. A word far ahead is then one from long ago.
         let ahead = word.wrapping_sub(self.line(now)).wrapping_add(self.cost).cast_signed();
-        let most = RateLimit::BURST_MAX as u64 * self.cost + self.cost;
+        let most = Self::BURST_MAX as u64 * self.cost + self.cost;
         let ahead = u64::try_from(ahead).unwrap_or(0);
         if ahead > most { 0 } else { ahead }
     }

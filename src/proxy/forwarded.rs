@@ -105,6 +105,7 @@ mod tests {
             client_address,
             allow: Vec::new(),
             deny: Vec::new(),
+            pages: crate::runtime::gate::Pages::default(),
             freebind: false,
             importance: Importance::default(),
             h2c: false,

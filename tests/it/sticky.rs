@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::harness::http2::{self, Session, request};
 use crate::harness::origin::Origin;
-use crate::harness::proxy::{Proxy, Setup, own_directory};
+use crate::harness::proxy::{Proxy, Setup, command, own_directory};
 use crate::harness::tls::Authority;
 use crate::harness::until;
 use crate::harness::wire::Message;
@@ -203,6 +203,10 @@ fn nodes_with_one_file_of_keys_take_each_others_cookies_and_keys_can_be_changed_
     // First both know the new one, then both sign by it, then the old one goes.
     for known in [&[OLD, NEW][..], &[NEW, OLD]] {
         keys(&file, known);
+        let (config, admin) = (one.directory.join("plimsoll.toml"), one.admin.to_string());
+        let plan = command(&["plan", &config.display().to_string(), "--admin", &admin]);
+        let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+        assert!(plan.contains("sticky: its keys are others now"), "{plan}");
         for node in [&one, &two] {
             reload(node);
             for (cookie, name) in &clients {
@@ -360,7 +364,7 @@ fn a_client_waits_for_its_endpoint_while_others_go_past_it() {
     let mut holder = proxy.connect();
     holder.say(format!("GET /hold HTTP/1.1\r\nHost: a\r\nCookie: {own}\r\n\r\n"));
     until("it to be held", || held.seen().iter().any(|seen| seen.path() == "/hold").then_some(()));
-    let (address, waiting) = (proxy.web, own.clone());
+    let (address, waiting) = (proxy.web, own);
     let waiter = thread::spawn(move || {
         crate::harness::client::ask(
             address,
