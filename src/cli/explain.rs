@@ -177,7 +177,7 @@ fn explain_action(config: &Config, route: &Route, request: &Imagined, text: &mut
                 explain_pool(config, pool, (Some(route), request), text);
             }
         }
-        Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
+        Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
     }
 }
 

@@ -115,6 +115,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
         base: &pool_base,
         listeners: &listener_names,
         http: &http.map(|listener| listener.name.clone()).collect(),
+        files,
     };
     let (routes, sni_routes) = read_routes(&root, &around, &mut targets, report);
     let some_routes = (routes.as_deref().unwrap_or(&[]), sni_routes.as_deref().unwrap_or(&[]));
@@ -279,7 +280,7 @@ fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -
             Action::Split { parts, .. } => parts.iter().for_each(|(pool, _)| {
                 pools.remove(pool.as_str());
             }),
-            Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
+            Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
         }
     }
     pools

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::admission;
 use super::diagnostic::Report;
+use super::gate::{ErrorPage, read_pages};
 use super::names::Names;
 use super::tls::Files;
 use super::tls::served::ListenerTls;
@@ -44,6 +45,8 @@ pub struct Listener {
     pub allow: Vec<IpNet>,
     /// Networks that may not.
     pub deny: Vec<IpNet>,
+    /// Pages in the place of errors.
+    pub error_pages: Vec<ErrorPage>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
     /// HTTP/2 in the clear by prior knowledge.
@@ -205,6 +208,11 @@ impl Listener {
         let tls = fields.table("tls").filter(|_| !is_udp);
         let tls = tls.map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
+        let error_pages = read_pages(fields, around.files, report);
+        if let Some(field) = fields.own("error_pages").filter(|_| !is_http) {
+            let message = format!("`error_pages` has no use: the listener `{name}` does not speak http");
+            report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
+        }
         Some(Self {
             name: ListenerName::new(name).ok()?,
             bind: read_bind(name, fields, report),
@@ -217,6 +225,7 @@ impl Listener {
             max_connections_per_source: fields.get("max_connections_per_source")?,
             allow: fields.plain_list("allow"),
             deny: fields.plain_list("deny"),
+            error_pages: error_pages?,
             freebind: fields.get("freebind")?,
             h2c: h2c(name, fields, report)?,
             importance: admission::importance(fields)?,

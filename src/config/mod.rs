@@ -12,8 +12,10 @@
 mod admission;
 mod assemble;
 mod diagnostic;
+mod edits;
 pub mod endpoints_file;
 mod form;
+pub mod gate;
 pub mod health;
 mod include;
 mod key;

@@ -1,7 +1,9 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
 //! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
-//! listeners, `limits` those of routes, `traces` traces.
+//! listeners, `limits` those of routes, `edits` what they change, `gate` what stands before them, `traces` traces.
 
+mod edits;
+mod gate;
 mod limits;
 mod listener;
 mod pool;
@@ -18,9 +20,8 @@ use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
 use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
-use super::route::{Action, Rewrite, Route};
+use super::route::{Action, Route};
 use super::sni::{Handling, SniRoute};
-use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
 use crate::policy::admission::class::Class;
 use crate::policy::admission::overload;
@@ -325,6 +326,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.key("max_connections_per_source", listener.max_connections_per_source);
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
+    gate::show_pages(page, &listener.error_pages);
     page.key("freebind", listener.freebind);
     page.text("class", listener.importance.word());
     if matches!(listener.protocol, Protocol::Http) {
@@ -380,23 +382,16 @@ fn show_route(page: &mut Page, route: &Route) {
             );
             page.text("split_by", by.word());
         }
-        Action::Redirect { to, status } => {
-            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));
+        Action::Redirect { to, status, .. } => {
+            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to.as_written())));
         }
         Action::Health(pool) => page.text("health", pool),
-        Action::Respond { status, body } => {
-            page.key("respond", format_args!("{{ status = {status}, body = {} }}", quote(body)));
-        }
+        Action::Respond(respond) => edits::show_respond(page, respond),
     }
-    show_edits(page, "request_headers", &route.request_headers);
-    show_edits(page, "response_headers", &route.response_headers);
-    match &route.rewrite {
-        Some(Rewrite::PathPrefix(path)) => {
-            page.key("rewrite", format_args!("{{ path_prefix = {} }}", quote(path)))
-        }
-        Some(Rewrite::Path(path)) => page.key("rewrite", format_args!("{{ path = {} }}", quote(path))),
-        None => {}
-    }
+    edits::show_edits(page, "request_headers", &route.request_headers);
+    edits::show_edits(page, "response_headers", &route.response_headers);
+    edits::show_rewrite(page, route);
+    gate::show_gate(page, &route.gate);
     let times = &route.timeouts;
     let written = [
         ("connect", times.connect),
@@ -475,20 +470,4 @@ fn show_patterns<'p>(
     if !shown.is_empty() {
         page.key(key, format_args!("{{ {} }}", shown.join(", ")));
     }
-}
-
-fn show_edits(page: &mut Page, key: &str, edits: &FieldEdits) {
-    if edits.is_empty() {
-        return;
-    }
-    let remove = join(edits.remove.iter().map(|name| quote(name.as_str())));
-    let pairs = |pairs: &[(FieldName, FieldValue)]| {
-        braces(
-            pairs
-                .iter()
-                .map(|(name, value)| format!("{} = {}", quote_key(name.as_str()), quote(value.as_str()))),
-        )
-    };
-    let (set, add) = (pairs(&edits.set), pairs(&edits.add));
-    page.key(key, format_args!("{{ remove = [{remove}], set = {set}, add = {add} }}"));
 }

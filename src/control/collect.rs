@@ -542,7 +542,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 21] = [
+    let by_listener: [Named<ListenerCounters>; 23] = [
         ("overload", |c| &c.shed),
         ("bandwidth_in", |c| &c.bandwidth_in),
         ("bandwidth_out", |c| &c.bandwidth_out),
@@ -552,7 +552,9 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("head", |c| &c.head_too_large),
         ("fields", |c| &c.fields_exceeded),
         ("target", |c| &c.target_too_long),
+        ("request_body", |c| &c.body_too_large),
         ("bad_request", |c| &c.bad_requests),
+        ("request_denied", |c| &c.requests_denied),
         ("request_header", |c| &c.head_timeouts),
         ("client_idle", |c| &c.client_idle_timeouts),
         ("keep_alive", |c| &c.keep_alive_timeouts),

@@ -13,6 +13,7 @@ pub mod admission;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
+pub mod cors;
 pub mod exclusive;
 pub mod failover;
 pub mod failure;

@@ -12,8 +12,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::attempt::Connection;
+use super::edits;
 use super::error::{Error, Refusal};
 use super::forward::forward;
+use super::gate;
 use super::http1::encode::{RequestEdits, Told};
 use super::limiter;
 use super::phases::{self, Altered};
@@ -28,10 +30,11 @@ use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
 use crate::policy::traces::{self, Traced};
+use crate::route::template::Facts;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Action, Piece, Route, Snapshot, SplitBy};
+use crate::runtime::snapshot::{Action, Route, Snapshot, SplitBy};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// A request in its client's protocol.
@@ -51,6 +54,12 @@ pub trait Downstream {
     }
     /// Whether an endpoint is to be asked at all; an answer of our own, if it is not.
     fn answered_here(&self) -> Option<Own>;
+    /// Holds the body to a size, in bytes: one that is larger is an error, at once where that is known already, else when it
+    /// has become so.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`].
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal>;
     /// Keeps the body for a repeat, up to so many bytes.
     fn keep_body(&mut self, max: usize);
     /// Whether there is no body, or it will be kept for a repeat.
@@ -233,7 +242,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
         }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
-            answer_error(*down, &error, &altered, trace).await;
+            answer_error(context, *down, &error, (&mut altered, trace)).await;
             error.termination()
         }
     };
@@ -247,7 +256,7 @@ pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal:
     let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
     let Handled { down, trace, .. } = &mut handled;
     count_error(context.listener.live.counters.of(context.worker.id), &error);
-    answer_error(*down, &error, &Altered::default(), trace).await;
+    answer_error(context, *down, &error, (&mut Altered::default(), trace)).await;
     handled.termination = Some(error.termination());
 }
 
@@ -310,6 +319,8 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
         Error::Refused(Refusal::TooManyFields) => counters.fields_exceeded.one(),
         Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        Error::Refused(Refusal::BodyTooLarge) => counters.body_too_large.one(),
+        Error::Denied => counters.requests_denied.one(),
         Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
         _ => {}
@@ -317,11 +328,11 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
 }
 
 /// Tells the client of an error, if anything can still be told.
-async fn answer_error<D: Downstream>(
+async fn answer_error<'a, D: Downstream>(
+    context: &Context<'a>,
     down: &mut D,
     error: &Error,
-    altered: &Altered<'_>,
-    trace: &mut Trace<'_>,
+    (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) {
     if down.response_started() {
         return;
@@ -331,10 +342,13 @@ async fn answer_error<D: Downstream>(
     } else {
         Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
     };
-    let edits = altered.response(FieldEdits::NONE);
-    if let Some(own) = own
-        && down.respond(&own, edits).await.is_ok()
-    {
+    let Some(mut own) = own else { return };
+    if own.grpc_code.is_none() {
+        gate::replace(context, down.view(), trace.route, &mut own);
+    }
+    edit_own(context, down.view(), &own, (trace.route, altered));
+    let fixed = trace.route.map_or(FieldEdits::NONE, |route| &route.response_edits.fixed);
+    if down.respond(&own, altered.response(fixed)).await.is_ok() {
         trace.status = own.status;
         trace.grpc_code = own.grpc_code;
     }
@@ -372,16 +386,17 @@ async fn serve<'a, D: Downstream>(
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
     let own = match phases::before(context, down, route, altered).await? {
-        None => answer_of(context, down.view(), &route.action),
+        None => answer_of(context, down.view(), route),
         own => own,
     };
     if let Some(own) = own {
-        let edits = altered.response(&route.response_edits);
+        edit_own(context, down.view(), &own, (Some(route), altered));
+        let edits = altered.response(&route.response_edits.fixed);
         return respond(context, down, trace, &own, edits).await;
     }
     let pool = |pool: usize| context.snapshot.pools.get(pool);
     let (chain, affinity) = match &route.action {
-        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => (&[][..], None),
+        Action::Respond(_) | Action::Redirect { .. } | Action::Health(_) => (&[][..], None),
         Action::Pool(at) => match pool(*at) {
             Some(pool) => (&*pool.chain, sticky::of_pool(context, down.view(), pool, altered)),
             None => (&[][..], None),
@@ -400,14 +415,14 @@ async fn serve<'a, D: Downstream>(
         (Action::Split(_), None) => sticky::of_pool(context, down.view(), home, altered),
         (_, affinity) => affinity,
     };
+    edits::of_request(context, down.view(), (route, home.name.as_str()), altered)?;
     forward(context, down, route, (order, home, affinity), (altered, trace)).await.map(|()| Termination::Done)
 }
 
 /// The answer of a route that gives one itself.
-fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -> Option<Own> {
-    match action {
-        Action::Respond { status, body } => Some(Own::fixed(*status, body)),
-        Action::Redirect { to, status } => Some(Own::redirect(*status, location(to, view))),
+fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, route: &Route) -> Option<Own> {
+    match &route.action {
+        Action::Respond(_) | Action::Redirect { .. } => edits::answer(context, view, route),
         Action::Health(pool) => {
             let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
             let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
@@ -415,6 +430,19 @@ fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -
         }
         Action::Pool(_) | Action::Split(_) => None,
     }
+}
+
+/// Changes an answer of our own as its route changes those of endpoints.
+fn edit_own<'a, V: RequestView>(
+    context: &Context<'a>,
+    view: &V,
+    own: &Own,
+    (route, altered): (Option<&'a Route>, &mut Altered<'a>),
+) {
+    let Some(route) = route.filter(|route| !route.response_edits.is_fixed()) else { return };
+    let facts = Facts { status: Some(own.status), ..edits::facts(context, Some(route)) };
+    let fields = || own.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+    edits::of_answer(&route.response_edits, (view, &facts), fields, altered);
 }
 
 async fn respond<D: Downstream>(
@@ -446,27 +474,6 @@ fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a
         context.listener.live.counters.of(context.worker.id).no_route.one();
         Error::NoRoute
     })
-}
-
-/// The target of a redirect with its placeholders filled in.
-fn location<V: RequestView>(pieces: &[Piece], view: &V) -> Vec<u8> {
-    let mut to = Vec::with_capacity(128);
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => to.extend_from_slice(text.as_bytes()),
-            Piece::Host => to.extend_from_slice(view.authority()),
-            Piece::Path => to.extend_from_slice(view.path()),
-            Piece::Query => to.extend_from_slice(view.query().unwrap_or_default()),
-            Piece::Uri => {
-                to.extend_from_slice(view.path());
-                if let Some(query) = view.query() {
-                    to.push(b'?');
-                    to.extend_from_slice(query);
-                }
-            }
-        }
-    }
-    to
 }
 
 /// Spreads addresses evenly over all numbers, the same on every node (FNV-1a with a finalizer, so that neighbours

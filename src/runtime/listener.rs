@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::counters::{Counter, PerWorker, Statuses};
+use super::gate::Pages;
 use super::limits::{ClientLimits, Flood};
 use super::sources::Sources;
 use super::tls::handshake::{HandshakeCounters, Handshakes};
@@ -42,6 +43,8 @@ pub struct Listener {
     pub allow: Vec<IpNet>,
     /// Networks that may not.
     pub deny: Vec<IpNet>,
+    /// Pages in the place of errors.
+    pub pages: Pages,
     /// Bind an address that is not yet here.
     pub freebind: bool,
     /// How much its traffic is worth when the process is overloaded.
@@ -257,6 +260,10 @@ pub struct ListenerCounters {
     pub fields_exceeded: Counter,
     /// Requests refused for a target over its limit (414).
     pub target_too_long: Counter,
+    /// Requests refused for a body over the limit of their route (413).
+    pub body_too_large: Counter,
+    /// Requests of clients that their route does not let in (403).
+    pub requests_denied: Counter,
     /// Requests refused because they were no valid HTTP (400 and its kin).
     pub bad_requests: Counter,
     /// Requests whose head did not arrive in time (408).

@@ -3,6 +3,7 @@
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::admission::LISTENER_CLASS;
+use super::gate::ERROR_PAGES;
 use super::{TIMEOUT, number, size};
 use Given::{Default, Optional, Required};
 
@@ -88,6 +89,13 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Kind::List { of: &Kind::Text(Form::Network), min: 0 },
             Default("[]"),
             "Networks that may not connect.",
+        ),
+        Key::new(
+            "error_pages",
+            ERROR_PAGES,
+            Default("{}"),
+            "Of an http listener: pages in the place of this proxy's errors, by status (\"503\"), range (\"500-504\") or class \
+             (\"5xx\"). A request that cannot be read gets none.",
         ),
         Key::new(
             "freebind",

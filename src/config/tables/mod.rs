@@ -7,6 +7,8 @@
 //! ones.
 
 mod admission;
+mod edits;
+mod gate;
 mod health;
 mod limits;
 mod listener;

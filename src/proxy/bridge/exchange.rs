@@ -20,7 +20,7 @@ use crate::proxy::attempt::Connection;
 use crate::proxy::awaited::Awaited;
 use crate::proxy::buffer::BLOCK;
 use crate::proxy::connection::Client;
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::http1::encode::RequestEdits;
 use crate::proxy::request::{Downstream, Failed, is_call};
 use crate::proxy::respond::Own;
@@ -367,6 +367,10 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         last_hop.then(Own::options)
     }
 
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal> {
+        self.upload.limit(max)
+    }
+
     fn keep_body(&mut self, max: usize) {
         self.upload.keep(max);
     }
@@ -505,7 +509,7 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         if end {
             return Ok(());
         }
-        let body = Bytes::copy_from_slice(own.body.as_bytes());
+        let body = Bytes::copy_from_slice(&own.body);
         let sent = self.send_whole(body).await;
         self.end(sent)
     }

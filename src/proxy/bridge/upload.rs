@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::{ClientHalf, EndpointHalf, Frame};
 use crate::proxy::attempt::Connection;
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::http1::head::Framing;
 use crate::proxy::tcp::splice::TURN;
 
@@ -24,6 +24,8 @@ pub struct Upload {
     length: Option<u64>,
     replay: Replay,
     moved: u64,
+    /// Bytes that have come, and how many may.
+    came: (u64, u64),
 }
 
 /// What has been given on of the body, for a repeat.
@@ -53,7 +55,25 @@ impl Upload {
             _ => None,
         };
         let exists = !matches!(framing, Framing::None);
-        Self { held: None, ended: !exists, exists, length, replay: Replay::Lost, moved: 0 }
+        Self {
+            held: None,
+            ended: !exists,
+            exists,
+            length,
+            replay: Replay::Lost,
+            moved: 0,
+            came: (0, u64::MAX),
+        }
+    }
+
+    /// Holds it to a size.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`] when its length says that it is larger; where it says nothing, that is an error of
+    /// [`Upload::poll_give`] later.
+    pub fn limit(&mut self, max: u64) -> Result<(), Refusal> {
+        self.came.1 = max;
+        if self.length.is_some_and(|length| length > max) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
     }
 
     /// Keeps what is given on from now on for a repeat, up to `max` bytes.
@@ -114,12 +134,13 @@ impl Upload {
         self.replay = Replay::Lost;
         self.exists = true;
         self.ended = false;
+        self.came.1 = u64::MAX;
     }
 
     /// Gives an attempt what there is for it; ready once it has been given all.
     ///
     /// # Errors
-    /// Those of [`ClientHalf::poll_frame`] and [`EndpointHalf::poll_room`].
+    /// Those of [`ClientHalf::poll_frame`] and [`EndpointHalf::poll_room`], and [`Refusal::BodyTooLarge`].
     pub fn poll_give<C: ClientHalf, E: EndpointHalf>(
         &mut self,
         cx: &mut Context<'_>,
@@ -144,7 +165,16 @@ impl Upload {
             }
             if self.held.is_none() && !self.ended {
                 match ready!(client.poll_frame(cx)) {
-                    Some(frame) => self.held = Some(frame?),
+                    Some(frame) => {
+                        let frame = frame?;
+                        if let Frame::Data(data) = &frame {
+                            self.came.0 = self.came.0.saturating_add(data.len() as u64);
+                        }
+                        if self.came.0 > self.came.1 {
+                            return Poll::Ready(Err(Error::Refused(Refusal::BodyTooLarge)));
+                        }
+                        self.held = Some(frame);
+                    }
                     None => self.ended = true,
                 }
             }

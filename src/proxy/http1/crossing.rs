@@ -86,6 +86,8 @@ impl<'c> Crossing<'c> {
             close: own.close,
         });
         let mut bridge = Bridge::new(own.client, own.listener, &own.client.timer, request, half);
+        // What has come of it has been held to that already.
+        bridge.limit_body(own.upload.max()).ok();
         if let Some(max) = self.keep {
             bridge.keep_body(max);
         }
@@ -137,6 +139,13 @@ impl Downstream for Crossing<'_> {
 
     fn answered_here(&self) -> Option<Own> {
         self.own.answered_here()
+    }
+
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal> {
+        match &mut self.bridge {
+            Some(bridge) => bridge.limit_body(max),
+            None => self.own.limit_body(max),
+        }
     }
 
     fn keep_body(&mut self, max: usize) {

@@ -336,7 +336,7 @@ pub fn put_own_response(
     put_edits(out, edits);
     out.put(b"\r\n");
     if !to_head && own.status != 204 && own.status != 304 {
-        out.put(own.body.as_bytes());
+        out.put(&own.body);
     }
 }
 
