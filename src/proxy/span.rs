@@ -61,7 +61,7 @@ impl Spans {
     /// Ends an attempt, or the last one, with an answer's status, or with what came instead.
     pub fn end(&self, attempt: Option<Attempt>, outcome: Result<u16, &Error>) {
         let mut attempts = self.attempts.borrow_mut();
-        let place = attempt.map_or(attempts.len().wrapping_sub(1), |attempt| attempt.0);
+        let place = attempt.map_or_else(|| attempts.len().wrapping_sub(1), |attempt| attempt.0);
         let Some((span, began)) = attempts.get_mut(place) else { return };
         span.took = Some(began.elapsed());
         match outcome {

@@ -115,7 +115,7 @@ impl RateTable {
         Self {
             lines: (0..lines).map(|_| Line::default()).collect(),
             high: (0..lines * PLACES).map(|_| AtomicU64::default()).collect(),
-            inserting: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            inserting: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             taken: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             size,
