@@ -8,6 +8,7 @@ mod sticky;
 use std::fmt::Write as _;
 
 use super::check::{action, balance};
+use super::effects;
 use super::request::Imagined;
 use super::{ExplainArgs, Failure, plan};
 use crate::config::Config;
@@ -109,6 +110,11 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
     match taken {
         Some(route) => {
             limits::explain_limits(route, listener, request, text);
+            let effects = effects::explain(listener.name.as_str(), route, request);
+            if !effects.is_empty() {
+                line(text, format_args!("\nwhat it makes of the request:"));
+            }
+            effects.iter().for_each(|effect| line(text, format_args!("  {effect}")));
             explain_action(config, route, request, text);
         }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),

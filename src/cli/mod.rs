@@ -8,6 +8,7 @@ mod admin_site;
 mod check;
 mod client;
 mod demo;
+mod effects;
 mod explain;
 mod findings;
 mod live;
