@@ -26,7 +26,9 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
-    ("aws-lc-rs", &["runtime/tls/", "proxy/bridge/websocket.rs"]),
+    ("aws-lc-rs", &["runtime/credentials.rs", "runtime/tls/", "proxy/bridge/websocket.rs"]),
+    ("base64ct", &["policy/password/"]),
+    ("bcrypt", &["policy/password/"]),
     ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
@@ -46,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("loom", &["runtime/"]),
     ("tikv-jemallocator", &["main.rs"]),
     ("listenfd", &["control/inherited.rs"]),
+    ("md-5", &["policy/password/"]),
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
     ("nix", &["proxy/udp/", "proxy/upstream/dial.rs"]),
@@ -79,6 +82,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("serde", &["admin/", "cli/", "control/upgrade/", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),
+    ("sha-crypt", &["policy/password/"]),
     (
         "socket2",
         &[
@@ -90,7 +94,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "control/inherited.rs",
         ],
     ),
-    ("subtle", &["admin/access.rs"]),
+    ("subtle", &["admin/access.rs", "policy/password/"]),
     ("thiserror", &[""]),
     ("tokio", &["config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "main.rs", "lib.rs"]),
     ("tokio-rustls", &["proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"]),

@@ -5,7 +5,7 @@
 //! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
 //! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
-//! (whether a reload leaves enough) and `trial` (whether one does worse than what was before it).
+//! (whether a reload leaves enough), `password` (who may come in) and `trial` (whether one does worse than what was before it).
 
 pub mod balance;
 pub mod breaker;
@@ -18,6 +18,7 @@ pub mod hedge;
 pub mod latency;
 pub mod max_fails;
 pub mod outlier;
+pub mod password;
 pub mod reload_guard;
 pub mod retry;
 pub mod trial;
