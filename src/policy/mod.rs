@@ -5,11 +5,12 @@
 //! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
 //! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
-//! (whether a reload leaves enough), `password` (who may come in) and `trial` (whether one does worse than what was before it).
+//! (whether a reload leaves enough), `password` (who may come in), `compression` (what goes on smaller) and `trial` (whether one does worse than what was before it).
 
 pub mod balance;
 pub mod breaker;
 pub mod budget;
+pub mod compression;
 pub mod exclusive;
 pub mod failover;
 pub mod failure;
