@@ -29,11 +29,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws-lc-rs", &["runtime/credentials.rs", "runtime/tls/", "proxy/bridge/websocket.rs"]),
     ("base64ct", &["policy/password/"]),
     ("bcrypt", &["policy/password/"]),
+    ("brotli", &["proxy/bridge/encoder.rs"]),
     ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),
+    ("flate2", &["proxy/bridge/encoder.rs"]),
     ("futures-util", &["proxy/http2/serve.rs"]),
     ("h2", &["proxy/http2/", "control/health/"]),
     ("hickory-resolver", &["control/dns.rs"]),
@@ -102,6 +104,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing", &["telemetry/", "config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "lib.rs"]),
     ("tracing-subscriber", &["telemetry/"]),
     ("x509-parser", &["config/tls/"]),
+    ("zstd", &["proxy/bridge/encoder.rs"]),
 ];
 
 /// Names that say nothing about what is inside; also banned as the last part of a name (`conn_util.rs`).

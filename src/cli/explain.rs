@@ -1,6 +1,8 @@
 //! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
 //! in which they would be tried.
 
+mod treatment;
+
 use std::fmt::Write as _;
 
 use super::check::{action, balance};
@@ -98,7 +100,10 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
         }
     }
     match taken {
-        Some(route) => explain_action(config, route, text),
+        Some(route) => {
+            explain_action(config, route, text);
+            treatment::explain(&route.treatment, request, text);
+        }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
     }
 }

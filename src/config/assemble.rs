@@ -112,6 +112,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
         base: &pool_base,
         listeners: &listener_names,
         http: &http.map(|listener| listener.name.clone()).collect(),
+        files,
     };
     let (routes, sni_routes) = read_routes(&root, &around, &mut targets, report);
     let some_routes = (routes.as_deref().unwrap_or(&[]), sni_routes.as_deref().unwrap_or(&[]));
@@ -251,6 +252,7 @@ fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -
         }
     }
     for route in routes {
+        pools.retain(|name| route.treatment.pools().all(|pool| pool.as_str() != name));
         match &route.action {
             Action::Pool(pool) => {
                 pools.remove(pool.as_str());

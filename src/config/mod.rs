@@ -36,6 +36,7 @@ mod suggest;
 mod tables;
 pub mod tls;
 pub mod tokens;
+pub mod treatment;
 mod tree;
 mod value;
 mod walk;

@@ -8,6 +8,8 @@ use super::diagnostic::Report;
 use super::names::Names;
 use super::retry::Retry;
 use super::tables::POOL;
+use super::tls::Files;
+use super::treatment::Treatment;
 use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldEdits, FieldName};
 use crate::model::name::{ListenerName, PoolName, RouteName};
@@ -31,6 +33,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// What is done with a request before it goes on.
+    pub treatment: Treatment,
 }
 
 /// What a route does.
@@ -106,6 +110,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) listeners: &'a Names,
     /// Those that speak http.
     pub(super) http: &'a HashSet<String>,
+    /// Where files are.
+    pub(super) files: Files<'a>,
 }
 
 impl Route {
@@ -126,6 +132,7 @@ impl Route {
         let rewrite = read_rewrite(fields, report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let treatment = Treatment::read(fields, around, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -151,6 +158,7 @@ impl Route {
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
             retry,
+            treatment: treatment?,
         })
     }
 }
@@ -306,7 +314,17 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_))) {
         return;
     }
-    for key in ["request_headers", "rewrite", "timeouts", "retry"] {
+    const KEYS: [&str; 8] = [
+        "request_headers",
+        "rewrite",
+        "timeouts",
+        "retry",
+        "mirror",
+        "buffer_request",
+        "buffer_response",
+        "compress",
+    ];
+    for key in KEYS {
         if let Some(field) = fields.written(key) {
             let message = format!("`{key}` has no use: the route `{name}` answers by itself");
             report.error(field.key_span, message, "remove it, or send the request to a pool");

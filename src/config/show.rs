@@ -1,8 +1,10 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `treatment` what
+//! routes do beside sending a request on.
 
 mod listener;
 mod pool;
+mod treatment;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -384,6 +386,7 @@ fn show_route(page: &mut Page, route: &Route) {
         Some(Rewrite::Path(path)) => page.key("rewrite", format_args!("{{ path = {} }}", quote(path))),
         None => {}
     }
+    treatment::show(page, &route.treatment);
     let times = &route.timeouts;
     let written = [
         ("connect", times.connect),

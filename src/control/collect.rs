@@ -1,5 +1,7 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+mod treatment;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
@@ -180,6 +182,7 @@ impl Handle {
             collect_pool(sink, pool);
             collect_judged(sink, pool);
         }
+        treatment::collect(sink, &snapshot.routes);
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         process::collect(sink);

@@ -67,8 +67,7 @@ impl MediaType {
     pub fn new(text: &str) -> Option<Self> {
         let (kind, subtype) = text.split_once('/')?;
         let is_token = |part: &str| {
-            !part.is_empty()
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-*".contains(&b))
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-*".contains(&b))
         };
         let stars = text.bytes().filter(|&b| b == b'*').count();
         (is_token(kind) && is_token(subtype) && stars <= 1).then(|| Self(text.to_ascii_lowercase().into()))
@@ -140,7 +139,11 @@ impl Rules {
     /// What is done with an answer for a client that takes `coding`.
     #[must_use]
     pub fn verdict(&self, answer: &Facts<'_>, coding: Option<Coding>) -> Verdict {
-        if answer.is_encoded || answer.is_part || answer.is_fixed || matches!(answer.status, 0..=199 | 204..=206) {
+        if answer.is_encoded
+            || answer.is_part
+            || answer.is_fixed
+            || matches!(answer.status, 0..=199 | 204..=206)
+        {
             return Verdict::Untouched;
         }
         let fits = |content_type: &[u8]| self.types.iter().any(|media| media.matches(content_type));
@@ -284,7 +287,10 @@ mod tests {
         assert_eq!(verdict(page), Verdict::Encoded(Coding::Gzip));
         assert_eq!(verdict(Facts { length: None, ..page }), Verdict::Encoded(Coding::Gzip));
         assert_eq!(verdict(Facts { status: 404, ..page }), Verdict::Encoded(Coding::Gzip));
-        assert_eq!(verdict(Facts { content_type: Some(b"application/ld+json"), ..page }), Verdict::Encoded(Coding::Gzip));
+        assert_eq!(
+            verdict(Facts { content_type: Some(b"application/ld+json"), ..page }),
+            Verdict::Encoded(Coding::Gzip)
+        );
         assert_eq!(rules().verdict(&page, None), Verdict::Varies);
         assert_eq!(verdict(Facts { status: 304, length: None, ..page }), Verdict::Varies);
         assert_eq!(verdict(Facts { status: 304, content_type: None, length: None, ..page }), Verdict::Varies);

@@ -10,6 +10,7 @@
 //! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
+pub mod auth;
 mod awaited;
 pub mod bridge;
 pub mod buffer;
@@ -24,6 +25,7 @@ pub mod hash_key;
 pub mod http1;
 pub mod http2;
 pub mod listener;
+mod mirror;
 pub mod phases;
 pub mod presentation;
 pub mod proxy_protocol;
@@ -36,6 +38,7 @@ pub mod stream;
 pub mod tcp;
 pub mod timer;
 pub mod tls;
+mod treatment;
 pub mod udp;
 pub mod upstream;
 pub mod worker;

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as Polled, Poll};
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::attempt::Connection;
+use super::auth;
+use super::bridge::transform::Transform;
 use super::error::{Error, Refusal};
 use super::forward::forward;
 use super::http1::encode::{RequestEdits, Told};
@@ -18,6 +21,7 @@ use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
 use super::timer::Timer;
 use super::tls::Secured;
+use super::treatment::forward_treated;
 use super::worker::Worker;
 use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
@@ -48,6 +52,22 @@ pub trait Downstream {
     fn answered_here(&self) -> Option<Own>;
     /// Keeps the body for a repeat, up to so many bytes.
     fn keep_body(&mut self, max: usize);
+    /// Whether there is a body, be it an empty one.
+    fn has_body(&self) -> bool;
+    /// Copies the body as it goes on, up to `max` bytes; whether it may be no larger.
+    fn copy_body(&mut self, _max: usize) -> bool {
+        false
+    }
+    /// The copy of the body; nothing where it was larger, or has not all gone on.
+    fn copied_body(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Takes in the body before an endpoint is asked, up to so many bytes; whether that is all of it.
+    fn buffer_body(&mut self, _most: usize) -> impl Future<Output = Result<bool, Error>> {
+        std::future::ready(Ok(false))
+    }
+    /// Says what is to be done with the answer.
+    fn transform(&mut self, _transform: Transform) {}
     /// Whether there is no body, or it will be kept for a repeat.
     fn body_will_repeat(&self) -> bool;
     /// Whether all of the body that has been sent can be sent again.
@@ -122,7 +142,7 @@ pub struct Failed {
 /// What all phases of a request read.
 pub struct Context<'a> {
     /// The worker.
-    pub worker: &'a Worker,
+    pub worker: &'a Rc<Worker>,
     /// The snapshot with which the request began, and with which it ends, unless it is still waiting when a newer one
     /// comes.
     pub snapshot: &'a Snapshot,
@@ -342,7 +362,12 @@ async fn serve<'a, D: Downstream>(
     trace.route = Some(route);
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
-    let own = match phases::before(context, down, route, altered)? {
+    let mut own = phases::before(context, down, route, altered)?;
+    if let (None, Some(treatment)) = (&own, &route.treatment) {
+        // Boxed: most routes have none, and every request would weigh so much more.
+        own = Box::pin(auth::admit(context, down, treatment, altered)).await?;
+    }
+    let own = match own {
         None => answer_of(context, down.view(), &route.action),
         own => own,
     };
@@ -359,7 +384,14 @@ async fn serve<'a, D: Downstream>(
     let order = Order::new(&context.snapshot.pools, chain);
     let home = order.home().ok_or(Error::NoRoute)?;
     trace.pool = Some(home);
-    forward(context, down, route, (order, home), (altered, trace)).await.map(|()| Termination::Done)
+    let forwarded = match &route.treatment {
+        None => forward(context, down, route, (order, home), (altered, trace)).await,
+        Some(treatment) => {
+            let on = (altered, trace);
+            Box::pin(forward_treated(context, down, (route, treatment), (order, home), on)).await
+        }
+    };
+    forwarded.map(|()| Termination::Done)
 }
 
 /// The answer of a route that gives one itself.

@@ -10,6 +10,7 @@ use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
 use super::tls::tickets::Ring;
+use super::treatment::Treatment;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
@@ -101,6 +102,8 @@ pub struct Route {
     pub timeouts: Overrides,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
+    /// What is done with a request before it goes on; nothing where it just goes on.
+    pub treatment: Option<Box<Treatment>>,
 }
 
 /// What a route does.

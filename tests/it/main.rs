@@ -79,6 +79,7 @@ mod tls_clients;
 mod tls_handshakes;
 mod tls_out;
 mod tls_truncated;
+mod treatment;
 mod udp;
 mod unix_sockets;
 mod upgrade;

@@ -11,6 +11,7 @@ mod passive;
 mod pool;
 mod route;
 mod tls;
+mod treatment;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::passive::RETRY;
-use super::{TIMEOUT, number};
+use super::{TIMEOUT, number, treatment};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static ROUTE: Section = Section::new(
@@ -149,6 +149,12 @@ pub(in super::super) static ROUTE: Section = Section::new(
             "With sni: whether TLS goes through to the endpoint or ends here; by default it ends here where the listener has \
              TLS.",
         ),
+        treatment::basic_auth(),
+        treatment::forward_auth(),
+        treatment::mirror(),
+        treatment::buffer_request(),
+        treatment::buffer_response(),
+        treatment::compress(),
         Key::later("rate_limit"),
     ],
 );

@@ -251,13 +251,22 @@ mod tests {
     fn what_is_no_salted_hash_is_refused_without_being_told() {
         for (file, why) in [
             ("a:secret\n", "line 1 has no salted hash but a plain or weak one: use bcrypt (htpasswd -B)"),
-            ("a:{SHA}2fd4e1c67a2d28fced849ee1bb76e7391b93eb12", "line 1 has no salted hash but a plain or weak one: use bcrypt (htpasswd -B)"),
+            (
+                "a:{SHA}2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+                "line 1 has no salted hash but a plain or weak one: use bcrypt (htpasswd -B)",
+            ),
             ("\n\nsecret\n", "line 3 has no colon between name and hash"),
             (":$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/", "line 1 has no valid name before its colon"),
             ("a:$apr1$r31.....$HqJZimcKQFAMYayBlzkr", "line 1 has a malformed hash"),
             ("a:$2y$04$C9qTV", "line 1 has a malformed hash"),
-            ("a:$2y$17$C9qTV/0XVAZBiLmP2iCTvuytAL5.CGGbmXPz4rSHgzX3BFzPO6ekO", "line 1 has a bcrypt hash of a cost above 16: each request would take seconds"),
-            ("a:$5$rounds=999999999$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5", "line 1 has a SHA-crypt hash of less than 1,000 or more than 5,000,000 rounds"),
+            (
+                "a:$2y$17$C9qTV/0XVAZBiLmP2iCTvuytAL5.CGGbmXPz4rSHgzX3BFzPO6ekO",
+                "line 1 has a bcrypt hash of a cost above 16: each request would take seconds",
+            ),
+            (
+                "a:$5$rounds=999999999$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5",
+                "line 1 has a SHA-crypt hash of less than 1,000 or more than 5,000,000 rounds",
+            ),
             ("a:$y$j9T$x$y", "line 1 has a hash of a kind that is not known: use bcrypt (htpasswd -B)"),
             ("# nobody\n", "it has no user"),
         ] {
@@ -278,7 +287,15 @@ mod tests {
         let login = Login::parse(b"basic dGVzdDoxMjPCow==").expect("it is valid");
         assert_eq!((login.name.as_str(), &login.password[..]), ("test", "123\u{a3}".as_bytes()));
         assert_eq!(Login::parse(b"Basic YTpiOmM=").map(|l| l.password), Some(b"b:c".to_vec()));
-        for none in ["", "Basic", "Basic ", "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Basic QWxh", "Basic !!", "Basic OnB3"] {
+        for none in [
+            "",
+            "Basic",
+            "Basic ",
+            "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+            "Basic QWxh",
+            "Basic !!",
+            "Basic OnB3",
+        ] {
             assert_eq!(Login::parse(none.as_bytes()), None, "{none}");
         }
     }

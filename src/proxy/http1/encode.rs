@@ -298,13 +298,13 @@ pub fn put_own_response(
     client: Version,
 ) {
     put_status_line(out, own.status, own.reason().as_bytes());
-    for (name, value) in &own.fields {
+    for (name, value) in own.all_fields() {
         if !edits.drops(name.as_bytes()) {
             put_field(out, name.as_bytes(), value);
         }
     }
     if own.status != 204 && own.status != 304 {
-        put_field(out, b"Content-Length", itoa::Buffer::new().format(own.body.len()).as_bytes());
+        put_field(out, b"Content-Length", itoa::Buffer::new().format(own.bytes().len()).as_bytes());
     }
     match (close, client) {
         (true, _) => out.put(b"Connection: close\r\n"),
@@ -314,7 +314,7 @@ pub fn put_own_response(
     put_edits(out, edits);
     out.put(b"\r\n");
     if !to_head && own.status != 204 && own.status != 304 {
-        out.put(own.body.as_bytes());
+        out.put(own.bytes());
     }
 }
 

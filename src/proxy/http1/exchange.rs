@@ -170,6 +170,10 @@ impl Downstream for Exchange<'_> {
         }
     }
 
+    fn has_body(&self) -> bool {
+        self.request.head.framing != Framing::None
+    }
+
     fn body_will_repeat(&self) -> bool {
         self.upload.will_repeat()
     }
@@ -323,7 +327,7 @@ impl Downstream for Exchange<'_> {
         let mut out = Buffer::default();
         encode::put_own_response(&mut out, own, edits, to_head, self.close, self.request.head.version);
         self.started = true;
-        self.sent += if to_head { 0 } else { own.body.len() as u64 };
+        self.sent += if to_head { 0 } else { own.bytes().len() as u64 };
         let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
         self.end(written)
     }

@@ -180,7 +180,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     }
     unread.ended = true;
     let context = Context {
-        worker,
+        worker: &client.worker,
         snapshot: &snapshot,
         listener,
         timer: &client.timer,

@@ -1,9 +1,11 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
 mod pool;
+mod treatment;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +20,12 @@ use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
 use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
-use crate::model::name::{ListenerName, PoolName};
+use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::ByteSize;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
+use treatment::Treatments;
 
 /// What the machine allows.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +48,16 @@ pub enum CompileError {
     /// TLS of a listener.
     #[error("tls of listener \"{0}\": {1}")]
     ListenerTls(ListenerName, TlsError),
+    /// The users of a route.
+    #[error("route \"{name}\": {} cannot be used: {why}", file.display())]
+    Users {
+        /// The route.
+        name: RouteName,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -67,8 +80,10 @@ pub fn compile(
     let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
         .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains));
-    let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
+    let mut treatments = Treatments::new(config, previous, machine, &index);
+    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains, &mut treatments));
+    let by_sni = config.sni_routes.iter().map(|r| Ok(compile_sni_route(r, &index)));
+    let routes = routes.chain(by_sni).collect::<Result<_, CompileError>>()?;
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
     let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
@@ -104,6 +119,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
         }
     }
     for route in &config.routes {
+        streams.extend(route.treatment.pools().flat_map(chain));
         match &route.action {
             config::route::Action::Pool(pool) => streams.extend(chain(pool)),
             config::route::Action::Split { parts, .. } => {
@@ -143,10 +159,11 @@ fn compile_route(
     route: &config::route::Route,
     pools: &HashMap<&PoolName, usize>,
     chains: &[Box<[usize]>],
-) -> Route {
+    treatments: &mut Treatments<'_>,
+) -> Result<Route, CompileError> {
     // Validation has made sure that every pool exists.
     let pool = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
-    Route {
+    Ok(Route {
         name: route.rule.name.clone(),
         action: match &route.action {
             config::route::Action::Pool(name) => Action::Pool(pool(name)),
@@ -180,7 +197,8 @@ fn compile_route(
             tunnel: route.timeouts.tunnel,
         },
         retry: route.retry.as_ref().map(compile_retry),
-    }
+        treatment: treatments.compile(route)?,
+    })
 }
 
 /// TLS of the listeners that have it. Their files are read again once the configuration has been.
@@ -213,6 +231,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         rewrite: None,
         timeouts: Overrides::default(),
         retry: None,
+        treatment: None,
     }
 }
 
