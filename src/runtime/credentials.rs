@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::clock::Clock;
 use super::sync::{Mutex, lock};
-use crate::model::field::FieldName;
+use super::treatment::Told;
 use crate::policy::password::verified::{Mark, Verified};
 use crate::policy::password::{Login, Stored, Users};
 
@@ -27,7 +27,7 @@ pub struct BasicAuth {
     /// The users; the same allocation for as long as the file says the same.
     pub users: Arc<Known>,
     /// The field in which the endpoint is told the name.
-    pub user_header: Option<FieldName>,
+    pub user_header: Option<Told>,
     /// Whether the endpoint gets `Authorization`.
     pub keep_authorization: bool,
     /// What checks them.

@@ -28,6 +28,34 @@ pub struct Treatment {
     pub live: Arc<TreatmentLive>,
 }
 
+/// A field in which an endpoint is told what is known of the client: whatever the client says in it never goes on, nor what
+/// it says under a name that some gateways (CGI, WSGI) take for the same.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its name.
+    pub name: FieldName,
+    /// Its name with one or more dashes as underscores.
+    pub look_alikes: Vec<Box<str>>,
+}
+
+impl Told {
+    /// A field of this name.
+    #[must_use]
+    pub fn new(name: &FieldName) -> Self {
+        // Of a name with more dashes the first ones alone: nobody has such a name.
+        const DASHES_MAX: usize = 6;
+        let text = name.as_str();
+        let dashes: Vec<usize> = text.match_indices('-').map(|(at, _)| at).take(DASHES_MAX).collect();
+        let alike = |which: usize| -> Box<str> {
+            let chosen = |at: usize| {
+                dashes.iter().position(|dash| *dash == at).is_some_and(|bit| which >> bit & 1 == 1)
+            };
+            text.char_indices().map(|(at, c)| if chosen(at) { '_' } else { c }).collect::<String>().into()
+        };
+        Self { name: name.clone(), look_alikes: (1..1 << dashes.len()).map(alike).collect() }
+    }
+}
+
 /// A service that is asked about each request first.
 #[derive(Debug)]
 pub struct ForwardAuth {
@@ -40,7 +68,7 @@ pub struct ForwardAuth {
     /// Fields of the request that it gets; empty is nearly all.
     pub request_headers: Vec<FieldName>,
     /// Fields of its answer that the endpoint gets.
-    pub response_headers: Vec<FieldName>,
+    pub response_headers: Vec<Told>,
     /// To its answer.
     pub timeout: Duration,
     /// Bytes of the body of its answers.
@@ -162,4 +190,17 @@ pub struct Asked {
     pub refused: Counter,
     /// Nothing, or that something is wrong with itself.
     pub failed: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_write_dashes_as_underscores_is_a_look_alike() {
+        let told = Told::new(&FieldName::new("x-remote-user").expect("a name"));
+        let alike: Vec<&str> = told.look_alikes.iter().map(|name| &**name).collect();
+        assert_eq!(alike, ["x_remote-user", "x-remote_user", "x_remote_user"]);
+        assert!(Told::new(&FieldName::new("user").expect("a name")).look_alikes.is_empty());
+    }
 }

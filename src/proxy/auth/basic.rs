@@ -1,5 +1,6 @@
 //! Names and passwords (RFC 7617): the login of a request is checked beside the worker, which goes on meanwhile.
 
+use super::forget;
 use crate::model::request::RequestView as _;
 use crate::policy::password::Login;
 use crate::proxy::error::Error;
@@ -23,7 +24,7 @@ pub(super) async fn admit<'a, D: Downstream>(
         return Ok(Some(Own::unauthorized(&auth.challenge)));
     };
     // It goes on only where it is right, and then nobody else's word for it does.
-    let name = auth.user_header.as_ref().map(|header| (header.as_str(), login.name.clone()));
+    let name = auth.user_header.as_ref().map(|told| (told, login.name.clone()));
     let checked = tokio::select! {
         biased;
         checked = auth.checker.check(&auth.users, login, context.snapshot.clock) => checked,
@@ -40,8 +41,9 @@ pub(super) async fn admit<'a, D: Downstream>(
             return Ok(Some(Own::busy("too many logins are being checked")));
         }
     }
-    if let Some((header, name)) = name {
-        altered.edit().request.set(header, name);
+    if let Some((told, name)) = name {
+        forget(told, altered);
+        altered.edit().request.set(told.name.as_str(), name);
     }
     if !auth.keep_authorization {
         altered.edit().request.remove("authorization");

@@ -1,6 +1,7 @@
 //! Another service is asked about a request before it goes on, as nginx's `auth_request` and Traefik's `forwardAuth` do: a
 //! 2xx lets it in, what refuses it is what the client gets.
 
+use super::forget;
 use crate::model::request::RequestView as _;
 use crate::proxy::bridge::subrequest::{Answer, Subrequest, Way, target_of};
 use crate::proxy::error::Error;
@@ -55,12 +56,12 @@ pub(super) async fn admit<'a, D: Downstream>(
 
 /// The fields that the service has for the endpoint. What the client sends under these names never goes on.
 fn take_over<'a>(answer: &Answer, auth: &'a ForwardAuth, altered: &mut Altered<'a>) {
-    for name in auth.response_headers.iter().map(|name| name.as_str()) {
-        let mut values = answer.values(name);
-        let request = &mut altered.edit().request;
-        match values.next() {
-            Some(first) => request.set(name, first),
-            None => request.remove(name),
+    for told in &auth.response_headers {
+        forget(told, altered);
+        let name = told.name.as_str();
+        let (mut values, request) = (answer.values(name), &mut altered.edit().request);
+        if let Some(first) = values.next() {
+            request.set(name, first);
         }
         values.for_each(|value| request.add(name, value));
     }
@@ -79,6 +80,6 @@ fn unknown<'a>(auth: &'a ForwardAuth, counters: &Asked, altered: &mut Altered<'a
         return Some(Own::busy("whether this request may pass cannot be found out now"));
     }
     // Nobody has vouched for what the client says under these names.
-    auth.response_headers.iter().for_each(|name| altered.edit().request.remove(name.as_str()));
+    auth.response_headers.iter().for_each(|told| forget(told, altered));
     None
 }

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::phases::Altered;
 use super::request::{Context, Downstream};
 use super::respond::Own;
-use crate::runtime::treatment::Treatment;
+use crate::runtime::treatment::{Told, Treatment};
 
 /// The answer to a request that is not let in; nothing for one that is.
 ///
@@ -29,4 +29,11 @@ pub async fn admit<'a, D: Downstream>(
         return forward::admit(context, down, auth, &counters.asked, altered).await;
     }
     Ok(None)
+}
+
+/// Takes away what the client says in a field that is not for it to say.
+fn forget<'a>(told: &'a Told, altered: &mut Altered<'a>) {
+    let request = &mut altered.edit().request;
+    request.remove(told.name.as_str());
+    told.look_alikes.iter().for_each(|name| request.remove(name));
 }

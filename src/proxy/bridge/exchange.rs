@@ -517,7 +517,7 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
             let tunnelled = Box::pin(self.tunnel(&connection, &mut answer, timeouts)).await;
             return self.end(tunnelled);
         }
-        if let Some(transform) = transform.filter(|_| !end) {
+        if let Some(transform) = transform.filter(|t| !end && (coding.is_some() || t.ahead.is_some())) {
             let done = Box::pin(self.send_transformed(connection, answer, (&transform, coding), timeouts));
             let delivered = done.await;
             return self.end(delivered);

@@ -166,6 +166,9 @@ impl Passage {
 impl<C: ClientHalf> Bridge<'_, C> {
     /// Takes in the body, up to so much of it; whether that is all.
     pub(super) async fn fill(&mut self, most: usize) -> Result<bool, Error> {
+        if let Some(whole) = self.upload.taken_in() {
+            return Ok(whole);
+        }
         if std::mem::take(&mut self.request.expects_continue) {
             let mut head = Response::new(()).into_parts().0;
             head.status = StatusCode::CONTINUE;
@@ -265,7 +268,8 @@ impl<C: ClientHalf> Bridge<'_, C> {
         answer: &mut Answer,
         passage: &mut Passage,
     ) -> Result<Waiting, Error> {
-        let mut budget = TURN;
+        // To encode takes longer than to copy, and others wait as well.
+        let mut budget = if passage.encoder.is_some() { TURN / 8 } else { TURN };
         while !passage.taken && !passage.is_full() {
             if budget == 0 {
                 cx.waker().wake_by_ref();

@@ -109,6 +109,12 @@ impl Upload {
         self.copy.take().filter(|_| self.ended).map(|copy| copy.bytes)
     }
 
+    /// Whether something was taken in ahead already, and whether that is all: what was is not to be lost.
+    #[must_use]
+    pub const fn taken_in(&self) -> Option<bool> {
+        if self.held.is_some() || self.all_here { Some(self.all_here) } else { None }
+    }
+
     /// Takes in what comes before anybody is given it, up to `most` bytes; ready with whether that is all of it.
     ///
     /// # Errors

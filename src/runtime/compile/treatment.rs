@@ -14,7 +14,7 @@ use crate::model::units::ByteSize;
 use crate::policy::password::Users;
 use crate::runtime::credentials::{BasicAuth, CheckRules, Checker, Known};
 use crate::runtime::snapshot::{Action, Overrides, Route, Snapshot};
-use crate::runtime::treatment::{ForwardAuth, Mirror, Treatment, TreatmentLive};
+use crate::runtime::treatment::{ForwardAuth, Mirror, Told, Treatment, TreatmentLive};
 
 /// The route of requests of our own beside those of this one.
 fn aside(name: &RouteName, pool: usize, response_header: Duration) -> Route {
@@ -89,7 +89,7 @@ impl<'a> Treatments<'a> {
             route: aside(name, pool, written.timeout),
             target: written.path.as_str().into(),
             request_headers: written.request_headers.clone(),
-            response_headers: written.response_headers.clone(),
+            response_headers: written.response_headers.iter().map(Told::new).collect(),
             timeout: written.timeout,
             max_answer: written.max_answer.as_usize(),
             allow_on_error: written.allow_on_error,
@@ -138,7 +138,7 @@ impl<'a> Treatments<'a> {
             challenge: format!("Basic realm=\"{}\", charset=\"UTF-8\"", written.realm.as_str()).into(),
             file: written.users_file.clone(),
             users,
-            user_header: written.user_header.clone(),
+            user_header: written.user_header.as_ref().map(Told::new),
             keep_authorization: written.keep_authorization,
             checker,
         })
