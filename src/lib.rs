@@ -53,7 +53,7 @@
 //! *Pool*: a named set of endpoints with one balancing policy. *Endpoint*: one address that traffic can be sent to.
 //! *Tier*: priority group of endpoints. *Probe*: one active health check. *Ejection*: passive removal, for a time.
 //! *Breaker*: closed, open or half-open gate. *Usable*: may be picked now. *Attempt*: one try of one request or connection on one endpoint. *Snapshot*: the
-//! immutable compiled configuration. *Reload*: a new snapshot replaces the old one, or nothing changes. *Drain*: no new
+//! immutable compiled configuration. *Sticky*: a client keeps coming to the endpoint that it came to first. *Reload*: a new snapshot replaces the old one, or nothing changes. *Drain*: no new
 //! work; work in flight finishes, up to a deadline.
 //!
 //! # Reading order

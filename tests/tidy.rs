@@ -26,7 +26,16 @@ const NEVER_NAMES: &[(&str, &str, &str)] = &[
 /// Every outside crate and the places in `src/` that may name it: a file, a folder with its slash, or `""` for all.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
-    ("aws-lc-rs", &["runtime/credentials.rs", "runtime/tls/", "proxy/bridge/websocket.rs"]),
+    (
+        "aws-lc-rs",
+        &[
+            "runtime/credentials.rs",
+            "runtime/tls/",
+            "proxy/bridge/websocket.rs",
+            "policy/sticky/cookie.rs",
+            "runtime/sticky/",
+        ],
+    ),
     ("base64ct", &["policy/password/"]),
     ("bcrypt", &["policy/password/"]),
     ("brotli", &["proxy/bridge/encoder.rs"]),

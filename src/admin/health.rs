@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::routes::Control;
 use crate::control::event_json::milliseconds;
-use crate::control::status::{EndpointStatus, PoolStatus, Status};
+use crate::control::status::{EndpointStatus, OverloadStatus, PoolStatus, Status};
 
 /// The oldest answer that is given again; the contract allows 1 s.
 const KEEP: Duration = Duration::from_millis(500);
@@ -49,8 +49,9 @@ pub(super) struct ComponentView {
 impl HealthView {
     /// The worst of its pools; a process without pools is healthy.
     fn of(status: &Status) -> Self {
-        let components: Vec<_> =
+        let mut components: Vec<_> =
             status.pools.iter().map(|pool| (pool.name.to_string(), ComponentView::of(pool))).collect();
+        components.extend(overload(&status.overload).map(|component| (OVERLOAD.to_owned(), component)));
         let worst = components.iter().map(|(_, component)| component.status).max();
         Self { status: worst.unwrap_or(State::Healthy), components }
     }
@@ -59,6 +60,16 @@ impl HealthView {
     pub(super) fn component(&self, name: &str) -> Option<&ComponentView> {
         self.components.iter().find(|(other, _)| other == name).map(|(_, component)| component)
     }
+}
+
+/// The component that is there while the process itself is overloaded; no pool can be called so.
+const OVERLOAD: &str = "process/overload";
+
+/// What runs short. It never makes the process unhealthy: what it takes away from others would come back to them from here.
+fn overload(status: &OverloadStatus) -> Option<ComponentView> {
+    let because = status.state.because?;
+    let message = format!("{}: {} runs short", status.state.stage.word(), because.word());
+    Some(ComponentView { status: State::Degraded, latency_ms: None, message })
 }
 
 impl ComponentView {

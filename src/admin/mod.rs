@@ -14,6 +14,7 @@
 //! | `reloads.rs` | reloads |
 //! | `configuration.rs` | what runs, and what another configuration would change |
 //! | `answer.rs` | answers, errors (RFC 9457) too |
+//! | `route_limits.rs` | the limits of routes as JSON |
 //! | `views.rs` | what the JSON looks like |
 //!
 //! It asks `control` and decides nothing itself. It runs on a thread of its own, never on a worker. The open health listener
@@ -29,6 +30,7 @@ mod health;
 mod limits;
 mod paths;
 mod reloads;
+mod route_limits;
 mod routes;
 #[cfg(test)]
 mod sample;

@@ -19,6 +19,8 @@ pub(super) enum Page {
     Metrics,
     /// `/v1/status`
     Status,
+    /// `/v1/limits`
+    Limits,
     /// `/v1/events`
     Events,
     /// `/v1/config`
@@ -56,6 +58,7 @@ impl Page {
             ["health", "pools", pool] => Self::PoolHealth(pool_name(pool)?),
             ["metrics"] => Self::Metrics,
             ["v1", "status"] => Self::Status,
+            ["v1", "limits"] => Self::Limits,
             ["v1", "events"] => Self::Events,
             ["v1", "config"] => Self::Config,
             ["v1", "plan"] => Self::Plan,

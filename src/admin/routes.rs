@@ -16,6 +16,7 @@ use super::answer::{self, Answer, Refusal};
 use super::health::{Cache, State};
 use super::limits::Hits;
 use super::paths::{Page, decode, flag, parameter};
+use super::route_limits::LimitsView;
 use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
 use super::{changes, configuration, events, reloads};
 use crate::config::process::ApiLimits;
@@ -223,13 +224,13 @@ impl Site {
         match page {
             Page::Live => self.live(),
             Page::Ready => Ok(self.ready(flag(query, "local"))),
-            Page::Health => {
-                let health = self.health.look(&*self.control);
-                Ok(answer::json(status_of(health.status), &*health))
-            }
+            Page::Health => Ok(self.overall_health()),
             Page::PoolHealth(pool) => self.pool_health(&pool),
             Page::Metrics => Ok(self.metrics()),
             Page::Status => Ok(answer::json(StatusCode::OK, &StatusView::from(&self.control.status()))),
+            Page::Limits => {
+                Ok(answer::json(StatusCode::OK, &LimitsView::from(&self.control.status().limits)))
+            }
             Page::Events => self.events(query, fields),
             Page::Config => Ok(configuration::running(self.control.running())),
             Page::Plan => {
@@ -297,6 +298,11 @@ impl Site {
         }
         let problem = ProblemView::new(StatusCode::SERVICE_UNAVAILABLE, reasons.join("; "));
         answer::problem(&problem.with_reasons(reasons))
+    }
+
+    fn overall_health(&self) -> Answer {
+        let health = self.health.look(&*self.control);
+        answer::json(status_of(health.status), &*health)
     }
 
     fn pool_health(&self, pool: &PoolName) -> Result<Answer, Refusal> {

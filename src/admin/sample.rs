@@ -14,7 +14,8 @@ use crate::control::reload::{ReloadError, ReloadOptions, Source};
 use crate::control::running::{Fallback, Plan, Provenance, Running};
 use crate::control::sessions::Sessions;
 use crate::control::status::{
-    EjectionStatus, EndpointStatus, HeldStatus, PoolStatus, ProbeStatus, Readiness, Status, WorkerStatus,
+    CeilingStatus, EjectionStatus, EndpointStatus, HeldStatus, LimitsStatus, OverloadStatus, PoolStatus,
+    ProbeStatus, QueueStatus, Readiness, Status, WorkerStatus,
 };
 use crate::model::name::{EndpointName, NameError, PoolName};
 use crate::runtime::diff::Diff;
@@ -38,6 +39,7 @@ pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
         suppressed_until: None,
         leader: false,
         in_flight: 3,
+        ceiling: CeilingStatus { requests: Some(9), connections: None },
         idle_connections: 4,
         requests: 5,
         failures: 6,
@@ -48,7 +50,7 @@ pub(super) fn endpoint(name: &str) -> Result<EndpointStatus, NameError> {
 pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameError> {
     Ok(PoolStatus {
         name: PoolName::new(name)?,
-        queue: 7,
+        queue: QueueStatus { waiting: [1, 2, 4], ..QueueStatus::default() },
         requests: 8,
         retries: 9,
         required: false,
@@ -64,6 +66,7 @@ pub(super) fn pool(name: &str, endpoints: &[&str]) -> Result<PoolStatus, NameErr
         verify_off: None,
         added: Vec::new(),
         removed: Vec::new(),
+        sticky: None,
     })
 }
 
@@ -79,11 +82,13 @@ pub(super) fn status(pools: Vec<PoolStatus>) -> Status {
         draining: false,
         provenance: Provenance::File,
         confirm_until: None,
+        overload: OverloadStatus::default(),
         held: HeldStatus::default(),
         leaving: Vec::new(),
         workers: vec![WorkerStatus { connections: 1, handovers: 2 }],
         listeners: Vec::new(),
         pools,
+        limits: LimitsStatus::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the JSON of the admin API looks like; converted by hand from what control says, so that neither binds the other.
 
+use std::collections::BTreeMap;
+
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -8,11 +10,13 @@ use crate::control::event_json::{milliseconds, time};
 use crate::control::reload::Reloaded;
 use crate::control::sessions::{Session, Sessions};
 use crate::control::status::{
-    BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, PoolStatus,
-    ProbeStatus, Status, WorkerStatus,
+    BreakerStatus, EndpointStatus, FileStatus, LeavingStatus, ListenerStatus, NameStatus, OverloadStatus,
+    PoolStatus, ProbeStatus, Status, StickyStatus, WorkerStatus,
 };
 use crate::control::upgrade::OldProcess;
 use crate::model::name::EndpointName;
+use crate::policy::admission::class::Class;
+use crate::policy::admission::overload::Resource;
 
 /// A view as JSON.
 pub(super) fn text(view: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -128,6 +132,7 @@ pub(super) struct StatusView<'a> {
     draining: bool,
     provenance: &'static str,
     confirm_until: Option<String>,
+    overload: OverloadView,
     held: HeldView,
     leaving: Vec<LeavingView<'a>>,
     old_processes: Vec<OldProcessView>,
@@ -147,6 +152,7 @@ impl<'a> From<&'a Status> for StatusView<'a> {
             draining: status.draining,
             provenance: status.provenance.word(),
             confirm_until: status.confirm_until.map(time),
+            overload: OverloadView::from(&status.overload),
             held: HeldView {
                 generations: status.held.generations,
                 oldest: status.held.oldest,
@@ -157,6 +163,30 @@ impl<'a> From<&'a Status> for StatusView<'a> {
             workers: status.workers.iter().map(WorkerView::from).collect(),
             listeners: status.listeners.iter().map(ListenerView::from).collect(),
             pools: status.pools.iter().map(PoolView::from).collect(),
+        }
+    }
+}
+
+/// What runs short.
+#[derive(Debug, Serialize)]
+struct OverloadView {
+    stage: &'static str,
+    /// What runs shortest.
+    because: Option<&'static str>,
+    /// Shares of what the process may have.
+    memory: Option<f64>,
+    descriptors: Option<f64>,
+    lag_ms: f64,
+}
+
+impl From<&OverloadStatus> for OverloadView {
+    fn from(overload: &OverloadStatus) -> Self {
+        Self {
+            stage: overload.state.stage.word(),
+            because: overload.state.because.map(Resource::word),
+            memory: overload.memory,
+            descriptors: overload.descriptors,
+            lag_ms: milliseconds(overload.lag),
         }
     }
 }
@@ -281,6 +311,11 @@ impl<'a> From<&'a ListenerStatus> for ListenerView<'a> {
 pub(super) struct PoolView<'a> {
     name: &'a str,
     queue: u64,
+    queue_by_class: QueueView,
+    /// Classes that are shed because they stand instead of passing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    queue_stands: Vec<&'static str>,
+    queue_shed: u64,
     requests: u64,
     retries: u64,
     required: bool,
@@ -305,6 +340,50 @@ pub(super) struct PoolView<'a> {
     added: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     removed: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<StickyView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StickyView<'a> {
+    by: &'a str,
+    when_down: &'a str,
+    /// Of a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    clients: BTreeMap<&'a str, u64>,
+    cookies: u64,
+    evicted: u64,
+}
+
+impl<'a> From<&'a StickyStatus> for StickyView<'a> {
+    fn from(sticky: &'a StickyStatus) -> Self {
+        Self {
+            by: &sticky.by,
+            when_down: sticky.when_down,
+            entries: sticky.table.map(|(entries, _)| entries),
+            size: sticky.table.map(|(_, size)| size),
+            clients: sticky.clients.into_iter().collect(),
+            cookies: sticky.cookies,
+            evicted: sticky.evicted,
+        }
+    }
+}
+
+/// Who waits.
+#[derive(Debug, Serialize)]
+struct QueueView {
+    high: u64,
+    normal: u64,
+    low: u64,
+}
+
+impl From<[u64; Class::COUNT]> for QueueView {
+    fn from([high, normal, low]: [u64; Class::COUNT]) -> Self {
+        Self { high, normal, low }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -345,7 +424,10 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
     fn from(pool: &'a PoolStatus) -> Self {
         Self {
             name: pool.name.as_str(),
-            queue: pool.queue,
+            queue: pool.queue.len(),
+            queue_by_class: QueueView::from(pool.queue.waiting),
+            queue_stands: pool.queue.stands.iter().map(|class| class.word()).collect(),
+            queue_shed: pool.queue.shed,
             requests: pool.requests,
             retries: pool.retries,
             required: pool.required,
@@ -361,6 +443,7 @@ impl<'a> From<&'a PoolStatus> for PoolView<'a> {
             verify_off: pool.verify_off.as_deref(),
             added: pool.added.iter().map(EndpointName::as_str).collect(),
             removed: pool.removed.iter().map(EndpointName::as_str).collect(),
+            sticky: pool.sticky.as_ref().map(StickyView::from),
         }
     }
 }
@@ -385,6 +468,9 @@ pub(super) struct EndpointView<'a> {
     suppressed_until: Option<String>,
     leader: bool,
     in_flight: u64,
+    /// How many requests may be in flight now; nothing is no bound.
+    max_requests: Option<u64>,
+    max_connections: Option<u64>,
     idle_connections: u64,
     requests: u64,
     failures: u64,
@@ -411,6 +497,8 @@ impl<'a> From<&'a EndpointStatus> for EndpointView<'a> {
             suppressed_until: endpoint.suppressed_until.map(time),
             leader: endpoint.leader,
             in_flight: endpoint.in_flight,
+            max_requests: endpoint.ceiling.requests,
+            max_connections: endpoint.ceiling.connections,
             idle_connections: endpoint.idle_connections,
             requests: endpoint.requests,
             failures: endpoint.failures,

@@ -1,6 +1,9 @@
 //! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
 //! in which they would be tried.
 
+mod admission;
+mod limits;
+mod sticky;
 mod treatment;
 
 use std::fmt::Write as _;
@@ -16,6 +19,7 @@ use crate::config::sni::SniRoute;
 use crate::model::host::split_authority;
 use crate::model::name::PoolName;
 use crate::model::request::RequestView as _;
+use crate::model::units::Weight;
 use crate::route::{SniTable, Table, Verdict};
 
 /// The answer as text.
@@ -30,7 +34,7 @@ pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String
         }
         Protocol::Udp { pool } => {
             line(&mut text, format_args!("\nno routes: every session goes to pool {pool}"));
-            explain_pool(config, pool, None, &mut text);
+            explain_pool(config, pool, (None, &request), &mut text);
         }
         Protocol::Http => {
             admission(listener, arguments, &mut text);
@@ -65,6 +69,7 @@ fn choose(config: &Config, why: &str) -> Failure {
 
 /// Tells when the client's address would not even get to the routes.
 fn admission(listener: &Listener, arguments: &ExplainArgs, text: &mut String) {
+    admission::explain_listener(listener, text);
     let source = arguments.source.to_canonical();
     let denied = listener.deny.iter().find(|network| network.contains(&source));
     let allowed = listener.allow.is_empty() || listener.allow.iter().any(|network| network.contains(&source));
@@ -101,7 +106,8 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
     }
     match taken {
         Some(route) => {
-            explain_action(config, route, text);
+            limits::explain_limits(route, listener, request, text);
+            explain_action(config, route, request, text);
             treatment::explain(&route.treatment, request, text);
         }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
@@ -120,7 +126,7 @@ fn explain_tcp(
         config.sni_routes.iter().filter(|route| route.listeners.contains(&listener.name)).collect();
     if let (true, Some(pool)) = (routes.is_empty(), own) {
         line(text, format_args!("\nno routes: every connection goes to pool {pool}"));
-        return explain_pool(config, pool, None, text);
+        return explain_pool(config, pool, (None, request), text);
     }
     let host = split_authority(request.authority()).map(|(host, _)| host.to_ascii_lowercase());
     let name = host.map(|host| String::from_utf8_lossy(&host).into_owned()).unwrap_or_default();
@@ -133,19 +139,19 @@ fn explain_tcp(
         line(text, format_args!("  {}: {verdict}, sni: wants {}", route.name, names.join(" or ")));
     }
     match (taken.map(|route| &route.pool), own) {
-        (Some(pool), _) => explain_pool(config, pool, None, text),
+        (Some(pool), _) => explain_pool(config, pool, (None, request), text),
         (None, Some(pool)) => {
             line(text, format_args!("\nno route takes {name:?}: it comes to the listener's own pool {pool}"));
-            explain_pool(config, pool, None, text);
+            explain_pool(config, pool, (None, request), text);
         }
         (None, None) => line(text, format_args!("\nno route takes {name:?}: the connection is reset")),
     }
 }
 
-fn explain_action(config: &Config, route: &Route, text: &mut String) {
+fn explain_action(config: &Config, route: &Route, request: &Imagined, text: &mut String) {
     line(text, format_args!("\naction: {}", action(&route.action)));
     match &route.action {
-        Action::Pool(pool) => explain_pool(config, pool, Some(route), text),
+        Action::Pool(pool) => explain_pool(config, pool, (Some(route), request), text),
         Action::Split { parts, by } => {
             let sum: u32 = parts.iter().map(|(_, weight)| u32::from(weight.get())).sum();
             line(
@@ -155,6 +161,7 @@ fn explain_action(config: &Config, route: &Route, text: &mut String) {
                     match by {
                         SplitBy::Source => "the client's address: the same client gets the same pool",
                         SplitBy::Random => "chance",
+                        SplitBy::Sticky => "where the client belongs already, else by chance",
                     }
                 ),
             );
@@ -162,19 +169,40 @@ fn explain_action(config: &Config, route: &Route, text: &mut String) {
                 let share = f64::from(weight.get()) * 100.0 / f64::from(sum.max(1));
                 line(text, format_args!("  {share:.1} % to pool {pool}"));
             }
+            if *by == SplitBy::Sticky {
+                belongs(config, parts, request, text);
+            }
             for (pool, _) in parts.iter().filter(|(_, weight)| weight.get() > 0) {
-                explain_pool(config, pool, Some(route), text);
+                explain_pool(config, pool, (Some(route), request), text);
             }
         }
         Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
     }
 }
 
-fn explain_pool(config: &Config, name: &PoolName, route: Option<&Route>, text: &mut String) {
+/// Tells which part of a split a client belongs to.
+fn belongs(config: &Config, parts: &[(PoolName, Weight)], request: &Imagined, text: &mut String) {
+    let weighted = parts.iter().filter(|(_, weight)| weight.get() > 0);
+    let pools = weighted.filter_map(|(name, _)| config.pools.iter().find(|pool| pool.name == *name));
+    let claims = pools.filter_map(|pool| sticky::explain(config, pool, request).1);
+    if let Some(claim) = claims.max_by_key(|claim| claim.rank) {
+        line(text, format_args!("  the client belongs to pool {}, which takes it", claim.pool));
+    }
+}
+
+fn explain_pool(
+    config: &Config,
+    name: &PoolName,
+    (route, request): (Option<&Route>, &Imagined),
+    text: &mut String,
+) {
     // Validation has made sure that every pool exists.
     let Some(pool) = config.pools.iter().find(|pool| pool.name == *name) else { return };
     let attempts = route.and_then(|route| route.retry.as_ref()).unwrap_or(&pool.retry).attempts;
     line(text, format_args!("\npool {name}: balance {}, at most {attempts} attempts", balance(pool.balance)));
+    for said in sticky::explain(config, pool, request).0 {
+        line(text, format_args!("  {said}"));
+    }
     line(text, format_args!("  {}", hint(pool.balance)));
     for (place, endpoint) in plan::order(pool).into_iter().enumerate() {
         line(text, format_args!("  {}. {}", place + 1, describe(endpoint)));
@@ -183,6 +211,7 @@ fn explain_pool(config: &Config, name: &PoolName, route: Option<&Route>, text: &
         line(text, format_args!("  never: {}", describe(endpoint)));
     }
     backups(pool, text);
+    admission::explain_pool(pool, route, text);
 }
 
 /// What the order that follows depends on.

@@ -18,6 +18,14 @@ struct Process {
     old_processes: Vec<OldProcess>,
     listeners: Vec<Listener>,
     pools: Vec<Pool>,
+    /// An older process does not tell.
+    overload: Option<Overload>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Overload {
+    stage: String,
+    because: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +47,9 @@ struct Listener {
 struct Pool {
     name: String,
     queue: u64,
+    /// Classes that wait for too long.
+    #[serde(default)]
+    queue_stands: Vec<String>,
     usable: usize,
     serving_tier: Option<u8>,
     fails_open: bool,
@@ -96,6 +107,9 @@ fn page(process: &Process) -> String {
     if let Some(until) = &process.confirm_until {
         page.push_str(&format!("on trial: it goes back at {until} unless plimsoll confirm is called\n\n"));
     }
+    if let Some(Overload { stage, because: Some(because) }) = &process.overload {
+        page.push_str(&format!("overloaded ({stage}): {because} runs short\n\n"));
+    }
     for OldProcess { pid, connections, since } in &process.old_processes {
         page.push_str(&format!(
             "process {pid}, replaced by an upgrade since {since}, still has {connections} connections\n\n"
@@ -121,6 +135,9 @@ fn page(process: &Process) -> String {
 fn heading(pool: &Pool) -> String {
     let Pool { name, usable, queue, endpoints, .. } = pool;
     let mut heading = format!("pool {name}: {usable} of {} usable, {queue} waiting", endpoints.len());
+    if !pool.queue_stands.is_empty() {
+        heading.push_str(&format!(" (sheds {})", pool.queue_stands.join(" and ")));
+    }
     match (&pool.failover, pool.serving_tier) {
         _ if pool.fails_open => heading.push_str("; nothing is usable and it fails open"),
         (Some(other), _) => heading.push_str(&format!("; traffic goes to pool {other}")),
@@ -193,8 +210,9 @@ mod tests {
             "listeners": [
                 { "name": "web", "protocol": "http", "addresses": [], "connections": 7 },
             ],
+            "overload": { "stage": "shedding", "because": "memory" },
             "pools": [{
-                "name": "api", "queue": 0, "usable": 1, "serving_tier": 0, "fails_open": false, "failover": null,
+                "name": "api", "queue": 3, "queue_stands": ["low"], "usable": 1, "serving_tier": 0, "fails_open": false, "failover": null,
                 "breaker": { "state": "open" },
                 "endpoints": [
                     endpoint("a:80", true, "ready", None),
@@ -206,10 +224,12 @@ mod tests {
         let want = "\
 plimsoll 1, generation 3, since 2026-11-21T08:00:00Z
 
+overloaded (shedding): memory runs short
+
   LISTENER  PROTOCOL  CONNECTIONS  ADDRESSES
   web       http      7            not bound
 
-pool api: 1 of 3 usable, 0 waiting; tier 0 serves; breaker open
+pool api: 1 of 3 usable, 3 waiting (sheds low); tier 0 serves; breaker open
   ENDPOINT      TIER  WEIGHT  STATE       REASON   IN FLIGHT  LAST PROBE
   a:80          0     1       usable      -        2          up: 200\u{fffd}[2J (1.2 ms)
   long-name:80  0     1       not usable  ejected  2          up: 200\u{fffd}[2J (1.2 ms)

@@ -16,6 +16,7 @@ use super::notify::Notify;
 use super::origin::Origin;
 use super::pool::{self, Pool};
 use super::process::{Admin, AdminBind, CheckRules, HealthApi, Log, Process};
+use super::rate_limit;
 use super::route::{Action, Route, Surroundings};
 use super::sni::{self, SniRoute};
 use super::source::{Sources, Span};
@@ -205,12 +206,21 @@ fn check_bind(listeners: &[Named], root: &Fields, admin: Option<&Admin>, report:
 }
 
 /// Both kinds of routes, which have one order and one set of names.
-/// Reports a header that datagrams cannot have.
+/// Reports a header that datagrams cannot have, and what their sessions make no use of.
 fn check_headers(listeners: &[Named], pools: &[Named], report: &mut Report) {
     let mut reported = HashSet::new();
     for listener in listeners.iter().filter(|listener| listener.fields.is_word("protocol", "udp")) {
         let pool = listener.fields.get::<String>("pool");
         let Some(pool) = pools.iter().find(|named| Some(&named.name) == pool.as_ref()) else { continue };
+        if let Some(field) = pool.fields.own("sticky").filter(|_| pool.fields.table("sticky").is_some()) {
+            let message =
+                format!("`sticky` has no use: the udp listener `{}` has sessions of its own", listener.name);
+            report.error(
+                field.key_span,
+                message,
+                "remove it, or write hash_key = \"source\" with balance = \"maglev\"",
+            );
+        }
         if pool.fields.is_word("send_proxy", "v1") && reported.insert(&pool.name) {
             let message = format!(
                 "the udp listener `{}` cannot send PROXY v1, which is for connections",
@@ -228,6 +238,7 @@ fn read_routes(
     report: &mut Report,
 ) -> (Option<Vec<Route>>, Option<Vec<SniRoute>>) {
     let mut names = Names::new("route");
+    let mut limits = rate_limit::Shared::default();
     let (mut routes, mut by_sni) = (Vec::new(), Vec::new());
     let written = root.list::<Fields>("route");
     for (index, (fields, span)) in written.iter().enumerate() {
@@ -236,7 +247,11 @@ fn read_routes(
         if fields.has("sni") {
             by_sni.push(SniRoute::read(fields, &name, around.pools, targets, report));
         } else {
-            routes.push(Route::read(fields, &name, around, report));
+            let route = Route::read(fields, &name, around, report);
+            if let Some(route) = &route {
+                limits.check(&route.limits, fields, report);
+            }
+            routes.push(route);
         }
         names.define(&name, fields.written("name").map_or(*span, |field| field.item.span), report);
     }

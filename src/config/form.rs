@@ -16,9 +16,10 @@ use crate::model::address::{Address, AddressError, EndpointAddress, UNIX_CLIENT,
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::grpc;
 use crate::model::host::HostPattern;
+use crate::model::limit_key::LimitPart;
 use crate::model::method::Method;
 use crate::model::name::PoolName;
-use crate::model::units::Rate;
+use crate::model::units::{Bandwidth, Rate};
 use crate::route::Pattern;
 
 /// What a text must be.
@@ -76,6 +77,14 @@ pub(super) enum Form {
     Ip,
     /// What a hash is made of.
     HashKey,
+    /// What a table knows clients by.
+    TableKey,
+    /// A name of a cookie.
+    CookieName,
+    /// So many bytes in a second.
+    Bandwidth,
+    /// A part of the key of a limit.
+    LimitKey,
     /// So many in a second, minute or hour.
     Rate,
     /// Where events are posted.
@@ -130,6 +139,10 @@ impl Form {
             Self::HashKey => {
                 "\"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"sni\""
             }
+            Self::TableKey => "\"source\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
+            Self::CookieName => "a name of a cookie",
+            Self::Bandwidth => "a size in a second such as \"1MiB/s\"",
+            Self::LimitKey => LimitPart::FORMS,
             Self::Rate => "a rate such as \"5/s\"",
             Self::Webhook => "a URL such as \"https://hooks.internal/lb\"",
             Self::AccessLog => "\"off\", \"stdout\", \"stderr\" or a path",
@@ -175,6 +188,21 @@ impl Form {
                 Fault::new("it is no IP address", "write for example \"10.0.0.1\" or \"fd00::1\"")
             }),
             Self::HashKey => hash_key(text),
+            Self::TableKey => match text {
+                "path" | "sni" => {
+                    Err(Fault::new("it does not tell clients apart", format!("write {}", self.describe())))
+                }
+                _ => hash_key(text),
+            },
+            Self::CookieName => FieldName::new(text).map(Value::Field).map_err(|_| {
+                Fault::new("a name of a cookie has letters, digits and !#$%&'*+-.^_`|~", COOKIE_HELP)
+            }),
+            Self::Bandwidth => Bandwidth::parse(text)
+                .map(Value::Bandwidth)
+                .map_err(|e| Fault::new(e, "write for example \"1MiB/s\"")),
+            Self::LimitKey => LimitPart::parse(text)
+                .map(Value::LimitPart)
+                .map_err(|e| Fault::new(e, format!("write {}", LimitPart::FORMS))),
             Self::Rate => {
                 Rate::parse(text).map(Value::Rate).map_err(|e| Fault::new(e, "write for example \"5/s\""))
             }
@@ -189,6 +217,7 @@ impl Form {
 const HOST_HELP: &str = "write a host such as \"example.com\", or \"*.example.com\" for all below it";
 const WEBHOOK_HELP: &str = "write for example \"https://hooks.internal/lb\"";
 const HOST_EDIT: Option<&str> = Some("replace it with request_headers = { set = { host = \"...\" } }");
+const COOKIE_HELP: &str = "write a name such as SRVID";
 const FIELD_HELP: &str = "write a name such as x-request-id";
 const UNIX_HELP: &str = "write for example \"unix:/run/plimsoll/web.sock\"";
 const BIND_HELP: &str = "write \"ip:port\", such as \"0.0.0.0:80\" or \"[::]:80\"";

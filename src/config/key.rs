@@ -108,8 +108,6 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Word {
     pub(super) name: &'static str,
-    /// Whether it works already.
-    pub(super) supported: bool,
 }
 
 impl Section {
@@ -160,11 +158,7 @@ impl Key {
 
 impl Word {
     pub(super) const fn new(name: &'static str) -> Self {
-        Self { name, supported: true }
-    }
-
-    pub(super) const fn later(name: &'static str) -> Self {
-        Self { name, supported: false }
+        Self { name }
     }
 }
 
@@ -181,8 +175,7 @@ impl Kind {
             Self::Duration { .. } => "a duration such as \"250ms\", \"2s\" or \"5m\"".to_owned(),
             Self::Size { .. } => "a size such as \"512B\", \"64KiB\" or \"1MiB\"".to_owned(),
             Self::Choice(words) => {
-                let supported = words.iter().filter(|word| word.supported);
-                format!("one of {}", join(supported.map(|word| format!("\"{}\"", word.name))))
+                format!("one of {}", join(words.iter().map(|word| format!("\"{}\"", word.name))))
             }
             Self::Text(form) => form.describe().to_owned(),
             Self::Pattern => "text, or { regex = \"...\" }".to_owned(),

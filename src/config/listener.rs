@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::names::Names;
 use super::tls::Files;
@@ -12,7 +13,8 @@ use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
 use crate::model::address::Address;
 use crate::model::name::{ListenerName, PoolName};
-use crate::model::units::ByteSize;
+use crate::model::units::{Bandwidth, ByteSize};
+use crate::policy::admission::overload::Importance;
 
 /// A name with one or more bound addresses and a protocol.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,8 @@ pub struct Listener {
     pub freebind: bool,
     /// HTTP/2 in the clear by prior knowledge.
     pub h2c: bool,
+    /// How much its traffic is worth when the process is overloaded.
+    pub importance: Importance,
     /// Sizes.
     pub limits: ListenerLimits,
     /// Times.
@@ -124,6 +128,10 @@ pub struct ListenerLimits {
     pub udp_datagram: ByteSize,
     /// Datagrams of the endpoint after which a udp session ends; 0 is no limit.
     pub udp_answers: u32,
+    /// Bytes that one connection may bring in a second; nothing is no limit.
+    pub bandwidth_in: Option<Bandwidth>,
+    /// Bytes that one connection may be sent in a second.
+    pub bandwidth_out: Option<Bandwidth>,
     /// Connections of HTTP/2.
     pub http2: Http2Limits,
 }
@@ -223,6 +231,7 @@ impl Listener {
             deny: fields.plain_list("deny"),
             freebind: fields.get("freebind")?,
             h2c: h2c(name, fields, report)?,
+            importance: admission::importance(fields)?,
             limits: limits?,
             timeouts: ListenerTimeouts::read(&fields.table("timeouts")?)?,
             when_empty: WhenEmpty::read(name, fields, around.by_sni.contains(name), report)?,
@@ -278,7 +287,18 @@ fn check_datagrams(listener: &str, fields: &Fields, report: &mut Report) {
     let tls = fields.own("tls").filter(|_| fields.table("tls").is_some());
     let proxied = fields.get::<bool>("accept_proxy_protocol") == Some(true);
     let proxied = fields.own("accept_proxy_protocol").filter(|_| proxied);
-    let why = [(tls, "passes packets on as they are"), (proxied, "takes clients by the packets' addresses")];
+    let limits = fields.table("limits");
+    let bandwidth = |key: &str| {
+        let limits = limits.as_ref()?;
+        limits.own(key).filter(|_| limits.get::<Bandwidth>(key).is_some())
+    };
+    let at_once = "has no connections, and drops what is too much for it";
+    let why = [
+        (tls, "passes packets on as they are"),
+        (proxied, "takes clients by the packets' addresses"),
+        (bandwidth("bandwidth_in"), at_once),
+        (bandwidth("bandwidth_out"), at_once),
+    ];
     for (field, why) in why {
         let Some(field) = field else { continue };
         let message = format!("`{}` has no use: the udp listener `{listener}` {why}", field.name);
@@ -367,6 +387,8 @@ impl ListenerLimits {
             backlog: fields.get("backlog")?,
             udp_datagram: fields.get("udp_datagram")?,
             udp_answers: fields.get("udp_answers")?,
+            bandwidth_in: fields.get("bandwidth_in"),
+            bandwidth_out: fields.get("bandwidth_out"),
             http2: Http2Limits::read(&fields.table("http2")?)?,
         };
         if limits.target > limits.head {

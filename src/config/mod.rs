@@ -6,9 +6,10 @@
 //! The way of a text: `include` reads files, `tree` makes them one spanned tree, `walk` holds it against
 //! the `tables` of keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s,
 //! and `assemble` joins these to a [`Config`], each section by its own file, once `layers` has put what is written over
-//! its `preset`, the one it is like and the defaults. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
+//! its `preset`, the one it is like and the defaults. `secrets` reads files of keys. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
 //! `show` prints a [`Config`] as a file that says the same.
 
+mod admission;
 mod assemble;
 mod diagnostic;
 pub mod endpoints_file;
@@ -25,13 +26,16 @@ mod passive;
 pub mod pool;
 mod preset;
 pub mod process;
+pub mod rate_limit;
 mod reference;
 pub mod retry;
 pub mod route;
 mod schema;
+pub mod secrets;
 mod show;
 pub mod sni;
 mod source;
+pub mod sticky;
 mod suggest;
 mod tables;
 pub mod tls;

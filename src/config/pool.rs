@@ -11,15 +11,17 @@ use super::health::{self, EndpointHealth, Health};
 use super::names::Names;
 use super::retry::Retry;
 use super::source::Span;
+use super::sticky::Sticky;
 use super::tls::{Files, PoolTls};
 use super::value::{Field, Fields};
-use super::{passive, preset};
+use super::{admission, passive, preset};
 use crate::model::address::{DnsName, EndpointAddress, Source};
 use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::{ByteSize, Weight};
+use crate::policy::admission::{ceiling, gradient, shedding};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
 /// A named set of endpoints with one balancing policy.
@@ -73,6 +75,8 @@ pub struct Pool {
     pub outlier: Option<outlier::Settings>,
     /// A breaker.
     pub breaker: Option<breaker::Settings>,
+    /// How clients keep coming to the same endpoint.
+    pub sticky: Option<Sticky>,
 }
 
 impl Pool {
@@ -155,10 +159,16 @@ pub struct PoolLimits {
     pub max_requests: u32,
     /// Connections per endpoint of a pool that serves tcp; 0 is no limit.
     pub max_connections: u32,
+    /// How that rises with the load of the pool, where it does.
+    pub rising: Option<ceiling::Rising>,
+    /// How it is found out by answers, where it is.
+    pub adaptive: Option<gradient::Settings>,
     /// Waiting requests of the pool.
     pub queue: u32,
     /// How long one waits.
     pub queue_timeout: Duration,
+    /// When those who wait are sent away sooner.
+    pub shedding: Option<shedding::Settings>,
     /// Bytes of a response head (502).
     pub answer_head: ByteSize,
     /// Fields of a response head or trailer section (502).
@@ -234,7 +244,7 @@ impl Pool {
             balance: balance?,
             endpoints,
             endpoints_file,
-            limits: PoolLimits::read(&fields.table("limits")?, around.tcp_only)?,
+            limits: PoolLimits::read(&fields.table("limits")?, around.tcp_only, report)?,
             timeouts: PoolTimeouts::read(&fields.table("timeouts")?)?,
             retry: Retry::read(fields, alone)?,
             hash_key,
@@ -254,6 +264,7 @@ impl Pool {
             health,
             outlier,
             breaker,
+            sticky: Sticky::read(name, fields, around, report),
         })
     }
 }
@@ -462,12 +473,15 @@ impl Endpoint {
 }
 
 impl PoolLimits {
-    fn read(fields: &Fields, tcp_only: bool) -> Option<Self> {
+    fn read(fields: &Fields, tcp_only: bool, report: &mut Report) -> Option<Self> {
         Some(Self {
             max_requests: fields.get("max_requests")?,
             max_connections: fields.get("max_connections")?,
+            rising: admission::rising(fields, report),
+            adaptive: admission::adaptive(fields, report),
             queue: if tcp_only && !fields.has("queue") { 0 } else { fields.get("queue")? },
             queue_timeout: fields.get("queue_timeout")?,
+            shedding: admission::shedding(fields, report),
             answer_head: fields.get("answer_head")?,
             answer_fields: fields.get("answer_fields")?,
             interim_answers: fields.get("interim_answers")?,

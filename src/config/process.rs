@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::source::Sources;
 use super::tls::Files;
 use super::value::Fields;
+use crate::policy::admission::overload;
 
 /// `[process]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,8 @@ pub struct Process {
     pub resolvers: Vec<SocketAddr>,
     /// A reload that leaves a pool under this share of its usable endpoints is refused; 0 is off.
     pub reload_guard: f64,
+    /// When something is given up before the process fails; nothing is never.
+    pub overload: Option<overload::Settings>,
     /// Where the last good configuration, overrides and generated keys are kept; nothing keeps none.
     pub state_dir: Option<PathBuf>,
 }
@@ -166,6 +170,7 @@ impl Process {
             watch: fields.get("watch")?,
             resolvers: fields.plain_list("resolvers"),
             reload_guard: fields.get("reload_guard")?,
+            overload: admission::overload(fields),
             state_dir: (!state_dir.is_empty()).then(|| beside.join(state_dir)),
         })
     }

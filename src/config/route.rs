@@ -4,8 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::admission;
 use super::diagnostic::Report;
 use super::names::Names;
+use super::rate_limit::Limits;
 use super::retry::Retry;
 use super::tables::POOL;
 use super::tls::Files;
@@ -14,6 +16,7 @@ use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldEdits, FieldName};
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::Weight;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Conditions on a request and what happens to it.
@@ -31,8 +34,12 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: RouteTimeouts,
+    /// Whose turn it is where requests wait.
+    pub priority_class: Class,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// How fast requests may come, and how many may be under way.
+    pub limits: Limits,
     /// What is done with a request before it goes on.
     pub treatment: Treatment,
 }
@@ -74,6 +81,22 @@ pub enum SplitBy {
     Source,
     /// Chance.
     Random,
+    /// Where the client belongs already, by what its pools are sticky by; else chance.
+    Sticky,
+}
+
+impl SplitBy {
+    const ALL: [Self; 3] = [Self::Source, Self::Random, Self::Sticky];
+
+    /// Its word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Random => "random",
+            Self::Sticky => "sticky",
+        }
+    }
 }
 
 /// Rewriting of the request path.
@@ -132,6 +155,7 @@ impl Route {
         let rewrite = read_rewrite(fields, report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let limits = Limits::read(fields, name, report);
         let treatment = Treatment::read(fields, around, report);
         Some(Self {
             rule: Rule {
@@ -157,7 +181,9 @@ impl Route {
             timeouts: fields
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
+            priority_class: admission::priority_class(fields)?,
             retry,
+            limits: limits?,
             treatment: treatment?,
         })
     }
@@ -272,8 +298,33 @@ fn read_split(fields: &Fields, around: &Surroundings<'_>, report: &mut Report) -
         let message = "no part of the split has a weight above 0";
         report.error(fields.span_of("split"), message, "give at least one a weight from 1 to 1000");
     }
-    let by = if fields.is_word("split_by", "source") { SplitBy::Source } else { SplitBy::Random };
+    let by = read_split_by(&parts, fields, around, report);
     Some(Action::Split { parts, by })
+}
+
+/// What decides, and a report where that is what no pool knows.
+fn read_split_by(
+    parts: &[(PoolName, Weight)],
+    fields: &Fields,
+    around: &Surroundings<'_>,
+    report: &mut Report,
+) -> SplitBy {
+    let sticky = |(pool, _): &&(PoolName, Weight)| {
+        around.layers.get(pool.as_str()).and_then(|pool| pool.table("sticky"))
+    };
+    let Some(by) = SplitBy::ALL.into_iter().find(|by| fields.is_word("split_by", by.word())) else {
+        let any = parts.iter().any(|part| sticky(&part).is_some());
+        return if any { SplitBy::Sticky } else { SplitBy::Random };
+    };
+    if by == SplitBy::Sticky && parts.iter().find_map(|part| sticky(&part)).is_none() {
+        let message = "`split_by = \"sticky\"` needs a pool with `sticky`, and no pool of the split has it";
+        report.error(
+            fields.span_of("split_by"),
+            message,
+            "add [pool.NAME.sticky] to its pools, or write split_by = \"source\" or \"random\"",
+        );
+    }
+    by
 }
 
 fn read_redirect(fields: &Fields, report: &mut Report) -> Option<Action> {
@@ -314,10 +365,11 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_))) {
         return;
     }
-    const KEYS: [&str; 8] = [
+    const KEYS: [&str; 9] = [
         "request_headers",
         "rewrite",
         "timeouts",
+        "priority_class",
         "retry",
         "mirror",
         "buffer_request",

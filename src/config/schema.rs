@@ -82,7 +82,7 @@ fn kind(of: &'static Kind) -> Value {
         Kind::Duration { .. } => quantity("ms|s|m|h|d"),
         Kind::Size { .. } => quantity("B|KiB|MiB|GiB|KB|MB|GB"),
         Kind::Choice(words) => {
-            let words: Vec<&str> = words.iter().filter(|word| word.supported).map(|word| word.name).collect();
+            let words: Vec<&str> = words.iter().map(|word| word.name).collect();
             json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "\\$\\{" }] })
         }
         Kind::Text(form) => text(*form),

@@ -1,9 +1,11 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
-//! webhooks, of which no more than the host is told. `pool` has the pools, `listener` TLS of listeners, `treatment` what
-//! routes do beside sending a request on.
+//! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
+//! listeners, `limits` those of routes, `treatment` what these do beside sending a request on.
 
+mod limits;
 mod listener;
 mod pool;
+mod sticky;
 mod treatment;
 
 use std::collections::HashMap;
@@ -15,10 +17,12 @@ use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
 use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
-use super::route::{Action, Rewrite, Route, SplitBy};
+use super::route::{Action, Rewrite, Route};
 use super::sni::{Handling, SniRoute};
 use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
+use crate::policy::admission::class::Class;
+use crate::policy::admission::overload;
 use crate::route::{PathPattern, Rule, ValuePattern};
 
 /// Prints what a configuration means, as a configuration that says so in full.
@@ -237,6 +241,7 @@ fn process(page: &mut Page, config: &Config) {
         page.list("resolvers", &config.process.resolvers);
     }
     page.key("reload_guard", config.process.reload_guard);
+    page.key("overload", shown_overload(config.process.overload.as_ref()));
     page.text(
         "state_dir",
         config.process.state_dir.as_deref().map_or(String::new(), |path| path.display().to_string()),
@@ -317,6 +322,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
     page.key("freebind", listener.freebind);
+    page.text("class", listener.importance.word());
     if matches!(listener.protocol, Protocol::Http) {
         page.key("h2c", listener.h2c);
     }
@@ -342,6 +348,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.key("backlog", listener.limits.backlog);
     page.text("udp_datagram", listener.limits.udp_datagram);
     page.key("udp_answers", listener.limits.udp_answers);
+    limits::show_bandwidth(page, &listener.limits);
     listener::show_http2(page, &listener.limits.http2);
     page.section(format_args!("[listener.{name}.timeouts]"));
     let timeouts = &listener.timeouts;
@@ -367,7 +374,7 @@ fn show_route(page: &mut Page, route: &Route) {
                 "split",
                 format_args!("[{}]", join(parts.iter().map(|(pool, w)| part(pool.as_str(), w.get())))),
             );
-            page.text("split_by", if *by == SplitBy::Source { "source" } else { "random" });
+            page.text("split_by", by.word());
         }
         Action::Redirect { to, status } => {
             page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));
@@ -400,10 +407,26 @@ fn show_route(page: &mut Page, route: &Route) {
     if !written.is_empty() {
         page.key("timeouts", format_args!("{{ {} }}", written.join(", ")));
     }
+    if route.priority_class != Class::default() {
+        page.text("priority_class", route.priority_class.word());
+    }
     if let Some(retry) = &route.retry {
         let keys = pool::retry(retry).map(|(key, value)| format!("{key} = {value}"));
         page.key("retry", format_args!("{{ {} }}", keys.join(", ")));
     }
+    limits::show_limits(page, &route.limits);
+}
+
+fn shown_overload(settings: Option<&overload::Settings>) -> String {
+    let Some(settings) = settings else { return quote("off") };
+    let or_off = |value: Option<String>| value.unwrap_or_else(|| quote("off"));
+    format!(
+        "{{ memory = {}, descriptors = {}, lag = {}, hold = {} }}",
+        or_off(settings.memory.map(|share| share.to_string())),
+        or_off(settings.descriptors.map(|share| share.to_string())),
+        or_off(settings.lag.map(|lag| quote(&format_duration(lag)))),
+        quote(&format_duration(settings.hold))
+    )
 }
 
 fn show_sni_route(page: &mut Page, route: &SniRoute) {

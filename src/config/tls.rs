@@ -1,10 +1,9 @@
 //! TLS of connections that we make: whom we trust, as whom we appear, and which files say so. What listeners show is
-//! `served`'s; `certificate`, `staple` and `ticket_keys` read what stands in the files.
+//! `served`'s; `certificate` and `staple` read what stands in the files.
 
 pub mod certificate;
 pub mod served;
 pub mod staple;
-pub mod ticket_keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -17,7 +17,8 @@ use super::walk;
 use crate::model::address::{Address, EndpointAddress};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
-use crate::model::units::{Amount, ByteSize, Rate};
+use crate::model::limit_key::LimitPart;
+use crate::model::units::{Amount, Bandwidth, ByteSize, Rate};
 use crate::route::{Pattern, ValuePattern};
 
 /// A value of the right type.
@@ -29,6 +30,8 @@ pub(super) enum Value {
     Amount(Amount),
     Rate(Rate),
     HashKey(HashKey),
+    LimitPart(LimitPart),
+    Bandwidth(Bandwidth),
     Statuses(u16, u16),
     Ip(IpAddr),
     Webhook(Webhook),
@@ -102,6 +105,8 @@ from_value! {
     Amount => Amount,
     Rate => Rate,
     HashKey => HashKey,
+    LimitPart => LimitPart,
+    Bandwidth => Bandwidth,
     Ip => IpAddr,
     Webhook => Webhook,
     Duration => Duration,

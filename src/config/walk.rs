@@ -199,13 +199,9 @@ impl Walk<'_> {
         let name = slot.name;
         let possible = Kind::Choice(words).describe();
         match words.iter().find(|word| word.name == text) {
-            Some(word) if word.supported => return Value::Word(word.name),
-            Some(_) => {
-                let message = format!("`{name} = \"{text}\"` is not supported yet");
-                self.report.error(node.span, message, format!("write {possible}"));
-            }
+            Some(word) => return Value::Word(word.name),
             None => {
-                let help = match nearest(text, words.iter().filter(|w| w.supported).map(|w| w.name)) {
+                let help = match nearest(text, words.iter().map(|w| w.name)) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!("write {possible}"),
                 };

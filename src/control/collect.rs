@@ -1,5 +1,8 @@
 //! What the process says of itself: live state read into [`Status`] and into metrics.
 
+mod admission;
+mod limits;
+mod sticky;
 mod treatment;
 
 use std::borrow::Cow;
@@ -61,6 +64,7 @@ impl Handle {
             draining: inner.draining.load(Ordering::Relaxed),
             provenance,
             confirm_until,
+            overload: inner.overload.status(),
             held: inner.former.held(),
             leaving: inner.former.leaving(),
             workers: (0..fleet.workers())
@@ -71,6 +75,7 @@ impl Handle {
                 .collect(),
             listeners: snapshot.listeners.iter().map(|l| listener_status(l, inner.mode)).collect(),
             pools: self.pools(&snapshot.pools),
+            limits: limits::limits_status(&snapshot.limits),
         }
     }
 
@@ -182,9 +187,11 @@ impl Handle {
             collect_pool(sink, pool);
             collect_judged(sink, pool);
         }
+        admission::collect_overload(sink, &inner.overload.status());
         treatment::collect(sink, &snapshot.routes);
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
+        limits::collect_route_limits(sink, &snapshot.limits);
         process::collect(sink);
     }
 
@@ -242,7 +249,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
     let requests = (0..Statuses::WORDS.len()).map(|word| counters.sum(|c| c.ended.counter(word))).sum();
     PoolStatus {
         name: pool.name.clone(),
-        queue: pool.live.queue.len() as u64,
+        queue: admission::queue_status(pool),
         requests,
         retries: counters.sum(|c| &c.retries),
         required: pool.required,
@@ -258,6 +265,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
         endpoints_file: None,
         added: Vec::new(),
         removed: Vec::new(),
+        sticky: sticky::status(pool),
     }
 }
 
@@ -335,6 +343,7 @@ fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointS
         suppressed_until: seen.suppressed_until,
         leader: seen.leader,
         in_flight: u64::from(endpoint.live.in_flight()),
+        ceiling: admission::ceiling_status(pool, endpoint),
         idle_connections: counters.sum(|c| &c.idle),
         requests: counters.sum(|c| &c.attempts),
         failures: failures.into_iter().map(|failure| counters.sum(failure)).sum(),
@@ -443,14 +452,13 @@ fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
         }
     }
     sink.counter(&m::POOL_RETRIES, &[("pool", name)], counters.sum(|c| &c.retries));
-    sink.counter(&m::POOL_QUEUE_TIMEOUTS, &[("pool", name)], counters.sum(|c| &c.queue_timeouts));
     for fault in pool.tls.iter().flat_map(|_| TlsFault::ALL) {
         let failed = counters.sum(|c| c.tls_faults.counter(fault));
         sink.counter(&m::POOL_TLS_FAILURES, &[("pool", name), ("reason", fault.word())], failed);
     }
-    sink.counter(&m::POOL_QUEUE_FULL, &[("pool", name)], counters.sum(|c| &c.queue_full));
     sink.counter(&m::POOL_NOTHING_USABLE, &[("pool", name)], counters.sum(|c| &c.nothing_usable));
-    sink.gauge(&m::POOL_QUEUE_LENGTH, &[("pool", name)], pool.live.queue.len() as f64);
+    sticky::collect(sink, pool);
+    admission::collect(sink, pool);
     let level = pool.level();
     let is_usable = |e: &&Endpoint| level.is_some_and(|level| e.live.condition.allows(level));
     let usable = pool.endpoints.iter().filter(is_usable).count();
@@ -531,7 +539,10 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 18] = [
+    let by_listener: [Named<ListenerCounters>; 21] = [
+        ("overload", |c| &c.shed),
+        ("bandwidth_in", |c| &c.bandwidth_in),
+        ("bandwidth_out", |c| &c.bandwidth_out),
         ("when_empty", |c| &c.hold_full),
         ("max_connections", |c| &c.paused),
         ("max_connections_per_source", |c| &c.refused_source),
@@ -563,10 +574,12 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         let hits = listeners.iter().map(|l| l.live.counters.sum(|c| &c.floods[flood as usize])).sum();
         sink.counter(&m::LIMIT_HITS, &[("limit", flood.name())], hits);
     }
-    let by_pool: [Named<PoolCounters>; 11] = [
+    let by_pool: [Named<PoolCounters>; 14] = [
         ("max_requests", |c| &c.queued),
         ("queue", |c| &c.queue_full),
         ("queue_timeout", |c| &c.queue_timeouts),
+        ("queue_target", |c| &c.queue_shed),
+        ("queue_deadline", |c| &c.queue_hopeless),
         ("max_body", |c| &c.retry_body_exceeded),
         ("answer_head", |c| &c.answer_head_exceeded),
         ("answer_fields", |c| &c.answer_fields_exceeded),
@@ -575,6 +588,7 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("idle_connections", |c| &c.idle_exceeded),
         ("http2_connections", |c| &c.http2_full),
         ("http2_frames", |c| &c.http2_floods),
+        ("sticky_size", |c| &c.sticky.evicted),
     ];
     for (limit, counter) in by_pool {
         let hits = pools.iter().map(|p| p.live.counters.sum(counter)).sum();

@@ -151,7 +151,8 @@ mod tests {
     use crate::runtime::compile::{Machine, Weights, compile};
     use crate::runtime::condition::Impediment;
 
-    const MACHINE: Machine = Machine { workers: 1, connections_max: 100, time: std::time::Duration::ZERO };
+    const MACHINE: Machine =
+        Machine { workers: 1, connections_max: 100, time: std::time::Duration::ZERO, secret: None };
 
     fn snapshot(text: &str, previous: Option<&Snapshot>) -> Snapshot {
         let text = format!("[listener.web]\nbind = [\"127.0.0.1:1\"]\n{text}");

@@ -19,6 +19,7 @@ mod members;
 mod membership;
 pub mod names;
 pub mod notify;
+mod overload;
 pub mod overrides;
 pub mod progress;
 mod publish;
@@ -56,6 +57,7 @@ use crate::runtime::compile::{CompileError, Machine, compile};
 use crate::runtime::counters::WorkerId;
 use crate::runtime::events::{self, EventSender};
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::sticky::Secret;
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
@@ -184,6 +186,8 @@ struct Inner {
     elders: Arc<Elders>,
     /// A successor has taken over and does not know yet that this process leaves: it does not end before.
     parting: AtomicBool,
+    /// What runs short.
+    overload: overload::Watch,
     /// What follows the configuration around the proxy.
     around: surroundings::Around,
 }
@@ -235,10 +239,9 @@ pub struct Launch {
 /// [`StartError`]; nothing is left running then.
 pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
     let Launch { mode, loader, fallback, inherited, given } = launch;
-    let is_successor = given.is_some();
-    let mut given = given.unwrap_or_default();
-    let machine = machine(config, given.state.now());
+    let (is_successor, mut given) = (given.is_some(), given.unwrap_or_default());
     let journal = Arc::<Journal>::default();
+    let machine = machine(config, given.state.now(), secret(config, &journal, &given));
     let (overrides, findings, recorder) = recall(config, &journal, &mut given);
     let (membership, names) = Membership::new(config, overrides.roster.clone(), findings);
     let expanded = membership.expand(config);
@@ -285,6 +288,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         warm_timeout: config.process.warm_timeout,
         elders: Arc::default(),
         parting: AtomicBool::new(false),
+        overload: overload::Watch::default(),
         around: surroundings::Around::new(),
     });
     inner.published_at(SystemTime::now());
@@ -338,11 +342,26 @@ fn nothing(workers: usize) -> Vec<Vec<Opening>> {
     (0..workers).map(|_| Vec::new()).collect()
 }
 
+/// The secret of sticky pools: that of the process before, or the one that is kept. Where none can be kept it is this
+/// process's alone, which is said.
+fn secret(config: &Config, journal: &Journal, given: &Given) -> Option<Secret> {
+    if let Some(secret) = given.state.secret() {
+        return Some(secret);
+    }
+    let path = config.process.state_dir.as_ref()?;
+    let kept = StateDir::at(path).secret();
+    if let Err(error) = &kept {
+        journal.append(Change::new(Kind::Alarm, "sticky cookies end with this process", error.to_string()));
+    }
+    kept.ok()
+}
+
 /// What there is to run on; `time` is where the time line of the policies stands.
-fn machine(config: &Config, time: Duration) -> Machine {
+fn machine(config: &Config, time: Duration, secret: Option<Secret>) -> Machine {
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let workers = config.process.workers.unwrap_or_else(processors);
-    Machine { workers, connections_max: descriptors::connections_max(workers, config.listeners.len()), time }
+    let connections_max = descriptors::connections_max(workers, config.listeners.len());
+    Machine { workers, connections_max, time, secret }
 }
 
 /// What a state directory has of run-time changes and of who is in the pools, and what will write to it. Without one, and

@@ -9,9 +9,11 @@ use super::running::Provenance;
 use super::upgrade::OldProcess;
 use crate::model::address::Address;
 use crate::model::name::{EndpointName, ListenerName, PoolName};
+use crate::policy::admission::class::Class;
+use crate::policy::admission::overload;
 
 /// The whole process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// Version of the build.
     pub version: &'static str,
@@ -31,6 +33,8 @@ pub struct Status {
     pub provenance: Provenance,
     /// The process goes back to the configuration before unless this one is confirmed by then.
     pub confirm_until: Option<SystemTime>,
+    /// What is given up because something runs short.
+    pub overload: OverloadStatus,
     /// Tunnels and tcp sessions that began with a snapshot which does not run any more.
     pub held: HeldStatus,
     /// Endpoints that are gone and still have work in flight.
@@ -41,6 +45,78 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Pools in the order of the file.
     pub pools: Vec<PoolStatus>,
+    /// Limits of routes.
+    pub limits: LimitsStatus,
+}
+
+/// The limits of routes, each once, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitsStatus {
+    /// How fast requests may come.
+    pub rates: Vec<RateStatus>,
+    /// How many may be under way.
+    pub concurrency: Vec<ConcurrencyStatus>,
+}
+
+/// A rate limit; requests are counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateStatus {
+    /// Its name.
+    pub name: String,
+    /// What tells requests apart.
+    pub key: String,
+    /// Keys that are remembered, also those that have their whole burst again.
+    pub entries: usize,
+    /// Keys that there is room for.
+    pub size: usize,
+    /// Keys that were forgotten before they had their whole burst again.
+    pub evicted: u64,
+    /// Requests that a tarpit holds now.
+    pub held: u32,
+    /// Requests that went on at once.
+    pub passed: u64,
+    /// Requests that were held until they were due.
+    pub delayed: u64,
+    /// Requests that were refused.
+    pub rejected: u64,
+    /// Requests that got no answer.
+    pub dropped: u64,
+    /// Requests that were held and then refused.
+    pub tarpitted: u64,
+    /// Requests that would have been stopped by a limit that only counts.
+    pub counted: u64,
+    /// Requests that have nothing to be told apart by.
+    pub unkeyed: u64,
+}
+
+/// A concurrency limit; requests are counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConcurrencyStatus {
+    /// Its name.
+    pub name: String,
+    /// What tells requests apart.
+    pub key: String,
+    /// Keys that have a request under way.
+    pub entries: usize,
+    /// Requests that went on.
+    pub passed: u64,
+    /// Requests that were refused.
+    pub rejected: u64,
+    /// Requests that have nothing to be told apart by.
+    pub unkeyed: u64,
+}
+
+/// What runs short, and what is given up for that.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OverloadStatus {
+    /// What is given up, and why.
+    pub state: overload::State,
+    /// The share of its memory that the process uses.
+    pub memory: Option<f64>,
+    /// The share of its descriptors.
+    pub descriptors: Option<f64>,
+    /// How late the latest worker was.
+    pub lag: Duration,
 }
 
 /// What holds an old snapshot.
@@ -97,7 +173,7 @@ pub struct PoolStatus {
     /// Its name.
     pub name: PoolName,
     /// Requests that wait for an endpoint.
-    pub queue: u64,
+    pub queue: QueueStatus,
     /// Requests (tcp: connections) that ended since the start.
     pub requests: u64,
     /// Attempts after the first one of a request, since the start.
@@ -128,6 +204,59 @@ pub struct PoolStatus {
     pub added: Vec<EndpointName>,
     /// Endpoints that were removed at run time.
     pub removed: Vec<EndpointName>,
+    /// How it keeps its clients, where it does.
+    pub sticky: Option<StickyStatus>,
+}
+
+/// How a pool keeps its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StickyStatus {
+    /// By what they are known, in words.
+    pub by: String,
+    /// What becomes of a client whose endpoint cannot be used, in the configuration's word.
+    pub when_down: &'static str,
+    /// Entries of the table and how many there may be; nothing where it is by a cookie.
+    pub table: Option<(u64, u64)>,
+    /// Answers by what became of the client: new, kept, moved, void (what it carried counted for nothing).
+    pub clients: [(&'static str, u64); 4],
+    /// Cookies that were handed out.
+    pub cookies: u64,
+    /// Entries of the table that gave way to newcomers.
+    pub evicted: u64,
+}
+
+/// The queue of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueStatus {
+    /// Requests that wait, by class.
+    pub waiting: [u64; Class::COUNT],
+    /// Classes that are shed because they stand instead of passing.
+    pub stands: Vec<Class>,
+    /// Requests that were shed, since the start.
+    pub shed: u64,
+}
+
+impl QueueStatus {
+    /// Requests that wait, of all classes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.waiting.iter().sum()
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much an endpoint may have in flight now; nothing is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CeilingStatus {
+    /// Requests.
+    pub requests: Option<u64>,
+    /// Tcp connections.
+    pub connections: Option<u64>,
 }
 
 /// A name that endpoints come from.
@@ -201,6 +330,8 @@ pub struct EndpointStatus {
     pub leader: bool,
     /// Attempts (tcp: sessions) under way.
     pub in_flight: u64,
+    /// How much may be.
+    pub ceiling: CeilingStatus,
     /// Open connections that wait for use.
     pub idle_connections: u64,
     /// Attempts (tcp: sessions) since the start.

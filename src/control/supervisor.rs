@@ -37,7 +37,7 @@ use crate::runtime::counters::WorkerId;
 use crate::runtime::events::Event;
 
 /// How often workers are looked at.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// A loop that has not turned for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ pub(super) struct Supervisor {
     pub(super) phase: Phase,
     pub(super) drain_delay: Duration,
     pub(super) drain_timeout: Duration,
-    turns: Vec<(u64, Instant)>,
+    pub(super) turns: Vec<(u64, Instant)>,
     logged: HashMap<String, Instant>,
     pub(super) keeper: mpsc::Sender<KeeperCommand>,
     /// What runs.
@@ -503,6 +503,7 @@ impl Supervisor {
             }
         }
         self.inner.stuck.store(stuck, Ordering::Relaxed);
+        self.look_at_overload(now);
         self.end_removed(now);
         self.look_at_listeners(now).await;
         for change in self.expiry.look(&self.inner.store.load(), SystemTime::now()) {

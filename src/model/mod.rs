@@ -6,6 +6,7 @@ pub mod address;
 pub mod field;
 pub mod grpc;
 pub mod host;
+pub mod limit_key;
 pub mod method;
 pub mod name;
 pub mod protocol;

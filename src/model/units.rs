@@ -15,6 +15,9 @@ pub enum UnitError {
     /// None at all, where there must be some.
     #[error("it must be more than none")]
     Zero,
+    /// Less than is of use.
+    #[error("it must be at least {0}")]
+    TooLittle(&'static str),
     /// More than the type can hold.
     #[error("the number is too large")]
     TooLarge,
@@ -159,6 +162,34 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A number of bytes in a second; at least 1 KiB, so that a head gets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bandwidth(pub u64);
+
+impl Bandwidth {
+    /// Reads a bandwidth such as "1MiB/s".
+    ///
+    /// # Errors
+    /// [`UnitError`], where it is no size and "/s", or too little.
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
+        let size = text.trim().strip_suffix("/s").ok_or(UnitError::Unit(BANDWIDTH_UNITS))?;
+        match ByteSize::parse(size) {
+            Ok(ByteSize(bytes)) if bytes < 1024 => Err(UnitError::TooLittle("1KiB/s")),
+            Ok(ByteSize(bytes)) => Ok(Self(bytes)),
+            Err(UnitError::Unit(_)) => Err(UnitError::Unit(BANDWIDTH_UNITS)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+const BANDWIDTH_UNITS: &str = "B/s, KiB/s, MiB/s, GiB/s, KB/s, MB/s, GB/s";
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", ByteSize(self.0))
+    }
+}
+
 /// The share of traffic that an endpoint or a part of a split takes, relative to its siblings; 0 takes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(u16);
@@ -257,6 +288,17 @@ mod tests {
         assert_eq!(Amount::parse_percent("50%"), Ok(Amount::Percent(50)));
         assert_eq!(Amount::parse_percent("101%"), Err(UnitError::TooLarge));
         assert_eq!((Amount::Count(2).to_string(), Amount::Percent(7).to_string()), ("2".into(), "7%".into()));
+    }
+
+    #[test]
+    fn bandwidths_read_and_write_the_same_text() {
+        for text in ["1KiB/s", "1500B/s", "3MiB/s"] {
+            assert_eq!(Bandwidth::parse(text).map(|b| b.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!(Bandwidth::parse("1MB/s"), Ok(Bandwidth(1_000_000)));
+        assert_eq!(Bandwidth::parse("1MiB"), Err(UnitError::Unit(BANDWIDTH_UNITS)));
+        assert_eq!(Bandwidth::parse("1/s"), Err(UnitError::Unit(BANDWIDTH_UNITS)));
+        assert_eq!(Bandwidth::parse("1023B/s"), Err(UnitError::TooLittle("1KiB/s")));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //! await inside, so that each can be tested, simulated, replayed and explained; `runtime` decides how it is shared.
 //!
 //! The map: `balance` (which endpoint is next), `retry` (what follows a failed attempt), `budget` (how many retries there
-//! may be), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
+//! may be), `admission` (who waits, how, and who is sent away), `hedge` (a second attempt beside a slow one), `latency` (how slow that is), `failure` (what counts as one),
 //! `health` (probe results to up and down), `outlier` (passive ejection), `max_fails` (nginx's rule for it), `breaker`,
+//! `rate_limit` (how fast requests of one key may come), `pace` (how fast bytes may),
 //! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `reload_guard`
-//! (whether a reload leaves enough), `password` (who may come in), `compression` (what goes on smaller) and `trial` (whether one does worse than what was before it).
+//! (whether a reload leaves enough), `trial` (whether one does worse than what was before it), `sticky` (where a client
+//! belongs, and for how long), `password` (who may come in) and `compression` (what goes on smaller).
 
+pub mod admission;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
@@ -19,8 +22,11 @@ pub mod hedge;
 pub mod latency;
 pub mod max_fails;
 pub mod outlier;
+pub mod pace;
 pub mod password;
+pub mod rate_limit;
 pub mod reload_guard;
 pub mod retry;
+pub mod sticky;
 pub mod trial;
 pub mod window;

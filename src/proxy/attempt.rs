@@ -22,15 +22,16 @@ use super::upstream::tls::{self, Handshake};
 use super::worker::Worker;
 use crate::model::grpc;
 use crate::model::protocol::Protocol as Speaks;
+use crate::policy::admission::class::Class;
 use crate::policy::balance::Draw;
 use crate::policy::retry::Failure;
 use crate::runtime::condition::Level;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::events::Event;
 use crate::runtime::judge::Outcome;
-use crate::runtime::pick::{Order, Picked, Place};
-use crate::runtime::pool::{Pool, Timeouts, Tried};
-use crate::runtime::queue::{Dismissed, Joined};
+use crate::runtime::pick::{Bound, Order, Picked, Place};
+use crate::runtime::pool::{Pool, PoolCounters, Timeouts, Tried};
+use crate::runtime::queue::{Away, Joined};
 use crate::runtime::snapshot::Overrides;
 use crate::runtime::tls::fault::TlsFault;
 
@@ -52,10 +53,14 @@ pub struct Tries<'a> {
     pub host: Option<Rc<str>>,
     /// It is a request for a tunnel.
     pub tunnel: bool,
+    /// Whose turn it is where it has to wait.
+    pub class: Class,
     /// Whom the work is for.
     pub client: &'a dyn Presents,
     /// What a PROXY header says of it, once one was wanted.
     presentation: OnceCell<Box<Presentation>>,
+    /// Where it belongs.
+    pub bound: Option<Bound<'a>>,
     /// Endpoints that have been tried.
     pub tried: Tried,
     /// Tries so far; a failed connect is none.
@@ -160,6 +165,17 @@ async fn dial(target: &Target, timer: &Timer) -> Result<Link, Missed> {
     })
 }
 
+/// Counts one that waits in vain.
+fn turned_away(counters: &PoolCounters, error: Error) -> Error {
+    match error {
+        Error::QueueFull => counters.queue_full.one(),
+        Error::QueueShed => counters.queue_shed.one(),
+        Error::Deadline => counters.queue_hopeless.one(),
+        _ => counters.queue_timeouts.one(),
+    }
+    error
+}
+
 impl<'a> Tries<'a> {
     /// No tries yet.
     #[must_use]
@@ -182,6 +198,8 @@ impl<'a> Tries<'a> {
             key: None,
             host: None,
             tunnel: false,
+            class: Class::default(),
+            bound: None,
             tried: Tried::default(),
             attempts: 0,
             queued: Duration::ZERO,
@@ -190,17 +208,46 @@ impl<'a> Tries<'a> {
     }
 
     /// Takes a place on an endpoint that has not been tried, waiting in the pool's queue if all are busy. `gone`
-    /// resolves when the client leaves meanwhile.
+    /// resolves when the client leaves meanwhile; after `deadline` nobody waits for the answer.
     ///
     /// # Errors
-    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueTimeout`], [`Error::Outdated`] or
-    /// [`Error::ClientGone`].
-    pub async fn pick(&mut self, timer: &Timer, gone: impl Future<Output = ()>) -> Result<Place<'a>, Error> {
-        match self.order.pick(&self.tried, self.work, self.draw()) {
-            Picked::Place(place, level) => Ok(self.note(place, level)),
-            Picked::Nothing => Err(self.nothing()),
-            Picked::Busy(pool, level) => Box::pin(self.wait(pool, level, timer, gone)).await,
+    /// [`Error::NothingUsable`], [`Error::QueueFull`], [`Error::QueueShed`], [`Error::QueueTimeout`],
+    /// [`Error::Deadline`], [`Error::Outdated`] or [`Error::ClientGone`].
+    pub async fn pick(
+        &mut self,
+        timer: &Timer,
+        deadline: Option<Instant>,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Place<'a>, Error> {
+        let bound = self.bound.filter(|bound| !self.tried.contains(bound.endpoint));
+        let own = bound.map(|bound| (self.order.pick_bound(bound, self.work), Some(bound.endpoint)));
+        let own = own.filter(|(picked, _)| !matches!(picked, Picked::Nothing));
+        match own.unwrap_or_else(|| (self.choose(), None)) {
+            (Picked::Place(place, level), _) => Ok(self.note(place, level)),
+            (Picked::Nothing, _) => Err(self.nothing()),
+            (Picked::Busy(pool, level), only) => {
+                Box::pin(self.wait((pool, level, only), timer, deadline, gone)).await
+            }
         }
+    }
+
+    /// An endpoint of any, where the work does not belong to one alone.
+    fn choose(&self) -> Picked<'a> {
+        if self.is_strict() {
+            return Picked::Nothing;
+        }
+        self.order.pick(&self.tried, self.work, self.draw())
+    }
+
+    /// Whether the work goes nowhere but to the endpoint that it belongs to.
+    fn is_strict(&self) -> bool {
+        self.bound.is_some_and(|bound| bound.strict)
+    }
+
+    /// Whether this endpoint is the only one that the work may go to.
+    #[must_use]
+    pub fn is_alone(&self, endpoint: &Endpoint) -> bool {
+        self.is_strict() || self.order.is_alone(endpoint)
     }
 
     fn draw(&self) -> Draw<'_> {
@@ -228,25 +275,39 @@ impl<'a> Tries<'a> {
 
     async fn wait(
         &mut self,
-        mut pool: &'a Pool,
-        mut level: Level,
+        (mut pool, mut level, mut only): (&'a Pool, Level, Option<&'a Endpoint>),
         timer: &Timer,
+        deadline: Option<Instant>,
         gone: impl Future<Output = ()>,
     ) -> Result<Place<'a>, Error> {
         let start = Instant::now();
-        timer.set(start + pool.queue_timeout);
+        let late = start + pool.queue_timeout;
         let mut gone = pin!(gone);
         loop {
             let counters = pool.live.counters.of(self.worker.id);
-            let waiting = match pool.join_queue(level, &self.tried, self.work, self.draw()) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let joined = match only {
+                Some(endpoint) => pool.join_queue_for(endpoint, level, (self.class, left)),
+                None => pool.join_queue(level, (self.class, left), &self.tried, self.work, self.draw()),
+            };
+            let waiting = match joined {
                 Joined::Place(place) => return Ok(self.note(place, level)),
-                Joined::Full => {
-                    counters.queue_full.one();
-                    return Err(Error::QueueFull);
-                }
+                // Elsewhere there may be room, or a place in the queue.
+                Joined::Full if only.take().is_some() && !self.is_strict() => match self.choose() {
+                    Picked::Place(place, level) => return Ok(self.note(place, level)),
+                    Picked::Nothing => return Err(self.nothing()),
+                    Picked::Busy(other, needed) => {
+                        (pool, level) = (other, needed);
+                        continue;
+                    }
+                },
+                Joined::Full => return Err(turned_away(counters, Error::QueueFull)),
+                Joined::Hopeless => return Err(turned_away(counters, Error::Deadline)),
                 Joined::Waiting(waiting) => waiting,
             };
             counters.queued.one();
+            let shed = waiting.patience.map(|patience| Instant::now() + patience).filter(|shed| *shed < late);
+            timer.set(shed.unwrap_or(late));
             let outcome = tokio::select! {
                 biased;
                 grant = timer.within(waiting) => grant,
@@ -268,31 +329,34 @@ impl<'a> Tries<'a> {
                         self.tried.add_stranger(slot);
                     }
                 }
-                Ok(Err(Dismissed)) => {}
-                Err(_) => {
-                    counters.queue_timeouts.one();
-                    return Err(Error::QueueTimeout);
-                }
+                Ok(Err(Away::Dismissed)) => {}
+                Ok(Err(Away::Displaced)) => return Err(turned_away(counters, Error::QueueFull)),
+                Ok(Err(Away::Shed)) => return Err(turned_away(counters, Error::QueueShed)),
+                Err(_) if shed.is_some() => return Err(turned_away(counters, Error::QueueShed)),
+                Err(_) => return Err(turned_away(counters, Error::QueueTimeout)),
             }
             // The place is of no use to this request, or nothing is usable there any more: elsewhere, perhaps.
-            match self.order.pick(&self.tried, self.work, self.draw()) {
+            match self.choose() {
                 Picked::Place(place, level) => return Ok(self.note(place, level)),
                 Picked::Nothing => return Err(self.nothing()),
-                Picked::Busy(other, needed) => (pool, level) = (other, needed),
+                Picked::Busy(other, needed) => (pool, level, only) = (other, needed, None),
             }
         }
     }
 
     /// As [`Tries::pick`], for one that has an answer already and does not wait for a better one.
     pub fn pick_now(&self) -> Option<Place<'a>> {
-        match self.order.pick(&self.tried, self.work, self.draw()) {
+        match self.choose() {
             Picked::Place(place, level) => Some(self.note(place, level)),
             Picked::Busy(..) | Picked::Nothing => None,
         }
     }
 
-    /// A place for an attempt beside the one at `place`.
+    /// A place for an attempt beside the one at `place`, where the work does not belong there.
     pub fn pick_beside(&self, place: &Place<'a>) -> Option<Place<'a>> {
+        if self.bound.is_some() {
+            return None;
+        }
         Order::beside(place, &self.tried, self.work, self.draw())
     }
 
@@ -463,7 +527,7 @@ impl<'a> Tries<'a> {
     /// Whether an endpoint other than this one and those tried is usable.
     #[must_use]
     pub fn has_another(&self, than: &Endpoint) -> bool {
-        self.order.has_another(&self.tried, than)
+        !self.is_strict() && self.order.has_another(&self.tried, than)
     }
 
     /// Notes that the endpoint at `place` answered, with this status (0 where there is none) after so long.

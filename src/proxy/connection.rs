@@ -19,6 +19,7 @@ use super::greeting::{self, Introduction};
 use super::handshake;
 use super::http1;
 use super::http2;
+use super::paced::Paced;
 use super::stream::{Socket, Stream};
 use super::tcp;
 use super::timer::Timer;
@@ -110,7 +111,7 @@ impl Client {
     pub fn speaks_h2c(&self) -> bool {
         let snapshot = self.snapshot();
         let listener = snapshot.as_ref().and_then(|snapshot| self.listener(snapshot));
-        listener.is_some_and(|listener| listener.h2c) && self.stream.plain().is_some()
+        listener.is_some_and(|listener| listener.h2c) && self.stream.tls().is_none()
     }
 
     /// What the handshake has come to; nothing where there was none.
@@ -208,7 +209,10 @@ fn after_greeting(client: Client) -> Conversation {
 /// The conversation in the protocol of its listener.
 fn speak(client: Client) -> Option<Conversation> {
     let snapshot = client.snapshot()?;
-    match client.listener(&snapshot)?.protocol {
+    let listener = client.listener(&snapshot)?;
+    let stream = Paced::over(client.stream, listener, client.worker.id);
+    let client = Client { stream, ..client };
+    match listener.protocol {
         Protocol::Tcp { .. } => Some(Box::pin(tcp::session::run(client))),
         Protocol::Http { .. } if client.stream.tls().and_then(Tls::alpn).is_some_and(|p| p == b"h2") => {
             Some(Box::pin(http2::serve::serve(client)))

@@ -58,6 +58,37 @@ pub enum Refusal {
     Expectation,
 }
 
+/// What a client is told of a limit that stops its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// Which kind of limit.
+    pub limit: Limit,
+    /// The status of the answer.
+    pub status: u16,
+    /// Seconds after which it may come again.
+    pub retry_after: u64,
+}
+
+/// A kind of limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// How fast requests may come.
+    Rate,
+    /// How many may be under way.
+    Concurrency,
+}
+
+impl Limit {
+    /// What requests do that it stops.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Rate => "requests like this one come too fast",
+            Self::Concurrency => "too many requests like this one are under way",
+        }
+    }
+}
+
 /// Why a request did not get its answer from an endpoint, or not whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,9 +107,18 @@ pub enum Error {
     /// The request is for a name whose certificate asks clients for another one than its connection was asked for.
     #[error("this connection has not shown what the name of the request asks for")]
     Misdirected,
+    /// The process is overloaded, and turns away what comes by the request's listener.
+    #[error("this node is overloaded")]
+    Overloaded,
     /// No route takes the request.
     #[error("no route takes this request")]
     NoRoute,
+    /// A limit of the route stops the request.
+    #[error("{}", .0.limit.text())]
+    Limited(Limited),
+    /// A limit of the route stops the request, and its client is told nothing.
+    #[error("{}, and get no answer", Limit::Rate.text())]
+    Dropped,
     /// All endpoints have been tried or none can be used.
     #[error("no endpoint can be used")]
     NothingUsable {
@@ -92,6 +132,9 @@ pub enum Error {
     /// The queue of the pool is full.
     #[error("too many requests wait already")]
     QueueFull,
+    /// Sent away by a queue that stands instead of passing.
+    #[error("the queue stands, and this request has waited for longer than one may then")]
+    QueueShed,
     /// Waited in the queue for too long.
     #[error("no endpoint became free in time")]
     QueueTimeout,
@@ -143,12 +186,16 @@ impl Error {
         match self {
             Self::Refused(_)
             | Self::Misdirected
+            | Self::Limited(_)
+            | Self::Dropped
             | Self::HeadTimeout
             | Self::ClientTimeout
             | Self::ClientGone => Blame::Client,
             Self::NoRoute
+            | Self::Overloaded
             | Self::Outdated
             | Self::QueueFull
+            | Self::QueueShed
             | Self::QueueTimeout
             | Self::Exhausted(_)
             | Self::Deadline
@@ -204,9 +251,13 @@ impl Error {
             Self::Refused(_) | Self::Misdirected => Termination::Refused,
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
+            Self::Limited(Limited { limit: Limit::Rate, .. }) | Self::Dropped => Termination::RateLimited,
+            Self::Limited(Limited { limit: Limit::Concurrency, .. }) => Termination::ConcurrencyLimited,
             Self::NoRoute => Termination::NoRoute,
+            Self::Overloaded => Termination::Overloaded,
             Self::NothingUsable { .. } => Termination::NothingUsable,
             Self::QueueFull => Termination::QueueFull,
+            Self::QueueShed => Termination::QueueShed,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Connect(_) => Termination::ConnectFailed,
             Self::Outdated | Self::Exhausted(_) => Termination::Internal,

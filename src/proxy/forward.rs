@@ -14,6 +14,7 @@ use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::phases::Altered;
 use super::request::{Context, Downstream, Failed, Trace, is_call};
+use super::sticky::Affinity;
 use super::timer::Timer;
 use super::upstream::tls;
 use crate::model::grpc;
@@ -30,7 +31,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     context: &Context<'a>,
     down: &mut D,
     route: &'a Route,
-    (order, pool): (Order<'a>, &'a Pool),
+    (order, pool, affinity): (Order<'a>, &'a Pool, Option<Box<Affinity<'a>>>),
     (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) -> Result<(), Error> {
     let (policy, body_max) =
@@ -56,13 +57,11 @@ pub(super) async fn forward<'a, D: Downstream>(
         request_id: context.request_id,
         deadline,
     };
-    let host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
-    let tunnel = down.wants_tunnel();
-    let key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
+    let tries = tries(context, down, route, (order, pool), affinity.as_deref());
     let mut forwarding = Forwarding {
         context,
         down,
-        tries: Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request),
+        tries,
         policy,
         edits: &edits,
         idempotent,
@@ -72,7 +71,6 @@ pub(super) async fn forward<'a, D: Downstream>(
         start: Instant::now(),
         trace,
     };
-    (forwarding.tries.host, forwarding.tries.key, forwarding.tries.tunnel) = (host, key, tunnel);
     // The rare way is boxed, and neither is handed on: a future that is passed to a function is carried twice.
     let answered = match deadline {
         None => forwarding.run().await,
@@ -84,6 +82,10 @@ pub(super) async fn forward<'a, D: Downstream>(
     }
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
+    if let Some(affinity) = affinity {
+        let served = (connection.place.pool, connection.place.endpoint);
+        affinity.settle::<D>(context, &order, served, (down.view(), &answer), altered);
+    }
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
     let edits = altered.response(&route.response_edits);
     match deadline {
@@ -94,6 +96,23 @@ pub(super) async fn forward<'a, D: Downstream>(
             delivered.unwrap_or(Err(Error::Deadline))
         }
     }
+}
+
+/// No tries yet, of a request that says this of where they may go.
+fn tries<'a, D: Downstream>(
+    context: &Context<'a>,
+    down: &D,
+    route: &Route,
+    (order, pool): (Order<'a>, &'a Pool),
+    affinity: Option<&Affinity<'a>>,
+) -> Tries<'a> {
+    let mut tries = Tries::new(context.worker, context.client, order, pool, route.timeouts, Work::Request);
+    tries.host = order.follows_host().then(|| tls::host(down.view().authority())).flatten();
+    tries.key = pool.hash_key.as_ref().map(|key| hash_key::of_request(key, down.view()));
+    tries.tunnel = down.wants_tunnel();
+    tries.class = route.class;
+    tries.bound = affinity.and_then(Affinity::bound);
+    tries
 }
 
 /// When the time is over that the client of a gRPC call has given for it.
@@ -136,7 +155,7 @@ fn is_late<A>(outcome: &Result<A, Failed>, timer: &Timer) -> bool {
 
 impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     async fn run(&mut self) -> Result<(Connection<'a>, D::Answer), Error> {
-        let mut place = self.tries.pick(self.context.timer, self.down.gone()).await?;
+        let mut place = self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await?;
         let mut repeats = 0;
         loop {
             let endpoint = place.endpoint;
@@ -234,7 +253,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             }
             Next::RepeatFresh | Next::GiveUp(_) => return Err(error),
         }
-        match self.tries.pick(self.context.timer, self.down.gone()).await {
+        match self.tries.pick(self.context.timer, self.edits.deadline, self.down.gone()).await {
             // Nothing else is left: the client hears of what went wrong, not of that.
             Err(Error::NothingUsable { .. }) => Err(error),
             picked => picked,
@@ -365,7 +384,7 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             repeats: 0,
             elapsed: self.start.elapsed(),
             other_usable: self.tries.has_another(endpoint),
-            alone: self.tries.order.is_alone(endpoint),
+            alone: self.tries.is_alone(endpoint),
         }
     }
 }

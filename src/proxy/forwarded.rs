@@ -85,6 +85,7 @@ mod tests {
 
     use super::*;
     use crate::model::name::ListenerName;
+    use crate::policy::admission::overload::Importance;
     use crate::runtime::limits::{ClientLimits, Flood, Http2Limits};
     use crate::runtime::listener::{ListenerLive, Protocol, Timeouts};
 
@@ -105,6 +106,7 @@ mod tests {
             allow: Vec::new(),
             deny: Vec::new(),
             freebind: false,
+            importance: Importance::default(),
             h2c: false,
             max_connections: 1,
             max_connections_per_source: 0,
@@ -124,6 +126,7 @@ mod tests {
                     rates: [0; Flood::RATED],
                 },
             },
+            bandwidth: [None; 2],
             handshakes_max: 1,
             backlog: 1,
             tls: None,

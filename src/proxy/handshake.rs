@@ -42,7 +42,7 @@ pub async fn secure(client: Client, start: Instant) -> Option<Client> {
     let counters = &live.counters.of(client.worker.id).tls;
     let socket = match client.stream {
         Stream::Plain(socket) => socket,
-        stream @ Stream::Tls(_) => return Some(Client { stream, ..client }),
+        stream @ (Stream::Tls(_) | Stream::Paced(_)) => return Some(Client { stream, ..client }),
     };
     let greeted = match client.timer.within(Greeted::hear(socket)).await {
         Ok(Ok(greeted)) => greeted,

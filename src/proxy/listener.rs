@@ -21,7 +21,7 @@ use super::socket_file::{SocketFile, remove_stale};
 use super::worker::Worker;
 use crate::model::address::{Address, UNIX_CLIENT};
 use crate::runtime::counters::WorkerId;
-use crate::runtime::listener::{Listener, ListenerLive, Transport};
+use crate::runtime::listener::{Listener, ListenerLive, Protocol as Served, Transport};
 use crate::runtime::sources::SourcePlace;
 
 /// Flags of accepted sockets.
@@ -423,6 +423,11 @@ fn admit(
     let Some(listener) = snapshot.listeners.get(index) else { return };
     let counters = listener.live.counters.of(worker.id);
     counters.accepted.one();
+    // Requests are told with a status.
+    if !matches!(listener.protocol, Served::Http { .. }) && worker.fleet.pressure.sheds(listener.importance) {
+        counters.shed.one();
+        return refuse(&socket);
+    }
     // Whom a trusted peer brings is let in or not once its PROXY header has told who that is.
     if listener.is_introduced(peer.ip()) {
         return worker.place(Arrival { socket, peer, listener: index, place, source: None });

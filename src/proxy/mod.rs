@@ -6,7 +6,7 @@
 //! [`tcp::relay`] (copy, then splice) -> access-log record. Dropped guards undo counts.
 //!
 //! **An HTTP request:** to [`connection::begin`] -> [`http1::serve`] (per connection) -> [`request::handle`] (per
-//! request, the list of phases): route -> [`forward`]: head edits, loop { pick, acquire or dial, send, response head,
+//! request, the list of phases): route -> [`sticky`]: where the client belongs -> [`forward`]: head edits, loop { pick, acquire or dial, send, response head,
 //! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
@@ -24,8 +24,10 @@ pub mod handshake;
 pub mod hash_key;
 pub mod http1;
 pub mod http2;
+mod limiter;
 pub mod listener;
 mod mirror;
+pub mod paced;
 pub mod phases;
 pub mod presentation;
 pub mod proxy_protocol;
@@ -34,6 +36,7 @@ pub mod respond;
 pub mod rewrite;
 pub mod sessions;
 pub mod socket_file;
+pub mod sticky;
 pub mod stream;
 pub mod tcp;
 pub mod timer;

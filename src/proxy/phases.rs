@@ -2,11 +2,14 @@
 //!
 //! Each phase is a file of its own; here is their order.
 
+use super::auth;
 use super::error::Error;
+use super::limiter;
 use super::request::{Context, Downstream};
 use super::respond::Own;
 use super::rewrite;
 use crate::model::field::{FieldEdits, HeadEdits, OwnEdits};
+use crate::runtime::route_limits::UnderWay;
 use crate::runtime::snapshot::Route;
 
 /// What the phases of one request change in heads, beside its route's edits, which are the same for all. Almost always
@@ -25,6 +28,8 @@ pub struct Alterations<'a> {
     pub target: Option<Vec<u8>>,
     /// Host and port in the place of the request's own.
     pub authority: Option<Vec<u8>>,
+    /// Its places under concurrency limits; nobody else has them until it has ended.
+    pub places: Vec<UnderWay>,
 }
 
 impl<'a> Altered<'a> {
@@ -65,12 +70,20 @@ impl<'a> Altered<'a> {
 ///
 /// # Errors
 /// What the request is refused for.
-pub fn before<'a, D: Downstream>(
-    _context: &Context<'a>,
+pub async fn before<'a, D: Downstream>(
+    context: &Context<'a>,
     down: &mut D,
     route: &'a Route,
     altered: &mut Altered<'a>,
 ) -> Result<Option<Own>, Error> {
+    if let Some(limits) = &route.limits {
+        Box::pin(limiter::admit(context, down, limits, altered)).await?;
+    }
+    if let Some(treatment) = &route.treatment
+        && let Some(own) = Box::pin(auth::admit(context, down, treatment, altered)).await?
+    {
+        return Ok(Some(own));
+    }
     if let Some(rewrite) = &route.rewrite {
         altered.edit().target = rewrite::target(rewrite, down.view());
     }

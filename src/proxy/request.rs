@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::attempt::Connection;
-use super::auth;
 use super::bridge::transform::Transform;
 use super::error::{Error, Refusal};
 use super::forward::forward;
 use super::http1::encode::{RequestEdits, Told};
+use super::limiter;
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
+use super::sticky;
 use super::timer::Timer;
 use super::tls::Secured;
 use super::treatment::forward_treated;
@@ -30,7 +31,7 @@ use crate::model::request::RequestView;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Action, Piece, Route, Snapshot};
+use crate::runtime::snapshot::{Action, Piece, Route, Snapshot, SplitBy};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// A request in its client's protocol.
@@ -220,6 +221,8 @@ pub(super) struct Trace<'a> {
 pub enum Fate {
     /// It has ended.
     Ended,
+    /// It has ended, and its client is to be told nothing.
+    Dropped,
     /// Nothing has been done with it, and a newer snapshot can do more for it: it is to be handled again, with that.
     Outdated,
 }
@@ -232,8 +235,15 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
     let termination = match serve(context, *down, &mut altered, trace).await {
         Ok(termination) => termination,
         Err(Error::Outdated) if context.is_current() => {
+            if let Some(limits) = trace.route.and_then(|route| route.limits.as_deref()) {
+                limiter::take_back(context, *down, limits);
+            }
             handled.outdated = true;
             return Fate::Outdated;
+        }
+        Err(Error::Dropped) => {
+            handled.termination = Some(Error::Dropped.termination());
+            return Fate::Dropped;
         }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
@@ -305,6 +315,7 @@ fn panic_if_asked(path: &[u8]) {
 /// Counts the limits that a request ran into, and requests that were none.
 pub fn count_error(counters: &ListenerCounters, error: &Error) {
     match error {
+        Error::Overloaded => counters.shed.one(),
         Error::HeadTimeout => counters.head_timeouts.one(),
         Error::ClientTimeout => counters.client_idle_timeouts.one(),
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
@@ -358,16 +369,14 @@ async fn serve<'a, D: Downstream>(
         context.listener.live.counters.of(context.worker.id).tls.misdirected.one();
         return Err(Error::Misdirected);
     }
+    if context.worker.fleet.pressure.sheds(context.listener.importance) {
+        return Err(Error::Overloaded);
+    }
     let route = find_route(context, down.view())?;
     trace.route = Some(route);
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
-    let mut own = phases::before(context, down, route, altered)?;
-    if let (None, Some(treatment)) = (&own, &route.treatment) {
-        // Boxed: most routes have none, and every request would weigh so much more.
-        own = Box::pin(auth::admit(context, down, treatment, altered)).await?;
-    }
-    let own = match own {
+    let own = match phases::before(context, down, route, altered).await? {
         None => answer_of(context, down.view(), &route.action),
         own => own,
     };
@@ -375,21 +384,31 @@ async fn serve<'a, D: Downstream>(
         let edits = altered.response(&route.response_edits);
         return respond(context, down, trace, &own, edits).await;
     }
-    let chain = match &route.action {
-        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => &[],
-        Action::Pool(pool) => context.snapshot.pools.get(*pool).map_or(&[][..], |pool| &pool.chain),
-        Action::Split(split) if split.by_source => split.choose(spread(down.view().source())),
-        Action::Split(split) => split.choose(context.worker.random()),
+    let pool = |pool: usize| context.snapshot.pools.get(pool);
+    let (chain, affinity) = match &route.action {
+        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => (&[][..], None),
+        Action::Pool(at) => match pool(*at) {
+            Some(pool) => (&*pool.chain, sticky::of_pool(context, down.view(), pool, altered)),
+            None => (&[][..], None),
+        },
+        Action::Split(split) => match split.by {
+            SplitBy::Source => (split.choose(spread(down.view().source())), None),
+            SplitBy::Random => (split.choose(context.worker.random()), None),
+            SplitBy::Sticky => sticky::of_split(context, down.view(), split, altered),
+        },
     };
     let order = Order::new(&context.snapshot.pools, chain);
     let home = order.home().ok_or(Error::NoRoute)?;
     trace.pool = Some(home);
+    // A split that does not go by it has pools that may.
+    let affinity = match (&route.action, affinity) {
+        (Action::Split(_), None) => sticky::of_pool(context, down.view(), home, altered),
+        (_, affinity) => affinity,
+    };
+    let (to, on) = ((order, home, affinity), (altered, trace));
     let forwarded = match &route.treatment {
-        None => forward(context, down, route, (order, home), (altered, trace)).await,
-        Some(treatment) => {
-            let on = (altered, trace);
-            Box::pin(forward_treated(context, down, (route, treatment), (order, home), on)).await
-        }
+        None => forward(context, down, route, to, on).await,
+        Some(treatment) => Box::pin(forward_treated(context, down, (route, treatment), to, on)).await,
     };
     forwarded.map(|()| Termination::Done)
 }

@@ -132,7 +132,8 @@ impl Own {
         let (status, text) = status_of(error)?;
         let mut own = Self::new(status);
         match status {
-            503 => own.fields.push(("Retry-After", retry_after(error).to_string().into_bytes())),
+            _ if matches!(error, Error::Limited(_)) => own.fields.push(retry_after(error)),
+            503 => own.fields.push(retry_after(error)),
             405 => own.fields.push(("Allow", ALLOW.to_vec())),
             _ => {}
         }
@@ -163,13 +164,15 @@ const fn grpc_code(status: u16) -> u16 {
 }
 
 /// Seconds for `Retry-After` (RFC 9110 section 10.2.3), rounded up: whoever comes back then finds the breaker on trial.
-fn retry_after(error: &Error) -> u64 {
-    match error {
+fn retry_after(error: &Error) -> (&'static str, Vec<u8>) {
+    let seconds = match error {
+        Error::Limited(limited) => limited.retry_after,
         Error::NothingUsable { sure_for: Some(time) } => {
             (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(RETRY_AFTER)
         }
         _ => RETRY_AFTER,
-    }
+    };
+    ("Retry-After", seconds.to_string().into_bytes())
 }
 
 /// The status of an error and the text that the client sees, which is not the text of the log: it tells nothing of
@@ -189,20 +192,27 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
             };
             return Some((status, refusal.to_string()));
         }
+        Error::Limited(limited) => (limited.status, limited.limit.text()),
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::Misdirected => (421, "this connection is not for that name"),
+        Error::Overloaded => (503, "this node is overloaded"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. }
         | Error::Connect(_)
         | Error::Exhausted(_)
         | Error::GivenBack(_)
         | Error::Outdated => (503, "no server can take this request now"),
-        Error::QueueFull | Error::QueueTimeout => (503, "all servers are busy"),
+        Error::QueueFull | Error::QueueShed | Error::QueueTimeout => (503, "all servers are busy"),
         Error::Reset | Error::StreamReset(_) | Error::NoTunnel | Error::Answer(_) => {
             (502, "the server's answer was not valid")
         }
         Error::Timeout | Error::Deadline => (504, "the server did not answer in time"),
-        Error::ClientGone | Error::Truncated | Error::Stalled | Error::Idle | Error::Cut(_) => return None,
+        Error::Dropped
+        | Error::ClientGone
+        | Error::Truncated
+        | Error::Stalled
+        | Error::Idle
+        | Error::Cut(_) => return None,
     };
     Some((status, text.to_owned()))
 }

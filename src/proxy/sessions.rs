@@ -14,7 +14,7 @@ use crate::runtime::snapshot::Edition;
 use crate::telemetry::access_log::Termination;
 
 /// Why a long-lived connection is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cut {
     /// Its endpoint says that it does not want traffic, or another one leads now.
     Demoted,

@@ -16,6 +16,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::paced::Paced;
 use super::tls::Tls;
 
 /// A socket that carries bytes in order.
@@ -179,6 +180,8 @@ pub enum Stream {
     Plain(Socket),
     /// Under TLS; boxed, so that a bare connection does not carry its weight.
     Tls(Box<Tls>),
+    /// Either of them, no faster than its listener allows.
+    Paced(Box<Paced>),
 }
 
 impl From<TcpStream> for Stream {
@@ -207,6 +210,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.socket(),
+            Self::Paced(paced) => paced.stream.socket(),
         }
     }
 
@@ -216,7 +220,7 @@ impl Stream {
     pub const fn plain(&self) -> Option<&Socket> {
         match self {
             Self::Plain(socket) => Some(socket),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Paced(_) => None,
         }
     }
 
@@ -226,6 +230,7 @@ impl Stream {
         match self {
             Self::Plain(_) => None,
             Self::Tls(tls) => Some(tls),
+            Self::Paced(paced) => paced.stream.tls(),
         }
     }
 
@@ -238,6 +243,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_read_ready(cx),
             Self::Tls(tls) => tls.poll_read_ready(cx),
+            Self::Paced(paced) => paced.poll_read_ready(cx),
         }
     }
 
@@ -247,7 +253,10 @@ impl Stream {
     /// As the runtime.
     #[inline]
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_write_ready(cx)
+        match self {
+            Self::Paced(paced) => paced.poll_write_ready(cx),
+            _ => self.socket().poll_write_ready(cx),
+        }
     }
 
     /// Waits until there may be something to read, or an end.
@@ -275,6 +284,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.try_read(room),
             Self::Tls(tls) => tls.try_read(room),
+            Self::Paced(paced) => paced.try_read(room),
         }
     }
 
@@ -288,12 +298,13 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.try_write(bytes),
             Self::Tls(tls) => tls.try_write(bytes),
+            Self::Paced(paced) => paced.try_write(bytes),
         }
     }
 
     /// Ends our direction of the connection; the other one goes on.
     pub fn end_sending(&self) {
-        if let Self::Tls(tls) = self {
+        if let Some(tls) = self.tls() {
             tls.close();
         }
         // The other side may be gone already, which whoever reads from it finds out.
@@ -302,7 +313,7 @@ impl Stream {
 
     /// Makes the coming close a reset, so that the peer sees that the transfer is not complete.
     pub fn reset_on_close(&self) {
-        if let Self::Tls(tls) = self {
+        if let Some(tls) = self.tls() {
             tls.abandon();
         }
         // The only failure is a socket that is gone already.
@@ -318,6 +329,7 @@ impl Stream {
                 matches!(socket.peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
             Self::Tls(tls) => tls.is_quiet(),
+            Self::Paced(paced) => paced.stream.is_quiet(),
         }
     }
 
@@ -365,13 +377,21 @@ impl Stream {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let taken = match self {
-                Self::Plain(socket) => socket.try_write_vectored(pieces),
-                Self::Tls(tls) => tls.take_vectored(pieces),
-            };
-            match taken {
+            match self.take_vectored(pieces) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_write_ready(cx))?,
                 done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn take_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.try_write_vectored(pieces),
+            Self::Tls(tls) => tls.take_vectored(pieces),
+            Self::Paced(paced) => {
+                let first = pieces.iter().find(|piece| !piece.is_empty());
+                let take = |stream: &Self, bytes: &[u8]| stream.take_vectored(&[IoSlice::new(bytes)]);
+                paced.take(first.map_or(&[], |piece| piece), take)
             }
         }
     }
@@ -381,10 +401,12 @@ impl Stream {
     /// # Errors
     /// As the connection.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tls(tls) = self else { return Poll::Ready(Ok(())) };
+        let Some(tls) = self.tls() else { return Poll::Ready(Ok(())) };
         loop {
             match tls.flush() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_write_ready(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket().poll_write_ready(cx))?
+                }
                 done => return Poll::Ready(done),
             }
         }

@@ -8,6 +8,7 @@ use super::forward::forward;
 use super::mirror;
 use super::phases::Altered;
 use super::request::{Context, Downstream, Trace};
+use super::sticky::Affinity;
 use crate::runtime::pick::Order;
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Route;
@@ -18,7 +19,7 @@ pub(super) async fn forward_treated<'a, D: Downstream>(
     context: &Context<'a>,
     down: &mut D,
     (route, treatment): (&'a Route, &'a Treatment),
-    (order, pool): (Order<'a>, &'a Pool),
+    to: (Order<'a>, &'a Pool, Option<Box<Affinity<'a>>>),
     (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) -> Result<(), Error> {
     let counters = treatment.live.counters.of(context.worker.id);
@@ -35,7 +36,7 @@ pub(super) async fn forward_treated<'a, D: Downstream>(
         let buffers = &counters.buffers;
         if whole { buffers.request_whole.one() } else { buffers.request_exceeded.one() }
     }
-    let forwarded = forward(context, down, route, (order, pool), (&mut *altered, trace)).await;
+    let forwarded = forward(context, down, route, to, (&mut *altered, trace)).await;
     if let Some(copy) = copy {
         copy.send(context, down, (route, treatment), altered);
     }

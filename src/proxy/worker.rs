@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::connection::{self, Arrival, Conversation};
 use super::http2::upstream::Connections;
@@ -29,6 +29,7 @@ use crate::runtime::counters::{Counter, PerWorker, WorkerId};
 use crate::runtime::events::{Event, EventSender};
 use crate::runtime::listener::{ListenerLive, Transport};
 use crate::runtime::pool::Pool;
+use crate::runtime::pressure::Pressure;
 use crate::runtime::store::{Current, Reader, Store};
 use crate::telemetry::access_log::{AccessLogWriter, Termination};
 
@@ -98,6 +99,8 @@ pub enum Command {
         /// Whether there is one.
         answer: oneshot::Sender<bool>,
     },
+    /// Memory or descriptors run short: what lies idle closes.
+    Save,
     /// Cut the tunnels and tcp sessions that came by the listener at this place.
     CutListener(usize),
     /// Stop now; what is in flight is cut.
@@ -110,6 +113,8 @@ pub struct Fleet {
     members: Vec<Member>,
     /// Counters, per worker.
     pub counters: PerWorker<WorkerCounters>,
+    /// How hard-pressed the process is.
+    pub pressure: Pressure,
 }
 
 #[derive(Debug)]
@@ -125,7 +130,7 @@ struct Member {
 struct Load(AtomicUsize);
 
 /// Counters of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WorkerCounters {
     /// Connections handed to another worker.
     pub handovers: Counter,
@@ -133,6 +138,13 @@ pub struct WorkerCounters {
     pub terminations: [Counter; Termination::ALL.len()],
     /// Turns of the housekeeping, which show that the worker turns.
     pub turns: Counter,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        let terminations = std::array::from_fn(|_| Counter::default());
+        Self { handovers: Counter::default(), terminations, turns: Counter::default() }
+    }
 }
 
 impl Fleet {
@@ -146,7 +158,8 @@ impl Fleet {
                 (member, receiver)
             })
             .unzip();
-        (Arc::new(Self { members, counters: PerWorker::new(workers) }), receivers)
+        let (counters, pressure) = (PerWorker::new(workers), Pressure::new(workers));
+        (Arc::new(Self { members, counters, pressure }), receivers)
     }
 
     /// How many workers there are.
@@ -270,13 +283,19 @@ impl Worker {
     /// Whether no new work is to start on a connection of the listener at this place once it has become idle.
     #[must_use]
     pub fn is_leaving(&self, listener: usize) -> bool {
-        self.draining.get() > Draining::No || self.snapshot().listeners.get(listener).is_none()
+        self.draining.get() > Draining::No || self.gives_up_idle(listener)
     }
 
     /// Whether idle connections of the listener at this place are to close now.
     #[must_use]
     pub fn closes_idle(&self, listener: usize) -> bool {
-        self.draining.get() == Draining::AtOnce || self.snapshot().listeners.get(listener).is_none()
+        self.draining.get() == Draining::AtOnce || self.gives_up_idle(listener)
+    }
+
+    /// Whether the listener at this place is gone, or the process runs short of what idle connections hold.
+    fn gives_up_idle(&self, listener: usize) -> bool {
+        let snapshot = self.snapshot();
+        snapshot.listeners.get(listener).is_none_or(|l| self.fleet.pressure.saves(l.importance))
     }
 
     /// Resolves when draining starts.
@@ -382,6 +401,10 @@ impl Worker {
                 }
                 Command::EndSession { number, answer } => drop(answer.send(self.sessions.end(number))),
                 Command::CutListener(place) => self.sessions.cut_listener(place, Cut::ListenerRemoved),
+                Command::Save => {
+                    self.idle.clear(self.id);
+                    self.timers.wake_all();
+                }
                 Command::Stop => return,
             }
         }
@@ -427,7 +450,9 @@ impl Worker {
 
     async fn keep_house(&self) {
         loop {
-            sleep(HOUSEKEEPING).await;
+            let due = Instant::now() + HOUSEKEEPING;
+            sleep_until(due).await;
+            self.fleet.pressure.late(self.id, due.elapsed());
             self.idle.sweep(self.id, Instant::now());
             self.multiplexed.sweep();
             self.access_log.borrow_mut().flush();

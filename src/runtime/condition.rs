@@ -92,6 +92,9 @@ impl Level {
     }
 }
 
+/// What does not count for those who belong to the endpoint already.
+const LEAVING: u32 = Impediment::Drained as u32 | Impediment::Weightless as u32;
+
 /// The word.
 #[derive(Debug, Default)]
 pub struct Condition(AtomicU32);
@@ -102,6 +105,20 @@ impl Condition {
     #[must_use]
     pub fn allows(&self, level: Level) -> bool {
         self.0.load(Ordering::Relaxed) & level.mask() == 0
+    }
+
+    /// The same for those who belong to the endpoint already: it may be drained or without weight.
+    #[inline]
+    #[must_use]
+    pub fn allows_bound(&self, level: Level) -> bool {
+        self.0.load(Ordering::Relaxed) & level.mask() & !LEAVING == 0
+    }
+
+    /// Whether it takes nothing but what belongs to it already.
+    #[inline]
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & LEAVING != 0
     }
 
     /// Whether this reason stands.

@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::pool::Pool;
 use super::snapshot::Snapshot;
 use crate::config::{Config, Setting, Subject, differing_settings};
-use crate::model::name::RouteName;
+use crate::model::name::{PoolName, RouteName};
 use crate::model::units::format_duration;
 
 /// Sections and keys of which a new value only counts after a restart.
@@ -113,7 +113,8 @@ pub struct Diff {
 #[must_use]
 pub fn diff(before: Side<'_>, after: Side<'_>) -> Diff {
     let mut items = settings(before, after);
-    let renewed: Vec<Item> = renewed(before, after).filter(|item| !names(&items, item)).collect();
+    let renewed = renewed(before, after).chain(rekeyed(before, after));
+    let renewed: Vec<Item> = renewed.filter(|item| !names(&items, item)).collect();
     items.extend(renewed);
     let renewed: Vec<Item> = other_users(before, after).filter(|item| !names(&items, item)).collect();
     items.extend(renewed);
@@ -314,6 +315,22 @@ fn other_users<'a>(before: Side<'a>, after: Side<'a>) -> impl Iterator<Item = It
     })
 }
 
+/// Sticky pools whose keys are others although every key of the configuration is the same.
+fn rekeyed<'a>(before: Side<'a>, after: Side<'a>) -> impl Iterator<Item = Item> + use<'a> {
+    let keys = |pool: &'a Pool| Some(pool.sticky.as_ref()?.jar()?.keys());
+    let known: HashMap<&PoolName, &Pool> = before.snapshot.pools.iter().map(|was| (&was.name, was)).collect();
+    after.snapshot.pools.iter().filter_map(move |is| {
+        let (old, new) = (keys(known.get(&is.name)?)?, keys(is)?);
+        (old != new).then(|| Item {
+            what: What::Pool,
+            name: is.name.to_string(),
+            fate: Fate::Changed,
+            details: vec!["sticky: its keys are others now".to_owned()],
+            in_flight: 0,
+        })
+    })
+}
+
 fn names(items: &[Item], other: &Item) -> bool {
     items.iter().any(|item| (item.what, &item.name) == (other.what, &other.name))
 }
@@ -419,7 +436,8 @@ mod tests {
     use crate::config;
     use crate::runtime::compile::{Machine, Weights, compile};
 
-    const MACHINE: Machine = Machine { workers: 1, connections_max: 100, time: std::time::Duration::ZERO };
+    const MACHINE: Machine =
+        Machine { workers: 1, connections_max: 100, time: std::time::Duration::ZERO, secret: None };
 
     fn load(text: &str) -> Config {
         config::load_text(text, Path::new("test.toml"), &|_| None).expect("a valid configuration")

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::adaptive::Adaptive;
 use super::condition::{Condition, Level};
 use super::counters::{Counter, PerWorker};
 use super::judge::Judged;
@@ -74,6 +75,16 @@ impl Endpoint {
             0 => self.limits.of(work),
             ceiling => ceiling,
         }
+    }
+
+    /// Whether it may be used at this level by those who belong to it: while it drains or has no weight, for `drain_timeout`
+    /// of its pool.
+    #[must_use]
+    pub fn takes_bound(&self, level: Level, drain_timeout: Duration, now: impl Fn() -> Duration) -> bool {
+        let live = &self.live;
+        live.condition.allows_bound(level)
+            && !live.is_retired()
+            && (!live.condition.is_leaving() || now().saturating_sub(live.leaving_since()) < drain_timeout)
     }
 
     /// The address to connect to.
@@ -147,8 +158,12 @@ pub struct EndpointLive {
     agent_ceiling: AtomicU32,
     /// How long it takes to answer, as a word of [`PeakEwma`].
     latency: AtomicU64,
+    /// Since when it takes nothing but what belongs to it, in microseconds and one; 0 is not at all.
+    leaving: AtomicU64,
     /// What live traffic says of it.
     pub judged: Box<Judged>,
+    /// The ceiling that is found out by its answers, in pools that want that.
+    pub adaptive: Adaptive,
     /// Counters, per worker.
     pub counters: PerWorker<EndpointCounters>,
 }
@@ -167,7 +182,9 @@ impl EndpointLive {
             share: AtomicU32::new(FULL_SHARE),
             agent_ceiling: AtomicU32::new(0),
             latency: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
             judged: Box::default(),
+            adaptive: Adaptive::default(),
             counters: PerWorker::new(workers),
         }
     }
@@ -213,6 +230,25 @@ impl EndpointLive {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Notes since when it takes nothing but what belongs to it, once that has changed in its condition.
+    pub fn note_leaving(&self, now: Duration) {
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX - 1) + 1;
+        if !self.condition.is_leaving() {
+            self.leaving.store(0, Ordering::Relaxed);
+        } else if self.leaving.load(Ordering::Relaxed) == 0 {
+            self.leaving.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when it takes nothing but what belongs to it.
+    fn leaving_since(&self) -> Duration {
+        match self.leaving.load(Ordering::Relaxed) {
+            // It has only just begun.
+            0 => Duration::MAX,
+            since => Duration::from_micros(since - 1),
+        }
     }
 
     /// Whether it can take the place of another that goes: work that began with an older snapshot also sees those that

@@ -16,6 +16,7 @@ use super::tls::handshake::{HandshakeCounters, Handshakes};
 use super::tls::listener::ListenerTls;
 use crate::model::address::Address;
 use crate::model::name::ListenerName;
+use crate::policy::admission::overload::Importance;
 use crate::route::SniTable;
 
 /// A listener of one snapshot.
@@ -41,6 +42,8 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
+    /// How much its traffic is worth when the process is overloaded.
+    pub importance: Importance,
     /// HTTP/2 in the clear by prior knowledge.
     pub h2c: bool,
     /// Connections at once.
@@ -55,6 +58,8 @@ pub struct Listener {
     pub target_max: usize,
     /// What else a client may do.
     pub limits: ClientLimits,
+    /// Bytes that a connection may bring in a second, and that it may be sent.
+    pub bandwidth: [Option<u64>; 2],
     /// TLS handshakes at once.
     pub handshakes_max: usize,
     /// Connections that wait to be accepted, for each worker.
@@ -243,6 +248,8 @@ pub struct ListenerCounters {
     pub refused_address: Counter,
     /// Connections closed at once: too many of this source.
     pub refused_source: Counter,
+    /// Requests, connections and sessions turned away because the process was overloaded.
+    pub shed: Counter,
     /// Connections of trusted peers without a PROXY header, or with a malformed one.
     pub proxy_header_refused: Counter,
     /// PROXY headers over their limit.
@@ -277,6 +284,10 @@ pub struct ListenerCounters {
     pub linger_exceeded: Counter,
     /// Connections of HTTP/2 that did too much of something, by [`Flood`]; of streams, those refused.
     pub floods: [Counter; Flood::ALL.len()],
+    /// Times that a connection had to wait because it brought more than its bandwidth.
+    pub bandwidth_in: Counter,
+    /// Times that a connection had to wait because it was sent more than its bandwidth.
+    pub bandwidth_out: Counter,
     /// Connections that were reset because as many are held already as may be while nothing is usable.
     pub hold_full: Counter,
     /// Idle connections closed after `keep_alive`.

@@ -6,8 +6,9 @@
 //!
 //! Why an endpoint may not be picked is one word of bits ([`condition`]): the keeper of health and the operator write
 //! some, [`judge`] writes what live traffic says. [`pick`] reads them, in the order of tiers ([`tier`]) and failover pools;
-//! who finds everybody busy waits in the [`queue`].
+//! who finds everybody busy waits in the [`queue`]. Where a client belongs already, [`sticky`] knows.
 
+pub mod adaptive;
 pub mod answer_times;
 pub mod clock;
 pub mod compile;
@@ -23,9 +24,13 @@ pub mod listener;
 pub mod pick;
 pub mod places;
 pub mod pool;
+pub mod pressure;
 pub mod queue;
+pub mod rate_table;
+pub mod route_limits;
 pub mod snapshot;
 pub mod sources;
+pub mod sticky;
 pub mod store;
 mod sync;
 pub mod tier;

@@ -11,9 +11,10 @@ use super::counters::WorkerId;
 use super::endpoint::{Endpoint, Work};
 use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
-use super::queue::{Grant, Joined, Queue};
+use super::queue::{Grant, Joined, Queue, Wish};
 use super::snapshot::Snapshot;
 use super::tier::{Group, Tier};
+use crate::policy::admission::class::Class;
 use crate::policy::balance::peak_ewma::DECAY;
 use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
 
@@ -41,6 +42,9 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     fn new(pool: &'a Pool, endpoint: &'a Endpoint, work: Work, trials: Option<Box<Trials>>) -> Self {
         let epochs = (endpoint.live.judged.epoch(), pool.live.judged.epoch());
+        if pool.rising.is_some() && work == Work::Request {
+            pool.live.set_out();
+        }
         Self { pool, endpoint, epochs, work, trials }
     }
 
@@ -96,11 +100,16 @@ impl Drop for Place<'_> {
         }
         match self.work {
             Work::Request => {
-                Queue::release(
-                    &self.pool.live.queue,
-                    &self.endpoint.live,
-                    self.endpoint.ceiling(Work::Request),
-                );
+                let (pool, endpoint) = (self.pool, self.endpoint);
+                if pool.rising.is_some() {
+                    pool.live.came_back();
+                }
+                let queue = &pool.live.queue;
+                Queue::release(queue, &endpoint.live, pool.ceiling(endpoint, Work::Request));
+                // There may be more than the one place by now.
+                if pool.has_moving_ceilings() && !queue.is_empty() {
+                    pool.serve_queue();
+                }
             }
             // Nobody waits for the place of a connection.
             Work::Connection => self.endpoint.live.release(Work::Connection),
@@ -120,7 +129,19 @@ pub enum Picked<'a> {
     Nothing,
 }
 
+/// Where a piece of work belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'a> {
+    /// The pool, one of the order.
+    pub pool: &'a Pool,
+    /// The endpoint.
+    pub endpoint: &'a Endpoint,
+    /// Whether it goes nowhere else.
+    pub strict: bool,
+}
+
 struct View<'a> {
+    pool: &'a Pool,
     endpoints: &'a [Endpoint],
     tried: &'a Tried,
     work: Work,
@@ -136,7 +157,7 @@ impl Candidates for View<'_> {
     fn pickable(&self, index: usize) -> bool {
         self.endpoints.get(index).is_some_and(|e| {
             e.live.condition.allows(self.level)
-                && e.live.in_flight_of(self.work) < e.ceiling(self.work)
+                && e.live.in_flight_of(self.work) < self.pool.ceiling(e, self.work)
                 && !self.tried.contains(e)
         })
     }
@@ -217,6 +238,45 @@ impl<'a> Order<'a> {
             }
         }
         self.fail_open(&mut search).unwrap_or(Picked::Nothing)
+    }
+
+    /// Picks the endpoint that the work belongs to: whatever tier or pool is preferred, and while it drains or has no weight,
+    /// for `drain_timeout`. Where it has no room, requests are to wait for it.
+    pub fn pick_bound(&self, bound: Bound<'a>, work: Work) -> Picked<'a> {
+        let Bound { pool, endpoint, .. } = bound;
+        let level = self.level_of(pool, endpoint).filter(|_| pool.live.condition.reason().is_none());
+        let Some(level) = level else { return Picked::Nothing };
+        if !endpoint.live.try_acquire(work, pool.ceiling(endpoint, work)) {
+            return if work == Work::Request { Picked::Busy(pool, level) } else { Picked::Nothing };
+        }
+        match pool.trials(endpoint, level) {
+            Ok(trials) => Picked::Place(Place::new(pool, endpoint, work, trials), level),
+            Err(()) => {
+                endpoint.live.release(work);
+                Picked::Nothing
+            }
+        }
+    }
+
+    /// How much must be overlooked for one endpoint of a pool to be used by what belongs to it; nothing where that does not
+    /// help.
+    fn level_of(&self, pool: &Pool, endpoint: &Endpoint) -> Option<Level> {
+        let takes = |level| endpoint.takes_bound(level, pool.drain_timeout, || pool.live.clock.now());
+        if takes(Level::Proven) {
+            return Some(Level::Proven);
+        }
+        let unproven = pool.checked && !pool.exclusive && pool.level() != Some(Level::Proven);
+        if unproven && takes(Level::Unproven) {
+            return Some(Level::Unproven);
+        }
+        let opens = !self.is_usable() && !pool.exclusive && self.home().is_some_and(|home| home.fail_open);
+        (opens && takes(Level::Open)).then_some(Level::Open)
+    }
+
+    /// The pools of the snapshot that this is an order over.
+    #[must_use]
+    pub fn pools(&self) -> &'a [Pool] {
+        self.pools
     }
 
     /// Whether an endpoint other than this one is usable that is not in `tried`.
@@ -368,12 +428,12 @@ impl Search<'_> {
         let endpoints = pool.endpoints.get(group.start..group.end)?;
         let now = if pool.by_latency { pool.live.clock.now() } else { Duration::ZERO };
         let (tried, work, all_full) = (self.tried, self.work, !pool.live.is_growing());
-        let view = View { endpoints, tried, work, level, all_full, now };
+        let view = View { pool, endpoints, tried, work, level, all_full, now };
         // Another worker may take the last place between the look and the take: look again, a bounded number of
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
             let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
-            if !endpoint.live.try_acquire(self.work, endpoint.ceiling(self.work)) {
+            if !endpoint.live.try_acquire(self.work, pool.ceiling(endpoint, self.work)) {
                 continue;
             }
             match pool.trials(endpoint, level) {
@@ -386,16 +446,51 @@ impl Search<'_> {
 }
 
 impl Pool {
-    /// Joins the queue for an endpoint that may be used at `level`; the caller waits on what it gets and then calls
+    /// Joins the queue in its class for an endpoint that may be used at `level`, with the time that is left until nobody waits
+    /// for the answer; the caller waits on what it gets and then calls
     /// [`Pool::granted`].
-    pub fn join_queue(&self, level: Level, tried: &Tried, work: Work, draw: Draw<'_>) -> Joined<Place<'_>> {
+    pub fn join_queue(
+        &self,
+        level: Level,
+        (class, left): (Class, Option<Duration>),
+        tried: &Tried,
+        work: Work,
+        draw: Draw<'_>,
+    ) -> Joined<Place<'_>> {
         let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
+        let wish = Wish { capacity, level, class, tried: tried.slots(), only: None, left };
         let mut search = Search { tried, work, draw, gated: false, hidden: false };
         let look = || match search.tiers(self, level) {
             Some(Picked::Place(place, _)) => Some(place),
             _ => None,
         };
-        Queue::join(&self.live.queue, capacity, level, tried.slots(), look)
+        let joined = Queue::join(&self.live.queue, &wish, look);
+        // Whoever waits is load too, by which ceilings may have risen.
+        if self.has_moving_ceilings() && matches!(joined, Joined::Waiting(_)) {
+            self.serve_queue();
+        }
+        joined
+    }
+
+    /// Joins the queue for one endpoint of the pool, as [`Pool::join_queue`].
+    pub fn join_queue_for<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        level: Level,
+        (class, left): (Class, Option<Duration>),
+    ) -> Joined<Place<'a>> {
+        let look = || {
+            let limit = self.ceiling(endpoint, Work::Request);
+            let trials =
+                endpoint.live.try_acquire(Work::Request, limit).then(|| self.trials(endpoint, level))?;
+            if trials.is_err() {
+                endpoint.live.release(Work::Request);
+            }
+            Some(Place::new(self, endpoint, Work::Request, trials.ok()?))
+        };
+        let only = Some(endpoint.live.slot());
+        let wish = Wish { capacity: self.queue_capacity, level, class, tried: &[], only, left };
+        Queue::join(&self.live.queue, &wish, look)
     }
 
     /// Makes a place that was granted at `level` this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
@@ -439,13 +534,13 @@ impl Pool {
         }
         // An open breaker of the pool is in no endpoint's condition.
         if self.live.condition.reason().is_some() {
-            return queue.dismiss(|_| true);
+            return queue.dismiss(|_, _| true);
         }
         let level = self.level().unwrap_or(Level::Open);
         for tier in &self.tiers {
             let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
             for endpoint in endpoints {
-                Queue::serve(queue, &endpoint.live, endpoint.ceiling(Work::Request));
+                Queue::serve(queue, &endpoint.live, self.ceiling(endpoint, Work::Request));
             }
             // Busy is not unusable: those who wait for this tier do not go on to the next.
             if endpoints.iter().any(|e| e.live.condition.allows(level)) {
@@ -453,6 +548,11 @@ impl Pool {
             }
         }
         let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
-        queue.dismiss(|level| !any(level));
+        let now = || self.live.clock.now();
+        let takes = |slot, level| {
+            let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot);
+            endpoint.is_some_and(|e| e.takes_bound(level, self.drain_timeout, now))
+        };
+        queue.dismiss(|level, only| only.map_or_else(|| !any(level), |slot| !takes(slot, level)));
     }
 }

@@ -8,11 +8,12 @@ use super::answer_times::AnswerTimes;
 use super::clock::Clock;
 use super::condition::{Condition, Level};
 use super::counters::{Counter, Histogram, PerWorker, Statuses};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Work};
 use super::judge::{AnswersThen, Judged};
 use super::limits::EndpointLimits;
 use super::queue::Queue;
 use super::snapshot::{Edition, Overrides};
+use super::sticky::Sticky;
 use super::sync::{AtomicU32, Mutex, Ordering, lock};
 use super::tier::{self, Tier};
 use super::tls::client::PoolTls;
@@ -23,6 +24,8 @@ use crate::model::grpc;
 use crate::model::name::PoolName;
 use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
+use crate::policy::admission::ceiling::{Rising, ceiling};
+use crate::policy::admission::{gradient, shedding};
 use crate::policy::budget::Budget;
 use crate::policy::{breaker, budget, failover, outlier, retry};
 
@@ -56,6 +59,12 @@ pub struct Pool {
     pub queue_capacity: u32,
     /// How long one waits.
     pub queue_timeout: Duration,
+    /// When those who wait are sent away sooner; nothing is never.
+    pub shedding: Option<shedding::Settings>,
+    /// How the ceilings of its endpoints rise with its load; nothing where they stay where they are.
+    pub rising: Option<Rising>,
+    /// How the ceilings of its endpoints are found out by their answers; nothing where they are not.
+    pub adaptive: Option<gradient::Settings>,
     /// Times.
     pub timeouts: Timeouts,
     /// How old a tunnel or tcp session may become.
@@ -88,6 +97,8 @@ pub struct Pool {
     pub source: Source,
     /// TLS to its endpoints.
     pub tls: Option<Arc<PoolTls>>,
+    /// What keeps clients with their endpoints.
+    pub sticky: Option<Box<Sticky>>,
     /// What happens to it.
     pub live: Arc<PoolLive>,
 }
@@ -149,6 +160,8 @@ impl Timeouts {
 pub struct PoolLive {
     /// Waiting requests.
     pub queue: Arc<Queue>,
+    /// Requests under way, counted only where ceilings rise with them.
+    under_way: AtomicU32,
     /// What stands against the pool as a whole: its breaker.
     pub condition: Condition,
     /// What live traffic says of the pool as a whole.
@@ -176,7 +189,8 @@ impl PoolLive {
     #[must_use]
     pub fn new(workers: usize, clock: Clock) -> Self {
         Self {
-            queue: Arc::default(),
+            queue: Arc::new(Queue::new(clock)),
+            under_way: AtomicU32::new(0),
             condition: Condition::default(),
             judged: Box::default(),
             deciding: Mutex::default(),
@@ -196,6 +210,22 @@ impl PoolLive {
     #[must_use]
     pub fn admits(&self, place: usize, random: u64) -> bool {
         self.gates.get(place).is_none_or(|gate| tier::passes(gate.load(Ordering::Relaxed), random >> 32))
+    }
+
+    /// Requests under way and waiting, where ceilings rise with them.
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.under_way.load(Ordering::Relaxed).saturating_add(self.queue.load())
+    }
+
+    /// Counts a request that has a place now.
+    pub(super) fn set_out(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one that has given its place back.
+    pub(super) fn came_back(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How long answers take, counted from the first call on.
@@ -274,8 +304,12 @@ pub struct PoolCounters {
     pub queued: Counter,
     /// Requests that waited for too long.
     pub queue_timeouts: Counter,
-    /// Requests that found the queue full.
+    /// Requests that found the queue full, or gave way to a higher class in one.
     pub queue_full: Counter,
+    /// Requests that a standing queue sent away.
+    pub queue_shed: Counter,
+    /// Requests that did not wait because their turn would have come after their deadline.
+    pub queue_hopeless: Counter,
     /// Requests that found nothing usable.
     pub nothing_usable: Counter,
     /// Picks that overlooked what probes and live traffic say, because nothing was usable.
@@ -298,12 +332,31 @@ pub struct PoolCounters {
     pub http2_full: Counter,
     /// HTTP/2 connections closed because their endpoint flooded them with frames that are none of an answer.
     pub http2_floods: Counter,
+    /// What became of clients that belong to an endpoint.
+    pub sticky: StickyCounters,
     /// Handshakes with endpoints that failed.
     pub tls_faults: TlsFaults,
     /// gRPC calls that ended, by their status.
     pub calls: Calls,
     /// Time from the first byte of a request to the last of its answer.
     pub duration: Histogram,
+}
+
+/// Answers of a sticky pool by what became of the client.
+#[derive(Debug, Default)]
+pub struct StickyCounters {
+    /// It belonged nowhere, and does now.
+    pub new: Counter,
+    /// It was served where it belongs.
+    pub kept: Counter,
+    /// It belonged elsewhere, and does here now.
+    pub moved: Counter,
+    /// What it carried was forged, over, or of an endpoint that is gone.
+    pub void: Counter,
+    /// Cookies that were handed out.
+    pub cookies: Counter,
+    /// Entries of the table that gave way to newcomers.
+    pub evicted: Counter,
 }
 
 /// gRPC calls by their status.
@@ -414,6 +467,41 @@ impl Pool {
             *held = Some((settings, Budget::new(&settings, now, requests)));
         }
         held.as_mut().map(|(_, budget)| work(budget, now, requests))
+    }
+
+    /// Whether the ceilings of its endpoints move.
+    #[inline]
+    #[must_use]
+    pub const fn has_moving_ceilings(&self) -> bool {
+        self.rising.is_some() || self.adaptive.is_some()
+    }
+
+    /// How much work of a kind may be in flight on one of its endpoints now.
+    #[inline]
+    #[must_use]
+    pub fn ceiling(&self, endpoint: &Endpoint, work: Work) -> u32 {
+        let most = endpoint.ceiling(work);
+        if self.has_moving_ceilings() && work == Work::Request { self.moved(endpoint, most) } else { most }
+    }
+
+    fn moved(&self, endpoint: &Endpoint, most: u32) -> u32 {
+        let rising = |rising| ceiling(rising, most, self.live.load(), endpoint.live.share());
+        let most = self.adaptive.map_or(most, |settings| endpoint.live.adaptive.ceiling(&settings, most));
+        self.rising.map_or(most, rising)
+    }
+
+    /// Finds the ceilings of its endpoints out anew, where they are found out; those who wait get what is more.
+    pub fn tick_ceilings(&self) {
+        let Some(settings) = self.adaptive else { return };
+        let now = self.live.clock.now();
+        let mut risen = false;
+        for endpoint in &self.endpoints {
+            let most = endpoint.ceiling(Work::Request);
+            risen |= endpoint.live.adaptive.tick(&endpoint.live, &settings, most, now);
+        }
+        if risen {
+            self.serve_queue();
+        }
     }
 
     /// Whether the pool is well enough to be used: an endpoint of its own is usable, and no breaker of its own stands before

@@ -1,48 +1,33 @@
-//! The queue of a pool: requests that wait for a place, first come first served over all workers.
+//! The queue of a pool: requests that wait for a place, by class and then first come first served, over all workers.
 //!
-//! The lock is touched only while someone waits. A freed place goes to the first waiter that can use it,
-//! whichever worker owns the waiter; a newcomer never overtakes.
+//! The lock is touched only while someone waits. A freed place goes to the waiter whose turn it is among those that can use
+//! it, whichever worker owns the waiter; a newcomer overtakes lower classes only.
 
-use std::collections::VecDeque;
+mod line;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use self::line::Lines;
+use super::clock::Clock;
 use super::condition::Level;
 use super::endpoint::{EndpointLive, Work};
 use super::sync::{AtomicU32, Mutex, Ordering, fence, lock};
+use crate::policy::admission::class::Class;
+use crate::policy::admission::shedding;
 
 /// Waiting requests of one pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     // Waiters, counting those that are just about to wait. Written with the lock held, read without.
     waiting: AtomicU32,
-    waiters: Mutex<Waiters>,
-}
-
-#[derive(Debug, Default)]
-struct Waiters {
-    line: VecDeque<Waiter>,
-    /// Those in line that have given up; swept when they are half of it, so that leaving costs little however long
-    /// the line is.
-    gone: usize,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    level: Level,
-    // Endpoints that this request has tried already; almost always empty.
-    tried: Box<[u32]>,
-    grant: oneshot::Sender<Grant>,
-}
-
-impl Waiter {
-    fn takes(&self, endpoint: &EndpointLive) -> bool {
-        endpoint.condition.allows(self.level) && !self.tried.contains(&endpoint.slot())
-    }
+    lines: Mutex<Lines>,
+    clock: Clock,
 }
 
 /// A place on an endpoint, owned; dropping it gives the place to the next waiter or back to the endpoint.
@@ -75,25 +60,34 @@ impl Drop for Grant {
     }
 }
 
-/// Sent away: nothing in the pool is usable any more.
+/// Why one who waited was sent away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dismissed;
+pub enum Away {
+    /// Nothing in the pool is usable any more.
+    Dismissed,
+    /// The queue stands, and it has waited for longer than one may then.
+    Shed,
+    /// The queue was full when a higher class came.
+    Displaced,
+}
 
 /// A wait in line; dropping it leaves the line.
 #[derive(Debug)]
 pub struct Waiting {
     queue: Arc<Queue>,
-    grant: Option<oneshot::Receiver<Grant>>,
+    grant: Option<oneshot::Receiver<Result<Grant, Away>>>,
+    /// How long it may last while the queue stands; nothing where that is no shorter than usual.
+    pub patience: Option<Duration>,
 }
 
 impl Future for Waiting {
-    type Output = Result<Grant, Dismissed>;
+    type Output = Result<Grant, Away>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(grant) = self.grant.as_mut() else { return Poll::Ready(Err(Dismissed)) };
+        let Some(grant) = self.grant.as_mut() else { return Poll::Ready(Err(Away::Dismissed)) };
         let outcome = std::task::ready!(Pin::new(grant).poll(cx));
         self.grant = None;
-        Poll::Ready(outcome.map_err(|_| Dismissed))
+        Poll::Ready(outcome.unwrap_or(Err(Away::Dismissed)))
     }
 }
 
@@ -106,6 +100,23 @@ impl Drop for Waiting {
     }
 }
 
+/// What somebody who joins says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// How many may wait.
+    pub capacity: u32,
+    /// An endpoint that it takes may be used at this level.
+    pub level: Level,
+    /// How urgent it is.
+    pub class: Class,
+    /// Slots of the endpoints that it has tried already; almost always none.
+    pub tried: &'a [u32],
+    /// The slot of the endpoint that it belongs to, where it waits for that alone.
+    pub only: Option<u32>,
+    /// The time that is left until nobody waits for its answer any more, where that is known.
+    pub left: Option<Duration>,
+}
+
 /// What became of joining the queue.
 #[derive(Debug)]
 pub enum Joined<P> {
@@ -115,9 +126,26 @@ pub enum Joined<P> {
     Waiting(Waiting),
     /// The queue is full.
     Full,
+    /// Who is first in its line has waited for longer than this one has left: its turn would come too late.
+    Hopeless,
+}
+
+/// How a queue stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State {
+    /// How many wait, by class.
+    pub waiting: [usize; Class::COUNT],
+    /// Which classes are shed because they stand instead of passing.
+    pub stands: [bool; Class::COUNT],
 }
 
 impl Queue {
+    /// An empty one on this time line.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { waiting: AtomicU32::new(0), lines: Mutex::new(Lines::default()), clock }
+    }
+
     /// Whether nobody waits.
     #[inline]
     #[must_use]
@@ -125,42 +153,62 @@ impl Queue {
         self.waiting.load(Ordering::Relaxed) == 0
     }
 
+    /// How many wait now, or have just left.
+    #[inline]
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// How many wait now.
     #[must_use]
     pub fn len(&self) -> usize {
-        let waiters = lock(&self.waiters);
-        waiters.line.len().saturating_sub(waiters.gone)
+        lock(&self.lines).len()
     }
 
-    /// Joins the queue unless `capacity` wait already; `last_look` looks once more for a free place when nobody is
-    /// in front, now that every release can see this waiter.
-    pub fn join<P>(
-        queue: &Arc<Self>,
-        capacity: u32,
-        level: Level,
-        tried: &[u32],
-        last_look: impl FnOnce() -> Option<P>,
-    ) -> Joined<P> {
-        let mut waiters = lock(&queue.waiters);
-        if waiters.line.len() - waiters.gone >= capacity as usize {
-            return Joined::Full;
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        lock(&self.lines).state()
+    }
+
+    /// Lets it shed by these settings from now on, or not at all.
+    pub fn set_shedding(&self, settings: Option<shedding::Settings>) {
+        lock(&self.lines).set_shedding(settings);
+    }
+
+    /// Joins the queue unless as many wait already as may; `last_look` looks once more for a free place when nobody of its
+    /// class or a higher one is in front, now that every release can see this waiter. In a full queue the newest of the
+    /// lowest class gives way to a higher one.
+    pub fn join<P>(queue: &Arc<Self>, wish: &Wish<'_>, last_look: impl FnOnce() -> Option<P>) -> Joined<P> {
+        let now = queue.clock.now();
+        let mut lines = lock(&queue.lines);
+        queue.forget(lines.shed(now));
+        if lines.len() >= wish.capacity as usize {
+            if wish.capacity == 0 || !lines.displace(wish.class) {
+                return Joined::Full;
+            }
+            queue.forget(1);
         }
         queue.waiting.fetch_add(1, Ordering::SeqCst);
         // The last look reads with relaxed loads; the fence keeps them behind the count that releases read.
         fence(Ordering::SeqCst);
-        // One in front that has been everywhere free does not keep this one from a place it cannot use itself.
-        if waiters.line.iter().all(|w| w.grant.is_closed() || !w.tried.is_empty())
+        if !lines.is_behind(wish.class)
             && let Some(place) = last_look()
         {
             queue.forget(1);
             return Joined::Place(place);
         }
+        if wish.left.is_some_and(|left| lines.waits_longer(wish.class, left, now)) {
+            queue.forget(1);
+            return Joined::Hopeless;
+        }
         let (grant, receiver) = oneshot::channel();
-        waiters.line.push_back(Waiter { level, tried: tried.into(), grant });
-        Joined::Waiting(Waiting { queue: Arc::clone(queue), grant: Some(receiver) })
+        let patience = lines.push(wish, now, grant);
+        Joined::Waiting(Waiting { queue: Arc::clone(queue), grant: Some(receiver), patience })
     }
 
-    /// Gives a place on `endpoint` to the first waiter that can use it, or back to the endpoint.
+    /// Gives a place on `endpoint` to the waiter whose turn it is, or back to the endpoint.
     #[inline]
     pub fn release(queue: &Arc<Self>, endpoint: &Arc<EndpointLive>, limit: u32) {
         endpoint.release(Work::Request);
@@ -178,13 +226,11 @@ impl Queue {
         while !queue.is_empty() && Self::hand_on(queue, endpoint, limit) {}
     }
 
-    /// Sends those who wait at a level that is `hopeless` away, to look elsewhere.
-    pub fn dismiss(&self, hopeless: impl Fn(Level) -> bool) {
-        let mut waiters = lock(&self.waiters);
-        let before = waiters.line.len();
-        waiters.line.retain(|w| !hopeless(w.level));
-        self.forget(before - waiters.line.len());
-        waiters.gone = waiters.line.iter().filter(|w| w.grant.is_closed()).count();
+    /// Sends those away, to look elsewhere, for whom it is `hopeless` to wait at their level, or for the one endpoint that they
+    /// wait for.
+    pub fn dismiss(&self, hopeless: impl Fn(Level, Option<u32>) -> bool) {
+        let dismissed = lock(&self.lines).dismiss(hopeless);
+        self.forget(dismissed);
     }
 
     /// Whether a place went to somebody.
@@ -193,20 +239,21 @@ impl Queue {
         if endpoint.is_retired() {
             return false;
         }
-        let mut waiters = lock(&queue.waiters);
-        while let Some(index) = waiters.line.iter().position(|w| w.takes(endpoint)) {
+        let mut lines = lock(&queue.lines);
+        if lines.may_shed() {
+            queue.forget(lines.shed(queue.clock.now()));
+        }
+        while let Some(turn) = lines.next(endpoint) {
             // Taken before the waiter is known to be alive; given to the next one if it is not.
             if !endpoint.try_acquire(Work::Request, limit) {
                 return false;
             }
-            let Some(waiter) = waiters.line.remove(index) else { return false };
-            queue.forget(1);
             let grant =
                 Grant { endpoint: Arc::clone(endpoint), queue: Arc::clone(queue), limit, armed: true };
-            match waiter.grant.send(grant) {
+            queue.forget(1);
+            match lines.grant(turn, grant) {
                 Ok(()) => return true,
                 Err(mut unused) => {
-                    waiters.gone = waiters.gone.saturating_sub(1);
                     // Not through `drop`: the lock is held.
                     unused.armed = false;
                     endpoint.release(Work::Request);
@@ -217,184 +264,25 @@ impl Queue {
     }
 
     /// Notes that a waiter has given up; what it was granted just before comes back.
-    fn leave(&self, mut grant: oneshot::Receiver<Grant>) -> Option<Grant> {
-        let mut waiters = lock(&self.waiters);
+    fn leave(&self, mut grant: oneshot::Receiver<Result<Grant, Away>>) -> Option<Grant> {
+        let mut lines = lock(&self.lines);
         // Nobody grants or dismisses while the lock is held.
         match grant.try_recv() {
-            Ok(granted) => return Some(granted),
+            Ok(granted) => return granted.ok(),
             Err(oneshot::error::TryRecvError::Closed) => return None,
             Err(oneshot::error::TryRecvError::Empty) => grant.close(),
         }
-        waiters.gone += 1;
-        if waiters.gone * 2 > waiters.line.len() {
-            let before = waiters.line.len();
-            waiters.line.retain(|w| !w.grant.is_closed());
-            self.forget(before - waiters.line.len());
-            waiters.gone = 0;
-        }
+        self.forget(lines.note_gone());
         None
     }
 
     fn forget(&self, waiters: usize) {
-        let waiters = u32::try_from(waiters).unwrap_or(u32::MAX);
-        self.waiting.fetch_sub(waiters, Ordering::SeqCst);
-    }
-}
-
-#[cfg(all(test, not(plimsoll_loom)))]
-mod tests {
-    use super::*;
-    use crate::runtime::condition::Impediment;
-    use crate::runtime::endpoint::Slots;
-
-    fn setup() -> (Arc<Queue>, Arc<EndpointLive>) {
-        (Arc::default(), Arc::new(EndpointLive::new(&Arc::<Slots>::default(), 1)))
-    }
-
-    fn join(queue: &Arc<Queue>, capacity: u32, tried: &[u32]) -> Joined<()> {
-        Queue::join(queue, capacity, Level::Proven, tried, || None)
-    }
-
-    /// What a waiter has by now.
-    fn has(waiting: &mut Waiting) -> Option<Result<Grant, Dismissed>> {
-        match Pin::new(waiting).poll(&mut Context::from_waker(std::task::Waker::noop())) {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending => None,
+        if waiters > 0 {
+            let waiters = u32::try_from(waiters).unwrap_or(u32::MAX);
+            self.waiting.fetch_sub(waiters, Ordering::SeqCst);
         }
     }
-
-    fn wait(queue: &Arc<Queue>) -> Waiting {
-        match join(queue, 100, &[]) {
-            Joined::Waiting(receiver) => receiver,
-            other => panic!("should wait, got {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_freed_place_goes_to_the_first_waiter() {
-        let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(Work::Request, 1));
-        let (mut first, mut second) = (wait(&queue), wait(&queue));
-        Queue::release(&queue, &endpoint, 1);
-        let grant = has(&mut first).expect("the first has the place").expect("and is not sent away");
-        assert!(has(&mut second).is_none());
-        assert_eq!(endpoint.in_flight(), 1);
-        drop(grant);
-        assert!(has(&mut second).is_some_and(|grant| grant.is_ok()), "and then the second");
-    }
-
-    #[test]
-    fn a_waiter_that_gave_up_strands_nobody() {
-        let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(Work::Request, 1));
-        let first = wait(&queue);
-        let mut second = wait(&queue);
-        drop(first);
-        Queue::release(&queue, &endpoint, 1);
-        assert!(has(&mut second).is_some_and(|grant| grant.is_ok()));
-        assert!(queue.is_empty());
-        assert_eq!(endpoint.in_flight(), 0, "the received grant was dropped");
-    }
-
-    #[test]
-    fn a_full_queue_makes_room_by_sweeping_those_who_gave_up() {
-        let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(Work::Request, 1));
-        let Joined::Waiting(first) = join(&queue, 1, &[]) else { panic!("there is room") };
-        assert!(matches!(join(&queue, 1, &[]), Joined::Full));
-        assert_eq!(queue.len(), 1);
-        drop(first);
-        assert_eq!(queue.len(), 0, "who has left is not counted");
-        let joined = join(&queue, 1, &[]);
-        assert!(matches!(joined, Joined::Waiting(_)));
-        assert_eq!(queue.len(), 1);
-    }
-
-    #[test]
-    fn an_endpoint_already_tried_is_left_to_the_next_waiter() {
-        let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(Work::Request, 1));
-        let Joined::Waiting(mut first) = join(&queue, 9, &[endpoint.slot()]) else { panic!("it waits") };
-        let mut second = wait(&queue);
-        Queue::release(&queue, &endpoint, 1);
-        assert!(has(&mut first).is_none());
-        assert!(has(&mut second).is_some_and(|grant| grant.is_ok()));
-    }
-
-    #[test]
-    fn a_place_on_an_endpoint_that_may_not_be_used_goes_to_nobody_until_it_may() {
-        let (queue, endpoint) = setup();
-        assert!(endpoint.try_acquire(Work::Request, 1));
-        let mut first = wait(&queue);
-        endpoint.condition.set(Impediment::Ejected, true);
-        Queue::release(&queue, &endpoint, 1);
-        assert!(has(&mut first).is_none());
-        endpoint.condition.set(Impediment::Ejected, false);
-        Queue::serve(&queue, &endpoint, 1);
-        assert!(has(&mut first).is_some_and(|grant| grant.is_ok()));
-    }
-
-    #[test]
-    fn all_free_places_are_served_and_no_more() {
-        let (queue, endpoint) = setup();
-        let mut waiting: Vec<Waiting> = (0..5).map(|_| wait(&queue)).collect();
-        Queue::serve(&queue, &endpoint, 3);
-        let granted: Vec<_> = waiting.iter_mut().map(has).collect();
-        assert_eq!(granted.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false, false]);
-    }
-
-    #[test]
-    fn those_sent_away_are_told_and_leave_nothing_behind() {
-        let (queue, _endpoint) = setup();
-        let (mut first, second) = (wait(&queue), wait(&queue));
-        queue.dismiss(|level| level == Level::Open);
-        assert_eq!(queue.len(), 2, "they do not wait for that");
-        queue.dismiss(|level| level == Level::Proven);
-        assert!(queue.is_empty());
-        assert!(matches!(has(&mut first), Some(Err(Dismissed))));
-        drop((first, second));
-        assert_eq!((queue.len(), queue.is_empty()), (0, true));
-    }
-
-    #[test]
-    fn those_who_leave_a_long_line_do_not_pile_up_in_it() {
-        let (queue, _endpoint) = setup();
-        let mut waiting: Vec<Waiting> = (0..100).map(|_| wait(&queue)).collect();
-        waiting.truncate(10);
-        assert_eq!(queue.len(), 10);
-        assert!(lock(&queue.waiters).line.len() <= 20);
-        drop(waiting);
-        assert!(queue.is_empty());
-    }
 }
 
-#[cfg(all(test, plimsoll_loom))]
-mod loom_tests {
-    use super::*;
-    use crate::runtime::endpoint::Slots;
-
-    /// Whoever frees the only place while another joins: the newcomer has it, by its own look or by hand-over.
-    #[test]
-    fn loom_no_waiter_is_stranded_when_a_place_is_freed_while_it_joins() {
-        loom::model(|| {
-            let queue = Arc::<Queue>::default();
-            let endpoint = Arc::new(EndpointLive::new(&Arc::<Slots>::default(), 1));
-            assert!(endpoint.try_acquire(Work::Request, 1));
-            let releaser = {
-                let (queue, endpoint) = (Arc::clone(&queue), Arc::clone(&endpoint));
-                loom::thread::spawn(move || Queue::release(&queue, &endpoint, 1))
-            };
-            let look = || (endpoint.in_flight() < 1 && endpoint.try_acquire(Work::Request, 1)).then_some(());
-            let joined = Queue::join(&queue, 1, Level::Proven, &[], look);
-            releaser.join().expect("the releaser does not panic");
-            match joined {
-                Joined::Place(_) => {}
-                Joined::Waiting(mut waiting) => {
-                    let grant = waiting.grant.as_mut().map(oneshot::Receiver::try_recv);
-                    assert!(matches!(grant, Some(Ok(_))), "stranded");
-                }
-                Joined::Full => panic!("there was room"),
-            }
-        });
-    }
-}
+#[cfg(test)]
+mod tests;

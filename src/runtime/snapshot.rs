@@ -9,11 +9,14 @@ use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
 use super::places::Listeners;
 use super::pool::Pool;
+use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
+use super::sticky::Secret;
 use super::tls::tickets::Ring;
 use super::treatment::Treatment;
 use crate::config::Origin;
 use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
+use crate::policy::admission::class::Class;
 use crate::policy::retry;
 
 /// What runs.
@@ -41,6 +44,19 @@ pub struct Snapshot {
     pub slots: Arc<Slots>,
     /// The secrets of session tickets, shared by all snapshots.
     pub tickets: Arc<Ring>,
+    /// The secret of sticky pools, the same in all snapshots.
+    pub secret: Secret,
+    /// Live state of the limits of routes.
+    pub limits: Limits,
+}
+
+/// Live state of every limit that routes have, each once.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// How fast requests may come.
+    pub rates: Vec<Arc<RateLive>>,
+    /// How many may be under way.
+    pub concurrency: Vec<Arc<ConcurrencyLive>>,
 }
 
 /// One snapshot as work that holds it knows it, also when it does not run any more.
@@ -78,8 +94,13 @@ impl Snapshot {
         for pool in &self.pools {
             for endpoint in &pool.endpoints {
                 endpoint.live.condition.set(Impediment::Weightless, endpoint.weight == 0);
+                endpoint.live.note_leaving(self.clock.now());
+            }
+            if let Some(sticky) = &pool.sticky {
+                sticky.publish();
             }
             pool.live.set_tls(pool.tls.as_ref().map_or(0, |tls| tls.number()));
+            pool.live.queue.set_shedding(pool.shedding);
             pool.serve_queue();
         }
     }
@@ -100,10 +121,14 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: Overrides,
+    /// Whose turn it is where requests wait.
+    pub class: Class,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
     /// What is done with a request before it goes on; nothing where it just goes on.
     pub treatment: Option<Box<Treatment>>,
+    /// Limits; most routes have none.
+    pub limits: Option<Box<RouteLimits>>,
 }
 
 /// What a route does.
@@ -138,8 +163,19 @@ pub struct Split {
     pub parts: Vec<Part>,
     /// Sum of all weights, above 0.
     pub total: u32,
-    /// Whether the client's address decides, else chance.
-    pub by_source: bool,
+    /// What decides.
+    pub by: SplitBy,
+}
+
+/// What decides in a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitBy {
+    /// Chance.
+    Random,
+    /// The client's address.
+    Source,
+    /// Where the client belongs, else chance.
+    Sticky,
 }
 
 /// One pool of a split.
@@ -159,6 +195,12 @@ impl Split {
         let point = ((u128::from(random) * u128::from(self.total)) >> 64) as u32;
         let part = self.parts.iter().find(|part| point < part.sum).or_else(|| self.parts.last());
         part.map_or(&[], |part| &part.chain)
+    }
+
+    /// The parts that have a weight.
+    pub fn weighted(&self) -> impl Iterator<Item = &Part> {
+        let mut before = 0;
+        self.parts.iter().filter(move |part| std::mem::replace(&mut before, part.sum) < part.sum)
     }
 }
 
@@ -260,7 +302,7 @@ mod tests {
     #[test]
     fn a_split_follows_its_weights_over_the_whole_range() {
         let part = |pool, sum| Part { sum, chain: [pool].into() };
-        let split = Split { parts: vec![part(7, 95), part(8, 100)], total: 100, by_source: false };
+        let split = Split { parts: vec![part(7, 95), part(8, 100)], total: 100, by: SplitBy::Random };
         assert_eq!(split.choose(0), [7]);
         assert_eq!(split.choose(u64::MAX), [8]);
         assert_eq!(split.choose(u64::MAX / 100 * 94), [7]);

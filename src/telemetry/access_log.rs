@@ -136,6 +136,8 @@ terminations! {
     Responded = "responded",
     /// No route took the request (404).
     NoRoute = "no_route",
+    /// Turned away because the process was overloaded, by the class of its listener (503).
+    Overloaded = "overloaded",
     /// The client closed or reset before the end.
     ClientAborted = "client_aborted",
     /// The client was too slow to send or to take (408 where an answer was still possible).
@@ -144,6 +146,10 @@ terminations! {
     Refused = "refused",
     /// A ceiling on what a client may send was reached (413, 414, 431).
     Limit = "limit",
+    /// Requests of its kind came too fast (429, unless another status is set).
+    RateLimited = "rate_limited",
+    /// Too many requests of its kind were under way (429, unless another status is set).
+    ConcurrencyLimited = "concurrency_limited",
     /// No connection under TLS could be agreed on.
     TlsFailed = "tls_failed",
     /// The TLS handshake was not done in time.
@@ -162,6 +168,8 @@ terminations! {
     QueueTimeout = "queue_timeout",
     /// The pool's queue was full (503).
     QueueFull = "queue_full",
+    /// Sent away by the pool's queue, which stood for too long (503).
+    QueueShed = "queue_shed",
     /// The pool had no usable endpoint (503).
     NothingUsable = "nothing_usable",
     /// A tunnel or tcp session on which no byte moved for too long.

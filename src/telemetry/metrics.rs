@@ -96,6 +96,13 @@ table! {
         "1 while the last good configuration serves because the file could not be used at the start.";
     CONFIG_ON_TRIAL = Gauge "plimsoll_config_on_trial" [] "1 while a reload waits to be confirmed.";
     RELOADS = Counter "plimsoll_reloads_total" ["result"] "Reloads by result: ok or failed.";
+    OVERLOAD_STAGE = Gauge "plimsoll_overload_stage" []
+        "What is given up because something runs short: 0 nothing, 1 idle connections, 2 new work of sheddable listeners, 3 that \
+         of all but critical ones.";
+    OVERLOAD_MEMORY = Gauge "plimsoll_overload_memory_ratio" [] "The share of the memory that the process may have that it uses.";
+    OVERLOAD_DESCRIPTORS = Gauge "plimsoll_overload_descriptors_ratio" []
+        "The share of the descriptors that the process may have that it uses.";
+    WORKER_LAG = Gauge "plimsoll_worker_lag_seconds" [] "How late the latest timer of any worker was, last looked at.";
     DRAINING = Gauge "plimsoll_draining" [] "1 while the process drains before it stops.";
 
     LISTENER_ACCEPTED = Counter "plimsoll_listener_accepted_total" ["listener"] "Connections accepted.";
@@ -151,6 +158,12 @@ table! {
         "Time from the first byte of a request to the last of its response.";
     POOL_RETRIES = Counter "plimsoll_pool_retries_total" ["pool"] "Attempts after the first one of a request.";
     POOL_QUEUE_LENGTH = Gauge "plimsoll_pool_queue_length" ["pool"] "Requests waiting for an endpoint.";
+    POOL_QUEUE_WAITING = Gauge "plimsoll_pool_queue_waiting" ["pool", "class"] "Requests waiting for an endpoint, by priority_class.";
+    POOL_QUEUE_STANDS = Gauge "plimsoll_pool_queue_stands" ["pool", "class"]
+        "1 while requests of the class are shed because they have waited for longer than queue_target all through an interval.";
+    POOL_QUEUE_SHED = Counter "plimsoll_pool_queue_shed_total" ["pool"] "Requests that were shed because the queue stood.";
+    ENDPOINT_CEILING = Gauge "plimsoll_endpoint_ceiling" ["pool", "endpoint"]
+        "Requests in flight that it may have now, where that moves with the load of the pool.";
     POOL_QUEUE_TIMEOUTS = Counter "plimsoll_pool_queue_timeouts_total" ["pool"] "Requests that waited for queue_timeout.";
     POOL_QUEUE_FULL = Counter "plimsoll_pool_queue_full_total" ["pool"] "Requests that found the queue full.";
     POOL_NOTHING_USABLE = Counter "plimsoll_pool_nothing_usable_total" ["pool"] "Requests that found no usable endpoint.";
@@ -172,6 +185,11 @@ table! {
     POOL_TLS_FAILURES = Counter "plimsoll_pool_tls_failures_total" ["pool", "reason"]
         "Failed TLS handshakes with endpoints by reason: expired, not_yet_valid, wrong_name, unknown_authority, bad_certificate, refused (an alert), timeout, closed or protocol.";
     POOL_USABLE = Gauge "plimsoll_pool_usable_endpoints" ["pool"] "Endpoints that may be picked now.";
+
+    POOL_STICKY = Counter "plimsoll_pool_sticky_total" ["pool", "result"]
+        "Answers of a sticky pool by what became of the client: new, kept, moved or void (what it carried was forged, over, or of an endpoint that is gone).";
+    POOL_STICKY_COOKIES = Counter "plimsoll_pool_sticky_cookies_total" ["pool"] "Sticky cookies handed out.";
+    POOL_STICKY_ENTRIES = Gauge "plimsoll_pool_sticky_entries" ["pool"] "Clients in the sticky table.";
 
     POOL_CALLS = Counter "plimsoll_pool_grpc_calls_total" ["pool", "status"]
         "gRPC calls that ended, by their grpc-status; those that nobody made are left out.";
@@ -214,6 +232,19 @@ table! {
     DNS_FAILURES = Counter "plimsoll_dns_failures_total" ["name"] "Times that a name was asked and no address was learned.";
     DNS_LEFT_OUT = Counter "plimsoll_dns_addresses_left_out_total" ["name"]
         "Addresses left out of answers because there were more than 1,000.";
+
+    RATE_LIMIT_REQUESTS = Counter "plimsoll_rate_limit_requests_total" ["limit", "result"]
+        "Requests under a rate limit by result: passed, delayed, rejected, dropped, tarpitted, counted (it only counts, and would \
+         have stopped them) or unkeyed (nothing to tell them apart by).";
+    RATE_LIMIT_KEYS = Gauge "plimsoll_rate_limit_keys" ["limit"]
+        "Keys that a rate limit remembers, also those that have their whole burst again.";
+    RATE_LIMIT_EVICTED = Counter "plimsoll_rate_limit_evicted_total" ["limit"]
+        "Keys that a rate limit forgot before they had their whole burst again: its size is too small.";
+    RATE_LIMIT_HELD = Gauge "plimsoll_rate_limit_held" ["limit"] "Requests that a tarpit holds.";
+    CONCURRENCY_LIMIT_REQUESTS = Counter "plimsoll_concurrency_limit_requests_total" ["limit", "result"]
+        "Requests under a concurrency limit by result: passed, rejected or unkeyed (nothing to tell them apart by).";
+    CONCURRENCY_LIMIT_KEYS = Gauge "plimsoll_concurrency_limit_keys" ["limit"]
+        "Keys that have a request under way.";
 
     LIMIT_HITS = Counter "plimsoll_limit_hits_total" ["limit"] "Times that a limit was reached, by its name.";
     WORKER_CONNECTIONS = Gauge "plimsoll_worker_connections" ["worker"] "Client connections that a worker owns.";

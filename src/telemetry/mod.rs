@@ -14,3 +14,4 @@ pub mod process;
 pub mod prometheus;
 pub mod recorder;
 pub mod timestamp;
+pub mod usage;

@@ -38,7 +38,7 @@ pub fn collect(sink: &mut dyn Sink) {
 }
 
 /// `VmRSS:      1234 kB` of `/proc/PID/status`.
-fn resident_bytes(status: &str) -> Option<f64> {
+pub(super) fn resident_bytes(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024.0)
@@ -54,7 +54,7 @@ fn overflows(netstat: &str) -> Option<u64> {
 }
 
 /// The soft limit in `Max open files    20000    20000    files` of `/proc/PID/limits`.
-fn descriptor_limit(limits: &str) -> Option<f64> {
+pub(super) fn descriptor_limit(limits: &str) -> Option<f64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_whitespace().next()? {
         "unlimited" => Some(f64::INFINITY),
@@ -63,7 +63,7 @@ fn descriptor_limit(limits: &str) -> Option<f64> {
 }
 
 /// Linux 6.2 and later tell the number as the size of `/proc/self/fd`; before that it is 0 and the entries are counted.
-fn open_descriptors() -> Option<f64> {
+pub(super) fn open_descriptors() -> Option<f64> {
     let size = fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 {
         return Some(size as f64);

@@ -41,7 +41,7 @@ impl Embedded {
     }
 
     fn waiting(&self) -> u64 {
-        self.handle.status().pools.iter().map(|pool| pool.queue).sum()
+        self.handle.status().pools.iter().map(|pool| pool.queue.len()).sum()
     }
 
     fn send(&self) -> Client {

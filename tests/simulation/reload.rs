@@ -14,7 +14,7 @@ use crate::world::{Event, World, number};
 
 /// What every snapshot is compiled for.
 pub(crate) const fn machine() -> Machine {
-    Machine { workers: 1, connections_max: 1000, time: std::time::Duration::ZERO }
+    Machine { workers: 1, connections_max: 1000, time: std::time::Duration::ZERO, secret: None }
 }
 
 /// Takes over another weight.

@@ -125,7 +125,11 @@ fn section(text: &mut String, rng: &mut Rng, pool: usize, nodes: std::ops::Range
         let max = rng.u32(1..12);
         key(
             "limits",
-            &format!("{{ max_requests = {max}, queue = {}, queue_timeout = \"2s\" }}", rng.u32(..8)),
+            &format!(
+                "{{ max_requests = {max}, queue = {}, queue_timeout = \"2s\"{} }}",
+                rng.u32(..8),
+                admission(rng)
+            ),
         );
         key("timeouts", "{ connect = \"500ms\", response_header = \"1500ms\" }");
         retry(text, rng, pool);
@@ -224,4 +228,20 @@ fn health(text: &mut String, rng: &mut Rng, pool: usize) {
     }
     writeln!(text, "damping = {}", if pool == DB { "\"off\"" } else { pick(rng, &damping) })
         .expect("text grows");
+}
+
+/// Ceilings that move, and a queue that sheds, in some worlds.
+fn admission(rng: &mut Rng) -> String {
+    let ceilings = [
+        "",
+        ", min_requests = 1, full_load = 10",
+        ", adaptive = { min = 1, baseline_every = \"5s\", headroom = 0.5 }",
+    ];
+    let shedding = [
+        "",
+        ", queue_target = \"50ms\"",
+        ", queue_target = \"50ms\", queue_interval = \"20ms\", queue_newest_first = true",
+    ];
+    let ceilings = pick(rng, &ceilings).to_owned();
+    ceilings + pick(rng, &shedding)
 }

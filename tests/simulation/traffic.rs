@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use plimsoll::policy::admission::class::Class;
 use plimsoll::policy::balance::Draw;
 use plimsoll::policy::health::guard::is_void;
 use plimsoll::policy::retry::{self, Facts, Failure, Next};
@@ -13,7 +14,7 @@ use plimsoll::runtime::endpoint::{Endpoint, Work};
 use plimsoll::runtime::judge::{Change, Outcome};
 use plimsoll::runtime::pick::{Order, Picked, Place};
 use plimsoll::runtime::pool::{Pool, Tried};
-use plimsoll::runtime::queue::{Dismissed, Joined};
+use plimsoll::runtime::queue::{Away, Joined};
 use plimsoll::runtime::snapshot::{Action, Snapshot};
 use tokio::time::{sleep, timeout};
 
@@ -264,9 +265,10 @@ impl<'a> Forwarding<'a> {
             let left = pool.queue_timeout.saturating_sub(self.world.now() - began);
             let random = self.world.random();
             let draw = Draw { random, key: Some(&self.asked.key) };
-            let waiting = match pool.join_queue(level, &self.tried, Work::Request, draw) {
+            let class = Class::ALL[self.asked.request as usize % Class::COUNT];
+            let waiting = match pool.join_queue(level, (class, None), &self.tried, Work::Request, draw) {
                 Joined::Place(place) => return Some(self.note(place)),
-                Joined::Full => return None,
+                Joined::Full | Joined::Hopeless => return None,
                 Joined::Waiting(waiting) => waiting,
             };
             let name = pool.name.as_str().trim_start_matches('p').parse().unwrap_or_default();
@@ -285,8 +287,8 @@ impl<'a> Forwarding<'a> {
                         self.tried.add_stranger(slot);
                     }
                 }
-                Ok(Err(Dismissed)) => {}
-                Err(_) => return None,
+                Ok(Err(Away::Dismissed)) => {}
+                Ok(Err(Away::Shed | Away::Displaced)) | Err(_) => return None,
             }
             match self.look() {
                 Picked::Place(place, _) => return Some(self.note(place)),

@@ -1,13 +1,15 @@
 //! A pool of a [`Config`](super::super::Config) as TOML, every default written out.
 
+use super::sticky::sticky;
 use super::{Page, Subject, braces, join, quote, quote_key};
 use crate::config::health::{Check, Closing, Expected, Health, HttpCheck};
-use crate::config::pool::{Endpoint, Pool};
+use crate::config::pool::{Endpoint, Pool, PoolLimits};
 use crate::config::retry::{NonIdempotent, Retry};
 use crate::config::tls::{ClientTls, Naming};
 use crate::model::grpc;
 use crate::model::proxy_protocol::Version;
 use crate::model::units::format_duration;
+use crate::policy::admission::gradient;
 use crate::policy::breaker::{self, Scope};
 use crate::policy::failover::Failback;
 use crate::policy::failure::Counted;
@@ -36,19 +38,7 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     }
     order(page, pool);
     page.section(format_args!("[pool.{name}.limits]"));
-    page.key("max_requests", pool.limits.max_requests);
-    page.key("max_connections", pool.limits.max_connections);
-    page.key("queue", pool.limits.queue);
-    page.time("queue_timeout", pool.limits.queue_timeout);
-    page.text("answer_head", pool.limits.answer_head);
-    page.key("answer_fields", pool.limits.answer_fields);
-    page.key("interim_answers", pool.limits.interim_answers);
-    page.text("answer_chunk_extensions", pool.limits.answer_chunk_extensions);
-    page.key("idle_connections", pool.limits.idle_connections);
-    page.key("http2_connections", pool.limits.http2_connections);
-    page.key("http2_streams", pool.limits.http2_streams);
-    page.text("http2_window", pool.limits.http2_window);
-    page.key("http2_frames", pool.limits.http2_frames);
+    show_limits(page, &pool.limits);
     page.section(format_args!("[pool.{name}.timeouts]"));
     let timeouts = &pool.timeouts;
     page.time("connect", timeouts.connect);
@@ -81,6 +71,49 @@ pub(super) fn pool(page: &mut Page, pool: &Pool) {
     if let Some(settings) = &pool.breaker {
         page.section(format_args!("[pool.{name}.breaker]"));
         show_breaker(page, settings);
+    }
+    if let Some(settings) = &pool.sticky {
+        sticky(page, pool.name.as_str(), settings);
+    }
+}
+
+fn show_limits(page: &mut Page, limits: &PoolLimits) {
+    page.key("max_requests", limits.max_requests);
+    page.key("max_connections", limits.max_connections);
+    if let Some(rising) = limits.rising {
+        page.key("min_requests", rising.min);
+        page.key("full_load", rising.full_load);
+    }
+    page.key("adaptive", or_off(limits.adaptive.map(|adaptive| shown_adaptive(&adaptive))));
+    page.key("queue", limits.queue);
+    page.time("queue_timeout", limits.queue_timeout);
+    admission(page, limits);
+    page.text("answer_head", limits.answer_head);
+    page.key("answer_fields", limits.answer_fields);
+    page.key("interim_answers", limits.interim_answers);
+    page.text("answer_chunk_extensions", limits.answer_chunk_extensions);
+    page.key("idle_connections", limits.idle_connections);
+    page.key("http2_connections", limits.http2_connections);
+    page.key("http2_streams", limits.http2_streams);
+    page.text("http2_window", limits.http2_window);
+    page.key("http2_frames", limits.http2_frames);
+}
+
+fn shown_adaptive(adaptive: &gradient::Settings) -> String {
+    let every = quote(&format_duration(adaptive.baseline_every));
+    let (min, headroom) = (adaptive.min, adaptive.headroom);
+    format!("{{ min = {min}, baseline_every = {every}, headroom = {headroom} }}")
+}
+
+/// What says who is let in when not all can be.
+fn admission(page: &mut Page, limits: &PoolLimits) {
+    match &limits.shedding {
+        Some(shedding) => {
+            page.time("queue_target", shedding.target);
+            page.time("queue_interval", shedding.interval);
+            page.key("queue_newest_first", shedding.newest_first);
+        }
+        None => page.text("queue_target", "off"),
     }
 }
 
@@ -143,6 +176,9 @@ fn order(page: &mut Page, pool: &Pool) {
     }
     if pool.breaker.is_none() {
         page.text("breaker", "off");
+    }
+    if pool.sticky.is_none() {
+        page.text("sticky", "off");
     }
 }
 

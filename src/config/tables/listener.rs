@@ -2,6 +2,7 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::LISTENER_CLASS;
 use super::{TIMEOUT, number, size};
 use Given::{Default, Optional, Required};
 
@@ -84,6 +85,7 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Default("false"),
             "HTTP/2 in the clear by prior knowledge, beside HTTP/1 on the same addresses.",
         ),
+        LISTENER_CLASS,
         Key::new("limits", Kind::Table(&LISTENER_LIMITS), Default("{}"), "Sizes of requests."),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), Default("{}"), "Times; none is infinite."),
         Key::new(
@@ -185,6 +187,19 @@ static LISTENER_LIMITS: Section = Section::new(
             number(0, 1_000_000),
             Default("0"),
             "Datagrams of the endpoint after which a udp session ends (1 suits DNS); 0 is no limit.",
+        ),
+        Key::new(
+            "bandwidth_in",
+            Kind::Or("off", &Kind::Text(Form::Bandwidth)),
+            Default(r#""off""#),
+            "Bytes that one connection may bring in a second, such as \"1MiB/s\", or \"off\"; of a connection that has been quiet, those of \
+             a quarter of a second at once. Not of udp listeners.",
+        ),
+        Key::new(
+            "bandwidth_out",
+            Kind::Or("off", &Kind::Text(Form::Bandwidth)),
+            Default(r#""off""#),
+            "Bytes that one connection may be sent in a second, likewise.",
         ),
         Key::new("http2", Kind::Table(&HTTP2_LIMITS), Default("{}"), "Connections of HTTP/2."),
     ],

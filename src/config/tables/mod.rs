@@ -1,15 +1,19 @@
 //! The tables of keys: every section and key of a configuration, its type, range, default and meaning, as
-//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, and of a
-//! pool `health` has the probes and `passive` all that live traffic teaches.
+//! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, `admission` has
+//! what says who is let in, and of a
+//! pool `health` has the probes, `passive` all that live traffic teaches, `sticky` how clients stay.
 //!
 //! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
 //! ones.
 
+mod admission;
 mod health;
+mod limits;
 mod listener;
 mod passive;
 mod pool;
 mod route;
+mod sticky;
 mod tls;
 mod treatment;
 
@@ -18,6 +22,7 @@ use std::time::Duration;
 use super::form::Form;
 use super::key::{Given, Key, Kind, Section, Word};
 use Given::{Default, Optional, Required};
+use admission::OVERLOAD;
 use listener::LISTENER;
 pub(super) use passive::RETRY;
 pub(super) use pool::POOL;
@@ -155,6 +160,12 @@ pub(super) static PROCESS: Section = Section::new(
             real(0.0, 1.0),
             Default("0.5"),
             "Refuse a reload that leaves a pool under this share of its usable endpoints; 0 is off.",
+        ),
+        Key::new(
+            "overload",
+            Kind::Or("off", &Kind::Table(&OVERLOAD)),
+            Default("{}"),
+            "When new work is turned away by the class of its listener, before anything fails; or \"off\".",
         ),
         Key::new(
             "state_dir",

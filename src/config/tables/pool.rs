@@ -2,8 +2,10 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::ADAPTIVE;
 use super::health::{ENDPOINT_HEALTH, HEALTH};
 use super::passive::{BREAKER, OUTLIER, RETRY};
+use super::sticky::STICKY;
 use super::tls::POOL_TLS;
 use super::{DELAY, TIMEOUT, number, real, size};
 use Given::{Default, Optional, Required};
@@ -186,7 +188,12 @@ pub(in super::super) static POOL: Section = Section::new(
             "A PROXY header at the start of each connection, before TLS, which tells the endpoint the client's address: off, v1, \
              v2 (with what is known of its TLS). A connection then serves that client alone.",
         ),
-        Key::later("sticky"),
+        Key::new(
+            "sticky",
+            Kind::Or("off", &Kind::Table(&STICKY)),
+            Optional("{}"),
+            "A client keeps coming to the same endpoint; absent or \"off\": no.",
+        ),
         Key::new(
             "tls",
             Kind::Or("off", &Kind::Table(&POOL_TLS)),
@@ -279,12 +286,53 @@ static POOL_LIMITS: Section = Section::new(
             "Connections per endpoint, where the pool serves tcp; 0 is no limit.",
         ),
         Key::new(
+            "min_requests",
+            number(1, 1_000_000),
+            Optional("10"),
+            "Requests in flight per endpoint while the pool has little to do: its ceiling is then the share of max_requests that \
+             the pool's requests are of full_load, never under this (HAProxy's minconn and fullconn), and starts slowly \
+             with the endpoint.",
+        ),
+        Key::new(
+            "full_load",
+            number(1, 10_000_000),
+            Optional("1000"),
+            "Requests of the pool, under way and waiting, from which on max_requests holds as a whole.",
+        ),
+        Key::new(
+            "adaptive",
+            Kind::Or("off", &Kind::Table(&ADAPTIVE)),
+            Default(r#""off""#),
+            "Requests in flight per endpoint by how fast it answers, up to max_requests.",
+        ),
+        Key::new(
             "queue",
             number(0, 1_000_000),
             Default("512"),
-            "Waiting requests of the pool, first come first served; 0 unless written in a pool that serves only tcp.",
+            "Waiting requests of the pool, by priority_class of their routes and then first come first served; in a full queue the \
+             newest of the lowest class gives way to a higher one. 0 unless written in a pool that serves only tcp.",
         ),
         Key::new("queue_timeout", TIMEOUT, Default(r#""5s""#), "How long one waits (503)."),
+        Key::new(
+            "queue_target",
+            Kind::Or("off", &TIMEOUT),
+            Default(r#""off""#),
+            "Above what one request takes, such as \"50ms\": when the first in line of a class has waited for longer than this \
+             all through queue_interval, nobody of that class waits for longer than twice this until an interval in which it passed \
+             again (503).",
+        ),
+        Key::new(
+            "queue_interval",
+            TIMEOUT,
+            Default(r#""100ms""#),
+            "How long a line must stand before queue_target counts; shorter bursts wait as they always do.",
+        ),
+        Key::new(
+            "queue_newest_first",
+            Kind::Bool,
+            Default("false"),
+            "Whether who came last is served first while queue_target is exceeded: its client is most surely still there.",
+        ),
         Key::new(
             "answer_head",
             size(1 << 10, 1 << 20),

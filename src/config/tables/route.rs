@@ -2,6 +2,8 @@
 
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
+use super::admission::PRIORITY_CLASS;
+use super::limits::{CONCURRENCY_LIMITS, RATE_LIMITS};
 use super::passive::RETRY;
 use super::{TIMEOUT, number, treatment};
 use Given::{Default, Optional, Required};
@@ -83,9 +85,11 @@ pub(in super::super) static ROUTE: Section = Section::new(
         ),
         Key::new(
             "split_by",
-            Kind::Choice(&[Word::new("random"), Word::new("source"), Word::later("sticky")]),
+            Kind::Choice(&[Word::new("random"), Word::new("source"), Word::new("sticky")]),
             Optional(r#""random""#),
-            "What decides in a split: random (the default), or source (a client stays with its pool).",
+            "What decides in a split: random, source (a client stays with its pool), or sticky: the sticky cookie or table of its \
+             pools, so that a client stays with its pool and its endpoint for as long as the pool has a weight. Unless given: sticky where \
+             a pool is sticky, else random.",
         ),
         Key::new(
             "redirect",
@@ -129,6 +133,7 @@ pub(in super::super) static ROUTE: Section = Section::new(
             Optional(r#"{ response_header = "60s" }"#),
             "Times that override the pool's.",
         ),
+        PRIORITY_CLASS,
         Key::new(
             "retry",
             Kind::Or("off", &Kind::Table(&RETRY)),
@@ -155,7 +160,18 @@ pub(in super::super) static ROUTE: Section = Section::new(
         treatment::buffer_request(),
         treatment::buffer_response(),
         treatment::compress(),
-        Key::later("rate_limit"),
+        Key::new(
+            "rate_limit",
+            RATE_LIMITS,
+            Optional(r#"{ key = "source", rate = "100/s", burst = 20 }"#),
+            "How fast requests of one key may come: a limit, or a list of limits that all must pass.",
+        ),
+        Key::new(
+            "concurrency_limit",
+            CONCURRENCY_LIMITS,
+            Optional(r#"{ key = "source", max = 10 }"#),
+            "How many requests of one key may be under way: a limit, or a list of limits that all must pass.",
+        ),
     ],
 );
 

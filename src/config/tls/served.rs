@@ -11,8 +11,9 @@ use rustls::pki_types::pem::PemObject;
 
 use super::certificate::Facts;
 use super::staple::Staple;
-use super::{Files, Identity, PEM, certificates, private_key, ticket_keys};
+use super::{Files, Identity, PEM, certificates, private_key};
 use crate::config::diagnostic::Report;
+use crate::config::secrets;
 use crate::config::source::Span;
 use crate::config::value::Fields;
 
@@ -121,7 +122,7 @@ impl ListenerTls {
             min_version: if fields.is_word("min_version", "1.3") { Version::V13 } else { Version::V12 },
             alpn: alpn(fields, is_http, report),
             client_headers,
-            ticket_keys: files.named(fields, "ticket_keys", "a file of keys", secrets, report),
+            ticket_keys: files.named(fields, "ticket_keys", "a file of keys", secrets::check, report),
         })
     }
 }
@@ -258,10 +259,6 @@ fn is_staple(path: &Path) -> Result<(), String> {
         Some(next) if next < SystemTime::now() => Err("it counts no more: fetch another one".to_owned()),
         _ => Ok(()),
     }
-}
-
-fn secrets(path: &Path) -> Result<(), String> {
-    ticket_keys::read(path).map(drop)
 }
 
 /// Every authority that the operator lists must be good: one that is dropped would be missed at night.

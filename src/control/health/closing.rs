@@ -1,5 +1,7 @@
 //! Live connections that are to end because of what became of their endpoint: after a while, at a bounded rate.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,14 +32,14 @@ struct Closing {
     live: Arc<EndpointLive>,
     begins: Duration,
     rate: Option<Rate>,
-    why: Cut,
     ordered: u64,
 }
 
 /// All closings under way.
 #[derive(Debug, Default)]
 pub struct Closings {
-    under_way: Vec<Closing>,
+    /// By slot: a reload can begin thousands at once.
+    under_way: BTreeMap<(u32, Cut), Closing>,
     turn: usize,
 }
 
@@ -46,24 +48,35 @@ impl Closings {
     /// goes on; where the two differ, the more urgent one counts.
     pub fn begin(&mut self, live: &Arc<EndpointLive>, written: Written, why: Cut, now: Duration) {
         let (begins, rate) = (now.saturating_add(written.after), written.rate);
-        let known = |c: &&mut Closing| c.live.slot() == live.slot() && c.why == why;
-        match self.under_way.iter_mut().find(known) {
-            Some(closing) => {
+        match self.under_way.entry((live.slot(), why)) {
+            Entry::Occupied(mut known) => {
+                let closing = known.get_mut();
                 closing.begins = closing.begins.min(begins);
                 closing.rate = closing.rate.filter(|_| rate.is_some());
             }
-            None => self.under_way.push(Closing { live: Arc::clone(live), begins, rate, why, ordered: 0 }),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Closing { live: Arc::clone(live), begins, rate, ordered: 0 });
+            }
         }
     }
 
     /// Ends closings of an endpoint that has come back; what was cut stays cut.
     pub fn cancel(&mut self, slot: u32) {
-        self.under_way.retain(|c| c.live.slot() != slot || c.why == Cut::Drained);
+        self.end(slot, |why| why != Cut::Drained);
     }
 
     /// Ends those of a drain that was taken back.
     pub fn cancel_drain(&mut self, slot: u32) {
-        self.under_way.retain(|c| c.live.slot() != slot || c.why != Cut::Drained);
+        self.end(slot, |why| why == Cut::Drained);
+    }
+
+    fn end(&mut self, slot: u32, wanted: impl Fn(Cut) -> bool) {
+        let from = self.under_way.range((slot, Cut::Demoted)..).map(|(key, _)| *key);
+        let of = from.take_while(|(other, _)| *other == slot);
+        let ended: Vec<_> = of.filter(|(_, why)| wanted(*why)).collect();
+        for key in ended {
+            self.under_way.remove(&key);
+        }
     }
 
     /// Whether anything is under way.
@@ -74,10 +87,9 @@ impl Closings {
 
     /// What workers are to be told now.
     pub fn run(&mut self, now: Duration) -> Vec<CutOrder> {
-        self.under_way.retain(|c| c.live.in_flight() > 0 || now < c.begins.saturating_add(LINGER));
+        self.under_way.retain(|_, c| c.live.in_flight() > 0 || now < c.begins.saturating_add(LINGER));
         let mut orders = Vec::new();
-        for closing in self.under_way.iter_mut().filter(|c| c.begins <= now) {
-            let (slot, why) = (closing.live.slot(), closing.why);
+        for (&(slot, why), closing) in self.under_way.iter_mut().filter(|(_, c)| c.begins <= now) {
             let Some(rate) = closing.rate else {
                 orders.push(CutOrder { slot, at_most: usize::MAX, turn: None, why });
                 continue;

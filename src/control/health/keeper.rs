@@ -216,6 +216,7 @@ impl Keeper {
         let out = operator == AdminState::Maintenance || agent == Some(Admin::Maintenance);
         endpoint.live.condition.set(Impediment::Drained, drained);
         endpoint.live.condition.set(Impediment::Maintenance, out);
+        endpoint.live.note_leaving(pool.live.clock.now());
         self.board.write(endpoint.live.slot(), |b| b.admin_state = operator);
     }
 
@@ -376,6 +377,7 @@ impl Keeper {
         for (index, pool) in snapshot.pools.iter().enumerate() {
             pool.tick_budget();
             pool.live.tick_answer_times();
+            pool.tick_ceilings();
             let elsewhere = Order::new(&snapshot.pools, &pool.chain).usable_after(pool);
             let mut changes = Vec::new();
             judge::tick(pool, elsewhere, |place, change| changes.push((place, change)));

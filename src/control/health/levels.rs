@@ -174,7 +174,7 @@ mod tests {
         }
         let config = crate::config::load_text(&text, Path::new("test.toml"), &|_| None);
         let config = config.unwrap_or_else(|errors| panic!("{errors}"));
-        let machine = Machine { workers: 1, connections_max: 100, time: Duration::ZERO };
+        let machine = Machine { workers: 1, connections_max: 100, time: Duration::ZERO, secret: None };
         let snapshot =
             Arc::new(compile(&config, None, &machine, &Weights::default()).expect("no file is named"));
         let mut keeper = Keeper::new(Arc::clone(&snapshot), Arc::new(Board::default()));

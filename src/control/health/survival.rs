@@ -28,7 +28,7 @@ use crate::runtime::pick::{Order, Picked};
 use crate::runtime::pool::{Pool, Tried};
 use crate::runtime::snapshot::Snapshot;
 
-const MACHINE: Machine = Machine { workers: 2, connections_max: 1000, time: Duration::ZERO };
+const MACHINE: Machine = Machine { workers: 2, connections_max: 1000, time: Duration::ZERO, secret: None };
 const POOLS: [&str; 3] = ["a", "b", "c"];
 
 /// One endpoint of a file: its name is its number.

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use super::overrides::Overrides;
 use crate::config::{Config, Diagnostics, Origin};
+use crate::runtime::sticky::{SECRET, Secret};
 use findings::Findings;
 use form::{Kept, Stored};
 
@@ -36,6 +37,9 @@ const FINDINGS: &str = "findings.json";
 
 /// Keys that were generated.
 const KEYS: &str = "keys";
+
+/// What signs cookies of sticky pools without a file of keys.
+const STICKY: &str = "sticky";
 
 /// A certificate or key larger than this is not copied.
 const COPY_MAX: u64 = 1 << 20;
@@ -126,6 +130,36 @@ impl StateDir {
     #[must_use]
     pub fn keys(&self) -> PathBuf {
         self.0.join(KEYS)
+    }
+
+    /// The secret of sticky pools, where one is kept.
+    #[must_use]
+    pub fn kept_secret(&self) -> Option<Secret> {
+        let bytes = disk::read(&self.keys().join(STICKY), SECRET as u64).ok()?;
+        <[u8; SECRET]>::try_from(bytes.as_slice()).ok().map(Secret::from)
+    }
+
+    /// The secret of sticky pools, which is made when it is asked for the first time.
+    ///
+    /// # Errors
+    /// It can neither be read nor kept. One that is damaged is no secret, and is not overwritten either.
+    pub fn secret(&self) -> io::Result<Secret> {
+        let path = self.keys().join(STICKY);
+        match disk::read(&path, SECRET as u64) {
+            Ok(bytes) => {
+                let bytes: [u8; SECRET] = bytes.as_slice().try_into().map_err(|_| {
+                    io::Error::other(format!("{} does not have {SECRET} bytes", path.display()))
+                })?;
+                Ok(bytes.into())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.prepare()?;
+                let secret = Secret::random();
+                disk::write(&path, secret.bytes())?;
+                Ok(secret)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps a configuration as the last good one, with copies of the certificates and keys that it names.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `handover.rs` | what crosses between the two, and how it is written |
 //! | `state.rs` | live state as the JSON of it |
+//! | `clients.rs` | the part of it that sticky tables know |
 //! | `departure.rs` | the old process: what it lends, and how it leaves |
 //! | `successor.rs` | the new process as its parent sees it: started, heard, killed |
 //! | `arrival.rs` | the new process: what it has been given, and when it accepts |
@@ -20,6 +21,7 @@
 //! does not want is emptied by the old one before it closes.
 
 pub mod arrival;
+mod clients;
 mod departure;
 pub(super) mod elders;
 pub mod handover;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::clients::{CLIENTS_MAX, Clients};
 use crate::control::health::memory::{EndpointMemory, Memory, PoolMemory};
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::balance::peak_ewma::PeakEwma;
@@ -22,6 +23,7 @@ use crate::policy::window::Totals;
 use crate::runtime::judge;
 use crate::runtime::pool::Pool;
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::sticky::{SECRET, Secret};
 
 /// What is known of all pools.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,20 @@ pub struct LiveState {
     pools: Vec<PoolState>,
     #[serde(default)]
     tickets: TicketSecrets,
+    /// Of sticky pools.
+    #[serde(default)]
+    sticky: Option<StickySecret>,
+}
+
+/// What signs cookies of sticky pools without a file of keys.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct StickySecret([u8; SECRET]);
+
+impl fmt::Debug for StickySecret {
+    // It stays out of it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("StickySecret").finish_non_exhaustive()
+    }
 }
 
 /// The secrets of session tickets: seconds since 1970 at which each was made, and itself.
@@ -57,6 +73,9 @@ struct PoolState {
     chain: Vec<LevelState<String>>,
     #[serde(default)]
     endpoints: Vec<EndpointState>,
+    /// Whom its table knows.
+    #[serde(default)]
+    clients: Option<Clients>,
 }
 
 /// What the retry budget has in it, in units that follow from its settings.
@@ -200,6 +219,7 @@ enum LastState {
 impl LiveState {
     /// What is known of the pools of a snapshot; `memory` is the keeper's part of it.
     pub(in crate::control) fn read(snapshot: &Snapshot, memory: &Memory) -> Self {
+        let mut clients = CLIENTS_MAX;
         let pools = snapshot.pools.iter().map(|pool| {
             let own = memory.pools.get(&pool.name);
             let endpoints = pool.endpoints.iter().map(|endpoint| {
@@ -239,11 +259,18 @@ impl LiveState {
                 tiers: own.map(|own| own.tiers.iter().map(tier).collect()).unwrap_or_default(),
                 chain: own.map(|own| own.chain.iter().map(link).collect()).unwrap_or_default(),
                 endpoints: endpoints.collect(),
+                clients: Clients::read(pool, &mut clients),
             }
         });
         let secrets = snapshot.tickets.secrets().into_iter().map(|(made, secret)| (seconds(made), secret));
         let tickets = TicketSecrets(secrets.collect());
-        Self { now: micros(snapshot.clock.now()), pools: pools.collect(), tickets }
+        let sticky = Some(StickySecret(*snapshot.secret.bytes()));
+        Self { now: micros(snapshot.clock.now()), pools: pools.collect(), tickets, sticky }
+    }
+
+    /// What signs cookies of sticky pools without a file of keys.
+    pub(in crate::control) fn secret(&self) -> Option<Secret> {
+        self.sticky.map(|StickySecret(bytes)| bytes.into())
     }
 
     /// The moment of the handover.
@@ -265,6 +292,9 @@ impl LiveState {
             judge::resume(pool, None, &judged);
             if let Some(budget) = &own.budget {
                 budget.resume(pool);
+            }
+            if let Some(clients) = &own.clients {
+                clients.apply(pool);
             }
             let mut members = Vec::new();
             let known: HashMap<&str, &EndpointState> =
@@ -500,7 +530,8 @@ mod tests {
         let text = "[listener.web]\nbind = [\"127.0.0.1:1\"]\nprotocol = \"tcp\"\npool = \"main\"\n\
                     [pool.main]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nbreaker = { scope = \"endpoint\" }\n";
         let config = config::load_text(text, Path::new("test.toml"), &|_| None).expect("valid");
-        let machine = Machine { workers: 1, connections_max: 100, time: Duration::from_secs(1000) };
+        let machine =
+            Machine { workers: 1, connections_max: 100, time: Duration::from_secs(1000), secret: None };
         compile(&config, None, &machine, &Weights::default()).expect("no file is named")
     }
 

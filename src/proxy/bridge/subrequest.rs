@@ -122,7 +122,7 @@ impl Subrequest {
         let mut bridge = Bridge::new(worker, None, context.listener, &timer, self.0, asker);
         let mut trace = Trace::default();
         let mut altered = Altered::default();
-        let sent = forward(&context, &mut bridge, way.route, (order, home), (&mut altered, &mut trace));
+        let sent = forward(&context, &mut bridge, way.route, (order, home, None), (&mut altered, &mut trace));
         let sent = timeout_at(start + way.within, sent).await.unwrap_or(Err(Error::Timeout));
         let counters = home.live.counters.of(worker.id);
         counters.ended.count(trace.status);

@@ -135,6 +135,7 @@ impl ClientHalf for ClientSide<'_> {
         let reason = match error {
             Error::ClientGone => return,
             Error::Refused(_) => Reason::PROTOCOL_ERROR,
+            Error::Dropped => Reason::ENHANCE_YOUR_CALM,
             Error::ClientTimeout | Error::Idle | Error::Cut(_) => Reason::CANCEL,
             _ => Reason::INTERNAL_ERROR,
         };

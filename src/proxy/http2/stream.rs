@@ -17,6 +17,7 @@ use crate::proxy::bridge::request::Request;
 use crate::proxy::bridge::upload::Upload;
 use crate::proxy::bridge::{ClientHalf, Frame};
 use crate::proxy::connection::Client;
+use crate::proxy::error::Error;
 use crate::proxy::forwarded;
 use crate::proxy::http1::fields::Kind;
 use crate::proxy::http1::head::Limits;
@@ -65,12 +66,13 @@ pub async fn run(
     // Reset together with its head, perhaps: then nobody else hears of it.
     let gone = poll_fn(|cx| Poll::Ready(half.poll_gone(cx).is_ready())).await;
     let mut bridge = Bridge::new(worker, Some(client), listener, &timer, request, half);
+    let mut fate = Fate::Ended;
     match settled {
         _ if gone => request::abandoned(&context, &bridge),
         Err(refusal) => request::refuse(&context, &mut bridge, refusal).await,
         Ok(()) => {
             bridge.upload = Upload::new(bridge.request.framing);
-            let mut fate = request::handle(&context, &mut bridge).await;
+            fate = request::handle(&context, &mut bridge).await;
             while fate == Fate::Outdated {
                 // Where the listener has been removed, the request ends with what it began with.
                 let Some(snapshot) = client.snapshot() else { break };
@@ -81,13 +83,18 @@ pub async fn run(
             }
         }
     }
+    end(&mut bridge, gate, fate).await;
+}
+
+/// Ends the stream of a request that has been handled, so that the client takes nothing for a whole answer that is none.
+async fn end(bridge: &mut Bridge<'_, ClientSide<'_>>, gate: &Gate, fate: Fate) {
     if bridge.started && bridge.upload.lacks_only_its_end() {
-        hear_its_end(&mut bridge, listener.limits.linger).await;
+        hear_its_end(bridge, bridge.listener.limits.linger).await;
     }
     if bridge.half.has_gone() && !bridge.started {
         gate.cancelled();
     } else if !bridge.started {
-        bridge.half.abort(&crate::proxy::error::Error::Reset);
+        bridge.half.abort(if fate == Fate::Dropped { &Error::Dropped } else { &Error::Reset });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::proxy::connection::Client;
 use crate::proxy::error::Error;
 use crate::proxy::greeting::{self, Refusal};
 use crate::proxy::hash_key;
+use crate::proxy::sticky;
 use crate::proxy::stream::Stream;
 use crate::proxy::tls::Secured;
 use crate::proxy::upstream::dial;
@@ -111,12 +112,17 @@ impl<'a> Session<'a> {
             .hash_key
             .as_ref()
             .map(|key| hash_key::of_connection(key, self.client.source().ip(), self.client.server_name()));
+        let source = self.client.source().ip();
+        tries.bound = sticky::of_source(order.pools(), pool, source);
         let mut connected = try_all(&mut tries, self.client).await;
         if let Err(Error::NothingUsable { .. } | Error::Connect(_)) = &connected {
             connected = self.hold(&mut tries, connected).await;
         }
         (self.connecting, self.attempts) = (tries.connecting, tries.attempts);
         self.endpoint = connected.as_ref().ok().map(|connection| connection.place.endpoint);
+        if let Ok(Connection { place, .. }) = &connected {
+            sticky::settle_source(worker, pool, tries.bound, source, (place.pool, place.endpoint));
+        }
         // What else is known of the connection is of no use any more, and would lie in every session.
         connected.and_then(|Connection { place, link, .. }| match link {
             Link::Own(stream) => Ok((place, stream)),
@@ -214,7 +220,7 @@ async fn try_all<'a>(tries: &mut Tries<'a>, client: &Client) -> Result<Connectio
     let mut last = None;
     loop {
         // A client of a tcp session may end its direction early and still want the answer: it is not watched here.
-        let place = match tries.pick(&client.timer, std::future::pending()).await {
+        let place = match tries.pick(&client.timer, None, std::future::pending()).await {
             Ok(place) => place,
             Err(error) => return Err(last.unwrap_or(error)),
         };

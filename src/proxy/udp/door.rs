@@ -153,6 +153,10 @@ impl Reader {
             counters.udp.dropped_draining.add(datagrams);
             return false;
         }
+        if self.worker.fleet.pressure.sheds(listener.importance) {
+            counters.shed.add(datagrams);
+            return false;
+        }
         if !listener.admits(key.client.ip()) {
             counters.refused_address.add(datagrams);
             return false;

@@ -333,7 +333,7 @@ impl<'a> Account<'a> {
         let counters = &self.listener.live.counters.of(worker.id).udp;
         let mut refused = None;
         loop {
-            let mut place = match tries.pick(&flow.timer, pending()).await {
+            let mut place = match tries.pick(&flow.timer, None, pending()).await {
                 Ok(place) => place,
                 Err(error) => return refused.unwrap_or(error).termination(),
             };

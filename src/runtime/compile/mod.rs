@@ -1,6 +1,8 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod limits;
 mod pool;
+mod sticky;
 mod treatment;
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +16,8 @@ use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
 use super::places::Listeners;
 use super::pool::Pool;
-use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split};
+use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split, SplitBy};
+use super::sticky::Secret;
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
@@ -22,6 +25,7 @@ use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::class::Class;
 use crate::route::{PathPattern, SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
@@ -37,6 +41,8 @@ pub struct Machine {
     /// Where the time line of the policies stands for a first snapshot; only one that goes on with what another process
     /// knows begins later than at zero.
     pub time: Duration,
+    /// The secret of sticky pools for a first snapshot; nothing is a new one.
+    pub secret: Option<Secret>,
 }
 
 /// Why a valid configuration cannot run: it names files, and these may have changed since it was read.
@@ -58,6 +64,9 @@ pub enum CompileError {
         /// What is wrong with it.
         why: String,
     },
+    /// Keys of sticky cookies.
+    #[error("sticky of pool \"{0}\": {1}")]
+    Sticky(PoolName, String),
 }
 
 /// Compiles a valid configuration. Live state of whatever keeps its identity (listener name, pool name, pool and
@@ -77,11 +86,17 @@ pub fn compile(
         config.pools.iter().enumerate().map(|(i, p)| (&p.name, i)).collect();
     let clock = previous.map_or_else(|| Clock::resumed(machine.time), |p| p.clock);
     let edition = Arc::new(Edition::new(previous.map_or(0, |p| p.generation) + 1, machine.workers));
-    let mut pools = Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition }
-        .compile(&index)?;
+    let secret = previous.map(|p| p.secret).or(machine.secret).unwrap_or_else(Secret::random);
+    let mut pools =
+        Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition, secret }
+            .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
+    let mut limits = limits::Compiling::new(previous, clock, machine);
     let mut treatments = Treatments::new(config, previous, machine, &index);
-    let routes = config.routes.iter().map(|r| compile_route(r, &index, &chains, &mut treatments));
+    let routes = config.routes.iter().map(|r| {
+        let (limits, treatment) = (limits.route(&r.limits), treatments.compile(r)?);
+        Ok(Route { limits, treatment, ..compile_route(r, &index, &chains) })
+    });
     let by_sni = config.sni_routes.iter().map(|r| Ok(compile_sni_route(r, &index)));
     let routes = routes.chain(by_sni).collect::<Result<_, CompileError>>()?;
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
@@ -100,6 +115,8 @@ pub fn compile(
         clock,
         slots,
         tickets,
+        secret,
+        limits: limits.finish(),
     })
 }
 
@@ -136,7 +153,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
     }
 }
 
-fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: bool) -> Split {
+fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by: SplitBy) -> Split {
     let mut total = 0;
     let chain_of = |pool: usize| chains.get(pool).into_iter().flat_map(|chain| chain.iter().copied());
     let part = |&(pool, weight): &(usize, u32)| {
@@ -146,7 +163,7 @@ fn compile_split(weights: &[(usize, u32)], chains: &[Box<[usize]>], by_source: b
         Part { sum: total, chain: each_once(all) }
     };
     let parts = weights.iter().map(part).collect();
-    Split { parts, total, by_source }
+    Split { parts, total, by }
 }
 
 /// Each pool where it comes first.
@@ -159,18 +176,22 @@ fn compile_route(
     route: &config::route::Route,
     pools: &HashMap<&PoolName, usize>,
     chains: &[Box<[usize]>],
-    treatments: &mut Treatments<'_>,
-) -> Result<Route, CompileError> {
+) -> Route {
     // Validation has made sure that every pool exists.
     let pool = |name: &PoolName| pools.get(name).copied().unwrap_or_default();
-    Ok(Route {
+    Route {
         name: route.rule.name.clone(),
         action: match &route.action {
             config::route::Action::Pool(name) => Action::Pool(pool(name)),
             config::route::Action::Split { parts, by } => {
                 let weights: Vec<(usize, u32)> =
                     parts.iter().map(|(name, weight)| (pool(name), u32::from(weight.get()))).collect();
-                Action::Split(compile_split(&weights, chains, *by == config::route::SplitBy::Source))
+                let by = match by {
+                    config::route::SplitBy::Random => SplitBy::Random,
+                    config::route::SplitBy::Source => SplitBy::Source,
+                    config::route::SplitBy::Sticky => SplitBy::Sticky,
+                };
+                Action::Split(compile_split(&weights, chains, by))
             }
             config::route::Action::Redirect { to, status } => {
                 Action::Redirect { to: Piece::parse(to), status: *status }
@@ -196,9 +217,11 @@ fn compile_route(
             idle: route.timeouts.idle,
             tunnel: route.timeouts.tunnel,
         },
+        class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
-        treatment: treatments.compile(route)?,
-    })
+        treatment: None,
+        limits: None,
+    }
 }
 
 /// TLS of the listeners that have it. Their files are read again once the configuration has been.
@@ -230,8 +253,10 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         response_edits: FieldEdits::default(),
         rewrite: None,
         timeouts: Overrides::default(),
+        class: Class::default(),
         retry: None,
         treatment: None,
+        limits: None,
     }
 }
 
@@ -265,6 +290,7 @@ fn compile_listeners(
             allow: l.allow.clone(),
             deny: l.deny.clone(),
             freebind: l.freebind,
+            importance: l.importance,
             h2c: l.h2c,
             max_connections: l.max_connections.min(machine.connections_max),
             max_connections_per_source: l.max_connections_per_source,
@@ -277,6 +303,7 @@ fn compile_listeners(
                 linger_bytes: l.limits.linger.as_usize(),
                 http2: http2(&l.limits.http2),
             },
+            bandwidth: [l.limits.bandwidth_in, l.limits.bandwidth_out].map(|rate| rate.map(|rate| rate.0)),
             handshakes_max: l.limits.handshakes,
             backlog: l.limits.backlog,
             tls: tls.remove(&l.name),

@@ -17,6 +17,7 @@ use crate::runtime::endpoint::{Ceilings, Endpoint, EndpointLive, Slots};
 use crate::runtime::limits::EndpointLimits;
 use crate::runtime::pool::{self, HashKey, Pool, PoolLive};
 use crate::runtime::snapshot::{Edition, Snapshot};
+use crate::runtime::sticky::Secret;
 use crate::runtime::tier::{Group, Tier};
 use crate::runtime::tls::client::{self as tls, Clients, EndpointTls, PoolTls};
 use crate::runtime::tls::files::TlsError;
@@ -42,6 +43,7 @@ pub(super) struct Pools<'a> {
     pub(super) machine: &'a Machine,
     pub(super) weights: &'a Weights,
     pub(super) edition: &'a Arc<Edition>,
+    pub(super) secret: Secret,
 }
 
 impl Pools<'_> {
@@ -61,6 +63,13 @@ impl Pools<'_> {
         for (place, pool) in pools.iter_mut().enumerate() {
             pool.chain = follow(place, &failover).into();
         }
+        for place in 0..pools.len() {
+            let Some(mut sticky) = pools.get_mut(place).and_then(|pool| pool.sticky.take()) else { continue };
+            sticky.settle(&pools, pools.get(place).map_or(&[][..], |pool| &pool.chain));
+            if let Some(pool) = pools.get_mut(place) {
+                pool.sticky = Some(sticky);
+            }
+        }
         Ok(pools)
     }
 
@@ -73,6 +82,7 @@ impl Pools<'_> {
         let tls = self
             .tls(pool, before, clients)
             .map_err(|error| CompileError::PoolTls(pool.name.clone(), error))?;
+        let sticky = self.sticky(pool, before).map_err(|why| CompileError::Sticky(pool.name.clone(), why))?;
         let mut endpoints = self.endpoints(pool, before, tls.as_ref());
         let zone = self.config.process.zone.as_str();
         // Where no endpoint of a tier is in this node's zone, or all are, there is nothing to prefer.
@@ -95,6 +105,9 @@ impl Pools<'_> {
             required: pool.required,
             queue_capacity: pool.limits.queue,
             queue_timeout: pool.limits.queue_timeout,
+            shedding: pool.limits.shedding,
+            rising: pool.limits.rising,
+            adaptive: pool.limits.adaptive,
             timeouts: pool::Timeouts {
                 connect: times.connect,
                 response_header: times.response_header,
@@ -123,6 +136,7 @@ impl Pools<'_> {
             send_proxy: pool.send_proxy,
             source: pool.source,
             tls,
+            sticky,
             live,
         })
     }
@@ -287,18 +301,24 @@ fn compile_tiers(
 }
 
 fn compile_hash_key(pool: &config::pool::Pool) -> Option<HashKey> {
-    use config::pool::{Balance, HashKey as Written};
+    use config::pool::Balance;
     if !matches!(pool.balance, Balance::RingHash | Balance::Maglev | Balance::Rendezvous) {
         return None;
     }
-    Some(match &pool.hash_key {
+    Some(compile_key(&pool.hash_key))
+}
+
+/// A part of a request.
+pub(super) fn compile_key(key: &config::pool::HashKey) -> HashKey {
+    use config::pool::HashKey as Written;
+    match key {
         Written::Source => HashKey::Source,
         Written::Header(name) => HashKey::Header(name.clone()),
         Written::Cookie(name) => HashKey::Cookie(name.as_str().into()),
         Written::Query(name) => HashKey::Query(name.as_str().into()),
         Written::Path => HashKey::Path,
         Written::Sni => HashKey::Sni,
-    })
+    }
 }
 
 /// The retry rules and the largest body that is kept for a repeat.

@@ -11,6 +11,7 @@ use crate::config::{self, Config};
 use crate::model::field::FieldEdits;
 use crate::model::name::{PoolName, RouteName};
 use crate::model::units::ByteSize;
+use crate::policy::admission::class::Class;
 use crate::policy::password::Users;
 use crate::runtime::credentials::{BasicAuth, CheckRules, Checker, Known};
 use crate::runtime::snapshot::{Action, Overrides, Route, Snapshot};
@@ -25,8 +26,10 @@ fn aside(name: &RouteName, pool: usize, response_header: Duration) -> Route {
         response_edits: FieldEdits::default(),
         rewrite: None,
         timeouts: Overrides { response_header: Some(response_header), ..Overrides::default() },
+        class: Class::default(),
         retry: None,
         treatment: None,
+        limits: None,
     }
 }
 

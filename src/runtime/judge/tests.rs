@@ -20,7 +20,7 @@ fn snapshot(pools: &str) -> Snapshot {
     compile(
         &config,
         None,
-        &Machine { workers: 1, connections_max: 100, time: Duration::ZERO },
+        &Machine { workers: 1, connections_max: 100, time: Duration::ZERO, secret: None },
         &Weights::default(),
     )
     .expect("no file is named")

@@ -16,10 +16,10 @@ use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolV
 use super::files::{Reader, TlsError};
 use super::provider::Order;
 use super::tickets::{Ring, Tickets};
+use crate::config::secrets;
 use crate::config::tls::certificate::{Facts, common_name_of, subject_of};
 use crate::config::tls::served::{self, ClientAuth, Version};
 use crate::config::tls::staple::Staple;
-use crate::config::tls::ticket_keys;
 
 /// TLS of a listener.
 #[derive(Debug)]
@@ -237,7 +237,7 @@ impl Builder<'_> {
         debug_assert_eq!(self.written.ticket_keys.as_deref(), Some(path));
         // Read for the digest; what it means is the same file's own reader's to say.
         self.reader.bytes(path)?;
-        ticket_keys::read(path).map_err(|why| TlsError::content(path, "a file of ticket keys", why))
+        secrets::read(path).map_err(|why| TlsError::content(path, "a file of ticket keys", why))
     }
 }
 

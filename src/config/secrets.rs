@@ -1,4 +1,4 @@
-//! Files of secrets for session tickets: one a line, shared by the nodes that are to resume each other's sessions.
+//! Files of secrets, one a line, for session tickets and sticky cookies: shared by the nodes that are to take each other's.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,10 +10,10 @@ const FILE_MAX: u64 = 64 * 1024;
 /// The shortest secret, in bytes as it stands.
 const SECRET_MIN: usize = 32;
 
-/// Secrets of a file; each makes a ticket that is not ours a little dearer to look at.
+/// Secrets of a file; each makes a ticket or cookie that is not ours a little dearer to look at.
 const SECRETS_MAX: usize = 16;
 
-/// The secrets of a file, at least one: the first makes tickets, all open them.
+/// The secrets of a file, at least one: the first makes tickets or signs cookies, all are accepted.
 ///
 /// # Errors
 /// What is wrong with the file, in words; a secret is never part of them.
@@ -39,6 +39,14 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
         1..=SECRETS_MAX => Ok(secrets),
         _ => Err(format!("it has more than {SECRETS_MAX} keys")),
     }
+}
+
+/// Whether a file can be read as secrets.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(path: &Path) -> Result<(), String> {
+    read(path).map(drop)
 }
 
 #[cfg(test)]

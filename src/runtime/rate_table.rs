@@ -1,0 +1,357 @@
+//! The words of one rate limit by their keys: a table of fixed size that all workers change without waiting for each other.
+//!
+//! A key is 128 bits of a hash whose seed no client knows, so that nobody can make two keys meet: one half selects a set of
+//! places, the other is compared. In most cases one cache line has all of it that a request needs. Finding a key and charging it are atomic operations; only one that is new takes a lock, with
+//! those new to a 64th of the table. Where a set is full, the key gives way that has the least to lose: in most cases one
+//! that has its whole burst again, and is as one that was never seen.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::sync::lock;
+use crate::policy::rate_limit::{Decision, Left, RateLimit};
+
+/// Places of a cache line.
+const PLACES: usize = 4;
+
+/// Lines of a set.
+const LINES: usize = 4;
+
+/// Places for each key that is to be remembered: sets fill unevenly, and with three hardly one key in a hundred thousand
+/// finds its own full while the table holds as many as it should.
+const ROOM: usize = 3;
+
+/// Locks of keys that are new.
+const LOCKS: usize = 64;
+
+/// A key as a table knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Selects the set.
+    high: u64,
+    /// Never 0, which marks a place that nobody has.
+    low: u64,
+}
+
+/// Makes keys of what clients send.
+#[derive(Debug, Clone, Default)]
+pub struct Seed([RandomState; 2]);
+
+/// A key in the making.
+#[derive(Debug)]
+pub struct KeyHasher([std::hash::DefaultHasher; 2]);
+
+impl Seed {
+    /// A key of no parts yet.
+    #[must_use]
+    pub fn begin(&self) -> KeyHasher {
+        KeyHasher([self.0[0].build_hasher(), self.0[1].build_hasher()])
+    }
+}
+
+impl KeyHasher {
+    /// Adds a part: also where one ends is part of the key.
+    pub fn part(&mut self, bytes: &[u8]) {
+        for hasher in &mut self.0 {
+            hasher.write_usize(bytes.len());
+            hasher.write(bytes);
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key { high: self.0[0].finish(), low: self.0[1].finish().max(1) }
+    }
+}
+
+/// Words by key.
+#[derive(Debug)]
+pub struct RateTable {
+    /// The sets, one after the other.
+    lines: Box<[Line]>,
+    /// The halves of keys that select their sets, by place: only who makes another table asks for them.
+    high: Box<[AtomicU64]>,
+    inserting: Box<[Mutex<()>]>,
+    /// Places that are taken; they are only ever taken over.
+    taken: AtomicUsize,
+    /// Keys that were forgotten before they had their whole burst again.
+    evicted: AtomicU64,
+    size: usize,
+}
+
+/// One key.
+#[derive(Debug, Default)]
+struct Place {
+    /// The half of the key that is compared; 0 is nobody's.
+    low: AtomicU64,
+    word: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([Place; PLACES]);
+
+/// Where a key is to be found: a set, and the line of it to begin with, which is where most keys are.
+#[derive(Debug, Clone, Copy)]
+struct Home {
+    set: usize,
+    line: usize,
+}
+
+impl Home {
+    /// The lines of the set, from its own on.
+    fn lines(self) -> impl Iterator<Item = usize> {
+        (0..LINES).map(move |step| self.set * LINES + (self.line + step) % LINES)
+    }
+}
+
+impl RateTable {
+    /// A table for so many keys.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        let lines = (size * ROOM).div_ceil(LINES * PLACES).max(1) * LINES;
+        Self {
+            lines: (0..lines).map(|_| Line::default()).collect(),
+            high: (0..lines * PLACES).map(|_| AtomicU64::default()).collect(),
+            inserting: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            taken: AtomicUsize::new(0),
+            evicted: AtomicU64::new(0),
+            size,
+        }
+    }
+
+    /// What comes of a request; one that passes is charged.
+    #[must_use]
+    pub fn charge(&self, limit: &RateLimit, key: Key, now: Duration) -> Decision {
+        loop {
+            let Some(place) = self.find(key) else {
+                self.insert(limit, key, (limit.fresh(now), now));
+                continue;
+            };
+            let word = place.word.load(Ordering::Acquire);
+            // Another key may have taken the place over meanwhile; from here on the word tells by being another.
+            if place.low.load(Ordering::Acquire) != key.low {
+                continue;
+            }
+            let decision = limit.decide(word, now);
+            let Decision::Pass { word: next, .. } = decision else { return decision };
+            if place.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return decision;
+            }
+        }
+    }
+
+    /// What would come of a request; nothing is charged, and a key that is new stays unknown.
+    #[must_use]
+    pub fn look(&self, limit: &RateLimit, key: Key, now: Duration) -> Decision {
+        limit.decide(self.word(key).unwrap_or_else(|| limit.fresh(now)), now)
+    }
+
+    /// What is left to a key.
+    #[must_use]
+    pub fn left(&self, limit: &RateLimit, key: Key, now: Duration) -> Left {
+        limit.left(self.word(key).unwrap_or_else(|| limit.fresh(now)), now)
+    }
+
+    /// Takes back a charge, of a request that another limit has stopped.
+    pub fn refund(&self, limit: &RateLimit, key: Key) {
+        if let Some(place) = self.find(key) {
+            place.word.fetch_sub(limit.cost(), Ordering::AcqRel);
+        }
+    }
+
+    /// Keys that are remembered, also those that have their whole burst again.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether no key is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keys that the table was made for.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Keys that were forgotten before they had their whole burst again.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// A table of another size or for another rate, with what this one knows of keys that are not as if never seen. What
+    /// is charged here meanwhile is not known there.
+    #[must_use]
+    pub fn remade(&self, size: usize, from: &RateLimit, to: &RateLimit, now: Duration) -> Self {
+        let made = Self::new(size);
+        made.evicted.store(self.evicted(), Ordering::Relaxed);
+        let places = self.lines.iter().flat_map(|line| &line.0);
+        for (place, high) in places.zip(&self.high) {
+            let (low, word) = (place.low.load(Ordering::Acquire), place.word.load(Ordering::Acquire));
+            if low != 0 && from.weight(word, now) > 0 {
+                let key = Key { high: high.load(Ordering::Relaxed), low };
+                made.insert(to, key, (from.translate(word, to, now), now));
+            }
+        }
+        made
+    }
+
+    fn word(&self, key: Key) -> Option<u64> {
+        Some(self.find(key)?.word.load(Ordering::Acquire))
+    }
+
+    fn find(&self, key: Key) -> Option<&Place> {
+        let mut places = self.home(key).lines().flat_map(|line| &self.lines[line].0);
+        places.find(|place| place.low.load(Ordering::Acquire) == key.low)
+    }
+
+    fn home(&self, key: Key) -> Home {
+        // Multiply-shift instead of a remainder, so that there may be any number of sets (Lemire 2019); what it does not
+        // use are the lowest bits.
+        let sets = (self.lines.len() / LINES) as u128;
+        let set = ((u128::from(key.high) * sets) >> 64) as usize;
+        Home { set, line: key.high as usize % LINES }
+    }
+
+    /// Gives a key a place, unless it has got one meanwhile.
+    fn insert(&self, limit: &RateLimit, key: Key, (word, now): (u64, Duration)) {
+        let home = self.home(key);
+        let _inserting = lock(&self.inserting[home.set % LOCKS]);
+        if self.find(key).is_some() {
+            return;
+        }
+        let weight = |&(line, at): &(usize, usize)| {
+            let place = &self.lines[line].0[at];
+            match place.low.load(Ordering::Relaxed) {
+                0 => None,
+                _ => Some(limit.weight(place.word.load(Ordering::Relaxed), now)),
+            }
+        };
+        let places = home.lines().flat_map(|line| (0..PLACES).map(move |at| (line, at)));
+        let Some((line, at)) = places.min_by_key(weight) else { return };
+        match weight(&(line, at)) {
+            None => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(0) => {}
+            Some(_) => {
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        // Whoever still has the key before in hand finds its half gone, or the word another one.
+        let place = &self.lines[line].0[at];
+        place.low.store(0, Ordering::Release);
+        place.word.store(word, Ordering::Release);
+        self.high[line * PLACES + at].store(key.high, Ordering::Relaxed);
+        place.low.store(key.low, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::Rate;
+
+    fn limit(rate: &str, burst: u32) -> RateLimit {
+        RateLimit::new(Rate::parse(rate).expect("it is a rate"), burst, None)
+    }
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn key(seed: &Seed, number: u64) -> Key {
+        let mut hasher = seed.begin();
+        hasher.part(&number.to_be_bytes());
+        hasher.key()
+    }
+
+    fn passed(table: &RateTable, limit: &RateLimit, key: Key, now: Duration, requests: usize) -> usize {
+        (0..requests).filter(|_| matches!(table.charge(limit, key, now), Decision::Pass { .. })).count()
+    }
+
+    #[test]
+    fn each_key_has_a_burst_of_its_own() {
+        let (table, seed, limit) = (RateTable::new(1_000), Seed::default(), limit("10/s", 4));
+        for number in 0..500 {
+            assert_eq!(passed(&table, &limit, key(&seed, number), at(0), 9), 5);
+        }
+        assert_eq!((table.len(), table.evicted()), (500, 0));
+        assert_eq!(passed(&table, &limit, key(&seed, 7), at(100), 9), 1, "a tenth of a second later");
+        let cut = |parts: [&[u8]; 2]| {
+            let mut hasher = seed.begin();
+            parts.into_iter().for_each(|part| hasher.part(part));
+            hasher.key()
+        };
+        assert_ne!(cut([b"ab", b"c"]), cut([b"a", b"bc"]));
+    }
+
+    #[test]
+    fn threads_that_charge_one_key_together_get_its_burst_and_no_more() {
+        let (table, seed, limit) = (RateTable::new(64), Seed::default(), limit("1/h", 10_000));
+        let key = key(&seed, 1);
+        let sum: usize = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(|| passed(&table, &limit, key, at(1), 4_000)));
+            threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum()
+        });
+        assert_eq!(sum, 10_001);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_new_keys_takes_the_places_of_those_with_the_least_to_lose() {
+        let (table, seed, limit) = (RateTable::new(1_000), Seed::default(), limit("1/m", 9));
+        let spent = key(&seed, 0);
+        assert_eq!(passed(&table, &limit, spent, at(0), 20), 10);
+        for number in 1..100_000 {
+            assert_eq!(passed(&table, &limit, key(&seed, number), at(1), 1), 1);
+        }
+        assert_eq!(passed(&table, &limit, spent, at(2), 1), 0, "who has spent the most stays");
+        assert!(table.len() <= 1_000 * ROOM + LINES * PLACES, "{}", table.len());
+        assert!(table.evicted() > 0);
+        let full = table.evicted();
+        // An hour later all have their burst again: whoever comes takes a place that nobody misses.
+        for number in 200_000..200_400 {
+            assert_eq!(passed(&table, &limit, key(&seed, number), at(3_600_000), 1), 1);
+        }
+        assert_eq!(table.evicted(), full);
+    }
+
+    #[test]
+    fn looking_and_what_is_taken_back_charge_nothing() {
+        let (table, seed, limit) = (RateTable::new(16), Seed::default(), limit("1/s", 0));
+        let key = key(&seed, 1);
+        for _ in 0..3 {
+            assert!(matches!(table.look(&limit, key, at(0)), Decision::Pass { .. }));
+        }
+        assert!(table.is_empty());
+        assert_eq!(passed(&table, &limit, key, at(0), 3), 1);
+        assert_eq!(table.left(&limit, key, at(0)).requests, 0);
+        table.refund(&limit, key);
+        assert_eq!(passed(&table, &limit, key, at(0), 3), 1);
+    }
+
+    #[test]
+    fn another_size_or_rate_keeps_what_is_known_of_keys() {
+        let (table, seed, slow) = (RateTable::new(100), Seed::default(), limit("1/s", 9));
+        for number in 0..50 {
+            assert_eq!(passed(&table, &slow, key(&seed, number), at(0), 20), 10);
+        }
+        let fast = limit("2/s", 19);
+        let remade = table.remade(3_000, &slow, &fast, at(0));
+        assert_eq!((remade.len(), remade.size()), (50, 3_000));
+        for number in 0..50 {
+            assert_eq!(passed(&remade, &fast, key(&seed, number), at(0), 5), 0, "its ten seconds stay");
+            assert_eq!(passed(&remade, &fast, key(&seed, number), at(500), 5), 1);
+        }
+        assert!(table.remade(100, &slow, &slow, at(3_600_000)).is_empty(), "nothing is left to remember");
+    }
+}
