@@ -47,14 +47,11 @@ pub(super) fn collect(sink: &mut dyn Sink, routes: &[Route]) {
             by_result(sink, &m::ROUTE_BUFFERED, name, treatment, &results);
         }
         if treatment.compress.is_some() {
-            let metrics: [(&'static Metric, fn(&TreatmentCounters) -> &Counter); 3] = [
-                (&m::ROUTE_COMPRESSED, |c| &c.compressed.answers),
-                (&m::ROUTE_COMPRESSED_IN, |c| &c.compressed.bytes_in),
-                (&m::ROUTE_COMPRESSED_OUT, |c| &c.compressed.bytes_out),
-            ];
-            for (metric, counter) in metrics {
-                sink.counter(metric, &[("route", name)], treatment.live.counters.sum(counter));
-            }
+            let sum = |counter: fn(&TreatmentCounters) -> &Counter| treatment.live.counters.sum(counter);
+            let labels = [("route", name)];
+            sink.counter(&m::ROUTE_COMPRESSED, &labels, sum(|c| &c.compressed.answers));
+            sink.counter(&m::ROUTE_COMPRESSED_IN, &labels, sum(|c| &c.compressed.bytes_in));
+            sink.counter(&m::ROUTE_COMPRESSED_OUT, &labels, sum(|c| &c.compressed.bytes_out));
         }
     }
 }

@@ -86,7 +86,8 @@ impl Users {
                 continue;
             }
             let fault = |what| Fault::Line { line: index + 1, what };
-            let (name, hash) = line.split_once(':').ok_or(fault("has no colon between name and hash"))?;
+            let (name, hash) =
+                line.split_once(':').ok_or_else(|| fault("has no colon between name and hash"))?;
             if name.is_empty() || name.chars().any(char::is_control) {
                 return Err(fault("has no valid name before its colon"));
             }
