@@ -30,6 +30,12 @@
 //! published, nobody waits. Every change is an event with its evidence ([`control::journal`]): log, `/v1/events`,
 //! metrics, webhooks.
 //!
+//! # Admission
+//! Who is let in when not all can be is [`policy::admission`]'s to say. A request that finds every place taken waits in its
+//! pool's [`runtime::queue`], by class; ceilings may move with the load or with the times of answers, which the keeper works out of
+//! counters that workers write anyway. [`control`] samples what the process itself uses, and workers read what is to be given up
+//! from one word ([`runtime::pressure`]).
+//!
 //! # Protocols
 //! [`proxy::stream`] carries bytes over TCP, unix sockets and TLS by one type, and [`proxy::udp`] carries datagrams. HTTP/1 on both
 //! sides is one fused exchange ([`proxy::http1`]); every pair with HTTP/2 in it ([`proxy::http2`], on the h2 crate) meets in

@@ -100,8 +100,8 @@ pub(super) fn action(action: &Action) -> String {
             let parts = parts.iter().map(|(pool, weight)| format!("{pool} (weight {})", weight.get()));
             format!("split {}", join(parts, ", "))
         }
-        Action::Redirect { to, status } => format!("redirect {status} to {to}"),
-        Action::Respond { status, .. } => format!("respond {status}"),
+        Action::Redirect { to, status, .. } => format!("redirect {status} to {}", to.as_written()),
+        Action::Respond(respond) => format!("respond {}", respond.status),
         Action::Health(pool) => format!("the health of pool {pool}"),
     }
 }

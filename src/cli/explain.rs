@@ -24,7 +24,7 @@ use crate::route::{SniTable, Table, Verdict};
 
 /// The answer as text.
 pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String, Failure> {
-    let request = Imagined::new(&arguments.method, &arguments.url, &arguments.headers, arguments.source)?;
+    let mut request = Imagined::new(&arguments.method, &arguments.url, &arguments.headers, arguments.source)?;
     let listener = listener(config, arguments.listener.as_deref(), &request)?;
     let mut text = format!("request: {}\nlistener: {}\n", request.describe(), listener.name);
     match &listener.protocol {
@@ -38,6 +38,9 @@ pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String
         }
         Protocol::Http => {
             admission(listener, arguments, &mut text);
+            if let Some(client) = request.identify(&listener.identity) {
+                line(&mut text, format_args!("client: {client}"));
+            }
             explain_http(config, listener, &request, &mut text);
         }
     }
@@ -176,7 +179,7 @@ fn explain_action(config: &Config, route: &Route, request: &Imagined, text: &mut
                 explain_pool(config, pool, (Some(route), request), text);
             }
         }
-        Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
+        Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
     }
 }
 
@@ -267,6 +270,7 @@ mod tests {
         deny = ["192.0.2.0/24"]
         [listener.other]
         bind = ["127.0.0.1:8081"]
+        trusted_proxies = ["10.0.0.0/8"]
         [listener.db]
         bind = ["127.0.0.1:5432"]
         protocol = "tcp"
@@ -375,6 +379,22 @@ mod tests {
         let other = text("db.example");
         assert!(other.contains("  databases: lost, sni: wants *.db.example\n"), "{other}");
         assert!(other.ends_with("no route takes \"db.example\": the connection is reset\n"), "{other}");
+    }
+
+    #[test]
+    fn whom_a_trusted_peer_names_is_explained_as_the_client() {
+        let text = |source: &str, list: &str| {
+            let header = format!("X-Forwarded-For: {list}");
+            check(&["GET", "http://b:8081/", "--source", source, "-H", &header])
+        };
+        let named = text("10.0.0.1", "192.0.2.9, 192.0.2.7, 10.0.0.2");
+        let why = "\nclient: 192.0.2.7, whom x-forwarded-for names; the peer 10.0.0.1 is trusted to say so\n";
+        assert!(named.contains(why), "{named}");
+        let unnamed = text("10.0.0.1", "junk");
+        assert!(unnamed.contains("client: 10.0.0.1, the trusted peer itself"), "{unnamed}");
+        let exhausted = text("10.0.0.1", "10.0.0.2");
+        assert!(exhausted.contains("client: 10.0.0.2, the last in x-forwarded-for"), "{exhausted}");
+        assert!(!text("192.0.2.1", "192.0.2.9").contains("client: "));
     }
 
     #[test]

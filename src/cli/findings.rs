@@ -130,7 +130,7 @@ fn in_the_clear(config: &Config) -> Vec<String> {
 
 /// The listeners that take a PROXY header of nobody, one a line.
 fn unbelieved(config: &Config) -> Vec<String> {
-    let nobody = |one: &&Listener| one.accept_proxy_protocol && one.trusted_proxies.is_empty();
+    let nobody = |one: &&Listener| one.accept_proxy_protocol && one.identity.trusted.is_empty();
     let listeners = config.listeners.iter().filter(nobody);
     let what = |one: &Listener| {
         format!(

@@ -7,6 +7,7 @@ use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::host::split_authority;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
+use crate::policy::identity::{Identity, Why};
 
 /// A request that nobody sent.
 #[derive(Debug)]
@@ -65,6 +66,25 @@ impl Imagined {
         let (host, port) = split_authority(self.authority.as_bytes())?;
         let implied = if self.scheme == "https" { 443 } else { 80 };
         (!host.is_empty()).then_some(port.unwrap_or(implied))
+    }
+
+    /// Takes for its source whom a listener takes for the client of a request with these fields from that source, and tells
+    /// why; nothing where that is nobody else.
+    pub(super) fn identify(&mut self, identity: &Identity) -> Option<String> {
+        let word = identity.named_in.word();
+        let named = self.fields.iter().filter(|(name, _)| name.matches(word.as_bytes()));
+        let values: Vec<&[u8]> = named.map(|(_, value)| value.as_str().as_bytes()).collect();
+        let peer = self.source.to_canonical();
+        let (client, why) = identity.client_of(peer, values.into_iter());
+        self.source = client;
+        match why {
+            Why::Stranger => None,
+            Why::Named => Some(format!("{client}, whom {word} names; the peer {peer} is trusted to say so")),
+            Why::Unnamed => Some(format!("{client}, the trusted peer itself: {word} names nobody")),
+            Why::Exhausted => Some(format!(
+                "{client}, the last in {word} that can be read: all of them are trusted proxies"
+            )),
+        }
     }
 
     /// The request on one line.

@@ -22,6 +22,7 @@ use super::sni::{self, SniRoute};
 use super::source::{Sources, Span};
 use super::tables::ROOT;
 use super::tls::{Files, Look};
+use super::traces::Tracing;
 use super::tree::{Environment, Table};
 use super::value::{Fields, Value};
 use super::walk::read_root;
@@ -97,6 +98,7 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
     let process = Process::read(&root.table("process")?, files.sources);
     let admin = Admin::read(&root.table("admin")?, files, report);
     let log = Log::read(&root.table("log")?, files.sources);
+    let tracing = root.table("tracing").map(|tracing| Tracing::read(&tracing, report));
     let health = HealthApi::read(root.table("health").as_ref(), report);
     let notify = read_notify(&root, report);
     let mut targets = sni::Targets::new(&listener_names, &listeners);
@@ -131,6 +133,10 @@ fn assemble(table: &Table, files: Files<'_>, report: &mut Report) -> Option<Conf
         admin: admin?,
         health,
         log: log?,
+        tracing: match tracing {
+            None => None,
+            Some(tracing) => Some(tracing?),
+        },
         check: CheckRules::read(&root.table("check")?),
         notify: notify?,
         listeners: read_listeners?,
@@ -275,7 +281,7 @@ fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -
             Action::Split { parts, .. } => parts.iter().for_each(|(pool, _)| {
                 pools.remove(pool.as_str());
             }),
-            Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_) => {}
+            Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
         }
     }
     pools

@@ -1,4 +1,7 @@
-//! The forms that a text can have: what is accepted, and for what is not, why and what to write.
+//! The forms that a text can have: what is accepted, and for what is not, why and what to write. Those with variables in
+//! them are `templates`'.
+
+mod templates;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -63,8 +66,24 @@ pub(super) enum Form {
     ProbeField,
     /// A field value.
     FieldValue,
-    /// Where a redirect leads.
+    /// Where a redirect leads, with variables.
     Location,
+    /// A field value with variables, on the way to an endpoint.
+    RequestValue,
+    /// The same on the way to the client.
+    ResponseValue,
+    /// The body of an answer, with variables.
+    Body,
+    /// A path that takes the place of another, with variables.
+    PathTemplate,
+    /// A host that does.
+    HostTemplate,
+    /// A query, or the value of a parameter in it, that does; or is nothing.
+    QueryTemplate,
+    /// The name of a query parameter, decoded.
+    Parameter,
+    /// Statuses that a page is for.
+    PageStatus,
     /// What counts as a failure.
     Cause,
     /// A status or a range of statuses.
@@ -127,8 +146,14 @@ impl Form {
             Self::Regex => "a regular expression",
             Self::Method => "a method such as \"GET\"",
             Self::Field | Self::EditedField | Self::SetField | Self::ProbeField => "a field name",
-            Self::FieldValue => "a field value",
-            Self::Location => "a URL with {host}, {path}, {query} or {uri} put in",
+            Self::FieldValue | Self::RequestValue | Self::ResponseValue => "a field value",
+            Self::Location => "a URL, with variables such as {host} put in",
+            Self::Body => "text, with variables such as {host} put in",
+            Self::PathTemplate => "a path such as \"/v1{path}\"",
+            Self::HostTemplate => "a host such as \"app.internal\"",
+            Self::QueryTemplate => "a query such as \"id={1}\"",
+            Self::Parameter => "the name of a query parameter",
+            Self::PageStatus => "a status such as \"503\", or a class such as \"5xx\"",
             Self::Cause => {
                 "\"connect\", \"reset\", \"timeout\", a status or a range of statuses such as \"502-504\""
             }
@@ -177,7 +202,15 @@ impl Form {
             Self::FieldValue => FieldValue::new(text)
                 .map(Value::FieldValue)
                 .map_err(|e| Fault::new(e, "remove line breaks and other control characters")),
-            Self::Location => location(text),
+            Self::Location
+            | Self::RequestValue
+            | Self::ResponseValue
+            | Self::Body
+            | Self::PathTemplate
+            | Self::HostTemplate
+            | Self::QueryTemplate => templates::read(self, text),
+            Self::Parameter => templates::parameter(text),
+            Self::PageStatus => page_status(text),
             Self::Cause => cause(text),
             Self::Statuses => statuses(text, 100, 599)
                 .map(|(first, last)| Value::Statuses(first, last))
@@ -347,9 +380,10 @@ fn method(text: &str) -> Result<Value, Fault> {
 
 /// Fields that say where a message ends or that concern one connection only (RFC 9110 section 7.6.1): they
 /// are the proxy's.
-const FRAMING: [&str; 8] = [
+const FRAMING: [&str; 9] = [
     "connection",
     "content-length",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -361,7 +395,9 @@ const FRAMING: [&str; 8] = [
 /// A name that an edit may name; `host` says what to write in place of `Host` where that cannot be.
 fn edited_field(text: &str, host: Option<&str>) -> Result<Value, Fault> {
     let name = FieldName::new(text).map_err(|e| Fault::new(e, FIELD_HELP))?;
-    if FRAMING.iter().any(|framing| name.matches(framing.as_bytes())) {
+    // Some gateways (CGI, WSGI) take an underscore for a hyphen.
+    let spelt = text.replace('_', "-");
+    if FRAMING.iter().any(|framing| spelt.eq_ignore_ascii_case(framing)) {
         return Err(Fault::new(
             "it frames the message or belongs to one connection, and is the proxy's",
             "remove it",
@@ -371,36 +407,6 @@ fn edited_field(text: &str, host: Option<&str>) -> Result<Value, Fault> {
         Some(help) => Err(Fault::new("there must be exactly one Host field", help)),
         None => Ok(Value::Field(name)),
     }
-}
-
-const PLACEHOLDERS: [&str; 4] = ["host", "path", "query", "uri"];
-
-fn location(text: &str) -> Result<Value, Fault> {
-    if text.is_empty() {
-        return Err(Fault::new("it is empty", "write for example \"https://{host}{uri}\""));
-    }
-    if let Some(c) = text.chars().find(|&c| !c.is_ascii_graphic()) {
-        return Err(Fault::new(format!("a URL cannot contain {c:?}"), "percent-encode it"));
-    }
-    let mut rest = text;
-    while let Some(at) = rest.find(['{', '}']) {
-        let inside = rest.get(at..).and_then(|r| r.strip_prefix('{')).and_then(|r| r.split_once('}'));
-        let Some((placeholder, behind)) = inside else {
-            return Err(Fault::new(
-                "a brace stands alone",
-                "write {host}, {path}, {query} or {uri}; percent-encode other braces",
-            ));
-        };
-        if !PLACEHOLDERS.contains(&placeholder) {
-            let what = format!("there is no placeholder {{{placeholder}}}");
-            return Err(Fault::new(
-                what,
-                "write {host}, {path}, {query} or {uri} ({path} has no query, {uri} is both)",
-            ));
-        }
-        rest = behind;
-    }
-    Ok(Value::Text(text.to_owned()))
 }
 
 fn cause(text: &str) -> Result<Value, Fault> {
@@ -417,6 +423,19 @@ fn cause(text: &str) -> Result<Value, Fault> {
             "write \"connect\", \"reset\", \"timeout\", or statuses from 400 to 599 such as \"502\" or \"502-504\", or of gRPC such as \"grpc-unavailable\"",
         )),
     }
+}
+
+/// Statuses of errors: one, a range, or a class.
+fn page_status(text: &str) -> Result<Value, Fault> {
+    let class = match text {
+        "4xx" => Some((400, 499)),
+        "5xx" => Some((500, 599)),
+        _ => statuses(text, 400, 599),
+    };
+    let (first, last) = class.ok_or_else(|| {
+        Fault::new("it is no status of an error", "write for example \"503\", \"500-504\" or \"5xx\"")
+    })?;
+    Ok(Value::Statuses(first, last))
 }
 
 /// A status, or a range of them, within bounds.

@@ -96,6 +96,8 @@ pub(super) enum Kind {
         key: Form,
         of: &'static Self,
     },
+    /// A section, or whether it holds with all its defaults.
+    Switch(&'static Section),
     /// A section.
     Table(&'static Section),
     /// A section that may be written as the text of one of its keys.
@@ -184,6 +186,7 @@ impl Kind {
             Self::OneOrList(of) => format!("{}, or a list of such", of.describe()),
             Self::Map { .. } | Self::Table(_) | Self::Base(_) => "a table".to_owned(),
             Self::Short(_, key) => format!("text (the {key}) or a table"),
+            Self::Switch(_) => "true, false or a table".to_owned(),
         }
     }
 
@@ -203,7 +206,9 @@ impl Kind {
     /// The section that lies below, whatever is around it.
     pub(super) fn section(&self) -> Option<&'static Section> {
         match self {
-            Self::Table(section) | Self::Short(section, _) | Self::Base(section) => Some(section),
+            Self::Table(section) | Self::Switch(section) | Self::Short(section, _) | Self::Base(section) => {
+                Some(section)
+            }
             Self::Or(_, kind)
             | Self::List { of: kind, .. }
             | Self::OneOrList(kind)

@@ -1,20 +1,24 @@
 //! `[listener.NAME]`: addresses, protocol, who may connect, limits and timeouts.
 
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::admission;
 use super::diagnostic::Report;
+use super::gate::{ErrorPage, read_pages};
 use super::names::Names;
 use super::tls::Files;
 use super::tls::served::ListenerTls;
 use super::value::{Fields, Value};
 use crate::model::address::Address;
+use crate::model::forwarded::Family;
 use crate::model::name::{ListenerName, PoolName};
 use crate::model::units::{Bandwidth, ByteSize};
 use crate::policy::admission::overload::Importance;
+use crate::policy::identity::{Identity, NamedIn};
 
 /// A name with one or more bound addresses and a protocol.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,12 +31,12 @@ pub struct Listener {
     pub unix_mode: u32,
     /// What is spoken on it.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers, and PROXY headers, are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Whom it believes who the client is: of PROXY headers its networks alone count.
+    pub identity: Identity,
+    /// In which fields endpoints are told of the client.
+    pub forwarded: Family,
     /// Whether connections of those networks begin with a PROXY header.
     pub accept_proxy_protocol: bool,
-    /// Which header a trusted peer names the client in.
-    pub client_address: ClientAddress,
     /// Connections at once.
     pub max_connections: usize,
     /// Connections at once of one source address; 0 is no limit.
@@ -41,6 +45,8 @@ pub struct Listener {
     pub allow: Vec<IpNet>,
     /// Networks that may not.
     pub deny: Vec<IpNet>,
+    /// Pages in the place of errors.
+    pub error_pages: Vec<ErrorPage>,
     /// Bind an address that is not yet here.
     pub freebind: bool,
     /// HTTP/2 in the clear by prior knowledge.
@@ -88,19 +94,6 @@ pub enum Protocol {
         /// The pool.
         pool: PoolName,
     },
-}
-
-/// The header in which a trusted peer names the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAddress {
-    /// `X-Forwarded-For`, walked from the right.
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239), walked from the right.
-    Forwarded,
-    /// `CF-Connecting-IP`.
-    CfConnectingIp,
-    /// `X-Real-IP`.
-    XRealIp,
 }
 
 /// `limits` of a listener.
@@ -215,20 +208,24 @@ impl Listener {
         let tls = fields.table("tls").filter(|_| !is_udp);
         let tls = tls.map(|tls| ListenerTls::read(name, &tls, is_http, around.files, report));
         let limits = ListenerLimits::read(&fields.table("limits")?, report);
+        let error_pages = read_pages(fields, around.files, report);
+        if let Some(field) = fields.own("error_pages").filter(|_| !is_http) {
+            let message = format!("`error_pages` has no use: the listener `{name}` does not speak http");
+            report.error(field.key_span, message, "remove it, or write protocol = \"http\"");
+        }
         Some(Self {
             name: ListenerName::new(name).ok()?,
             bind: read_bind(name, fields, report),
             unix_mode: u32::from_str_radix(fields.get("unix_mode")?, 8).ok()?,
             protocol: protocol?,
-            trusted_proxies: fields.plain_list("trusted_proxies"),
+            identity: identity(name, fields, report)?,
+            forwarded: Family::ALL.into_iter().find(|f| fields.is_word("forwarded", f.word()))?,
             accept_proxy_protocol: fields.get("accept_proxy_protocol")?,
-            client_address: ClientAddress::ALL
-                .into_iter()
-                .find(|a| fields.is_word("client_address", a.word()))?,
             max_connections: fields.get("max_connections")?,
             max_connections_per_source: fields.get("max_connections_per_source")?,
             allow: fields.plain_list("allow"),
             deny: fields.plain_list("deny"),
+            error_pages: error_pages?,
             freebind: fields.get("freebind")?,
             h2c: h2c(name, fields, report)?,
             importance: admission::importance(fields)?,
@@ -306,6 +303,32 @@ fn check_datagrams(listener: &str, fields: &Fields, report: &mut Report) {
     }
 }
 
+/// Whom it believes. Hops are counted only where that can mean something.
+fn identity(listener: &str, fields: &Fields, report: &mut Report) -> Option<Identity> {
+    let trusted = fields.plain_list("trusted_proxies");
+    let named_in = NamedIn::ALL.into_iter().find(|n| fields.is_word("client_address", n.word()))?;
+    let hops = NonZero::new(fields.get::<u32>("trusted_hops")?);
+    let why = if !fields.is_word("protocol", "http") {
+        Some((format!("`{listener}` reads no requests"), "remove it, or write protocol = \"http\""))
+    } else if !named_in.is_list() {
+        let why = format!("client_address = \"{}\" names one address, not a list of hops", named_in.word());
+        Some((why, "remove it, or write client_address = \"x-forwarded-for\" or \"forwarded\""))
+    } else if trusted.is_empty() {
+        let help = "add trusted_proxies = [\"10.0.0.0/8\"], the networks of the nearest proxy; \"0.0.0.0/0\" and \"::/0\" \
+                    believe everybody, which is right only where nobody can connect past the proxies";
+        Some(("no peer is trusted to name any".to_owned(), help))
+    } else {
+        None
+    };
+    if let (Some((why, help)), Some(_), Some(field)) = (why, hops, fields.written("trusted_hops")) {
+        // A base may well count hops for listeners that are not all http.
+        if !field.inherited || fields.is_word("protocol", "http") {
+            report.error(field.key_span, format!("`trusted_hops` has no use: {why}"), help);
+        }
+    }
+    Some(Identity { trusted, named_in, hops: hops.filter(|_| fields.is_word("protocol", "http")) })
+}
+
 fn h2c(listener: &str, fields: &Fields, report: &mut Report) -> Option<bool> {
     if let Some(field) = fields.own("h2c").filter(|_| !fields.is_word("protocol", "http")) {
         let word = if fields.is_word("protocol", "udp") { "udp" } else { "tcp" };
@@ -356,21 +379,6 @@ fn protocol(name: &str, fields: &Fields, around: Surroundings<'_>, report: &mut 
     around.pools.check(&pool, fields.span_of("pool"), report);
     let pool = PoolName::new(&pool).ok()?;
     Some(if is_udp { Protocol::Udp { pool } } else { Protocol::Tcp { pool: Some(pool) } })
-}
-
-impl ClientAddress {
-    const ALL: [Self; 4] = [Self::XForwardedFor, Self::Forwarded, Self::CfConnectingIp, Self::XRealIp];
-
-    /// Its word in a configuration, which is the field's name.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::XForwardedFor => "x-forwarded-for",
-            Self::Forwarded => "forwarded",
-            Self::CfConnectingIp => "cf-connecting-ip",
-            Self::XRealIp => "x-real-ip",
-        }
-    }
 }
 
 impl ListenerLimits {

@@ -12,8 +12,10 @@
 mod admission;
 mod assemble;
 mod diagnostic;
+mod edits;
 pub mod endpoints_file;
 mod form;
+pub mod gate;
 pub mod health;
 mod include;
 mod key;
@@ -40,6 +42,7 @@ mod suggest;
 mod tables;
 pub mod tls;
 pub mod tokens;
+pub mod traces;
 pub mod treatment;
 mod tree;
 mod value;
@@ -62,6 +65,7 @@ pub use schema::schema;
 pub use show::{Setting, Subject, differing_settings, show};
 use sni::SniRoute;
 use tls::Look;
+use traces::Tracing;
 use tree::Table;
 
 /// Reads the configuration file at `path`, with all that it includes and the environment of this process, and looks into
@@ -108,6 +112,8 @@ pub struct Config {
     pub health: HealthApi,
     /// Logging.
     pub log: Log,
+    /// Which traces requests belong to; nothing where nobody asks.
+    pub tracing: Option<Tracing>,
     /// What `plimsoll check` holds this to.
     pub check: CheckRules,
     /// Where events are sent beside the log.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::admission;
 use super::diagnostic::Report;
+use super::edits::{read_edits, read_rewrite, with_groups};
+use super::gate::Gate;
 use super::names::Names;
 use super::rate_limit::Limits;
 use super::retry::Retry;
@@ -13,11 +15,14 @@ use super::tables::POOL;
 use super::tls::Files;
 use super::treatment::Treatment;
 use super::value::{Field, Fields, FromValue};
-use crate::model::field::{FieldEdits, FieldName};
+use crate::model::field::{FieldName, FieldValue};
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::Weight;
 use crate::policy::admission::class::Class;
-use crate::route::{PathPattern, Rule, ValuePattern};
+use crate::route::edits::Edits;
+use crate::route::rewrite::Rewrite;
+use crate::route::template::Template;
+use crate::route::{PathPattern, Pattern, Rule, ValuePattern};
 
 /// Conditions on a request and what happens to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,10 +32,10 @@ pub struct Route {
     /// What happens.
     pub action: Action,
     /// Edits to the request head on its way to the endpoint.
-    pub request_headers: FieldEdits,
+    pub request_headers: Edits,
     /// Edits to the response head on its way to the client.
-    pub response_headers: FieldEdits,
-    /// Rewriting of the path.
+    pub response_headers: Edits,
+    /// Rewriting of the target.
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: RouteTimeouts,
@@ -38,6 +43,8 @@ pub struct Route {
     pub priority_class: Class,
     /// Retry rules that override the pool's.
     pub retry: Option<Retry>,
+    /// What stands before it, and what it says in the place of errors.
+    pub gate: Gate,
     /// How fast requests may come, and how many may be under way.
     pub limits: Limits,
     /// What is done with a request before it goes on.
@@ -58,20 +65,30 @@ pub enum Action {
     },
     /// Answer with a redirect.
     Redirect {
-        /// `Location`, with `{host}`, `{path}`, `{query}` and `{uri}` put in.
-        to: String,
+        /// `Location`.
+        to: Template,
+        /// Whose groups are put in.
+        regex: Option<Pattern>,
         /// 301, 302, 303, 307 or 308.
         status: u16,
     },
     /// Answer with a fixed response.
-    Respond {
-        /// 200 to 599.
-        status: u16,
-        /// Body text.
-        body: String,
-    },
+    Respond(Respond),
     /// Answer 200 or 503 by the health of a pool, for a balancer above.
     Health(PoolName),
+}
+
+/// A fixed answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its body.
+    pub body: Template,
+    /// What the body is.
+    pub content_type: FieldValue,
+    /// Whose groups are put in.
+    pub regex: Option<Pattern>,
 }
 
 /// What decides the part of a split.
@@ -99,15 +116,6 @@ impl SplitBy {
     }
 }
 
-/// Rewriting of the request path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rewrite {
-    /// Puts this in the place of the route's matched `path_prefix`.
-    PathPrefix(String),
-    /// Puts this in the place of the whole path.
-    Path(String),
-}
-
 /// Times of a route; what is absent is the pool's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RouteTimeouts {
@@ -133,7 +141,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) listeners: &'a Names,
     /// Those that speak http.
     pub(super) http: &'a HashSet<String>,
-    /// Where files are.
+    /// Files that they name.
     pub(super) files: Files<'a>,
 }
 
@@ -151,10 +159,11 @@ impl Route {
         }
         let listeners = read_listeners(fields, around, report);
         let path = read_path(fields, report);
-        let action = read_action(fields, name, around, report);
-        let rewrite = read_rewrite(fields, report);
+        let action = read_action(fields, name, (path.as_ref(), around), report);
+        let rewrite = read_rewrite(fields, path.as_ref(), report);
         forwarding_only(fields, name, action.as_ref(), report);
         let retry = read_retry(fields, action.as_ref(), around);
+        let gate = Gate::read(fields, around.files, report);
         let limits = Limits::read(fields, name, report);
         let treatment = Treatment::read(fields, around, report);
         Some(Self {
@@ -175,14 +184,15 @@ impl Route {
                 source: fields.plain_list("source"),
             },
             action: action?,
-            request_headers: read_edits(fields.table("request_headers")),
-            response_headers: read_edits(fields.table("response_headers")),
+            request_headers: request_edits(fields, report),
+            response_headers: read_edits(fields.table("response_headers"), report),
             rewrite,
             timeouts: fields
                 .table("timeouts")
                 .map_or_else(RouteTimeouts::default, |t| RouteTimeouts::read(&t)),
             priority_class: admission::priority_class(fields)?,
             retry,
+            gate: gate?,
             limits: limits?,
             treatment: treatment?,
         })
@@ -193,10 +203,12 @@ fn read_patterns<K: FromValue>(fields: &Fields, name: &str) -> Vec<(K, ValuePatt
     fields.map(name).into_iter().map(|(key, pattern, _)| (key, pattern)).collect()
 }
 
-fn read_edits(fields: Option<Fields>) -> FieldEdits {
-    let Some(fields) = fields else { return FieldEdits::default() };
-    let pairs = |name| fields.map(name).into_iter().map(|(field, value, _)| (field, value)).collect();
-    FieldEdits { remove: fields.plain_list("remove"), set: pairs("set"), add: pairs("add") }
+/// The edits of a request's head; its `Host` is a part of the target.
+fn request_edits(fields: &Fields, report: &mut Report) -> Edits {
+    let mut edits = read_edits(fields.table("request_headers"), report);
+    edits.fixed.set.retain(|(name, _)| !name.matches(b"host"));
+    edits.set.retain(|(name, _)| !name.matches(b"host"));
+    edits
 }
 
 fn read_listeners(fields: &Fields, around: &Surroundings<'_>, report: &mut Report) -> Vec<ListenerName> {
@@ -215,7 +227,7 @@ fn read_listeners(fields: &Fields, around: &Surroundings<'_>, report: &mut Repor
 }
 
 /// The written ones of some keys of which only one may be; reports the second.
-fn only_one<'f>(fields: &'f Fields, keys: &[&str], report: &mut Report) -> Option<&'f Field> {
+pub(super) fn only_one<'f>(fields: &'f Fields, keys: &[&str], report: &mut Report) -> Option<&'f Field> {
     let mut written: Vec<&Field> = fields.written.iter().filter(|field| keys.contains(&field.name)).collect();
     written.sort_by_key(|field| field.key_span.start);
     let first = written.first().copied()?;
@@ -244,9 +256,13 @@ fn read_path(fields: &Fields, report: &mut Report) -> Option<PathPattern> {
 fn read_action(
     fields: &Fields,
     name: &str,
-    around: &Surroundings<'_>,
+    (path, around): (Option<&PathPattern>, &Surroundings<'_>),
     report: &mut Report,
 ) -> Option<Action> {
+    let regex = match path {
+        Some(PathPattern::Regex(regex)) => Some(regex),
+        _ => None,
+    };
     let Some(field) = only_one(fields, &["pool", "split", "redirect", "respond", "health"], report) else {
         let message = format!("the route `{name}` says nothing of what to do");
         report.error(
@@ -271,8 +287,8 @@ fn read_action(
             Some(if key == "pool" { Action::Pool(pool) } else { Action::Health(pool) })
         }
         "split" => read_split(fields, around, report),
-        "redirect" => read_redirect(&fields.table("redirect")?, report),
-        _ => read_respond(&fields.table("respond")?, report),
+        "redirect" => read_redirect(&fields.table("redirect")?, regex, report),
+        _ => read_respond(&fields.table("respond")?, regex, report),
     }
 }
 
@@ -327,50 +343,40 @@ fn read_split_by(
     by
 }
 
-fn read_redirect(fields: &Fields, report: &mut Report) -> Option<Action> {
+fn read_redirect(fields: &Fields, regex: Option<&Pattern>, report: &mut Report) -> Option<Action> {
     fields.require("a redirect", report);
-    Some(Action::Redirect { to: fields.get("to")?, status: fields.get("status")? })
+    let to = with_groups(fields.get("to")?, regex, fields.span_of("to"), report)?;
+    // It is only asked again for its groups.
+    let regex = regex.filter(|_| to.has_groups()).cloned();
+    Some(Action::Redirect { to, regex, status: fields.get("status")? })
 }
 
-fn read_respond(fields: &Fields, report: &mut Report) -> Option<Action> {
+fn read_respond(fields: &Fields, regex: Option<&Pattern>, report: &mut Report) -> Option<Action> {
     fields.require("`respond`", report);
-    let (status, body): (u16, String) = (fields.get("status")?, fields.get("body")?);
-    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
+    let (status, body): (u16, Template) = (fields.get("status")?, fields.get("body")?);
+    if matches!(status, 204 | 205 | 304) && body.as_static() != Some("") {
         let message = format!("an answer of status {status} has no body");
         report.error(fields.span_of("body"), message, "remove the body, or write status = 200");
         return None;
     }
-    Some(Action::Respond { status, body })
-}
-
-fn read_rewrite(fields: &Fields, report: &mut Report) -> Option<Rewrite> {
-    let rewrite = fields.table("rewrite")?;
-    let Some(field) = only_one(&rewrite, &["path_prefix", "path"], report) else {
-        let help = "write { path_prefix = \"/\" } or { path = \"/\" }";
-        report.error(fields.span_of("rewrite"), "`rewrite` is empty", help);
-        return None;
-    };
-    if field.name == "path" {
-        return rewrite.get("path").map(Rewrite::Path);
-    }
-    if !fields.has("path_prefix") {
-        let help = "add path_prefix = \"/...\" to the route, or write rewrite = { path = \"/...\" }";
-        report.error(field.key_span, "`rewrite.path_prefix` needs a route with `path_prefix`", help);
-    }
-    rewrite.get("path_prefix").map(Rewrite::PathPrefix)
+    let body = with_groups(body, regex, fields.span_of("body"), report)?;
+    let regex = regex.filter(|_| body.has_groups()).cloned();
+    Some(Action::Respond(Respond { status, body, content_type: fields.get("content_type")?, regex }))
 }
 
 /// Reports what only has a meaning where a request goes on to an endpoint.
 fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report: &mut Report) {
-    if !matches!(action, Some(Action::Redirect { .. } | Action::Respond { .. } | Action::Health(_))) {
+    if !matches!(action, Some(Action::Redirect { .. } | Action::Respond(_) | Action::Health(_))) {
         return;
     }
-    const KEYS: [&str; 9] = [
+    const KEYS: [&str; 11] = [
         "request_headers",
         "rewrite",
         "timeouts",
         "priority_class",
         "retry",
+        "intercept_errors",
+        "max_body",
         "mirror",
         "buffer_request",
         "buffer_response",

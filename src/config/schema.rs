@@ -101,13 +101,14 @@ fn kind(of: &'static Kind) -> Value {
         Kind::Map { of, .. } => json!({ "type": "object", "additionalProperties": kind(of) }),
         Kind::Table(inner) => section(inner, false),
         Kind::Short(inner, _) => json!({ "anyOf": [{ "type": "string" }, section(inner, false)] }),
+        Kind::Switch(inner) => json!({ "anyOf": [{ "type": "boolean" }, section(inner, false)] }),
         Kind::Base(inner) => section(inner, true),
     }
 }
 
 fn text(form: Form) -> Value {
     match form {
-        Form::Any => json!({ "type": "string" }),
+        Form::Any | Form::Body | Form::QueryTemplate => json!({ "type": "string" }),
         _ => json!({ "type": "string", "minLength": 1 }),
     }
 }

@@ -1,15 +1,20 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
 //! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
-//! listeners, `limits` those of routes, `treatment` what these do beside sending a request on.
+//! listeners, `limits` those of routes, `edits` what they change, `gate` what stands before them, `treatment` what they do
+//! beside sending a request on, `traces` traces.
 
+mod edits;
+mod gate;
 mod limits;
 mod listener;
 mod pool;
 mod sticky;
+mod traces;
 mod treatment;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
+use std::num::NonZero;
 use std::time::Duration;
 
 use super::Config;
@@ -17,9 +22,8 @@ use super::listener::{Listener, Protocol, WhenEmpty};
 use super::notify::Sink;
 use super::pool::Pool;
 use super::process::{AccessLog, AdminBind, ApiLimits};
-use super::route::{Action, Rewrite, Route};
+use super::route::{Action, Route};
 use super::sni::{Handling, SniRoute};
-use crate::model::field::{FieldEdits, FieldName, FieldValue};
 use crate::model::units::{Amount, format_duration};
 use crate::policy::admission::class::Class;
 use crate::policy::admission::overload;
@@ -278,6 +282,7 @@ fn process(page: &mut Page, config: &Config) {
         AccessLog::Stderr => page.text("access", "stderr"),
         AccessLog::File(path) => page.text("access", path.display()),
     }
+    traces::show_tracing(page, config.tracing.as_ref());
     page.section("[check]");
     page.optional("objective", config.check.objective.map(format_duration).as_ref());
     page.optional("client_timeout", config.check.client_timeout.map(format_duration).as_ref());
@@ -314,13 +319,16 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             page.text("pool", pool);
         }
     }
-    page.list("trusted_proxies", &listener.trusted_proxies);
+    page.list("trusted_proxies", &listener.identity.trusted);
     page.key("accept_proxy_protocol", listener.accept_proxy_protocol);
-    page.text("client_address", listener.client_address.word());
+    page.text("client_address", listener.identity.named_in.word());
+    page.key("trusted_hops", listener.identity.hops.map_or(0, NonZero::get));
+    page.text("forwarded", listener.forwarded.word());
     page.key("max_connections", listener.max_connections);
     page.key("max_connections_per_source", listener.max_connections_per_source);
     page.list("allow", &listener.allow);
     page.list("deny", &listener.deny);
+    gate::show_pages(page, &listener.error_pages);
     page.key("freebind", listener.freebind);
     page.text("class", listener.importance.word());
     if matches!(listener.protocol, Protocol::Http) {
@@ -376,23 +384,16 @@ fn show_route(page: &mut Page, route: &Route) {
             );
             page.text("split_by", by.word());
         }
-        Action::Redirect { to, status } => {
-            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to)));
+        Action::Redirect { to, status, .. } => {
+            page.key("redirect", format_args!("{{ to = {}, status = {status} }}", quote(to.as_written())));
         }
         Action::Health(pool) => page.text("health", pool),
-        Action::Respond { status, body } => {
-            page.key("respond", format_args!("{{ status = {status}, body = {} }}", quote(body)));
-        }
+        Action::Respond(respond) => edits::show_respond(page, respond),
     }
-    show_edits(page, "request_headers", &route.request_headers);
-    show_edits(page, "response_headers", &route.response_headers);
-    match &route.rewrite {
-        Some(Rewrite::PathPrefix(path)) => {
-            page.key("rewrite", format_args!("{{ path_prefix = {} }}", quote(path)))
-        }
-        Some(Rewrite::Path(path)) => page.key("rewrite", format_args!("{{ path = {} }}", quote(path))),
-        None => {}
-    }
+    edits::show_edits(page, "request_headers", &route.request_headers);
+    edits::show_edits(page, "response_headers", &route.response_headers);
+    edits::show_rewrite(page, route);
+    gate::show_gate(page, &route.gate);
     treatment::show(page, &route.treatment);
     let times = &route.timeouts;
     let written = [
@@ -472,20 +473,4 @@ fn show_patterns<'p>(
     if !shown.is_empty() {
         page.key(key, format_args!("{{ {} }}", shown.join(", ")));
     }
-}
-
-fn show_edits(page: &mut Page, key: &str, edits: &FieldEdits) {
-    if edits.is_empty() {
-        return;
-    }
-    let remove = join(edits.remove.iter().map(|name| quote(name.as_str())));
-    let pairs = |pairs: &[(FieldName, FieldValue)]| {
-        braces(
-            pairs
-                .iter()
-                .map(|(name, value)| format!("{} = {}", quote_key(name.as_str()), quote(value.as_str()))),
-        )
-    };
-    let (set, add) = (pairs(&edits.set), pairs(&edits.add));
-    page.key(key, format_args!("{{ remove = [{remove}], set = {set}, add = {add} }}"));
 }

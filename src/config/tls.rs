@@ -213,7 +213,7 @@ impl<'a> Files<'a> {
     }
 
     /// Whether files are looked into.
-    fn looks(&self) -> bool {
+    pub(super) fn looks(&self) -> bool {
         !matches!(self.look, Look::Nowhere)
     }
 

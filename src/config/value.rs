@@ -19,6 +19,7 @@ use crate::model::field::{FieldName, FieldValue};
 use crate::model::host::HostPattern;
 use crate::model::limit_key::LimitPart;
 use crate::model::units::{Amount, Bandwidth, ByteSize, Rate};
+use crate::route::template::Template;
 use crate::route::{Pattern, ValuePattern};
 
 /// A value of the right type.
@@ -48,6 +49,7 @@ pub(super) enum Value {
     Regex(Pattern),
     Field(FieldName),
     FieldValue(FieldValue),
+    Template(Template),
     Pattern(ValuePattern),
     Cause(FailureCause),
     AccessLog(AccessLog),
@@ -122,6 +124,7 @@ from_value! {
     Regex => Pattern,
     Field => FieldName,
     FieldValue => FieldValue,
+    Template => Template,
     Pattern => ValuePattern,
     Cause => FailureCause,
     AccessLog => AccessLog,

@@ -148,7 +148,9 @@ impl Walk<'_> {
                 Value::List(vec![Item { value: self.value(node, of, slot), span: node.span }])
             }
             (Kind::Map { key, of }, Tree::Table(table)) => self.map(table, *key, of, kind, slot),
-            (Kind::Table(section) | Kind::Short(section, _), Tree::Table(table)) => {
+            (Kind::Switch(section), Tree::Bool(true)) => Value::Table(Fields::empty(section, node.span)),
+            (Kind::Switch(_), Tree::Bool(false)) => Value::Bool(false),
+            (Kind::Table(section) | Kind::Short(section, _) | Kind::Switch(section), Tree::Table(table)) => {
                 Value::Table(self.section(table, node.span, section, slot.path, false))
             }
             (Kind::Base(section), Tree::Table(table)) => {
@@ -218,7 +220,8 @@ impl Walk<'_> {
     fn text(&mut self, span: Span, text: &str, form: Form, slot: &Slot<'_>) -> Value {
         form.read(text).unwrap_or_else(|fault| {
             // A field's value and a webhook may have a secret in them that came from the environment.
-            let secret = matches!(form, Form::FieldValue | Form::Webhook);
+            let secret =
+                matches!(form, Form::FieldValue | Form::RequestValue | Form::ResponseValue | Form::Webhook);
             let value = if secret { "this value".to_owned() } else { quoted(text) };
             let message = format!("`{}` cannot be {value}: {}", slot.name, fault.what);
             self.report.error(span, message, fault.write);

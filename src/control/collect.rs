@@ -172,6 +172,11 @@ impl Handle {
         sink.counter(&m::RELOADS, &[("result", "failed")], inner.reloads.failed.load(Ordering::Relaxed));
         self.collect_events(sink);
         sink.counter(&m::EVENTS_DROPPED, &[], inner.events.dropped());
+        if let Some(export) = snapshot.tracing.as_ref().and_then(|tracing| tracing.export.as_ref()) {
+            for (result, count) in export.counts.all() {
+                sink.counter(&m::SPANS, &[("result", result)], count);
+            }
+        }
         sink.counter(&m::ACCESS_LOG_DROPPED, &[], inner.access_log.dropped());
         sink.counter(&m::ACCESS_LOG_ERRORS, &[], inner.access_log.errors());
         for listener in &snapshot.listeners {
@@ -539,7 +544,7 @@ fn breaker_number(gate: Option<Gate>) -> f64 {
 
 /// Every limit by its name, over all listeners and pools.
 fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
-    let by_listener: [Named<ListenerCounters>; 21] = [
+    let by_listener: [Named<ListenerCounters>; 23] = [
         ("overload", |c| &c.shed),
         ("bandwidth_in", |c| &c.bandwidth_in),
         ("bandwidth_out", |c| &c.bandwidth_out),
@@ -549,7 +554,9 @@ fn collect_limits(sink: &mut dyn Sink, listeners: &Listeners, pools: &[Pool]) {
         ("head", |c| &c.head_too_large),
         ("fields", |c| &c.fields_exceeded),
         ("target", |c| &c.target_too_long),
+        ("request_body", |c| &c.body_too_large),
         ("bad_request", |c| &c.bad_requests),
+        ("request_denied", |c| &c.requests_denied),
         ("request_header", |c| &c.head_timeouts),
         ("client_idle", |c| &c.client_idle_timeouts),
         ("keep_alive", |c| &c.keep_alive_timeouts),

@@ -129,7 +129,7 @@ fn served(snapshot: &Snapshot) -> impl Iterator<Item = (Way<'_>, &[usize])> {
         let chain = match &route.action {
             Action::Pool(pool) => chain(*pool),
             Action::Split(split) => &*split.parts.first()?.chain,
-            Action::Health(_) | Action::Redirect { .. } | Action::Respond { .. } => return None,
+            Action::Health(_) | Action::Redirect { .. } | Action::Respond(_) => return None,
         };
         Some((Way::Route(&route.name), chain))
     });

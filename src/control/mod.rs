@@ -19,6 +19,8 @@ mod members;
 mod membership;
 pub mod names;
 pub mod notify;
+#[cfg(feature = "otel")]
+mod otlp;
 mod overload;
 pub mod overrides;
 pub mod progress;
@@ -292,7 +294,7 @@ pub fn start_as(config: &Config, launch: Launch) -> Result<Handle, StartError> {
         around: surroundings::Around::new(),
     });
     inner.published_at(SystemTime::now());
-    inner.notify(&config.notify, 0)?;
+    inner.start_telling(&config.notify)?;
     let (openings, withheld) =
         if is_successor { (nothing(machine.workers), Some(openings)) } else { (openings, None) };
     let crew = threads::start_workers(&inner, handovers, openings)?;
@@ -401,6 +403,13 @@ fn recall(
 }
 
 impl Inner {
+    /// Starts what tells others: of events, and of requests.
+    fn start_telling(&self, sinks: &[Notify]) -> Result<(), NotifyError> {
+        #[cfg(feature = "otel")]
+        otlp::export(&self.store.load());
+        self.notify(sinks, 0)
+    }
+
     /// Puts these sinks in the place of those at work, which end when they have told what they know; the same ones stay.
     /// New ones are told what comes after the event `after`.
     fn notify(&self, sinks: &[Notify], after: u64) -> Result<(), NotifyError> {

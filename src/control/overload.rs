@@ -13,6 +13,9 @@ use crate::policy::admission::overload::{Overload, Resource, Sample, Settings, S
 use crate::proxy::worker::Command as WorkerCommand;
 use crate::telemetry::usage::Usage;
 
+/// How often what is used is read: before Linux 6.2 descriptors are counted one by one.
+const USED: Duration = Duration::from_secs(1);
+
 /// How often limits are read again: an operator may move them under a running process.
 const LIMITS: Duration = Duration::from_secs(10);
 
@@ -24,7 +27,10 @@ pub(super) struct Watch(Mutex<Seen>);
 struct Seen {
     policy: Overload,
     sample: Sample,
-    limits: Option<(Usage, Instant)>,
+    used: Usage,
+    used_read: Option<Instant>,
+    limits: Usage,
+    limits_read: Option<Instant>,
 }
 
 impl Watch {
@@ -48,14 +54,17 @@ impl Watch {
             *seen = Seen::default();
             return (before != State::default()).then_some((before, State::default()));
         };
-        let limits = match seen.limits {
-            Some((limits, at)) if now.0.saturating_duration_since(at) < LIMITS => limits,
-            _ => Usage::limits(),
+        let at = now.0;
+        let due = |last: Option<Instant>, every| {
+            last.is_none_or(|last| at.saturating_duration_since(last) >= every)
         };
-        if seen.limits.is_none_or(|(_, at)| now.0.saturating_duration_since(at) >= LIMITS) {
-            seen.limits = Some((limits, now.0));
+        if due(seen.limits_read, LIMITS) {
+            (seen.limits, seen.limits_read) = (Usage::limits(), Some(at));
         }
-        let used = Usage::read();
+        if due(seen.used_read, USED) {
+            (seen.used, seen.used_read) = (Usage::read(), Some(at));
+        }
+        let (used, limits) = (seen.used, seen.limits);
         let share = |used: Option<f64>, limit: Option<f64>| Some(used? / limit?);
         seen.sample = Sample {
             memory: share(used.memory, limits.memory),

@@ -243,6 +243,8 @@ impl Supervisor {
         }
         let around = self.inner.prepare_around(&self.config, &config)?;
         self.inner.notify(&config.notify, self.inner.journal.newest())?;
+        #[cfg(feature = "otel")]
+        super::otlp::export(&next);
         // Nothing fails from here on.
         self.doors = doors;
         let vacated: Vec<usize> = previous.listeners.places().map(|(place, _)| place).collect();

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod field;
+pub mod forwarded;
 pub mod grpc;
 pub mod host;
 pub mod limit_key;
@@ -12,4 +13,5 @@ pub mod name;
 pub mod protocol;
 pub mod proxy_protocol;
 pub mod request;
+pub mod trace;
 pub mod units;

@@ -32,6 +32,9 @@ pub enum Refusal {
     /// The request target is over its limit.
     #[error("the request target is longer than this listener allows")]
     TargetTooLong,
+    /// The body is over the limit of its route.
+    #[error("the body is larger than it may be here")]
+    BodyTooLarge,
     /// The head or a trailer section is over a limit.
     #[error("the header section is larger than this listener allows")]
     HeadTooLarge,
@@ -107,6 +110,9 @@ pub enum Error {
     /// The request is for a name whose certificate asks clients for another one than its connection was asked for.
     #[error("this connection has not shown what the name of the request asks for")]
     Misdirected,
+    /// The route lets in other clients only.
+    #[error("the route does not let this client in")]
+    Denied,
     /// The process is overloaded, and turns away what comes by the request's listener.
     #[error("this node is overloaded")]
     Overloaded,
@@ -186,6 +192,7 @@ impl Error {
         match self {
             Self::Refused(_)
             | Self::Misdirected
+            | Self::Denied
             | Self::Limited(_)
             | Self::Dropped
             | Self::HeadTimeout
@@ -244,11 +251,12 @@ impl Error {
         match self {
             Self::Refused(
                 Refusal::TargetTooLong
+                | Refusal::BodyTooLarge
                 | Refusal::HeadTooLarge
                 | Refusal::TooManyFields
                 | Refusal::ExtensionsTooLarge,
             ) => Termination::Limit,
-            Self::Refused(_) | Self::Misdirected => Termination::Refused,
+            Self::Refused(_) | Self::Misdirected | Self::Denied => Termination::Refused,
             Self::HeadTimeout | Self::ClientTimeout => Termination::ClientTimeout,
             Self::ClientGone => Termination::ClientAborted,
             Self::Limited(Limited { limit: Limit::Rate, .. }) | Self::Dropped => Termination::RateLimited,

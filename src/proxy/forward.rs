@@ -9,11 +9,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Connection, Tries};
+use super::edits;
 use super::error::Error;
+use super::gate;
 use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::phases::Altered;
 use super::request::{Context, Downstream, Failed, Trace, is_call};
+use super::span::Attempt;
 use super::sticky::Affinity;
 use super::timer::Timer;
 use super::upstream::tls;
@@ -21,6 +24,8 @@ use crate::model::grpc;
 use crate::model::protocol::Protocol;
 use crate::model::request::RequestView;
 use crate::policy::retry::{self, Facts, Failure, Next};
+use crate::policy::traces::Traced;
+use crate::route::template;
 use crate::runtime::endpoint::{Endpoint, Work};
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::{Pool, Timeouts};
@@ -34,8 +39,8 @@ pub(super) async fn forward<'a, D: Downstream>(
     (order, pool, affinity): (Order<'a>, &'a Pool, Option<Box<Affinity<'a>>>),
     (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) -> Result<(), Error> {
-    let (policy, body_max) =
-        route.retry.as_ref().map_or((&pool.retry, pool.retry_body), |(p, max)| (p, *max));
+    let own = route.retry.as_ref();
+    let (policy, body_max) = own.map_or((&pool.retry, pool.retry_body), |(p, max)| (p, *max));
     pool.live.counters.of(context.worker.id).started.one();
     let idempotent = down.view().method().is_idempotent();
     let idempotency_key = !idempotent && down.view().field("idempotency-key").is_some();
@@ -46,17 +51,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
-    let edits = RequestEdits {
-        route: &route.request_edits,
-        altered,
-        peer: context.client.source().ip().to_canonical(),
-        source: down.view().source(),
-        trusted: context.trusted,
-        scheme: context.scheme(),
-        told: context.told(),
-        request_id: context.request_id,
-        deadline,
-    };
+    let edits = edits_of_request(context, down.view(), route, (altered, trace.traced, deadline));
     let tries = tries(context, down, route, (order, pool), affinity.as_deref());
     let mut forwarding = Forwarding {
         context,
@@ -82,12 +77,14 @@ pub(super) async fn forward<'a, D: Downstream>(
     }
     let (connection, answer) = answered?;
     trace.status = D::status(&answer);
-    if let Some(affinity) = affinity {
-        let served = (connection.place.pool, connection.place.endpoint);
-        affinity.settle::<D>(context, &order, served, (down.view(), &answer), altered);
-    }
     let timeouts = connection.place.pool.timeouts.with(&route.timeouts);
-    let edits = altered.response(&route.response_edits);
+    edit_answer(context, down, (route, &order, affinity), (&connection, &answer), altered);
+    let edits = altered.response(&route.response_edits.fixed);
+    if let Some(own) = gate::intercept(context, down, route, &answer) {
+        // What is left of the answer is for nobody, and its connection cannot be kept.
+        drop((connection, answer));
+        return down.respond(&own, edits).await;
+    }
     match deadline {
         None => down.deliver(connection, answer, edits, &timeouts).await,
         Some(at) => {
@@ -95,6 +92,28 @@ pub(super) async fn forward<'a, D: Downstream>(
                 Box::pin(timeout_at(at, down.deliver(connection, answer, edits, &timeouts))).await;
             delivered.unwrap_or(Err(Error::Deadline))
         }
+    }
+}
+
+/// What changes in a request's head on its way.
+fn edits_of_request<'e, V: RequestView>(
+    context: &'e Context<'_>,
+    view: &V,
+    route: &'e Route,
+    (altered, trace, deadline): (&'e Altered<'_>, Option<Traced>, Option<Instant>),
+) -> RequestEdits<'e> {
+    RequestEdits {
+        route: &route.request_edits.fixed,
+        altered,
+        peer: context.client.source().ip().to_canonical(),
+        source: view.source(),
+        trusted: context.trusted,
+        family: context.listener.forwarded,
+        scheme: context.scheme(),
+        told: context.told(),
+        request_id: context.request_id,
+        trace,
+        deadline,
     }
 }
 
@@ -113,6 +132,31 @@ fn tries<'a, D: Downstream>(
     tries.class = route.class;
     tries.bound = affinity.and_then(Affinity::bound);
     tries
+}
+
+/// Changes an answer as its route asks for, knowing who has given it, and as the client has to be told where it belongs.
+fn edit_answer<'a, D: Downstream>(
+    context: &Context<'a>,
+    down: &D,
+    (route, order, affinity): (&'a Route, &Order<'a>, Option<Box<Affinity<'a>>>),
+    (connection, answer): (&Connection<'a>, &D::Answer),
+    altered: &mut Altered<'a>,
+) {
+    if let Some(affinity) = affinity {
+        let served = (connection.place.pool, connection.place.endpoint);
+        affinity.settle::<D>(context, order, served, (down.view(), answer), altered);
+    }
+    if route.response_edits.is_fixed() {
+        return;
+    }
+    let facts = template::Facts {
+        pool: Some(connection.place.pool.name.as_str()),
+        endpoint: Some(connection.place.endpoint.name.as_str()),
+        status: Some(D::status(answer)),
+        ..edits::facts(context, Some(route))
+    };
+    let fields = || D::answer_fields(answer);
+    edits::of_answer(&route.response_edits, (down.view(), &facts), fields, altered);
 }
 
 /// When the time is over that the client of a gRPC call has given for it.
@@ -185,9 +229,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 (took, late) = (heard.took, heard.late);
             } else {
                 let sent = Instant::now();
-                let mut sending = self.down.compose(&connection, self.edits);
+                let (mut sending, span) = self.compose(&connection);
                 outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
                 took = sent.elapsed();
+                self.end_span(span, outcome.as_ref());
                 late = is_late(&outcome, self.context.timer);
             }
             let endpoint = connection.place.endpoint;
@@ -221,6 +266,22 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             self.tries.failed(connection.place, &failed.error, late);
             drop(connection.link);
             place = self.go_on(endpoint, next, failed.error).await?;
+        }
+    }
+
+    /// The request as it goes over a connection, and its span where it is recorded, which the endpoint is told.
+    fn compose(&mut self, connection: &Connection<'a>) -> (D::Sending, Option<Attempt>) {
+        let Some(spans) = &mut self.trace.spans else {
+            return (self.down.compose(connection, self.edits), None);
+        };
+        let (attempt, span) = spans.begin(&connection.place, self.context.worker.random());
+        let trace = self.edits.trace.map(|traced| traced.within(span));
+        (self.down.compose(connection, &RequestEdits { trace, ..*self.edits }), Some(attempt))
+    }
+
+    fn end_span(&mut self, attempt: Option<Attempt>, outcome: Result<&D::Answer, &Failed>) {
+        if let (Some(attempt), Some(spans)) = (attempt, &mut self.trace.spans) {
+            spans.end(attempt, outcome.map(D::status).map_err(|failed| &failed.error));
         }
     }
 

@@ -228,6 +228,7 @@ pub fn refuse(client: &Client, listener: &Listener, start: Instant, refusal: &Re
         phases: Phases { total, ..Phases::default() },
         termination,
         request_id: b"",
+        trace_id: None,
         grpc_code: None,
     });
 }

@@ -140,6 +140,7 @@ impl Failed {
             phases: Phases { total, ..Phases::default() },
             termination,
             request_id: b"",
+            trace_id: None,
             grpc_code: None,
         });
         None

@@ -70,7 +70,7 @@ fn send<D: Downstream>(
 ) {
     let (worker, counters) = (context.worker, treatment.live.counters.of(context.worker.id));
     let snapshot = worker.snapshot();
-    let edits = altered.request(&route.request_edits);
+    let edits = altered.request(&route.request_edits.fixed);
     let subrequest = Subrequest::again(down.view(), edits, altered, body.as_ref().map(Vec::len));
     // A request that began before a reload has pools that the snapshot may not have.
     let is_current = std::ptr::eq(&raw const **snapshot, context.snapshot);

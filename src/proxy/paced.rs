@@ -30,6 +30,9 @@ pub struct Paced {
     worker: WorkerId,
 }
 
+/// What counts the waits of a direction.
+type CounterOf = fn(&ListenerCounters) -> &Counter;
+
 /// One direction.
 #[derive(Debug)]
 struct Way {
@@ -58,7 +61,7 @@ impl Paced {
     /// As the connection.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.incoming {
-            Some(way) if way.poll_room(self, cx).is_pending() => Poll::Pending,
+            Some(way) if way.poll_room(self, cx, |c| &c.bandwidth_in).is_pending() => Poll::Pending,
             _ => self.stream.poll_read_ready(cx),
         }
     }
@@ -69,7 +72,7 @@ impl Paced {
     /// As the connection.
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.outgoing {
-            Some(way) if way.poll_room(self, cx).is_pending() => Poll::Pending,
+            Some(way) if way.poll_room(self, cx, |c| &c.bandwidth_out).is_pending() => Poll::Pending,
             _ => self.stream.poll_write_ready(cx),
         }
     }
@@ -80,7 +83,7 @@ impl Paced {
     /// As the connection; `WouldBlock` also when nothing may be read yet.
     pub fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
         let Some(way) = &self.incoming else { return self.stream.try_read(room) };
-        let most = way.room(self, |c| &c.bandwidth_in)?.min(room.len());
+        let most = way.room(self)?.min(room.len());
         way.moved(self, self.stream.try_read(&mut room[..most])?)
     }
 
@@ -90,7 +93,7 @@ impl Paced {
     /// As the connection; `WouldBlock` also when nothing may be written yet.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(way) = &self.outgoing else { return self.stream.try_write(bytes) };
-        let most = way.room(self, |c| &c.bandwidth_out)?.min(bytes.len());
+        let most = way.room(self)?.min(bytes.len());
         way.moved(self, self.stream.try_write(&bytes[..most])?)
     }
 
@@ -104,7 +107,7 @@ impl Paced {
         take: impl FnOnce(&Stream, &[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let Some(way) = &self.outgoing else { return take(&self.stream, bytes) };
-        let most = way.room(self, |c| &c.bandwidth_out)?.min(bytes.len());
+        let most = way.room(self)?.min(bytes.len());
         way.moved(self, take(&self.stream, &bytes[..most])?)
     }
 
@@ -114,12 +117,9 @@ impl Paced {
 }
 
 impl Way {
-    /// How many bytes may move; where none may, that is counted.
-    fn room(&self, paced: &Paced, counter: impl Fn(&ListenerCounters) -> &Counter) -> io::Result<usize> {
-        self.pace.borrow().room(paced.now()).map_err(|_| {
-            counter(paced.live.counters.of(paced.worker)).one();
-            io::ErrorKind::WouldBlock.into()
-        })
+    /// How many bytes may move.
+    fn room(&self, paced: &Paced) -> io::Result<usize> {
+        self.pace.borrow().room(paced.now()).map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 
     fn moved(&self, paced: &Paced, bytes: usize) -> io::Result<usize> {
@@ -127,15 +127,16 @@ impl Way {
         Ok(bytes)
     }
 
-    /// Ready when some bytes may move.
-    fn poll_room(&self, paced: &Paced, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when some bytes may move; a wait is counted when it begins.
+    fn poll_room(&self, paced: &Paced, cx: &mut Context<'_>, counter: CounterOf) -> Poll<()> {
         loop {
             let Err(at) = self.pace.borrow().room(paced.now()) else { return Poll::Ready(()) };
             let at = paced.start + at.saturating_sub(Pace::START);
             let mut timer = self.timer.borrow_mut();
-            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-            if timer.deadline() != at {
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(paced.start)));
+            if timer.deadline() < at {
                 timer.as_mut().reset(at);
+                counter(paced.live.counters.of(paced.worker)).one();
             }
             match timer.as_mut().poll(cx) {
                 Poll::Pending => return Poll::Pending,

@@ -4,10 +4,10 @@
 
 use super::auth;
 use super::error::Error;
+use super::gate;
 use super::limiter;
 use super::request::{Context, Downstream};
 use super::respond::Own;
-use super::rewrite;
 use crate::model::field::{FieldEdits, HeadEdits, OwnEdits};
 use crate::runtime::route_limits::UnderWay;
 use crate::runtime::snapshot::Route;
@@ -76,6 +76,11 @@ pub async fn before<'a, D: Downstream>(
     route: &'a Route,
     altered: &mut Altered<'a>,
 ) -> Result<Option<Own>, Error> {
+    if let Some(gate) = &route.gate
+        && let Some(own) = gate::enter(context, down, (route, gate), altered)?
+    {
+        return Ok(Some(own));
+    }
     if let Some(limits) = &route.limits {
         Box::pin(limiter::admit(context, down, limits, altered)).await?;
     }
@@ -84,8 +89,8 @@ pub async fn before<'a, D: Downstream>(
     {
         return Ok(Some(own));
     }
-    if let Some(rewrite) = &route.rewrite {
-        altered.edit().target = rewrite::target(rewrite, down.view());
+    if let Some(max) = route.gate.as_ref().and_then(|gate| gate.max_body) {
+        down.limit_body(max)?;
     }
     Ok(None)
 }

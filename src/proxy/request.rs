@@ -13,12 +13,15 @@ use tokio::time::Instant;
 
 use super::attempt::Connection;
 use super::bridge::transform::Transform;
+use super::edits;
 use super::error::{Error, Refusal};
 use super::forward::forward;
+use super::gate;
 use super::http1::encode::{RequestEdits, Told};
 use super::limiter;
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
+use super::span::Spans;
 use super::sticky;
 use super::timer::Timer;
 use super::tls::Secured;
@@ -28,10 +31,12 @@ use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
 use crate::model::host::split_authority;
 use crate::model::request::RequestView;
+use crate::policy::traces::{self, Traced};
+use crate::route::template::Facts;
 use crate::runtime::listener::{Listener, ListenerCounters, Protocol};
 use crate::runtime::pick::Order;
 use crate::runtime::pool::{Pool, Timeouts};
-use crate::runtime::snapshot::{Action, Piece, Route, Snapshot, SplitBy};
+use crate::runtime::snapshot::{Action, Route, Snapshot, SplitBy};
 use crate::telemetry::access_log::{Phases, Record, Termination};
 
 /// A request in its client's protocol.
@@ -51,6 +56,12 @@ pub trait Downstream {
     }
     /// Whether an endpoint is to be asked at all; an answer of our own, if it is not.
     fn answered_here(&self) -> Option<Own>;
+    /// Holds the body to a size, in bytes: one that is larger is an error, at once where that is known already, else when it
+    /// has become so.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`].
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal>;
     /// Keeps the body for a repeat, up to so many bytes.
     fn keep_body(&mut self, max: usize);
     /// Whether there is a body, be it an empty one.
@@ -202,7 +213,7 @@ impl<'a> Context<'a> {
 
 /// What is known of a request when it has ended.
 #[derive(Default)]
-pub(super) struct Trace<'a> {
+pub struct Trace<'a> {
     pub(super) route: Option<&'a Route>,
     pub(super) pool: Option<&'a Pool>,
     pub(super) endpoint: Option<&'a str>,
@@ -211,6 +222,10 @@ pub(super) struct Trace<'a> {
     pub(super) connect: Duration,
     pub(super) response_header: Duration,
     pub(super) status: u16,
+    /// The trace that it belongs to, where requests belong to one.
+    pub(super) traced: Option<Traced>,
+    /// Its spans, where they are recorded.
+    pub(super) spans: Option<Box<Spans>>,
     /// Of a gRPC call that was answered here.
     pub(super) grpc_code: Option<u16>,
 }
@@ -247,7 +262,7 @@ pub async fn handle<D: Downstream>(context: &Context<'_>, down: &mut D) -> Fate 
         }
         Err(error) => {
             count_error(context.listener.live.counters.of(context.worker.id), &error);
-            answer_error(*down, &error, &altered, trace).await;
+            answer_error(context, *down, &error, (&mut altered, trace)).await;
             error.termination()
         }
     };
@@ -261,7 +276,7 @@ pub async fn refuse<D: Downstream>(context: &Context<'_>, down: &mut D, refusal:
     let mut handled = Handled { context, down, trace: Trace::default(), termination: None, outdated: false };
     let Handled { down, trace, .. } = &mut handled;
     count_error(context.listener.live.counters.of(context.worker.id), &error);
-    answer_error(*down, &error, &Altered::default(), trace).await;
+    answer_error(context, *down, &error, (&mut Altered::default(), trace)).await;
     handled.termination = Some(error.termination());
 }
 
@@ -300,6 +315,9 @@ impl<D: Downstream> Drop for Handled<'_, '_, D> {
             return;
         }
         let termination = self.termination.unwrap_or_else(Worker::why_cut);
+        if let (Some(spans), Some(traced)) = (self.trace.spans.take(), self.trace.traced) {
+            spans.finish(self.context, self.down, &self.trace, (traced, termination));
+        }
         finish(self.context, self.down, &self.trace, termination);
     }
 }
@@ -321,6 +339,8 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
         Error::Refused(Refusal::HeadTooLarge) => counters.head_too_large.one(),
         Error::Refused(Refusal::TooManyFields) => counters.fields_exceeded.one(),
         Error::Refused(Refusal::TargetTooLong) => counters.target_too_long.one(),
+        Error::Refused(Refusal::BodyTooLarge) => counters.body_too_large.one(),
+        Error::Denied => counters.requests_denied.one(),
         Error::Refused(Refusal::ExtensionsTooLarge) => counters.extensions_exceeded.one(),
         Error::Refused(_) => counters.bad_requests.one(),
         _ => {}
@@ -328,11 +348,11 @@ pub fn count_error(counters: &ListenerCounters, error: &Error) {
 }
 
 /// Tells the client of an error, if anything can still be told.
-async fn answer_error<D: Downstream>(
+async fn answer_error<'a, D: Downstream>(
+    context: &Context<'a>,
     down: &mut D,
     error: &Error,
-    altered: &Altered<'_>,
-    trace: &mut Trace<'_>,
+    (altered, trace): (&mut Altered<'a>, &mut Trace<'a>),
 ) {
     if down.response_started() {
         return;
@@ -342,10 +362,13 @@ async fn answer_error<D: Downstream>(
     } else {
         Own::of_error(error, down.view().field("accept").is_some_and(prefers_json))
     };
-    let edits = altered.response(FieldEdits::NONE);
-    if let Some(own) = own
-        && down.respond(&own, edits).await.is_ok()
-    {
+    let Some(mut own) = own else { return };
+    if own.grpc_code.is_none() {
+        gate::replace(context, down.view(), trace.route, &mut own);
+    }
+    edit_own(context, down.view(), &own, (trace.route, altered));
+    let fixed = trace.route.map_or(FieldEdits::NONE, |route| &route.response_edits.fixed);
+    if down.respond(&own, altered.response(fixed)).await.is_ok() {
         trace.status = own.status;
         trace.grpc_code = own.grpc_code;
     }
@@ -362,6 +385,13 @@ async fn serve<'a, D: Downstream>(
     altered: &mut Altered<'a>,
     trace: &mut Trace<'a>,
 ) -> Result<Termination, Error> {
+    if let Some(tracing) = &context.snapshot.tracing {
+        let traced = traced(context, &tracing.settings, down.view());
+        trace.traced = Some(traced);
+        if tracing.export.is_some() && traced.parent.is_sampled() {
+            trace.spans = Some(Box::new(Spans::new(context.worker.random())));
+        }
+    }
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own, HeadEdits::NONE).await;
     }
@@ -377,16 +407,17 @@ async fn serve<'a, D: Downstream>(
     #[cfg(debug_assertions)]
     panic_if_asked(down.view().path());
     let own = match phases::before(context, down, route, altered).await? {
-        None => answer_of(context, down.view(), &route.action),
+        None => answer_of(context, down.view(), route),
         own => own,
     };
     if let Some(own) = own {
-        let edits = altered.response(&route.response_edits);
+        edit_own(context, down.view(), &own, (Some(route), altered));
+        let edits = altered.response(&route.response_edits.fixed);
         return respond(context, down, trace, &own, edits).await;
     }
     let pool = |pool: usize| context.snapshot.pools.get(pool);
     let (chain, affinity) = match &route.action {
-        Action::Respond { .. } | Action::Redirect { .. } | Action::Health(_) => (&[][..], None),
+        Action::Respond(_) | Action::Redirect { .. } | Action::Health(_) => (&[][..], None),
         Action::Pool(at) => match pool(*at) {
             Some(pool) => (&*pool.chain, sticky::of_pool(context, down.view(), pool, altered)),
             None => (&[][..], None),
@@ -405,6 +436,7 @@ async fn serve<'a, D: Downstream>(
         (Action::Split(_), None) => sticky::of_pool(context, down.view(), home, altered),
         (_, affinity) => affinity,
     };
+    edits::of_request(context, down.view(), (route, home.name.as_str()), altered)?;
     let (to, on) = ((order, home, affinity), (altered, trace));
     let forwarded = match &route.treatment {
         None => forward(context, down, route, to, on).await,
@@ -414,10 +446,9 @@ async fn serve<'a, D: Downstream>(
 }
 
 /// The answer of a route that gives one itself.
-fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -> Option<Own> {
-    match action {
-        Action::Respond { status, body } => Some(Own::fixed(*status, body)),
-        Action::Redirect { to, status } => Some(Own::redirect(*status, location(to, view))),
+fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, route: &Route) -> Option<Own> {
+    match &route.action {
+        Action::Respond(_) | Action::Redirect { .. } => edits::answer(context, view, route),
         Action::Health(pool) => {
             let usable = context.snapshot.pools.get(*pool).is_some_and(Pool::is_usable);
             let (status, body) = if usable { (200, "usable\n") } else { (503, "not usable\n") };
@@ -425,6 +456,19 @@ fn answer_of<V: RequestView>(context: &Context<'_>, view: &V, action: &Action) -
         }
         Action::Pool(_) | Action::Split(_) => None,
     }
+}
+
+/// Changes an answer of our own as its route changes those of endpoints.
+fn edit_own<'a, V: RequestView>(
+    context: &Context<'a>,
+    view: &V,
+    own: &Own,
+    (route, altered): (Option<&'a Route>, &mut Altered<'a>),
+) {
+    let Some(route) = route.filter(|route| !route.response_edits.is_fixed()) else { return };
+    let facts = Facts { status: Some(own.status), ..edits::facts(context, Some(route)) };
+    let fields = || own.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+    edits::of_answer(&route.response_edits, (view, &facts), fields, altered);
 }
 
 async fn respond<D: Downstream>(
@@ -440,6 +484,15 @@ async fn respond<D: Downstream>(
     Ok(Termination::Responded)
 }
 
+/// The trace that a request belongs to.
+fn traced<V: RequestView>(context: &Context<'_>, settings: &traces::Settings, view: &V) -> Traced {
+    let of = |wanted: &'static str| {
+        let fields = view.fields().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
+        fields.map(|(_, value)| value)
+    };
+    settings.trace(context.trusted, of("traceparent"), of("tracestate"), || context.worker.random())
+}
+
 fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a Route, Error> {
     let Protocol::Http { table, routes } = &context.listener.protocol else { return Err(Error::NoRoute) };
     let found = table.find(view).and_then(|rule| context.snapshot.routes.get(*routes.get(rule)?));
@@ -447,27 +500,6 @@ fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a
         context.listener.live.counters.of(context.worker.id).no_route.one();
         Error::NoRoute
     })
-}
-
-/// The target of a redirect with its placeholders filled in.
-fn location<V: RequestView>(pieces: &[Piece], view: &V) -> Vec<u8> {
-    let mut to = Vec::with_capacity(128);
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => to.extend_from_slice(text.as_bytes()),
-            Piece::Host => to.extend_from_slice(view.authority()),
-            Piece::Path => to.extend_from_slice(view.path()),
-            Piece::Query => to.extend_from_slice(view.query().unwrap_or_default()),
-            Piece::Uri => {
-                to.extend_from_slice(view.path());
-                if let Some(query) = view.query() {
-                    to.push(b'?');
-                    to.extend_from_slice(query);
-                }
-            }
-        }
-    }
-    to
 }
 
 /// Spreads addresses evenly over all numbers, the same on every node (FNV-1a with a finalizer, so that neighbours
@@ -539,6 +571,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
+        trace_id: trace.traced.map(|traced| traced.parent.trace),
         grpc_code,
     });
 }

@@ -1,5 +1,7 @@
 //! Answers of our own, and the only place where an error becomes a status.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::error::{Error, Refusal};
@@ -18,25 +20,54 @@ pub struct Own {
     /// Its fields but for those that frame it.
     pub fields: Vec<(&'static str, Vec<u8>)>,
     /// Its body.
-    pub body: String,
+    pub body: Body,
     /// Of an answer to a gRPC call, its status there.
     pub grpc_code: Option<u16>,
-    /// What somebody else has answered, where that is passed on in the place of an answer of ours.
-    pub passed: Option<Box<Passed>>,
+    /// Fields of somebody else's answer, where that is passed on.
+    pub passed: Vec<(Box<str>, Vec<u8>)>,
 }
 
-/// An answer of somebody else that the client gets.
-#[derive(Debug, Default)]
-pub struct Passed {
-    /// Its fields but for those that frame it.
-    pub fields: Vec<(Box<str>, Vec<u8>)>,
-    /// Its body.
-    pub body: Vec<u8>,
+/// The body of an answer of our own.
+#[derive(Debug)]
+pub enum Body {
+    /// Made for this answer.
+    Made(Vec<u8>),
+    /// The same for many.
+    Kept(Arc<[u8]>),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Made(Vec::new())
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Made(text.into_bytes())
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Made(bytes) => bytes,
+            Self::Kept(bytes) => bytes,
+        }
+    }
 }
 
 impl Own {
     fn new(status: u16) -> Self {
-        Self { status, fields: vec![("Date", date())], body: String::new(), grpc_code: None, passed: None }
+        Self {
+            status,
+            fields: vec![("Date", date())],
+            body: Body::default(),
+            grpc_code: None,
+            passed: Vec::new(),
+        }
     }
 
     /// The reason phrase of its status.
@@ -45,15 +76,9 @@ impl Own {
         reason(self.status)
     }
 
-    /// The bytes of its body.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.passed.as_ref().map_or(self.body.as_bytes(), |passed| &passed.body)
-    }
-
     /// All of its fields but for those that frame it.
     pub fn all_fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let passed = self.passed.iter().flat_map(|passed| &passed.fields);
+        let passed = self.passed.iter();
         let own = self.fields.iter().map(|(name, value)| (*name, value.as_slice()));
         own.chain(passed.map(|(name, value)| (&**name, value.as_slice())))
     }
@@ -65,7 +90,8 @@ impl Own {
         if fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
             own.fields.clear();
         }
-        own.passed = Some(Box::new(Passed { fields, body }));
+        own.passed = fields;
+        own.body = Body::Made(body);
         own
     }
 
@@ -92,7 +118,18 @@ impl Own {
         if !body.is_empty() {
             own.fields.push(("Content-Type", b"text/plain; charset=utf-8".to_vec()));
         }
-        body.clone_into(&mut own.body);
+        own.body = Body::Made(body.as_bytes().to_vec());
+        own
+    }
+
+    /// A response with a body that has been made, or is kept, elsewhere.
+    #[must_use]
+    pub fn with_body(status: u16, body: Body, content_type: &[u8]) -> Self {
+        let mut own = Self::new(status);
+        if !body.is_empty() {
+            own.fields.push(("Content-Type", content_type.to_vec()));
+        }
+        own.body = body;
         own
     }
 
@@ -144,7 +181,8 @@ impl Own {
             format!("{{\"status\":{status},\"error\":\"{}\"}}\n", text.replace('"', "\\\""))
         } else {
             format!("{status} {}: {text}\n", reason(status))
-        };
+        }
+        .into();
         Some(own)
     }
 }
@@ -184,6 +222,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
                 // "An appropriate 4xx" says RFC 9112 section 7.1.1 of the second.
                 Refusal::Malformed(_) | Refusal::ExtensionsTooLarge => 400,
                 Refusal::Version => 505,
+                Refusal::BodyTooLarge => 413,
                 Refusal::TargetTooLong => 414,
                 Refusal::HeadTooLarge | Refusal::TooManyFields => 431,
                 Refusal::Coding | Refusal::Connect | Refusal::Protocol => 501,
@@ -195,6 +234,7 @@ fn status_of(error: &Error) -> Option<(u16, String)> {
         Error::Limited(limited) => (limited.status, limited.limit.text()),
         Error::HeadTimeout | Error::ClientTimeout => (408, "the request did not arrive in time"),
         Error::Misdirected => (421, "this connection is not for that name"),
+        Error::Denied => (403, "you may not use this"),
         Error::Overloaded => (503, "this node is overloaded"),
         Error::NoRoute => (404, "nothing here takes this request"),
         Error::NothingUsable { .. }
@@ -320,7 +360,7 @@ mod tests {
             assert_eq!(code(&error), Some(want), "{error}");
         }
         let own = Own::of_failed_call(&Error::NoRoute).expect("it has an answer");
-        assert_eq!((own.status, own.body.as_str()), (200, ""));
+        assert_eq!((own.status, own.body.len()), (200, 0));
     }
 
     #[test]
@@ -328,7 +368,7 @@ mod tests {
         let own = Own::of_error(&Error::QueueFull, true).expect("it has an answer");
         assert_eq!(own.status, 503);
         assert!(own.fields.iter().any(|(name, _)| *name == "Retry-After"));
-        assert_eq!(own.body, "{\"status\":503,\"error\":\"all servers are busy\"}\n");
+        assert_eq!(*own.body, *b"{\"status\":503,\"error\":\"all servers are busy\"}\n");
         assert!(Own::of_error(&Error::ClientGone, true).is_none());
     }
 }

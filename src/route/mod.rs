@@ -3,6 +3,7 @@
 //! The map: `rule` (what is written), `path` and `host` (the forms that are compared), `precedence` (who is asked
 //! first), `path_tree` and `host_index` (finding without asking everyone), `condition` (everything beside host and
 //! path), `table` (all of it for one listener), `sni` (tcp listeners, by name alone), `explain` (the same question, answered with reasons).
+//! What becomes of a request that has taken one: `template` (text with variables in it), `rewrite` (another target) and `edits` (other fields).
 //!
 //! # What is compared
 //! **Hosts** are compared in lower case, without port and without the dot at the end of a full name.
@@ -18,6 +19,7 @@
 //! route is no access control for an origin that reads those its own way.
 
 mod condition;
+pub mod edits;
 mod explain;
 mod host;
 mod host_index;
@@ -25,9 +27,11 @@ pub mod path;
 mod path_tree;
 mod pattern;
 mod precedence;
+pub mod rewrite;
 mod rule;
 mod sni;
 mod table;
+pub mod template;
 
 pub use condition::{cookie_values, query_values};
 pub use explain::{Candidate, Verdict};

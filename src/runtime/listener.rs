@@ -10,13 +10,16 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::counters::{Counter, PerWorker, Statuses};
+use super::gate::Pages;
 use super::limits::{ClientLimits, Flood};
 use super::sources::Sources;
 use super::tls::handshake::{HandshakeCounters, Handshakes};
 use super::tls::listener::ListenerTls;
 use crate::model::address::Address;
+use crate::model::forwarded::Family;
 use crate::model::name::ListenerName;
 use crate::policy::admission::overload::Importance;
+use crate::policy::identity::Identity;
 use crate::route::SniTable;
 
 /// A listener of one snapshot.
@@ -30,16 +33,18 @@ pub struct Listener {
     pub unix_mode: u32,
     /// What is spoken, and where it goes.
     pub protocol: Protocol,
-    /// Networks whose forwarded headers, and PROXY headers, are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Whom it believes who the client is; of PROXY headers its networks alone count.
+    pub identity: Identity,
+    /// In which fields endpoints are told of the client.
+    pub forwarded: Family,
     /// Bytes of the PROXY header with which connections of those networks begin; nothing where they have none.
     pub proxy_header_max: Option<usize>,
-    /// Which header a trusted peer names the client in.
-    pub client_address: ClientAddress,
     /// Networks that may connect; empty is all.
     pub allow: Vec<IpNet>,
     /// Networks that may not.
     pub deny: Vec<IpNet>,
+    /// Pages in the place of errors.
+    pub pages: Pages,
     /// Bind an address that is not yet here.
     pub freebind: bool,
     /// How much its traffic is worth when the process is overloaded.
@@ -173,19 +178,6 @@ pub enum WhenEmpty {
     StopListening,
 }
 
-/// The header in which a trusted peer names the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAddress {
-    /// `X-Forwarded-For`.
-    XForwardedFor,
-    /// `Forwarded`.
-    Forwarded,
-    /// `CF-Connecting-IP`.
-    CfConnectingIp,
-    /// `X-Real-IP`.
-    XRealIp,
-}
-
 impl Listener {
     /// Whether HTTP is spoken on it.
     #[must_use]
@@ -231,11 +223,7 @@ impl Listener {
     /// Whether what `peer` says of the client is believed.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        if self.trusted_proxies.is_empty() {
-            return false;
-        }
-        let peer = peer.to_canonical();
-        self.trusted_proxies.iter().any(|n| n.contains(&peer))
+        self.identity.trusts(peer)
     }
 }
 
@@ -272,6 +260,10 @@ pub struct ListenerCounters {
     pub fields_exceeded: Counter,
     /// Requests refused for a target over its limit (414).
     pub target_too_long: Counter,
+    /// Requests refused for a body over the limit of their route (413).
+    pub body_too_large: Counter,
+    /// Requests of clients that their route does not let in (403).
+    pub requests_denied: Counter,
     /// Requests refused because they were no valid HTTP (400 and its kin).
     pub bad_requests: Counter,
     /// Requests whose head did not arrive in time (408).

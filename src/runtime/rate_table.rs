@@ -6,11 +6,10 @@
 //! that has its whole burst again, and is as one that was never seen.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::sync::lock;
+use super::sync::{Mutex, lock};
 use crate::policy::rate_limit::{Decision, Left, RateLimit};
 
 /// Places of a cache line.
@@ -116,7 +115,7 @@ impl RateTable {
         Self {
             lines: (0..lines).map(|_| Line::default()).collect(),
             high: (0..lines * PLACES).map(|_| AtomicU64::default()).collect(),
-            inserting: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            inserting: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             taken: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             size,

@@ -7,17 +7,23 @@ use super::clock::Clock;
 use super::condition::Impediment;
 use super::counters::{Counter, PerWorker};
 use super::endpoint::Slots;
+use super::gate::Gate;
+use super::page::Page;
 use super::places::Listeners;
 use super::pool::Pool;
 use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
+use super::spans::Tracing;
 use super::sticky::Secret;
 use super::tls::tickets::Ring;
 use super::treatment::Treatment;
 use crate::config::Origin;
-use crate::model::field::FieldEdits;
 use crate::model::name::RouteName;
 use crate::policy::admission::class::Class;
 use crate::policy::retry;
+use crate::route::Pattern;
+use crate::route::edits::Edits;
+use crate::route::rewrite::Rewrite;
+use crate::route::template::Template;
 
 /// What runs.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
+    /// Which traces requests belong to; nothing where they belong to none.
+    pub tracing: Option<Tracing>,
     /// Client connections of the whole process that the descriptor limit has room for.
     pub connections_max: usize,
     /// The time line of the policies, shared by all snapshots.
@@ -114,10 +122,10 @@ pub struct Route {
     /// What happens.
     pub action: Action,
     /// Edits to the request head.
-    pub request_edits: FieldEdits,
+    pub request_edits: Edits,
     /// Edits to the response head.
-    pub response_edits: FieldEdits,
-    /// Rewriting of the path.
+    pub response_edits: Edits,
+    /// Rewriting of the target.
     pub rewrite: Option<Rewrite>,
     /// Times that override the pool's.
     pub timeouts: Overrides,
@@ -127,6 +135,8 @@ pub struct Route {
     pub retry: Option<(retry::Policy, usize)>,
     /// What is done with a request before it goes on; nothing where it just goes on.
     pub treatment: Option<Box<Treatment>>,
+    /// What stands before it, and what it says in the place of errors; most routes have nothing.
+    pub gate: Option<Box<Gate>>,
     /// Limits; most routes have none.
     pub limits: Option<Box<RouteLimits>>,
 }
@@ -142,18 +152,26 @@ pub enum Action {
     Health(usize),
     /// Answer with a redirect.
     Redirect {
-        /// `Location` with placeholders.
-        to: Vec<Piece>,
+        /// `Location`.
+        to: Template,
+        /// Whose groups are put in.
+        regex: Option<Pattern>,
         /// Its status.
         status: u16,
     },
     /// Answer with a fixed response.
-    Respond {
-        /// Its status.
-        status: u16,
-        /// Its body.
-        body: Box<str>,
-    },
+    Respond(Respond),
+}
+
+/// An answer of a route.
+#[derive(Debug)]
+pub struct Respond {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub page: Page,
+    /// Whose groups are put in.
+    pub regex: Option<Pattern>,
 }
 
 /// Pools by weight.
@@ -204,70 +222,6 @@ impl Split {
     }
 }
 
-/// A piece of a redirect's target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// Text as it stands.
-    Text(Box<str>),
-    /// The request's host and port.
-    Host,
-    /// Its path without the query.
-    Path,
-    /// Its query without the question mark.
-    Query,
-    /// Path and query.
-    Uri,
-}
-
-impl Piece {
-    /// Splits a template such as `https://{host}{uri}`; unknown braces stay text.
-    #[must_use]
-    pub fn parse(template: &str) -> Vec<Self> {
-        let mut pieces = Vec::new();
-        let mut rest = template;
-        let mut text = String::new();
-        while let Some(open) = rest.find('{') {
-            let (before, from) = rest.split_at(open);
-            text.push_str(before);
-            let known = [
-                ("{host}", Self::Host),
-                ("{path}", Self::Path),
-                ("{query}", Self::Query),
-                ("{uri}", Self::Uri),
-            ];
-            if let Some((name, piece)) = known.into_iter().find(|(name, _)| from.starts_with(name)) {
-                if !text.is_empty() {
-                    pieces.push(Self::Text(std::mem::take(&mut text).into()));
-                }
-                pieces.push(piece);
-                rest = &from[name.len()..];
-            } else {
-                text.push('{');
-                rest = &from[1..];
-            }
-        }
-        text.push_str(rest);
-        if !text.is_empty() {
-            pieces.push(Self::Text(text.into()));
-        }
-        pieces
-    }
-}
-
-/// Rewriting of the path.
-#[derive(Debug, Clone)]
-pub enum Rewrite {
-    /// The matched prefix gives way to this one.
-    Prefix {
-        /// What was matched, without a trailing slash.
-        matched: Box<str>,
-        /// What stands there instead.
-        with: Box<str>,
-    },
-    /// The whole path gives way to this.
-    Path(Box<str>),
-}
-
 /// Times of a route that override its pool's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overrides {
@@ -284,20 +238,6 @@ pub struct Overrides {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_redirect_template_is_cut_into_pieces() {
-        assert_eq!(
-            Piece::parse("https://{host}/x{uri}{"),
-            [
-                Piece::Text("https://".into()),
-                Piece::Host,
-                Piece::Text("/x".into()),
-                Piece::Uri,
-                Piece::Text("{".into())
-            ]
-        );
-    }
 
     #[test]
     fn a_split_follows_its_weights_over_the_whole_range() {

@@ -12,6 +12,7 @@
 //!
 //! What a peer chose is in double quotes with `\"`, `\\` and `\xNN` escapes; what there was none of is `-` (or `""` where
 //! a peer would have chosen it). JSON has the same keys in one object a line, `null` for what there was none of.
+//! A request that belongs to a trace has `trace_id` after its id, a gRPC call `grpc_status` at the end.
 //! A client of a unix socket has no address and is `unix:`. Times are whole microseconds. A record is exactly one line whatever a peer sent.
 
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ use super::backlog::{Backlog, Opener, Target, Way};
 use super::escape;
 use super::timestamp::Clock;
 use crate::model::address::UNIX_CLIENT;
+use crate::model::trace::put_hex;
 
 /// Bytes of lines that a worker collects before it hands them over.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -74,6 +76,8 @@ pub struct Record<'a> {
     pub termination: Termination,
     /// X-Request-Id; empty for tcp.
     pub request_id: &'a [u8],
+    /// The trace of a request, where requests belong to one; only there has the line this key.
+    pub trace_id: Option<u128>,
     /// `grpc-status` of a gRPC call, by its number.
     pub grpc_code: Option<u16>,
 }
@@ -244,6 +248,9 @@ impl Record<'_> {
         line.micros("total_us", self.phases.total);
         line.raw("end", |out| out.extend_from_slice(self.termination.as_str().as_bytes()));
         line.bytes("id", self.request_id);
+        if let Some(trace) = self.trace_id {
+            line.trace(trace);
+        }
         if let Some(code) = self.grpc_code {
             line.number("grpc_status", code.into());
         }
@@ -344,6 +351,12 @@ impl Line<'_> {
     fn number(&mut self, key: &str, number: u64) {
         self.key(key);
         self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn trace(&mut self, trace: u128) {
+        let mut digits = [0; 32];
+        put_hex(&mut digits, trace);
+        self.raw("trace_id", |out| out.extend_from_slice(&digits));
     }
 
     fn micros(&mut self, key: &str, duration: Duration) {
@@ -579,6 +592,7 @@ mod tests {
             },
             termination: Termination::Done,
             request_id: b"6f",
+            trace_id: None,
             grpc_code: None,
         }
     }

@@ -255,6 +255,8 @@ table! {
     EVENTS = Counter "plimsoll_events_total" ["kind"] "Changes of state, by what they are about.";
     NOTIFICATIONS = Counter "plimsoll_notifications_total" ["sink", "result"]
         "Events for a sink of `[[notify]]`, by result: sent, failed or dropped.";
+    SPANS = Counter "plimsoll_spans_total" ["result"]
+        "Requests whose spans were to be exported, by result: exported, failed (not taken) or dropped (too many waited).";
     ACCESS_LOG_DROPPED = Counter "plimsoll_access_log_dropped_total" []
         "Access-log records lost because the log could not be written as fast, or at all.";
     ACCESS_LOG_ERRORS = Counter "plimsoll_access_log_errors_total" [] "Failed writes of the access log.";

@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod process;
 pub mod prometheus;
 pub mod recorder;
+pub mod spans;
 pub mod timestamp;
 pub mod usage;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::harness::client::{self, Client};
 use crate::harness::clock::pause;
+use crate::harness::datagrams::{Asker, Echo};
 use crate::harness::http2::{Frames, Outcome, get, reset};
 use crate::harness::origin::Origin;
 use crate::harness::proxy::{Proxy, Setup};
@@ -309,4 +310,18 @@ fn an_adaptive_ceiling_follows_what_the_endpoint_can_do() {
         stop.store(true, Ordering::Relaxed);
     });
     assert!(hits(&proxy, "max_requests") > 20.0, "the others have waited in the queue");
+}
+
+#[test]
+fn an_overloaded_process_begins_no_sheddable_session() {
+    let echo = Echo::start("a");
+    let proxy = Setup::udp(&[echo.address]).listener("class = \"sheddable\"").process(OVERLOADED).start();
+    proxy.until_metric("plimsoll_overload_stage", "", 2.0);
+    let client = Asker::new(proxy.web);
+    client.say(b"shed");
+    until("it to be counted", || (hits(&proxy, "overload") >= 1.0).then_some(()));
+    change_overload(&proxy, OVERLOADED, "overload = \"off\"");
+    proxy.until_metric("plimsoll_overload_stage", "", 0.0);
+    assert_eq!(client.insist("served"), "a:served");
+    assert!(echo.seen().iter().all(|(_, what)| what != b"shed"), "what was shed went nowhere");
 }

@@ -6,15 +6,16 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use libfuzzer_sys::fuzz_target;
 use plimsoll::model::field::FieldEdits;
+use plimsoll::model::forwarded::Family;
 use plimsoll::model::method::Method;
 use plimsoll::proxy::buffer::Buffer;
-use plimsoll::proxy::phases::Altered;
 use plimsoll::proxy::http1::encode::{RequestEdits, Told, put_request};
 use plimsoll::proxy::http1::fields::{Field, Kind, Span, list_elements};
 use plimsoll::proxy::http1::head::{
     FIELDS_AT_HAND, Framing, Limits, RequestHead, check_request_line, parse_request,
 };
 use plimsoll::proxy::http1::scan::{Scan, Scanner, leading_empty_lines, may_become_request};
+use plimsoll::proxy::phases::Altered;
 
 const LIMITS: Limits = Limits { head: 64 * 1024, fields: 128, target: 8 * 1024 };
 
@@ -129,15 +130,19 @@ fn check_framing(head: &[u8], fields: &[Field], framing: Framing) {
 }
 
 fn check_put(head: &[u8], parsed: &RequestHead, trusted: bool) {
+    // Every family is written by somebody.
+    let family = Family::ALL[head.len() % Family::ALL.len()];
     let edits = RequestEdits {
         route: FieldEdits::NONE,
         altered: Altered::NONE,
         peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
         trusted,
+        family,
         scheme: "http",
         told: Told::Nothing,
         request_id: b"f00d",
+        trace: None,
         deadline: None,
     };
     let mut out = Buffer::default();
@@ -164,10 +169,15 @@ fn check_put(head: &[u8], parsed: &RequestHead, trusted: bool) {
     }
     let upgrades = usize::from(parsed.upgrade);
     assert_eq!((count(b"connection"), count(b"upgrade"), count(b"host")), (upgrades, upgrades, 1));
-    assert_eq!((count(b"x-forwarded-for"), count(b"x-real-ip"), count(b"x-request-id")), (1, 1, 1));
+    let (x, standard) = (usize::from(family.has_x()), usize::from(family.has_standard()));
+    assert_eq!(count(b"x-request-id"), 1);
+    if family.has_x() || !trusted {
+        assert_eq!((count(b"x-forwarded-for"), count(b"x-real-ip")), (x, x));
+    }
     if !trusted {
-        assert_eq!((count(b"x-forwarded-proto"), count(b"forwarded"), count(b"cf-connecting-ip")), (1, 0, 0));
-        assert_eq!(count(b"x-forwarded-host"), usize::from(!parsed.authority.is_empty()));
+        let told = (count(b"x-forwarded-proto"), count(b"forwarded"), count(b"cf-connecting-ip"));
+        assert_eq!(told, (x, standard, 0));
+        assert_eq!(count(b"x-forwarded-host"), x * usize::from(!parsed.authority.is_empty()));
     }
     for option in connection_options(head, &parsed.fields) {
         let own = OWN.iter().any(|name| option.eq_ignore_ascii_case(name));

@@ -3,6 +3,7 @@
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::admission::LISTENER_CLASS;
+use super::gate::ERROR_PAGES;
 use super::{TIMEOUT, number, size};
 use Given::{Default, Optional, Required};
 
@@ -46,7 +47,23 @@ pub(in super::super) static LISTENER: Section = Section::new(
                 Word::new("x-real-ip"),
             ]),
             Default(r#""x-forwarded-for""#),
-            "In which field a trusted peer names the client: also forwarded, cf-connecting-ip, x-real-ip.",
+            "In which field a trusted peer names the client: also forwarded, cf-connecting-ip, x-real-ip. A list is walked from the \
+             right to the first address that is not trusted. The address found is the client's for routes, hashes, records and \
+             X-Real-IP; allow, deny and max_connections_per_source go by whom the connection is from.",
+        ),
+        Key::new(
+            "trusted_hops",
+            number(0, 100),
+            Default("0"),
+            "How many proxies stand before this one, the peer among them: then of what a trusted peer says so many elements from \
+             the right is the client, whatever stands between (Envoy's xff_num_trusted_hops). 0 goes by trusted_proxies alone.",
+        ),
+        Key::new(
+            "forwarded",
+            Kind::Choice(&[Word::new("x-forwarded"), Word::new("rfc7239"), Word::new("both"), Word::new("off")]),
+            Default(r#""x-forwarded""#),
+            "In which fields endpoints are told of the client: X-Forwarded-For, -Proto, -Host and X-Real-IP, or Forwarded (RFC 7239), \
+             or both; off adds none. Lists of trusted peers are extended, what others have written is left out.",
         ),
         Key::new(
             "max_connections",
@@ -72,6 +89,13 @@ pub(in super::super) static LISTENER: Section = Section::new(
             Kind::List { of: &Kind::Text(Form::Network), min: 0 },
             Default("[]"),
             "Networks that may not connect.",
+        ),
+        Key::new(
+            "error_pages",
+            ERROR_PAGES,
+            Default("{}"),
+            "Of an http listener: pages in the place of this proxy's errors, by status (\"503\"), range (\"500-504\") or class \
+             (\"5xx\"). A request that cannot be read gets none.",
         ),
         Key::new(
             "freebind",

@@ -7,6 +7,8 @@
 //! ones.
 
 mod admission;
+mod edits;
+mod gate;
 mod health;
 mod limits;
 mod listener;
@@ -15,6 +17,7 @@ mod pool;
 mod route;
 mod sticky;
 mod tls;
+mod traces;
 mod treatment;
 
 use std::time::Duration;
@@ -27,6 +30,7 @@ use listener::LISTENER;
 pub(super) use passive::RETRY;
 pub(super) use pool::POOL;
 pub(super) use route::ROUTE;
+use traces::TRACING;
 
 const MS: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -62,6 +66,12 @@ pub(super) static ROOT: Section = Section::new(
         Key::new("process", Kind::Table(&PROCESS), Default("{}"), "The process itself."),
         Key::new("admin", Kind::Table(&ADMIN), Default("{}"), "The admin API."),
         Key::new("log", Kind::Table(&LOG), Default("{}"), "The log and the access log."),
+        Key::new(
+            "tracing",
+            Kind::Or("off", &Kind::Table(&TRACING)),
+            Optional("{}"),
+            "Traces; without this table none of their fields is looked at.",
+        ),
         Key::new("defaults", Kind::Table(&DEFAULTS), Default("{}"), "What listeners and pools start from."),
         Key::new(
             "listener",

@@ -3,9 +3,11 @@
 use super::super::form::Form;
 use super::super::key::{Given, Key, Kind, Section, Word};
 use super::admission::PRIORITY_CLASS;
+use super::edits::{REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, REWRITE};
+use super::gate::{CORS, ERROR_PAGES, MAINTENANCE};
 use super::limits::{CONCURRENCY_LIMITS, RATE_LIMITS};
 use super::passive::RETRY;
-use super::{TIMEOUT, number, treatment};
+use super::{TIMEOUT, number, size, treatment};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static ROUTE: Section = Section::new(
@@ -112,20 +114,64 @@ pub(in super::super) static ROUTE: Section = Section::new(
         Key::new(
             "request_headers",
             Kind::Table(&REQUEST_HEADERS),
-            Optional(r#"{ remove = ["x-debug"], set = { x-tier = "web" }, add = {} }"#),
+            Optional(r#"{ remove = ["x-debug"], set = { x-tier = "web", x-client = "{client}" } }"#),
             "Edits to the request head on its way to the endpoint.",
         ),
         Key::new(
             "response_headers",
             Kind::Table(&RESPONSE_HEADERS),
-            Optional(r#"{ remove = ["server"], set = {}, add = {} }"#),
+            Optional(r#"{ remove = ["server"], set = { x-served-by = "{endpoint}" } }"#),
             "Edits to the response head on its way to the client.",
         ),
         Key::new(
             "rewrite",
             Kind::Table(&REWRITE),
             Optional(r#"{ path_prefix = "/" }"#),
-            "Rewriting of the path on its way to the endpoint.",
+            "Rewriting of path, host and query on their way to the endpoint.",
+        ),
+        Key::new(
+            "allow",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks whose clients alone may use the route (403); empty is all. Unlike source, it does not leave the request to \
+             another route.",
+        ),
+        Key::new(
+            "deny",
+            Kind::List { of: &Kind::Text(Form::Network), min: 0 },
+            Default("[]"),
+            "Networks whose clients may not (403); goes before allow.",
+        ),
+        Key::new(
+            "maintenance",
+            Kind::Switch(&MAINTENANCE),
+            Optional(r#"{ page = "maintenance.html", allow = ["10.0.0.0/8"], retry_after = "10m" }"#),
+            "Takes the route out of service (503): true, or with a page and who may use it all the same.",
+        ),
+        Key::new(
+            "max_body",
+            size(0, 1 << 50),
+            Optional(r#""10MiB""#),
+            "The largest request body (413): at once by its Content-Length, else when it has become larger.",
+        ),
+        Key::new(
+            "cors",
+            Kind::Table(&CORS),
+            Optional(r#"{ origins = ["https://app.example"], credentials = true, max_age = "10m" }"#),
+            "What scripts of other origins may do.",
+        ),
+        Key::new(
+            "error_pages",
+            ERROR_PAGES,
+            Default("{}"),
+            "Pages in the place of this proxy's errors, by status (\"503\"), range (\"500-504\") or class (\"5xx\"); before the \
+             listener's.",
+        ),
+        Key::new(
+            "intercept_errors",
+            Kind::Bool,
+            Default("false"),
+            "Whether pages also take the place of errors that endpoints answer with (nginx's proxy_intercept_errors).",
         ),
         Key::new(
             "timeouts",
@@ -180,91 +226,6 @@ static SPLIT: Section = Section::new(
     &[
         Key::new("pool", Kind::Text(Form::Name), Required(r#""stable""#), "The pool."),
         Key::new("weight", number(0, 1000), Default("1"), "Its share, relative to the others; 0 takes none."),
-    ],
-);
-
-static REDIRECT: Section = Section::new(
-    "A redirect.",
-    &[
-        Key::new(
-            "to",
-            Kind::Text(Form::Location),
-            Required(r#""https://{host}{uri}""#),
-            "Where to; {path} has no query, {query} no question mark, {uri} is both.",
-        ),
-        Key::new("status", Kind::OneOf(&[301, 302, 303, 307, 308]), Default("308"), "The status."),
-    ],
-);
-
-static RESPOND: Section = Section::new(
-    "A fixed answer.",
-    &[
-        Key::new("status", number(200, 599), Required("503"), "The status."),
-        Key::new("body", Kind::Text(Form::Any), Default(r#""""#), "The body, as plain text."),
-    ],
-);
-
-static REQUEST_HEADERS: Section = Section::new(
-    "Edits to a request head: first remove, then set, then add.",
-    &[
-        edit_remove(),
-        Key::new(
-            "set",
-            Kind::Map { key: Form::SetField, of: &Kind::Text(Form::FieldValue) },
-            Default("{}"),
-            "Fields that replace all of their name.",
-        ),
-        edit_add(),
-    ],
-);
-
-static RESPONSE_HEADERS: Section = Section::new(
-    "Edits to a response head: first remove, then set, then add.",
-    &[
-        edit_remove(),
-        Key::new(
-            "set",
-            Kind::Map { key: Form::EditedField, of: &Kind::Text(Form::FieldValue) },
-            Default("{}"),
-            "Fields that replace all of their name.",
-        ),
-        edit_add(),
-    ],
-);
-
-const fn edit_remove() -> Key {
-    Key::new(
-        "remove",
-        Kind::List { of: &Kind::Text(Form::EditedField), min: 0 },
-        Default("[]"),
-        "Fields taken away.",
-    )
-}
-
-const fn edit_add() -> Key {
-    Key::new(
-        "add",
-        Kind::Map { key: Form::EditedField, of: &Kind::Text(Form::FieldValue) },
-        Default("{}"),
-        "Fields put beside those that are there.",
-    )
-}
-
-static REWRITE: Section = Section::new(
-    "One of the two.",
-    &[
-        Key::new(
-            "path_prefix",
-            Kind::Text(Form::Path),
-            Optional(r#""/""#),
-            "Takes the place of the route's matched path_prefix.",
-        ),
-        Key::new(
-            "path",
-            Kind::Text(Form::Path),
-            Optional(r#""/index.html""#),
-            "Takes the place of the whole path.",
-        ),
     ],
 );
 

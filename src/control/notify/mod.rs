@@ -10,7 +10,7 @@
 
 mod exec;
 mod queue;
-mod webhook;
+pub(super) mod webhook;
 
 use std::io;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use http::uri::{InvalidUri, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
@@ -45,7 +45,7 @@ pub enum AddressError {
 
 /// Why an event was not taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PostError {
+pub(in super::super) enum PostError {
     #[error("no connection: {0}")]
     Connect(io::Error),
     #[error("the exchange broke: {0}")]
@@ -58,7 +58,7 @@ pub(super) enum PostError {
 
 /// Where to POST.
 #[derive(Debug)]
-pub(super) struct Webhook {
+pub(in super::super) struct Webhook {
     host: String,
     port: u16,
     target: PathAndQuery,
@@ -68,7 +68,7 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    pub(super) fn parse(url: &str) -> Result<Self, AddressError> {
+    pub(in super::super) fn parse(url: &str) -> Result<Self, AddressError> {
         let uri: Uri = url.parse()?;
         let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
             return Err(AddressError::NoHost);
@@ -95,46 +95,54 @@ impl Webhook {
 
     /// POSTs the JSON `body`; any 2xx takes it.
     pub(super) async fn post(&self, body: &str) -> Result<(), PostError> {
+        let json = HeaderValue::from_static("application/json");
+        let fields = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+        let status = self.send(Bytes::copy_from_slice(body.as_bytes()), fields).await?;
+        if status.is_success() { Ok(()) } else { Err(PostError::Status(status)) }
+    }
+
+    /// POSTs `body` with these fields; the status that it is answered with.
+    pub(in super::super) async fn send(
+        &self,
+        body: Bytes,
+        fields: HeaderMap,
+    ) -> Result<StatusCode, PostError> {
+        let request = self.request(body, fields);
         let exchange = async {
             let name = (self.host.as_str(), self.port);
             let stream = TcpStream::connect(name).await.map_err(PostError::Connect)?;
-            let Some(tls) = &self.tls else { return self.exchange(stream, body).await };
+            let Some(tls) = &self.tls else { return exchange(stream, request).await };
             let peer = stream.peer_addr().map_err(PostError::Connect)?;
             let stream =
                 tls.connect(stream, (None, peer.into()), &[b"http/1.1"]).await.map_err(PostError::Connect)?;
-            self.exchange(stream, body).await
+            exchange(stream, request).await
         };
         timeout(POST_TIMEOUT, exchange).await.unwrap_or(Err(PostError::TooLong(POST_TIMEOUT)))
     }
 
-    async fn exchange<S>(&self, stream: S, body: &str) -> Result<(), PostError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = self.request(body);
-        let answer = async move {
-            let status = sender.send_request(request).await?.status();
-            if status.is_success() { Ok(()) } else { Err(PostError::Status(status)) }
-        };
-        let mut answer = pin!(answer);
-        // The connection makes the answer happen. How it ends does not matter: many servers forget TLS's close_notify,
-        // and an answer that it could not bring has its own error.
-        tokio::select! {
-            answer = &mut answer => answer,
-            _ended = connection => answer.await,
-        }
-    }
-
-    fn request(&self, body: &str) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    fn request(&self, body: Bytes, mut fields: HeaderMap) -> Request<Full<Bytes>> {
+        fields.insert(HOST, self.authority.clone());
+        fields.insert(USER_AGENT, HeaderValue::from_static(concat!("plimsoll/", env!("CARGO_PKG_VERSION"))));
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(self.target.clone());
-        let fields = request.headers_mut();
-        fields.insert(HOST, self.authority.clone());
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        fields.insert(USER_AGENT, HeaderValue::from_static(concat!("plimsoll/", env!("CARGO_PKG_VERSION"))));
+        *request.headers_mut() = fields;
         request
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<StatusCode, PostError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async move { Ok(sender.send_request(request).await?.status()) };
+    let mut answer = pin!(answer);
+    // The connection makes the answer happen. How it ends does not matter: many servers forget TLS's close_notify,
+    // and an answer that it could not bring has its own error.
+    tokio::select! {
+        answer = &mut answer => answer,
+        _ended = connection => answer.await,
     }
 }
 

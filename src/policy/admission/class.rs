@@ -59,7 +59,7 @@ impl Turns {
         waits.map(|(_, class)| class).next()
     }
 
-    /// Notes that a place was given while others waited.
+    /// Notes that a place was given to one who waited.
     pub const fn taken(&mut self) {
         self.0 = self.0.wrapping_add(1);
     }

@@ -21,7 +21,7 @@ use crate::proxy::attempt::Connection;
 use crate::proxy::awaited::Awaited;
 use crate::proxy::buffer::BLOCK;
 use crate::proxy::connection::Client;
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::http1::encode::RequestEdits;
 use crate::proxy::request::{Downstream, Failed, is_call};
 use crate::proxy::respond::Own;
@@ -372,6 +372,10 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         last_hop.then(Own::options)
     }
 
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal> {
+        self.upload.limit(max)
+    }
+
     fn keep_body(&mut self, max: usize) {
         self.upload.keep(max);
     }
@@ -530,14 +534,14 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
     }
 
     async fn respond(&mut self, own: &Own, edits: HeadEdits<'_>) -> Result<(), Error> {
-        let bodiless = self.request.method == Method::Head || own.bytes().is_empty();
+        let bodiless = self.request.method == Method::Head || own.body.is_empty();
         let end = bodiless || own.status == 204 || own.status == 304;
         self.half.send_head(own_parts(own, edits), end)?;
         self.started = true;
         if end {
             return Ok(());
         }
-        let body = Bytes::copy_from_slice(own.bytes());
+        let body = Bytes::copy_from_slice(&own.body);
         let sent = self.send_whole(body).await;
         self.end(sent)
     }
@@ -585,7 +589,7 @@ fn own_parts(own: &Own, edits: HeadEdits<'_>) -> Parts {
         }
     }
     if own.status != 204 && own.status != 304 {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(own.bytes().len()));
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(own.body.len()));
     }
     edit(&mut parts.headers, edits);
     parts

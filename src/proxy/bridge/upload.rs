@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::{ClientHalf, EndpointHalf, Frame};
 use crate::proxy::attempt::Connection;
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::http1::head::Framing;
 use crate::proxy::tcp::splice::TURN;
 
@@ -24,6 +24,8 @@ pub struct Upload {
     length: Option<u64>,
     replay: Replay,
     moved: u64,
+    /// Bytes that have come, and how many may.
+    came: (u64, u64),
     /// Trailers that were taken in ahead, behind what is held.
     behind: Option<HeaderMap>,
     /// The client has ended what was taken in ahead.
@@ -79,7 +81,26 @@ impl Upload {
             all_here: false,
             released: 0,
             copy: None,
+            came: (0, u64::MAX),
         }
+    }
+
+    /// Holds it to a size.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`] when its length says that it is larger; where it says nothing, that is an error of
+    /// [`Upload::poll_give`] later.
+    pub fn limit(&mut self, max: u64) -> Result<(), Refusal> {
+        self.came.1 = max;
+        if self.length.is_some_and(|length| length > max) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
+    }
+
+    /// A frame that has come, which counts against the size.
+    fn counted(&mut self, frame: Frame) -> Result<Frame, Error> {
+        if let Frame::Data(data) = &frame {
+            self.came.0 = self.came.0.saturating_add(data.len() as u64);
+        }
+        if self.came.0 > self.came.1 { Err(Error::Refused(Refusal::BodyTooLarge)) } else { Ok(frame) }
     }
 
     /// Keeps what is given on from now on for a repeat, up to `max` bytes.
@@ -126,18 +147,20 @@ impl Upload {
         (most, here): (usize, &mut BytesMut),
     ) -> Poll<Result<bool, Error>> {
         while !self.all_here && here.len() < most {
-            match ready!(client.poll_frame(cx)) {
-                Some(Ok(Frame::Data(data))) => {
+            let Some(frame) = ready!(client.poll_frame(cx)) else {
+                self.all_here = true;
+                continue;
+            };
+            match self.counted(frame?)? {
+                Frame::Data(data) => {
                     client.release(data.len());
                     here.extend_from_slice(&data);
                     self.all_here = client.is_ended();
                 }
-                Some(Ok(Frame::Trailers(trailers))) => {
+                Frame::Trailers(trailers) => {
                     self.behind = Some(trailers);
                     self.all_here = true;
                 }
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => self.all_here = true,
             }
         }
         Poll::Ready(Ok(self.all_here))
@@ -205,12 +228,13 @@ impl Upload {
         self.replay = Replay::Lost;
         self.exists = true;
         self.ended = false;
+        self.came.1 = u64::MAX;
     }
 
     /// Gives an attempt what there is for it; ready once it has been given all.
     ///
     /// # Errors
-    /// Those of [`ClientHalf::poll_frame`] and [`EndpointHalf::poll_room`].
+    /// Those of [`ClientHalf::poll_frame`] and [`EndpointHalf::poll_room`], and [`Refusal::BodyTooLarge`].
     pub fn poll_give<C: ClientHalf, E: EndpointHalf>(
         &mut self,
         cx: &mut Context<'_>,
@@ -238,7 +262,7 @@ impl Upload {
                     Some(trailers) => self.held = Some(Frame::Trailers(trailers)),
                     None if self.all_here => self.ended = true,
                     None => match ready!(client.poll_frame(cx)) {
-                        Some(frame) => self.held = Some(frame?),
+                        Some(frame) => self.held = Some(self.counted(frame?)?),
                         None => self.ended = true,
                     },
                 }

@@ -15,6 +15,7 @@ use crate::policy::retry::Failure;
 use crate::proxy::attempt::{Connection, Link, Missed};
 use crate::proxy::error::Error;
 use crate::proxy::request::{Downstream, Failed};
+use crate::proxy::span;
 use crate::proxy::timer::Timer;
 use crate::runtime::pick::{Order, Place};
 use crate::runtime::pool::Timeouts;
@@ -23,6 +24,8 @@ use crate::runtime::pool::Timeouts;
 struct Attempt<'a, S> {
     connection: Connection<'a>,
     sending: S,
+    /// Its span, where it is recorded.
+    span: Option<span::Attempt>,
     timeouts: Timeouts,
     sent: Instant,
     /// What the second one has of its own.
@@ -82,9 +85,9 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         timeouts: Timeouts,
         after: Duration,
     ) -> Heard<'a, D::Answer> {
-        let sending = self.down.compose(&connection, self.edits);
+        let (sending, span) = self.compose(&connection);
         let mut first =
-            Box::new(Attempt { connection, sending, timeouts, sent: Instant::now(), beside: None });
+            Box::new(Attempt { connection, sending, span, timeouts, sent: Instant::now(), beside: None });
         let heard = match self.alone(&mut first, after).await {
             Some(heard) => heard,
             None => match self.begin_beside(&first.connection.place) {
@@ -164,8 +167,8 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
         self.tries.home.live.counters.of(worker).hedges.one();
         self.tries.attempts += 1;
         let timeouts = self.timeouts(&connection, endpoint);
-        let sending = self.down.compose(&connection, self.edits);
-        Box::new(Attempt { connection, sending, timeouts, sent: Instant::now(), beside: Some(beside) })
+        let (sending, span) = self.compose(&connection);
+        Box::new(Attempt { connection, sending, span, timeouts, sent: Instant::now(), beside: Some(beside) })
     }
 
     /// Waits for the first answer of two; one that fails leaves it to the other.
@@ -202,7 +205,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
             match heard {
                 Ok(Some(answer)) => spare = Some(self.heard(*ended, Ok(answer))),
                 Ok(None) => {}
-                Err(failed) => self.lost(self.heard(*ended, Err(failed))),
+                Err(failed) => {
+                    let heard = self.heard(*ended, Err(failed));
+                    self.lost(heard);
+                }
             }
         }
     }
@@ -293,12 +299,13 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
     }
 
     fn heard(
-        &self,
+        &mut self,
         attempt: Attempt<'a, D::Sending>,
         outcome: Result<D::Answer, Failed>,
     ) -> Heard<'a, D::Answer> {
         let timer = attempt.beside.as_ref().map_or(self.context.timer, |beside| &beside.timer);
         let late = is_late(&outcome, timer);
+        self.end_span(attempt.span, outcome.as_ref());
         Heard { connection: attempt.connection, outcome, took: attempt.sent.elapsed(), late }
     }
 

@@ -47,6 +47,8 @@ enum State {
 #[derive(Debug)]
 pub struct Chunked {
     state: State,
+    /// Bytes of data in all chunks that have begun, and how many there may be.
+    data: (u64, u64),
     extensions: usize,
     output: Output,
     limits: Limits,
@@ -74,7 +76,16 @@ impl Chunked {
     /// A body from its start.
     #[must_use]
     pub const fn new(output: Output, limits: Limits) -> Self {
-        Self { state: State::Size, extensions: 0, output, limits, trailers: None }
+        Self { state: State::Size, data: (0, u64::MAX), extensions: 0, output, limits, trailers: None }
+    }
+
+    /// Holds the data of all chunks to a size.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`] when those that have begun are larger; one that begins later fails its turn.
+    pub const fn limit(&mut self, max: u64) -> Result<(), Fault> {
+        self.data.1 = max;
+        if self.data.0 > max { Err(Refusal::BodyTooLarge) } else { Ok(()) }
     }
 
     /// Whether the last byte of the body has been consumed.
@@ -156,6 +167,10 @@ impl Chunked {
         if size == 0 {
             self.state = State::Trailers(length);
             return Ok(());
+        }
+        self.data.0 = self.data.0.saturating_add(size);
+        if self.data.0 > self.data.1 {
+            return Err(Refusal::BodyTooLarge);
         }
         let from = turn.consumed;
         turn.consumed += length;

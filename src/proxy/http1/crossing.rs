@@ -101,6 +101,8 @@ impl<'c> Crossing<'c> {
         });
         let mut bridge =
             Bridge::new(own.worker, Some(own.client), own.listener, &own.client.timer, request, half);
+        // What has come of it has been held to that already.
+        bridge.limit_body(own.upload.max()).ok();
         if let Kept::UpTo(max) = self.kept {
             bridge.keep_body(max);
         }
@@ -155,6 +157,13 @@ impl Downstream for Crossing<'_> {
 
     fn answered_here(&self) -> Option<Own> {
         self.own.answered_here()
+    }
+
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal> {
+        match &mut self.bridge {
+            Some(bridge) => bridge.limit_body(max),
+            None => self.own.limit_body(max),
+        }
     }
 
     fn keep_body(&mut self, max: usize) {

@@ -9,13 +9,16 @@ use super::fields::{Field, Kind, list_elements};
 use super::head::{Framing, RequestHead, ResponseHead, Version, is_h2c};
 use crate::model::address::{UNIX_CLIENT, UNKNOWN_CLIENT};
 use crate::model::field::{FieldEdits, HeadEdits};
+use crate::model::forwarded::Family;
 use crate::model::method::Method;
+use crate::policy::traces::Traced;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::forwarded;
 use crate::proxy::phases::Altered;
 use crate::runtime::tls::listener::ClientCertificate;
 
 /// Everything that changes in a request head on its way to the endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct RequestEdits<'a> {
     /// Edits of the route.
     pub route: &'a FieldEdits,
@@ -27,12 +30,16 @@ pub struct RequestEdits<'a> {
     pub source: IpAddr,
     /// Whether what the peer says of the client is believed.
     pub trusted: bool,
+    /// In which fields the endpoint is told of the client.
+    pub family: Family,
     /// `http` or `https`.
     pub scheme: &'a str,
     /// What is said of the client's certificate.
     pub told: Told<'a>,
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
+    /// The trace that it belongs to; nothing where the fields of traces are like any other.
+    pub trace: Option<Traced>,
     /// When the time is over that the client of a gRPC call has given for it.
     pub deadline: Option<Instant>,
 }
@@ -141,6 +148,9 @@ pub fn put_request(out: &mut Buffer, bytes: &[u8], head: &RequestHead, edits: &R
         put_own(out, own, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
     }
     put_own(out, own, b"X-Request-Id", edits.request_id);
+    if let Some(trace) = edits.trace {
+        put_own(out, own, b"traceparent", &trace.parent.text());
+    }
     put_edits(out, own);
     out.put(b"\r\n");
 }
@@ -165,10 +175,16 @@ fn request_field_goes_on(kind: Kind, head: &RequestHead, edits: &RequestEdits<'_
     match kind {
         Kind::Other | Kind::Accept | Kind::ContentLength | Kind::TransferEncoding => true,
         Kind::Expect => head.expects_continue,
-        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
-            edits.trusted
-        }
+        Kind::Forwarded
+        | Kind::XForwardedFor
+        | Kind::XForwardedProto
+        | Kind::XForwardedHost
+        | Kind::XRealIp
+        | Kind::CfConnectingIp
+        | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
+        Kind::TraceParent => edits.trace.is_none(),
+        Kind::TraceState => edits.trace.is_none_or(|trace| trace.keeps_state),
         _ => false,
     }
 }
@@ -205,6 +221,12 @@ pub(super) fn put_forwarded<'f, F: Iterator<Item = (Kind, &'f [u8])>>(
     given: impl Fn() -> F,
 ) {
     let own = edits.head();
+    if edits.family.has_standard() {
+        put_own(out, own, b"Forwarded", &forwarded::standard(edits, authority, given()));
+    }
+    if !edits.family.has_x() {
+        return;
+    }
     let peer = AddressText::new(edits.peer);
     let has = |kind: Kind| edits.trusted && given().any(|(k, _)| k == kind);
     if own.is_empty() || !own.drops(b"X-Forwarded-For") {
@@ -304,7 +326,7 @@ pub fn put_own_response(
         }
     }
     if own.status != 204 && own.status != 304 {
-        put_field(out, b"Content-Length", itoa::Buffer::new().format(own.bytes().len()).as_bytes());
+        put_field(out, b"Content-Length", itoa::Buffer::new().format(own.body.len()).as_bytes());
     }
     match (close, client) {
         (true, _) => out.put(b"Connection: close\r\n"),
@@ -314,7 +336,7 @@ pub fn put_own_response(
     put_edits(out, edits);
     out.put(b"\r\n");
     if !to_head && own.status != 204 && own.status != 304 {
-        out.put(own.bytes());
+        out.put(&own.body);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::proxy::attempt::{Connection, Link};
 use crate::proxy::awaited::Awaited;
 use crate::proxy::buffer::{BLOCK, Buffer};
 use crate::proxy::connection::{Client, write_all};
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, Refusal};
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
 use crate::proxy::tcp::relay::Moved;
@@ -162,6 +162,10 @@ impl Downstream for Exchange<'_> {
         (self.request.head.method == Method::Options
             && hops().is_some_and(|f| f.value.get(self.request.bytes.bytes()) == b"0"))
         .then(Own::options)
+    }
+
+    fn limit_body(&mut self, max: u64) -> Result<(), Refusal> {
+        self.upload.limit(max)
     }
 
     fn keep_body(&mut self, max: usize) {
@@ -327,7 +331,7 @@ impl Downstream for Exchange<'_> {
         let mut out = Buffer::default();
         encode::put_own_response(&mut out, own, edits, to_head, self.close, self.request.head.version);
         self.started = true;
-        self.sent += if to_head { 0 } else { own.bytes().len() as u64 };
+        self.sent += if to_head { 0 } else { own.body.len() as u64 };
         let written = write_all(self.client, &mut out, self.listener.timeouts.client_idle).await;
         self.end(written)
     }
@@ -537,6 +541,9 @@ impl<'c> Exchange<'c> {
             // A failure on the endpoint's side shows in the answer, or does not matter.
             let sent = self.poll_send(cx, stream, rest);
             let gone = matches!(sent, Poll::Ready(Err(Error::ClientGone)));
+            if let Poll::Ready(Err(error @ Error::Refused(Refusal::BodyTooLarge))) = sent {
+                return Poll::Ready(Err(error));
+            }
             if gone || (self.upload.is_complete() && self.poll_gone(cx).is_ready()) {
                 return Poll::Ready(Err(Error::ClientGone));
             }

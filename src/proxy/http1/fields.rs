@@ -86,10 +86,16 @@ pub enum Kind {
     XRealIp,
     /// `CF-Connecting-IP`
     CfConnectingIp,
+    /// Another field in which proxies say of a client what we do not: `X-Forwarded-Port`, `True-Client-IP` and their kin.
+    ClientClaim,
     /// `X-Client-Cert-Subject` or `X-Client-Cert-SHA256`
     ClientCertificate,
     /// `X-Request-Id`
     XRequestId,
+    /// `traceparent`
+    TraceParent,
+    /// `tracestate`
+    TraceState,
     /// `Accept`
     Accept,
     /// `Keep-Alive`
@@ -108,29 +114,51 @@ impl Kind {
             6 => &[(b"accept", Self::Accept), (b"expect", Self::Expect)],
             7 => &[(b"upgrade", Self::Upgrade)],
             9 => &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::XRealIp)],
-            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
+            10 => &[
+                (b"connection", Self::Connection),
+                (b"keep-alive", Self::KeepAlive),
+                (b"tracestate", Self::TraceState),
+            ],
+            11 => &[(b"x-client-ip", Self::ClientClaim), (b"traceparent", Self::TraceParent)],
             12 => &[(b"x-request-id", Self::XRequestId), (b"max-forwards", Self::MaxForwards)],
-            14 => &[(b"content-length", Self::ContentLength), (b"http2-settings", Self::HopByHop)],
+            14 => &[
+                (b"content-length", Self::ContentLength),
+                (b"http2-settings", Self::HopByHop),
+                (b"true-client-ip", Self::ClientClaim),
+            ],
             15 => &[(b"x-forwarded-for", Self::XForwardedFor)],
             16 => &[
                 (b"x-forwarded-host", Self::XForwardedHost),
                 (b"cf-connecting-ip", Self::CfConnectingIp),
                 (b"proxy-connection", Self::HopByHop),
+                (b"fastly-client-ip", Self::ClientClaim),
             ],
             17 => &[
                 (b"x-forwarded-proto", Self::XForwardedProto),
                 (b"transfer-encoding", Self::TransferEncoding),
             ],
             18 => &[(b"proxy-authenticate", Self::HopByHop)],
-            19 => &[(b"proxy-authorization", Self::HopByHop)],
+            19 => &[(b"proxy-authorization", Self::HopByHop), (b"x-cluster-client-ip", Self::ClientClaim)],
             20 => &[(b"x-client-cert-sha256", Self::ClientCertificate)],
             21 => &[(b"x-client-cert-subject", Self::ClientCertificate)],
-            _ => return Self::Other,
+            _ => &[],
         };
         match candidates.iter().find(|(known, _)| same_but_for_underscores(name, known)) {
-            None => Self::Other,
+            None => Self::of_family(name),
             Some((known, kind)) if name.eq_ignore_ascii_case(known) => *kind,
             Some(_) => Self::LookAlike,
+        }
+    }
+
+    /// Every `X-Forwarded-` field that has no kind of its own.
+    #[inline]
+    fn of_family(name: &[u8]) -> Self {
+        const FAMILY: &[u8] = b"x-forwarded-";
+        match name.split_at_checked(FAMILY.len()) {
+            Some((family @ [b'x' | b'X', ..], _)) if same_but_for_underscores(family, FAMILY) => {
+                if family.eq_ignore_ascii_case(FAMILY) { Self::ClientClaim } else { Self::LookAlike }
+            }
+            _ => Self::Other,
         }
     }
 }
@@ -187,6 +215,13 @@ mod tests {
         assert_eq!(Kind::of(b"X-Custom"), Kind::Other);
         assert_eq!(Kind::of(b"Content_Length"), Kind::LookAlike);
         assert_eq!(Kind::of(b"x_forwarded-for"), Kind::LookAlike);
+        assert_eq!(Kind::of(b"X-Forwarded-Port"), Kind::ClientClaim);
+        assert_eq!(Kind::of(b"x-forwarded-access-token"), Kind::ClientClaim);
+        assert_eq!(Kind::of(b"x-forwarded_port"), Kind::LookAlike);
+        assert_eq!(Kind::of(b"X_Forwarded_Port"), Kind::LookAlike);
+        assert_eq!(Kind::of(b"True-Client-IP"), Kind::ClientClaim);
+        assert_eq!(Kind::of(b"True_Client_IP"), Kind::LookAlike);
+        assert_eq!(Kind::of(b"x-forwarded"), Kind::Other);
     }
 
     #[test]

@@ -335,7 +335,8 @@ fn drop_nominated(bytes: &[u8], fields: &mut [Field]) -> Result<(), FieldFault> 
                 | Kind::XForwardedHost
                 | Kind::Forwarded
                 | Kind::XRealIp
-                | Kind::CfConnectingIp => {
+                | Kind::CfConnectingIp
+                | Kind::ClientClaim => {
                     return Err(FieldFault::Malformed("Connection names a field that others rely on"));
                 }
                 // The engine acts on these itself.

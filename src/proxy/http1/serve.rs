@@ -404,6 +404,7 @@ impl Unread<'_> {
             phases: Phases { head: total, total, ..Phases::default() },
             termination,
             request_id: b"",
+            trace_id: None,
             grpc_code: None,
         });
     }

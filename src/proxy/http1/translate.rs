@@ -18,6 +18,7 @@ use crate::model::request::RequestView;
 use crate::proxy::bridge::request::{Request, path_and_query};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::error::Error;
+use crate::proxy::forwarded;
 
 /// Writes the head of a request for an HTTP/1.1 endpoint; `key` is that of a WebSocket handshake.
 pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEdits<'_>, key: Option<&[u8]>) {
@@ -57,6 +58,9 @@ pub(super) fn put_request(out: &mut Buffer, request: &Request, edits: &RequestEd
         put_own(out, own, b"X-Client-Cert-SHA256", client.sha256.as_bytes());
     }
     put_own(out, own, b"X-Request-Id", edits.request_id);
+    if let Some(trace) = edits.trace {
+        put_own(out, own, b"traceparent", &trace.parent.text());
+    }
     put_edits(out, own);
     out.put(b"\r\n");
 }
@@ -67,10 +71,16 @@ fn goes_on(kind: Kind, name: &[u8], request: &Request, edits: &RequestEdits<'_>)
         Kind::Other => !request.websocket || name != b"sec-websocket-key",
         Kind::Accept => true,
         Kind::Expect => request.expects_continue,
-        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
-            edits.trusted
-        }
+        Kind::Forwarded
+        | Kind::XForwardedFor
+        | Kind::XForwardedProto
+        | Kind::XForwardedHost
+        | Kind::XRealIp
+        | Kind::CfConnectingIp
+        | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
+        Kind::TraceParent => edits.trace.is_none(),
+        Kind::TraceState => edits.trace.is_none_or(|trace| trace.keeps_state),
         _ => false,
     }
 }

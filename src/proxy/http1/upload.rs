@@ -16,6 +16,8 @@ pub struct Upload {
     consumed: usize,
     replay: Replay,
     moved: u64,
+    /// Bytes that it may have.
+    max: u64,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Upload {
             Framing::Length(length) => Coding::Length(length),
             Framing::Chunked => Coding::Chunked(Chunked::new(Output::Chunked, limits)),
         };
-        Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved: 0 }
+        Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved: 0, max: u64::MAX }
     }
 
     /// What another has read of it: so many bytes, and whether all.
@@ -50,7 +52,7 @@ impl Upload {
     pub const fn elsewhere(moved: u64, done: bool) -> Self {
         // What is left is of no known length; whoever asks only asks whether there is any.
         let coding = Coding::Length(if done { 0 } else { u64::MAX });
-        Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved }
+        Self { coding, staged: 0, consumed: 0, replay: Replay::Lost, moved, max: u64::MAX }
     }
 
     /// All that has come of it, as it came but for what was left out of its coding, and what is behind it: what is
@@ -62,6 +64,27 @@ impl Upload {
         all.put(input.bytes().get(self.staged.max(self.consumed)..).unwrap_or_default());
         *input = Buffer::default();
         all
+    }
+
+    /// Holds it to a size.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`] when it is known to be larger; what becomes so later is refused by [`Upload::stage`].
+    pub fn limit(&mut self, max: u64) -> Result<(), Refusal> {
+        self.max = max;
+        match &mut self.coding {
+            Coding::Length(left) if self.moved + self.staged as u64 + *left > max => {
+                Err(Refusal::BodyTooLarge)
+            }
+            Coding::Length(_) => Ok(()),
+            Coding::Chunked(chunked) => chunked.limit(max),
+        }
+    }
+
+    /// The size that it is held to.
+    #[must_use]
+    pub const fn max(&self) -> u64 {
+        self.max
     }
 
     /// Keeps what is sent from now on for a repeat, up to `max` bytes.
@@ -224,6 +247,25 @@ mod tests {
         upload.sent(&mut bytes, n);
         assert!(upload.is_done());
         assert_eq!(bytes.bytes(), b"GET /");
+    }
+
+    #[test]
+    fn a_body_is_held_to_its_size_by_what_it_says_and_by_what_comes() {
+        let limited = |framing, text: &str, max| {
+            let mut upload = Upload::new(framing, LIMITS);
+            let mut bytes = input(text);
+            upload.stage(&mut bytes)?;
+            upload.limit(max)?;
+            let n = upload.staged(&bytes).len();
+            upload.sent(&mut bytes, n);
+            let mut more = input("5\r\nworld\r\n");
+            upload.stage(&mut more)
+        };
+        assert_eq!(limited(Framing::Length(5), "hel", 5), Ok(()));
+        assert_eq!(limited(Framing::Length(5), "hel", 4), Err(Refusal::BodyTooLarge));
+        assert_eq!(limited(Framing::Chunked, "5\r\nhello\r\n", 10), Ok(()));
+        assert_eq!(limited(Framing::Chunked, "5\r\nhello\r\n", 9), Err(Refusal::BodyTooLarge));
+        assert_eq!(limited(Framing::Chunked, "5\r\nhello\r\n", 4), Err(Refusal::BodyTooLarge));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::model::grpc::timeout_text;
 use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::proxy::bridge::request::{Request, path_and_query};
+use crate::proxy::forwarded;
 use crate::proxy::http1::encode::{RequestEdits, Told};
 use crate::proxy::http1::fields::Kind;
 use crate::proxy::http1::head::Framing;
@@ -85,6 +86,9 @@ fn fields(request: &Request, edits: &RequestEdits<'_>) -> HeaderMap {
         put_own(&mut fields, own, "x-client-cert-sha256", client.sha256.as_bytes());
     }
     put_own(&mut fields, own, "x-request-id", edits.request_id);
+    if let Some(trace) = edits.trace {
+        put_own(&mut fields, own, "traceparent", &trace.parent.text());
+    }
     for (name, value) in edits_of(own) {
         fields.append(name, value);
     }
@@ -101,10 +105,16 @@ fn goes_on(kind: Kind, name: &HeaderName, request: &Request, edits: &RequestEdit
         Kind::Other => !request.websocket || *name != header::SEC_WEBSOCKET_KEY,
         Kind::Accept => true,
         Kind::Expect => request.expects_continue,
-        Kind::Forwarded | Kind::XForwardedProto | Kind::XForwardedHost | Kind::CfConnectingIp => {
-            edits.trusted
-        }
+        Kind::Forwarded
+        | Kind::XForwardedFor
+        | Kind::XForwardedProto
+        | Kind::XForwardedHost
+        | Kind::XRealIp
+        | Kind::CfConnectingIp
+        | Kind::ClientClaim => edits.trusted && forwarded::stays(kind, edits.family),
         Kind::ClientCertificate => edits.trusted && matches!(edits.told, Told::Nothing),
+        Kind::TraceParent => edits.trace.is_none(),
+        Kind::TraceState => edits.trace.is_none_or(|trace| trace.keeps_state),
         _ => false,
     }
 }
@@ -141,6 +151,13 @@ fn put_own(fields: &mut HeaderMap, edits: HeadEdits<'_>, name: &'static str, val
 
 fn put_forwarded(fields: &mut HeaderMap, request: &Request, edits: &RequestEdits<'_>) {
     let own = edits.head();
+    if edits.family.has_standard() {
+        let value = forwarded::standard(edits, request.authority(), request.kinds());
+        put_own(fields, own, "forwarded", &value);
+    }
+    if !edits.family.has_x() {
+        return;
+    }
     let came = &request.parts.headers;
     let has = |name: &str| edits.trusted && came.contains_key(name);
     let address = |address: IpAddr| match address == UNIX_CLIENT.ip() {

@@ -193,6 +193,7 @@ impl<'a> Session<'a> {
             phases: Phases { connect: self.connecting, total, ..Phases::default() },
             termination,
             request_id: b"",
+            trace_id: None,
             grpc_code: None,
         });
     }

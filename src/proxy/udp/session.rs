@@ -522,6 +522,7 @@ impl<'a> Account<'a> {
             phases: Phases { total, ..Phases::default() },
             termination,
             request_id: b"",
+            trace_id: None,
         });
     }
 }

@@ -1,5 +1,6 @@
 //! (Config, previous snapshot) to [`Snapshot`]: names become indexes, live state is carried over by identity.
 
+mod gate;
 mod limits;
 mod pool;
 mod sticky;
@@ -14,19 +15,21 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::limits::{ClientLimits, Http2Limits};
 use super::listener::{self, Listener, ListenerLive, SniRoutes, SniTarget};
+use super::page::Page;
 use super::places::Listeners;
 use super::pool::Pool;
-use super::snapshot::{Action, Edition, Overrides, Part, Piece, Rewrite, Route, Snapshot, Split, SplitBy};
+use super::snapshot::{Action, Edition, Overrides, Part, Respond, Route, Snapshot, Split, SplitBy};
+use super::spans::{Export, Tracing};
 use super::sticky::Secret;
 use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
 use crate::config::{self, Config};
-use crate::model::field::FieldEdits;
 use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::ByteSize;
 use crate::policy::admission::class::Class;
-use crate::route::{PathPattern, SniTable, Table};
+use crate::route::edits::Edits;
+use crate::route::{SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
 use treatment::Treatments;
@@ -111,6 +114,7 @@ pub fn compile(
         listeners,
         routes,
         pools,
+        tracing: compile_tracing(config, previous),
         connections_max: machine.connections_max,
         clock,
         slots,
@@ -118,6 +122,18 @@ pub fn compile(
         secret,
         limits: limits.finish(),
     })
+}
+
+/// Where spans go stays as it is for as long as that is the same, with those that wait.
+fn compile_tracing(config: &Config, previous: Option<&Snapshot>) -> Option<Tracing> {
+    let tracing = config.tracing.as_ref().filter(|tracing| tracing.propagates)?;
+    let before = previous.and_then(|previous| previous.tracing.as_ref()?.export.as_ref());
+    let export = tracing.export.as_ref().map(|destination| match before {
+        Some(before) if before.destination == *destination => Arc::clone(before),
+        Some(before) => Arc::new(Export::new(destination.clone(), Arc::clone(&before.counts))),
+        None => Arc::new(Export::new(destination.clone(), Arc::default())),
+    });
+    Some(Tracing { settings: tracing.settings, export })
 }
 
 /// Notes which pools take datagrams only: udp listeners lead to them, perhaps by way of other pools, and nothing else does.
@@ -143,7 +159,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
                 streams.extend(parts.iter().flat_map(|(pool, _)| chain(pool)));
             }
             config::route::Action::Redirect { .. }
-            | config::route::Action::Respond { .. }
+            | config::route::Action::Respond(_)
             | config::route::Action::Health(_) => {}
         }
     }
@@ -193,24 +209,19 @@ fn compile_route(
                 };
                 Action::Split(compile_split(&weights, chains, by))
             }
-            config::route::Action::Redirect { to, status } => {
-                Action::Redirect { to: Piece::parse(to), status: *status }
+            config::route::Action::Redirect { to, regex, status } => {
+                Action::Redirect { to: to.clone(), regex: regex.clone(), status: *status }
             }
-            config::route::Action::Respond { status, body } => {
-                Action::Respond { status: *status, body: body.as_str().into() }
-            }
+            config::route::Action::Respond(respond) => Action::Respond(Respond {
+                status: respond.status,
+                page: Page::new(&respond.body, respond.content_type.as_str()),
+                regex: respond.regex.clone(),
+            }),
             config::route::Action::Health(name) => Action::Health(pool(name)),
         },
         request_edits: route.request_headers.clone(),
         response_edits: route.response_headers.clone(),
-        rewrite: route.rewrite.as_ref().map(|rewrite| match (rewrite, &route.rule.path) {
-            (config::route::Rewrite::PathPrefix(with), PathPattern::Prefix(matched)) => {
-                Rewrite::Prefix { matched: matched.trim_end_matches('/').into(), with: with.as_str().into() }
-            }
-            (config::route::Rewrite::PathPrefix(with) | config::route::Rewrite::Path(with), _) => {
-                Rewrite::Path(with.as_str().into())
-            }
-        }),
+        rewrite: route.rewrite.clone(),
         timeouts: Overrides {
             connect: route.timeouts.connect,
             response_header: route.timeouts.response_header,
@@ -220,6 +231,7 @@ fn compile_route(
         class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
         treatment: None,
+        gate: gate::compile(&route.gate),
         limits: None,
     }
 }
@@ -249,13 +261,14 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
     Route {
         name: route.name.clone(),
         action: Action::Pool(pools.get(&route.pool).copied().unwrap_or_default()),
-        request_edits: FieldEdits::default(),
-        response_edits: FieldEdits::default(),
+        request_edits: Edits::default(),
+        response_edits: Edits::default(),
         rewrite: None,
         timeouts: Overrides::default(),
         class: Class::default(),
         retry: None,
         treatment: None,
+        gate: None,
         limits: None,
     }
 }
@@ -279,16 +292,12 @@ fn compile_listeners(
             bind: l.bind.clone(),
             unix_mode: l.unix_mode,
             protocol: compile_protocol(config, l, pools),
-            trusted_proxies: l.trusted_proxies.clone(),
+            identity: l.identity.clone(),
+            forwarded: l.forwarded,
             proxy_header_max: l.accept_proxy_protocol.then(|| l.limits.proxy_header.as_usize()),
-            client_address: match l.client_address {
-                config::listener::ClientAddress::XForwardedFor => listener::ClientAddress::XForwardedFor,
-                config::listener::ClientAddress::Forwarded => listener::ClientAddress::Forwarded,
-                config::listener::ClientAddress::CfConnectingIp => listener::ClientAddress::CfConnectingIp,
-                config::listener::ClientAddress::XRealIp => listener::ClientAddress::XRealIp,
-            },
             allow: l.allow.clone(),
             deny: l.deny.clone(),
+            pages: gate::pages(&l.error_pages),
             freebind: l.freebind,
             importance: l.importance,
             h2c: l.h2c,

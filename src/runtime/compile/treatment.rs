@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::{CompileError, Machine};
 use crate::config::{self, Config};
-use crate::model::field::FieldEdits;
 use crate::model::name::{PoolName, RouteName};
 use crate::model::units::ByteSize;
 use crate::policy::admission::class::Class;
 use crate::policy::password::Users;
+use crate::route::edits::Edits;
 use crate::runtime::credentials::{BasicAuth, CheckRules, Checker, Known};
 use crate::runtime::snapshot::{Action, Overrides, Route, Snapshot};
 use crate::runtime::treatment::{ForwardAuth, Mirror, Told, Treatment, TreatmentLive};
@@ -22,13 +22,14 @@ fn aside(name: &RouteName, pool: usize, response_header: Duration) -> Route {
     Route {
         name: name.clone(),
         action: Action::Pool(pool),
-        request_edits: FieldEdits::default(),
-        response_edits: FieldEdits::default(),
+        request_edits: Edits::default(),
+        response_edits: Edits::default(),
         rewrite: None,
         timeouts: Overrides { response_header: Some(response_header), ..Overrides::default() },
         class: Class::default(),
         retry: None,
         treatment: None,
+        gate: None,
         limits: None,
     }
 }

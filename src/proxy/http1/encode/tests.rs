@@ -33,9 +33,11 @@ fn request(head: &str, trusted: bool, target: Option<&str>, route: &FieldEdits) 
         peer: "::ffff:192.0.2.1".parse().expect("an address"),
         source: if trusted { "203.0.113.9" } else { "::ffff:192.0.2.1" }.parse().expect("an address"),
         trusted,
+        family: Family::XForwarded,
         scheme: "http",
         told: Told::Nothing,
         request_id: b"id",
+        trace: None,
         deadline: None,
     };
     let mut out = Buffer::default();
@@ -244,9 +246,11 @@ fn what_is_said_of_a_client_certificate_is_ours_or_a_trusted_peers() {
             peer: "192.0.2.1".parse().expect("an address"),
             source: "192.0.2.1".parse().expect("an address"),
             trusted,
+            family: Family::XForwarded,
             scheme: "https",
             told,
             request_id: b"id",
+            trace: None,
             deadline: None,
         };
         let mut out = Buffer::default();

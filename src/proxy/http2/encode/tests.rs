@@ -7,6 +7,7 @@ use http::Request as HttpRequest;
 
 use super::*;
 use crate::model::field::FieldEdits;
+use crate::model::forwarded::Family;
 use crate::proxy::phases::Altered;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -27,9 +28,11 @@ fn edits(route: &FieldEdits, trusted: bool) -> RequestEdits<'_> {
         peer: PEER,
         source: PEER,
         trusted,
+        family: Family::XForwarded,
         scheme: "https",
         told: Told::Nothing,
         request_id: b"6f",
+        trace: None,
         deadline: None,
     }
 }
