@@ -28,13 +28,23 @@ const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["runtime/store.rs"]),
     (
         "aws-lc-rs",
-        &["runtime/tls/", "proxy/bridge/websocket.rs", "policy/sticky/cookie.rs", "runtime/sticky/"],
+        &[
+            "runtime/credentials.rs",
+            "runtime/tls/",
+            "proxy/bridge/websocket.rs",
+            "policy/sticky/cookie.rs",
+            "runtime/sticky/",
+        ],
     ),
+    ("base64ct", &["policy/password/"]),
+    ("bcrypt", &["policy/password/"]),
+    ("brotli", &["proxy/bridge/encoder.rs"]),
     ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),
+    ("flate2", &["proxy/bridge/encoder.rs"]),
     ("futures-util", &["proxy/http2/serve.rs"]),
     ("h2", &["proxy/http2/", "control/health/"]),
     ("hickory-resolver", &["control/dns.rs"]),
@@ -49,6 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("loom", &["runtime/"]),
     ("tikv-jemallocator", &["main.rs"]),
     ("listenfd", &["control/inherited.rs"]),
+    ("md-5", &["policy/password/"]),
     ("memchr", &["model/", "route/", "proxy/"]),
     ("metrics", &["telemetry/"]),
     ("nix", &["proxy/udp/", "proxy/upstream/dial.rs"]),
@@ -86,6 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("serde", &["admin/", "cli/", "control/upgrade/", "control/state_dir/"]),
     ("serde_json", &["telemetry/", "admin/", "config/", "control/", "cli/"]),
+    ("sha-crypt", &["policy/password/"]),
     (
         "socket2",
         &[
@@ -97,7 +109,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "control/inherited.rs",
         ],
     ),
-    ("subtle", &["admin/access.rs"]),
+    ("subtle", &["admin/access.rs", "policy/password/"]),
     ("thiserror", &[""]),
     ("tokio", &["config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "main.rs", "lib.rs"]),
     ("tokio-rustls", &["proxy/tls.rs", "proxy/upstream/tls.rs", "control/tls.rs"]),
@@ -105,6 +117,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing", &["telemetry/", "config/", "runtime/", "proxy/", "control/", "admin/", "cli/", "lib.rs"]),
     ("tracing-subscriber", &["telemetry/"]),
     ("x509-parser", &["config/tls/"]),
+    ("zstd", &["proxy/bridge/encoder.rs"]),
 ];
 
 /// Names that say nothing about what is inside; also banned as the last part of a name (`conn_util.rs`).

@@ -4,6 +4,7 @@
 mod admission;
 mod limits;
 mod sticky;
+mod treatment;
 
 use std::fmt::Write as _;
 
@@ -116,6 +117,7 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
             }
             effects.iter().for_each(|effect| line(text, format_args!("  {effect}")));
             explain_action(config, route, request, text);
+            treatment::explain(&route.treatment, request, text);
         }
         None => line(text, format_args!("\nno route takes the request: the answer is 404")),
     }

@@ -273,6 +273,7 @@ fn tcp_only(listeners: &[Listener], (routes, by_sni): (&[Route], &[SniRoute])) -
         }
     }
     for route in routes {
+        pools.retain(|name| route.treatment.pools().all(|pool| pool.as_str() != name));
         match &route.action {
             Action::Pool(pool) => {
                 pools.remove(pool.as_str());

@@ -62,6 +62,8 @@ pub(super) enum Kind {
     Amount {
         min: i64,
     },
+    /// A share such as "50%".
+    Percent,
     /// One of some numbers.
     OneOf(&'static [i64]),
     /// Text with a unit, in a range.
@@ -170,6 +172,7 @@ impl Kind {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Real { min, max } => format!("a number from {min} to {max}"),
             Self::Amount { min } => format!("a count from {min} on, or a share such as \"50%\""),
+            Self::Percent => "a share such as \"50%\"".to_owned(),
             Self::OneOf(numbers) => format!("one of {}", join(numbers.iter().map(i64::to_string))),
             Self::Duration { .. } => "a duration such as \"250ms\", \"2s\" or \"5m\"".to_owned(),
             Self::Size { .. } => "a size such as \"512B\", \"64KiB\" or \"1MiB\"".to_owned(),

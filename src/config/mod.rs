@@ -43,6 +43,7 @@ mod tables;
 pub mod tls;
 pub mod tokens;
 pub mod traces;
+pub mod treatment;
 mod tree;
 mod value;
 mod walk;

@@ -13,6 +13,7 @@ use super::rate_limit::Limits;
 use super::retry::Retry;
 use super::tables::POOL;
 use super::tls::Files;
+use super::treatment::Treatment;
 use super::value::{Field, Fields, FromValue};
 use crate::model::field::{FieldName, FieldValue};
 use crate::model::name::{ListenerName, PoolName, RouteName};
@@ -46,6 +47,8 @@ pub struct Route {
     pub gate: Gate,
     /// How fast requests may come, and how many may be under way.
     pub limits: Limits,
+    /// What is done with a request before it goes on.
+    pub treatment: Treatment,
 }
 
 /// What a route does.
@@ -162,6 +165,7 @@ impl Route {
         let retry = read_retry(fields, action.as_ref(), around);
         let gate = Gate::read(fields, around.files, report);
         let limits = Limits::read(fields, name, report);
+        let treatment = Treatment::read(fields, around, report);
         Some(Self {
             rule: Rule {
                 name: RouteName::new(name).ok()?,
@@ -190,6 +194,7 @@ impl Route {
             retry,
             gate: gate?,
             limits: limits?,
+            treatment: treatment?,
         })
     }
 }
@@ -364,9 +369,20 @@ fn forwarding_only(fields: &Fields, name: &str, action: Option<&Action>, report:
     if !matches!(action, Some(Action::Redirect { .. } | Action::Respond(_) | Action::Health(_))) {
         return;
     }
-    for key in
-        ["request_headers", "rewrite", "timeouts", "priority_class", "retry", "intercept_errors", "max_body"]
-    {
+    const KEYS: [&str; 11] = [
+        "request_headers",
+        "rewrite",
+        "timeouts",
+        "priority_class",
+        "retry",
+        "intercept_errors",
+        "max_body",
+        "mirror",
+        "buffer_request",
+        "buffer_response",
+        "compress",
+    ];
+    for key in KEYS {
         if let Some(field) = fields.written(key) {
             let message = format!("`{key}` has no use: the route `{name}` answers by itself");
             report.error(field.key_span, message, "remove it, or send the request to a pool");

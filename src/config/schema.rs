@@ -77,6 +77,7 @@ fn kind(of: &'static Kind) -> Value {
             { "type": "integer", "minimum": min },
             { "type": "string", "pattern": "^ *[0-9]{1,3} *% *$|\\$\\{" },
         ] }),
+        Kind::Percent => json!({ "type": "string", "pattern": "^ *[0-9]{1,3} *% *$|\\$\\{" }),
         Kind::OneOf(numbers) => json!({ "type": "integer", "enum": numbers }),
         Kind::Duration { .. } => quantity("ms|s|m|h|d"),
         Kind::Size { .. } => quantity("B|KiB|MiB|GiB|KB|MB|GB"),

@@ -1,6 +1,7 @@
 //! A [`Config`] as TOML, every default written out. Loading the text gives the same configuration again, but for
 //! webhooks, of which no more than the host is told. `pool` has the pools, `sticky` a part of them, `listener` TLS of
-//! listeners, `limits` those of routes, `edits` what they change, `gate` what stands before them, `traces` traces.
+//! listeners, `limits` those of routes, `edits` what they change, `gate` what stands before them, `treatment` what they do
+//! beside sending a request on, `traces` traces.
 
 mod edits;
 mod gate;
@@ -9,6 +10,7 @@ mod listener;
 mod pool;
 mod sticky;
 mod traces;
+mod treatment;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -392,6 +394,7 @@ fn show_route(page: &mut Page, route: &Route) {
     edits::show_edits(page, "response_headers", &route.response_headers);
     edits::show_rewrite(page, route);
     gate::show_gate(page, &route.gate);
+    treatment::show(page, &route.treatment);
     let times = &route.timeouts;
     let written = [
         ("connect", times.connect),

@@ -122,6 +122,10 @@ impl Walk<'_> {
                 Some(amount) => Value::Amount(amount),
                 None => self.mismatch(node, kind, slot),
             },
+            (Kind::Percent, Tree::Text(text)) => match Amount::parse_percent(text) {
+                Ok(amount) => Value::Amount(amount),
+                Err(_) => self.mismatch(node, kind, slot),
+            },
             (Kind::OneOf(numbers), Tree::Integer(Some(n))) if numbers.contains(n) => Value::Integer(*n),
             (Kind::Duration { .. } | Kind::Size { .. }, Tree::Text(text)) => {
                 self.quantity(node, text, kind, slot)

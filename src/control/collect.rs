@@ -4,6 +4,7 @@ mod admission;
 mod limits;
 mod listeners;
 mod sticky;
+mod treatment;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -192,6 +193,7 @@ impl Handle {
             collect_judged(sink, pool);
         }
         admission::collect_overload(sink, &inner.overload.status());
+        treatment::collect(sink, &snapshot.routes);
         collect_names(sink, &inner.members.names());
         collect_limits(sink, &snapshot.listeners, &snapshot.pools);
         limits::collect_route_limits(sink, &snapshot.limits);

@@ -7,12 +7,14 @@
 //! `rate_limit` (how fast requests of one key may come), `pace` (how fast bytes may),
 //! `window` (sums over the last seconds), `failover` (tiers, zones and pools), `exclusive` (one leader), `identity` (who the
 //! client is), `reload_guard` (whether a reload leaves enough), `traces` (which trace a request belongs to), `trial` (whether
-//! one does worse than what was before it) and `sticky` (where a client belongs, and for how long).
+//! one does worse than what was before it), `sticky` (where a client belongs, and for how long), `password` (who may come in)
+//! and `compression` (what goes on smaller).
 
 pub mod admission;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
+pub mod compression;
 pub mod cors;
 pub mod exclusive;
 pub mod failover;
@@ -24,6 +26,7 @@ pub mod latency;
 pub mod max_fails;
 pub mod outlier;
 pub mod pace;
+pub mod password;
 pub mod rate_limit;
 pub mod reload_guard;
 pub mod retry;

@@ -10,6 +10,7 @@
 //! the outcome judged by `runtime::judge`; `policy::retry::next` } -> response edits -> body -> finish and log. Any error becomes a status in [`respond`].
 
 pub mod attempt;
+pub mod auth;
 mod awaited;
 pub mod bridge;
 pub mod buffer;
@@ -27,6 +28,7 @@ pub mod http1;
 pub mod http2;
 mod limiter;
 pub mod listener;
+mod mirror;
 pub mod paced;
 pub mod phases;
 pub mod presentation;
@@ -41,6 +43,7 @@ pub mod stream;
 pub mod tcp;
 pub mod timer;
 pub mod tls;
+mod treatment;
 pub mod udp;
 pub mod upstream;
 pub mod worker;

@@ -2,6 +2,7 @@
 //!
 //! Each phase is a file of its own; here is their order.
 
+use super::auth;
 use super::error::Error;
 use super::gate;
 use super::limiter;
@@ -82,6 +83,11 @@ pub async fn before<'a, D: Downstream>(
     }
     if let Some(limits) = &route.limits {
         Box::pin(limiter::admit(context, down, limits, altered)).await?;
+    }
+    if let Some(treatment) = &route.treatment
+        && let Some(own) = Box::pin(auth::admit(context, down, treatment, altered)).await?
+    {
+        return Ok(Some(own));
     }
     if let Some(max) = route.gate.as_ref().and_then(|gate| gate.max_body) {
         down.limit_body(max)?;

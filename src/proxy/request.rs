@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::attempt::Connection;
+use super::bridge::transform::Transform;
 use super::edits;
 use super::error::{Error, Refusal};
 use super::forward::forward;
@@ -24,6 +25,7 @@ use super::span::{Spans, Tracked};
 use super::sticky;
 use super::timer::Timer;
 use super::tls::Secured;
+use super::treatment::forward_treated;
 use super::worker::Worker;
 use crate::model::field::{FieldEdits, HeadEdits};
 use crate::model::grpc;
@@ -62,6 +64,22 @@ pub trait Downstream {
     fn limit_body(&mut self, max: u64) -> Result<(), Refusal>;
     /// Keeps the body for a repeat, up to so many bytes.
     fn keep_body(&mut self, max: usize);
+    /// Whether there is a body, be it an empty one.
+    fn has_body(&self) -> bool;
+    /// Copies the body as it goes on, up to `max` bytes; whether it may be no larger.
+    fn copy_body(&mut self, _max: usize) -> bool {
+        false
+    }
+    /// The copy of the body; nothing where it was larger, or has not all gone on.
+    fn copied_body(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Takes in the body before an endpoint is asked, up to so many bytes; whether that is all of it.
+    fn buffer_body(&mut self, _most: usize) -> impl Future<Output = Result<bool, Error>> {
+        std::future::ready(Ok(false))
+    }
+    /// Says what is to be done with the answer.
+    fn transform(&mut self, _transform: Transform) {}
     /// Whether there is no body, or it will be kept for a repeat.
     fn body_will_repeat(&self) -> bool;
     /// Whether all of the body that has been sent can be sent again.
@@ -136,7 +154,7 @@ pub struct Failed {
 /// What all phases of a request read.
 pub struct Context<'a> {
     /// The worker.
-    pub worker: &'a Worker,
+    pub worker: &'a Rc<Worker>,
     /// The snapshot with which the request began, and with which it ends, unless it is still waiting when a newer one
     /// comes.
     pub snapshot: &'a Snapshot,
@@ -416,7 +434,12 @@ async fn serve<'a, D: Downstream>(
         (_, affinity) => affinity,
     };
     edits::of_request(context, down.view(), (route, home.name.as_str()), altered)?;
-    forward(context, down, route, (order, home, affinity), (altered, trace)).await.map(|()| Termination::Done)
+    let (to, on) = ((order, home, affinity), (altered, trace));
+    let forwarded = match &route.treatment {
+        None => forward(context, down, route, to, on).await,
+        Some(treatment) => Box::pin(forward_treated(context, down, (route, treatment), to, on)).await,
+    };
+    forwarded.map(|()| Termination::Done)
 }
 
 /// The answer of a route that gives one itself.

@@ -23,6 +23,8 @@ pub struct Own {
     pub body: Body,
     /// Of an answer to a gRPC call, its status there.
     pub grpc_code: Option<u16>,
+    /// Fields of somebody else's answer, where that is passed on.
+    pub passed: Vec<(Box<str>, Vec<u8>)>,
 }
 
 /// The body of an answer of our own.
@@ -59,13 +61,54 @@ impl Deref for Body {
 
 impl Own {
     fn new(status: u16) -> Self {
-        Self { status, fields: vec![("Date", date())], body: Body::default(), grpc_code: None }
+        Self {
+            status,
+            fields: vec![("Date", date())],
+            body: Body::default(),
+            grpc_code: None,
+            passed: Vec::new(),
+        }
     }
 
     /// The reason phrase of its status.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         reason(self.status)
+    }
+
+    /// All of its fields but for those that frame it.
+    pub fn all_fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let passed = self.passed.iter();
+        let own = self.fields.iter().map(|(name, value)| (*name, value.as_slice()));
+        own.chain(passed.map(|(name, value)| (&**name, value.as_slice())))
+    }
+
+    /// An answer that somebody else has given, as it is.
+    #[must_use]
+    pub fn passed_on(status: u16, fields: Vec<(Box<str>, Vec<u8>)>, body: Vec<u8>) -> Self {
+        let mut own = Self::new(status);
+        if fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+            own.fields.clear();
+        }
+        own.passed = fields;
+        own.body = Body::Made(body);
+        own
+    }
+
+    /// What is asked of a client that has not said who it is (RFC 9110 section 11.6.1).
+    #[must_use]
+    pub fn unauthorized(challenge: &str) -> Self {
+        let mut own = Self::fixed(401, "401 Unauthorized: say who you are\n");
+        own.fields.push(("WWW-Authenticate", challenge.as_bytes().to_vec()));
+        own
+    }
+
+    /// What cannot be decided now, and perhaps a little later.
+    #[must_use]
+    pub fn busy(what: &str) -> Self {
+        let mut own = Self::fixed(503, &format!("503 Service Unavailable: {what}\n"));
+        own.fields.push(("Retry-After", RETRY_AFTER.to_string().into_bytes()));
+        own
     }
 
     /// A fixed response of a route.

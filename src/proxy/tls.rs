@@ -62,7 +62,7 @@ impl HandshakeError {
 }
 
 /// What the handshake with a client has come to, for rules, headers and the log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Secured {
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,

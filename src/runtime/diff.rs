@@ -116,6 +116,8 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Diff {
     let renewed = renewed(before, after).chain(rekeyed(before, after));
     let renewed: Vec<Item> = renewed.filter(|item| !names(&items, item)).collect();
     items.extend(renewed);
+    let renewed: Vec<Item> = other_users(before, after).filter(|item| !names(&items, item)).collect();
+    items.extend(renewed);
     items.extend(order_of_routes(before.config, after.config));
     items.extend(endpoints(before.snapshot, after.snapshot));
     items.sort_by(|a, b| (a.what as u8, &a.name).cmp(&(b.what as u8, &b.name)));
@@ -297,6 +299,22 @@ fn renewed<'a>(before: Side<'a>, after: Side<'a>) -> impl Iterator<Item = Item> 
             fate: Fate::Changed,
             details: vec!["tls: its files say something else now".to_owned()],
             in_flight: was.live.connections() as u64,
+        })
+    })
+}
+
+/// Routes whose users are others although every key is the same.
+fn other_users<'a>(before: Side<'a>, after: Side<'a>) -> impl Iterator<Item = Item> + use<'a> {
+    after.snapshot.routes.iter().filter_map(move |is| {
+        let new = is.treatment.as_ref()?.basic_auth.as_ref()?;
+        let was = before.snapshot.routes.iter().find(|was| was.name == is.name)?;
+        let old = was.treatment.as_ref()?.basic_auth.as_ref()?;
+        (!Arc::ptr_eq(&old.users, &new.users)).then(|| Item {
+            what: What::Route,
+            name: is.name.to_string(),
+            fate: Fate::Changed,
+            details: vec!["basic_auth: its users_file says something else now".to_owned()],
+            in_flight: 0,
         })
     })
 }

@@ -15,6 +15,7 @@ use super::route_limits::{ConcurrencyLive, RateLive, RouteLimits};
 use super::spans::Tracing;
 use super::sticky::Secret;
 use super::tls::tickets::Ring;
+use super::treatment::Treatment;
 use crate::config::Origin;
 use crate::model::name::RouteName;
 use crate::policy::admission::class::Class;
@@ -132,6 +133,8 @@ pub struct Route {
     pub class: Class,
     /// Retry rules that override the pool's, with the largest body kept.
     pub retry: Option<(retry::Policy, usize)>,
+    /// What is done with a request before it goes on; nothing where it just goes on.
+    pub treatment: Option<Box<Treatment>>,
     /// What stands before it, and what it says in the place of errors; most routes have nothing.
     pub gate: Option<Box<Gate>>,
     /// Limits; most routes have none.

@@ -135,6 +135,23 @@ table! {
     TERMINATIONS = Counter "plimsoll_terminations_total" ["end"]
         "Requests and tcp connections that ended, by the reason that the access log shows.";
 
+    ROUTE_LOGINS = Counter "plimsoll_route_logins_total" ["route", "result"]
+        "Requests of a route with basic_auth: right, absent (401), wrong (401) or busy (503, at max_checks).";
+    ROUTE_LOGINS_REMEMBERED = Gauge "plimsoll_route_logins_remembered" ["route"]
+        "Logins that were right and are not checked again for a while.";
+    ROUTE_ASKED = Counter "plimsoll_route_forward_auth_total" ["route", "result"]
+        "Requests of a route with forward_auth: passed, refused, or failed, which on_error decides.";
+    ROUTE_COPIES = Counter "plimsoll_route_mirrored_total" ["route", "result"]
+        "Copies of requests for the mirror: answered, failed, or left out as dropped (max_in_flight, a reload) or too_large.";
+    ROUTE_COPIES_NOW = Gauge "plimsoll_route_mirrored_in_flight" ["route"] "Copies of requests under way.";
+    ROUTE_BUFFERED = Counter "plimsoll_route_buffered_requests_total" ["route", "result"]
+        "Request bodies that were taken in before an endpoint was picked: whole, or exceeded, whose rest was streamed.";
+    ROUTE_COMPRESSED = Counter "plimsoll_route_compressed_total" ["route"] "Answers that were compressed.";
+    ROUTE_COMPRESSED_IN = Counter "plimsoll_route_compressed_bytes_in_total" ["route"]
+        "Body bytes of compressed answers as they came.";
+    ROUTE_COMPRESSED_OUT = Counter "plimsoll_route_compressed_bytes_out_total" ["route"]
+        "Body bytes of compressed answers as they went to clients.";
+
     POOL_REQUESTS = Counter "plimsoll_pool_requests_total" ["pool", "class"]
         "Requests (tcp: connections) that ended, by class of the status sent: 1xx to 5xx, or none.";
     POOL_REQUEST_DURATION = Histogram "plimsoll_pool_request_duration_seconds" ["pool"]

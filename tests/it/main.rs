@@ -90,6 +90,7 @@ mod tls_handshakes;
 mod tls_out;
 mod tls_truncated;
 mod traces;
+mod treatment;
 mod udp;
 mod unix_sockets;
 mod upgrade;

@@ -18,6 +18,7 @@ mod route;
 mod sticky;
 mod tls;
 mod traces;
+mod treatment;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use super::edits::{REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, REWRITE
 use super::gate::{CORS, ERROR_PAGES, MAINTENANCE};
 use super::limits::{CONCURRENCY_LIMITS, RATE_LIMITS};
 use super::passive::RETRY;
-use super::{TIMEOUT, number, size};
+use super::{TIMEOUT, number, size, treatment};
 use Given::{Default, Optional, Required};
 
 pub(in super::super) static ROUTE: Section = Section::new(
@@ -200,6 +200,12 @@ pub(in super::super) static ROUTE: Section = Section::new(
             "With sni: whether TLS goes through to the endpoint or ends here; by default it ends here where the listener has \
              TLS.",
         ),
+        treatment::basic_auth(),
+        treatment::forward_auth(),
+        treatment::mirror(),
+        treatment::buffer_request(),
+        treatment::buffer_response(),
+        treatment::compress(),
         Key::new(
             "rate_limit",
             RATE_LIMITS,

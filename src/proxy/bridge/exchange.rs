@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::request::Request;
+use super::transform::Transform;
 use super::upload::{Given, Upload};
 use super::{ClientHalf, EndpointHalf, Frame, Head, Upstream};
 use crate::model::field::HeadEdits;
@@ -34,8 +35,8 @@ use crate::runtime::pool::Timeouts;
 pub struct Bridge<'c, C> {
     /// The worker.
     pub worker: &'c Worker,
-    /// The client's connection.
-    pub client: &'c Client,
+    /// The client's connection; a request of our own has none.
+    pub client: Option<&'c Client>,
     /// Its listener.
     pub listener: &'c Listener,
     /// The one deadline of this request.
@@ -54,6 +55,8 @@ pub struct Bridge<'c, C> {
     pub sent: u64,
     /// The status of the gRPC call that it is, once that has come.
     pub grpc_code: Option<u16>,
+    /// What is done with its answer; nothing where that just passes.
+    pub transform: Option<Box<Transform>>,
 }
 
 /// A request on its way to one endpoint, and what has come back.
@@ -101,7 +104,8 @@ impl Sending {
 impl<'c, C: ClientHalf> Bridge<'c, C> {
     /// A request that nothing has been done with.
     pub fn new(
-        client: &'c Client,
+        worker: &'c Worker,
+        client: Option<&'c Client>,
         listener: &'c Listener,
         timer: &'c Timer,
         request: Request,
@@ -109,7 +113,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
     ) -> Self {
         let upload = Upload::new(request.framing);
         Self {
-            worker: &client.worker,
+            worker,
             client,
             listener,
             timer,
@@ -120,6 +124,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
             interim: false,
             sent: 0,
             grpc_code: None,
+            transform: None,
         }
     }
 
@@ -169,7 +174,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
     }
 
     /// Takes note of how a gRPC call ended.
-    fn note_call(&mut self, fields: &HeaderMap) {
+    pub(super) fn note_call(&mut self, fields: &HeaderMap) {
         if is_call(&self.request) {
             self.grpc_code = fields.get("grpc-status").and_then(|status| grpc::code(status.as_bytes()));
         }
@@ -321,7 +326,7 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
     }
 
     /// Parts with the endpoint: what it can still be used for is kept.
-    fn part(&self, connection: Connection<'_>, half: &Upstream, timeouts: &Timeouts) {
+    pub(super) fn part(&self, connection: Connection<'_>, half: &Upstream, timeouts: &Timeouts) {
         half.part(self.worker, connection, timeouts.keep_alive);
     }
 
@@ -373,6 +378,26 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
 
     fn keep_body(&mut self, max: usize) {
         self.upload.keep(max);
+    }
+
+    fn has_body(&self) -> bool {
+        self.upload.exists()
+    }
+
+    fn copy_body(&mut self, max: usize) -> bool {
+        self.upload.copy(max)
+    }
+
+    fn copied_body(&mut self) -> Option<Vec<u8>> {
+        self.upload.take_copy()
+    }
+
+    async fn buffer_body(&mut self, most: usize) -> Result<bool, Error> {
+        self.fill(most).await
+    }
+
+    fn transform(&mut self, transform: Transform) {
+        self.transform = Some(Box::new(transform));
     }
 
     fn body_will_repeat(&self) -> bool {
@@ -485,14 +510,21 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         }
         let head = &mut answer.head;
         edit(&mut head.parts.headers, edits);
-        let parts = std::mem::replace(&mut head.parts, Response::new(()).into_parts().0);
+        let mut parts = std::mem::replace(&mut head.parts, Response::new(()).into_parts().0);
         let tunnel = self.request.websocket && parts.status.is_success();
         let end = head.end;
+        let transform = self.transform.take().filter(|_| !tunnel);
+        let coding = transform.as_ref().and_then(|transform| transform.begin(&self.request, &mut parts));
         self.half.send_head(parts, end)?;
         self.started = true;
         if tunnel {
             let tunnelled = Box::pin(self.tunnel(&connection, &mut answer, timeouts)).await;
             return self.end(tunnelled);
+        }
+        if let Some(transform) = transform.filter(|t| !end && (coding.is_some() || t.ahead.is_some())) {
+            let done = Box::pin(self.send_transformed(connection, answer, (&transform, coding), timeouts));
+            let delivered = done.await;
+            return self.end(delivered);
         }
         let delivered = self.send_answer(&connection, &mut answer, timeouts).await;
         if delivered.is_ok() {
@@ -549,7 +581,7 @@ pub fn edit(headers: &mut HeaderMap, edits: HeadEdits<'_>) {
 fn own_parts(own: &Own, edits: HeadEdits<'_>) -> Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = StatusCode::from_u16(own.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in &own.fields {
+    for (name, value) in own.all_fields() {
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
         {

@@ -4,8 +4,11 @@
 //! Heads are neutral too: an upgrade to WebSocket is an extended CONNECT (RFC 8441) whatever the sides speak, and the
 //! answer that grants it has status 200.
 
+mod encoder;
 pub mod exchange;
 pub mod request;
+pub mod subrequest;
+pub mod transform;
 pub mod tunnel;
 pub mod upload;
 pub mod websocket;

@@ -33,8 +33,9 @@ impl<C: ClientHalf> Bridge<'_, C> {
         timeouts: &Timeouts,
     ) -> Result<(), Error> {
         let pool = connection.place.pool;
-        let (slot, peer) = (connection.place.endpoint.live.slot(), self.client.source());
-        let listener = self.client.listener_place();
+        let Some(client) = self.client else { return Err(Error::NoTunnel) };
+        let (slot, peer) = (connection.place.endpoint.live.slot(), client.source());
+        let listener = client.listener_place();
         let _session = self.worker.sessions.enter(slot, self.timer, &pool.edition, peer, listener);
         answer.half.begin_tunnel(connection, timeouts);
         // It has held the request back until now.

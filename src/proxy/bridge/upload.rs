@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::{ClientHalf, EndpointHalf, Frame};
@@ -26,6 +26,21 @@ pub struct Upload {
     moved: u64,
     /// Bytes that have come, and how many may.
     came: (u64, u64),
+    /// Trailers that were taken in ahead, behind what is held.
+    behind: Option<HeaderMap>,
+    /// The client has ended what was taken in ahead.
+    all_here: bool,
+    /// Bytes that are held although the client has been given leave to send as many more.
+    released: usize,
+    /// What has gone on, for somebody else.
+    copy: Option<Duplicate>,
+}
+
+/// A copy of what goes on, as long as it is no larger.
+#[derive(Debug)]
+struct Duplicate {
+    bytes: Vec<u8>,
+    max: usize,
 }
 
 /// What has been given on of the body, for a repeat.
@@ -62,6 +77,10 @@ impl Upload {
             length,
             replay: Replay::Lost,
             moved: 0,
+            behind: None,
+            all_here: false,
+            released: 0,
+            copy: None,
             came: (0, u64::MAX),
         }
     }
@@ -76,11 +95,86 @@ impl Upload {
         if self.length.is_some_and(|length| length > max) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
     }
 
+    /// A frame that has come, which counts against the size.
+    fn counted(&mut self, frame: Frame) -> Result<Frame, Error> {
+        if let Frame::Data(data) = &frame {
+            self.came.0 = self.came.0.saturating_add(data.len() as u64);
+        }
+        if self.came.0 > self.came.1 { Err(Error::Refused(Refusal::BodyTooLarge)) } else { Ok(frame) }
+    }
+
     /// Keeps what is given on from now on for a repeat, up to `max` bytes.
     pub fn keep(&mut self, max: usize) {
         if self.exists && self.moved == 0 && self.length.is_none_or(|length| length <= max as u64) {
             self.replay = Replay::Kept { bytes: Vec::new(), trailers: None, max };
         }
+    }
+
+    /// Whether there is one, be it empty.
+    #[must_use]
+    pub const fn exists(&self) -> bool {
+        self.exists
+    }
+
+    /// Copies what goes on from now on, up to `max` bytes; whether it may be no more than that.
+    pub fn copy(&mut self, max: usize) -> bool {
+        let fits = self.length.is_none_or(|length| length <= max as u64);
+        if fits && self.moved == 0 {
+            self.copy = Some(Duplicate { bytes: Vec::new(), max });
+        }
+        self.copy.is_some()
+    }
+
+    /// The copy of all of it; nothing where it was too large, or did not all go on.
+    pub fn take_copy(&mut self) -> Option<Vec<u8>> {
+        self.copy.take().filter(|_| self.ended).map(|copy| copy.bytes)
+    }
+
+    /// Whether something was taken in ahead already, and whether that is all: what was is not to be lost.
+    #[must_use]
+    pub const fn taken_in(&self) -> Option<bool> {
+        if self.held.is_some() || self.all_here { Some(self.all_here) } else { None }
+    }
+
+    /// Takes in what comes before anybody is given it, up to `most` bytes; ready with whether that is all of it.
+    ///
+    /// # Errors
+    /// Those of [`ClientHalf::poll_frame`].
+    pub fn poll_fill<C: ClientHalf>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        (most, here): (usize, &mut BytesMut),
+    ) -> Poll<Result<bool, Error>> {
+        while !self.all_here && here.len() < most {
+            let Some(frame) = ready!(client.poll_frame(cx)) else {
+                self.all_here = true;
+                continue;
+            };
+            match self.counted(frame?)? {
+                Frame::Data(data) => {
+                    client.release(data.len());
+                    here.extend_from_slice(&data);
+                    self.all_here = client.is_ended();
+                }
+                Frame::Trailers(trailers) => {
+                    self.behind = Some(trailers);
+                    self.all_here = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(self.all_here))
+    }
+
+    /// Notes what was taken in ahead; its length, where that is all of it and nothing stands behind it.
+    pub fn filled(&mut self, here: BytesMut) -> Option<u64> {
+        let length = here.len();
+        self.released = length;
+        if length > 0 {
+            self.held = Some(Frame::Data(here.freeze()));
+        }
+        let is_all = self.all_here && self.behind.is_none();
+        is_all.then(|| *self.length.insert(length as u64))
     }
 
     /// Whether all that has been given on can be given again.
@@ -164,18 +258,13 @@ impl Upload {
                 continue;
             }
             if self.held.is_none() && !self.ended {
-                match ready!(client.poll_frame(cx)) {
-                    Some(frame) => {
-                        let frame = frame?;
-                        if let Frame::Data(data) = &frame {
-                            self.came.0 = self.came.0.saturating_add(data.len() as u64);
-                        }
-                        if self.came.0 > self.came.1 {
-                            return Poll::Ready(Err(Error::Refused(Refusal::BodyTooLarge)));
-                        }
-                        self.held = Some(frame);
-                    }
-                    None => self.ended = true,
+                match self.behind.take() {
+                    Some(trailers) => self.held = Some(Frame::Trailers(trailers)),
+                    None if self.all_here => self.ended = true,
+                    None => match ready!(client.poll_frame(cx)) {
+                        Some(frame) => self.held = Some(self.counted(frame?)?),
+                        None => self.ended = true,
+                    },
                 }
             }
             match self.held.take() {
@@ -219,8 +308,13 @@ impl Upload {
             self.held = Some(Frame::Data(data));
         }
         self.note(&now, given);
-        client.release(n);
-        if self.held.is_none() && client.is_ended() {
+        let released = n.min(self.released);
+        self.released -= released;
+        if n > released {
+            client.release(n - released);
+        }
+        let none_behind = self.behind.is_none() && (self.all_here || client.is_ended());
+        if self.held.is_none() && none_behind {
             self.end(endpoint, Frame::Data(now), given);
         } else {
             endpoint.send(Frame::Data(now), false);
@@ -244,6 +338,10 @@ impl Upload {
 
     fn note(&mut self, data: &[u8], given: &mut Given) {
         self.moved += data.len() as u64;
+        if let Some(copy) = &mut self.copy {
+            copy.bytes.extend_from_slice(data);
+        }
+        self.copy.take_if(|copy| copy.bytes.len() > copy.max);
         if let Replay::Kept { bytes, max, .. } = &mut self.replay {
             if bytes.len() + data.len() <= *max {
                 bytes.extend_from_slice(data);

@@ -16,6 +16,7 @@ use crate::model::request::RequestView as _;
 use crate::proxy::attempt::{Connection, Link};
 use crate::proxy::bridge::ClientHalf as _;
 use crate::proxy::bridge::exchange::{self as bridge, Bridge};
+use crate::proxy::bridge::transform::Transform;
 use crate::proxy::error::{Error, Refusal};
 use crate::proxy::request::{Downstream, Failed};
 use crate::proxy::respond::Own;
@@ -27,11 +28,24 @@ pub struct Crossing<'c> {
     /// As the engine has it.
     pub own: Exchange<'c>,
     bridge: Option<Box<Bridge<'c, Half<'c>>>>,
-    /// Bytes of its body that may be kept for a repeat.
-    keep: Option<usize>,
+    /// What is to be kept of its body, or was.
+    kept: Kept,
     /// The status of the gRPC call that it was.
     grpc_code: Option<u16>,
 }
+
+/// What is kept of a body. One word beside its tag: every request has it.
+enum Kept {
+    /// Nothing.
+    Nothing,
+    /// So many bytes at most, for a repeat.
+    UpTo(usize),
+    /// All of it, for somebody else.
+    Copied(Box<Copied>),
+}
+
+/// A body.
+struct Copied(Vec<u8>);
 
 /// A request on its way to one endpoint.
 pub enum Sending {
@@ -55,7 +69,7 @@ impl<'c> Crossing<'c> {
     /// A request that nothing has been done with.
     #[must_use]
     pub const fn new(own: Exchange<'c>) -> Self {
-        Self { own, bridge: None, keep: None, grpc_code: None }
+        Self { own, bridge: None, kept: Kept::Nothing, grpc_code: None }
     }
 
     /// What is left when it has ended.
@@ -85,10 +99,11 @@ impl<'c> Crossing<'c> {
             key,
             close: own.close,
         });
-        let mut bridge = Bridge::new(own.client, own.listener, &own.client.timer, request, half);
+        let mut bridge =
+            Bridge::new(own.worker, Some(own.client), own.listener, &own.client.timer, request, half);
         // What has come of it has been held to that already.
         bridge.limit_body(own.upload.max()).ok();
-        if let Some(max) = self.keep {
+        if let Kept::UpTo(max) = self.kept {
             bridge.keep_body(max);
         }
         self.bridge = Some(Box::new(bridge));
@@ -111,7 +126,10 @@ impl<'c> Crossing<'c> {
     /// Comes back: what follows on the connection is read by the engine again.
     fn come_back(&mut self) {
         let Some(bridge) = self.bridge.take() else { return };
-        let Bridge { upload, half, started, interim, sent, grpc_code, .. } = *bridge;
+        let Bridge { mut upload, half, started, interim, sent, grpc_code, .. } = *bridge;
+        if let Some(copy) = upload.take_copy() {
+            self.kept = Kept::Copied(Box::new(Copied(copy)));
+        }
         self.grpc_code = grpc_code;
         let own = &mut self.own;
         own.upload = Upload::elsewhere(upload.moved(), upload.is_done() && half.is_ended());
@@ -149,8 +167,47 @@ impl Downstream for Crossing<'_> {
     }
 
     fn keep_body(&mut self, max: usize) {
-        self.keep = Some(max);
-        self.own.keep_body(max);
+        self.kept = Kept::UpTo(max);
+        match &mut self.bridge {
+            Some(bridge) => bridge.keep_body(max),
+            None => self.own.keep_body(max),
+        }
+    }
+
+    fn has_body(&self) -> bool {
+        self.own.has_body()
+    }
+
+    fn copy_body(&mut self, max: usize) -> bool {
+        self.cross() && self.bridge.as_mut().is_some_and(|bridge| bridge.copy_body(max))
+    }
+
+    fn copied_body(&mut self) -> Option<Vec<u8>> {
+        if let Some(bridge) = &mut self.bridge {
+            return bridge.copied_body();
+        }
+        match std::mem::replace(&mut self.kept, Kept::Nothing) {
+            Kept::Copied(copied) => Some(copied.0),
+            Kept::Nothing | Kept::UpTo(_) => None,
+        }
+    }
+
+    async fn buffer_body(&mut self, most: usize) -> Result<bool, Error> {
+        self.cross();
+        match &mut self.bridge {
+            Some(bridge) => bridge.buffer_body(most).await,
+            None => Ok(false),
+        }
+    }
+
+    fn transform(&mut self, transform: Transform) {
+        // A tunnel is not looked into, and needs no neutral form.
+        if !self.wants_tunnel()
+            && self.cross()
+            && let Some(bridge) = &mut self.bridge
+        {
+            bridge.transform(transform);
+        }
     }
 
     fn body_will_repeat(&self) -> bool {

@@ -320,7 +320,7 @@ pub fn put_own_response(
     client: Version,
 ) {
     put_status_line(out, own.status, own.reason().as_bytes());
-    for (name, value) in &own.fields {
+    for (name, value) in own.all_fields() {
         if !edits.drops(name.as_bytes()) {
             put_field(out, name.as_bytes(), value);
         }

@@ -174,6 +174,10 @@ impl Downstream for Exchange<'_> {
         }
     }
 
+    fn has_body(&self) -> bool {
+        self.request.head.framing != Framing::None
+    }
+
     fn body_will_repeat(&self) -> bool {
         self.upload.will_repeat()
     }

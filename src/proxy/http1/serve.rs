@@ -209,7 +209,7 @@ async fn one(worker: &Worker, client: &Client, input: &mut Buffer, fields: &mut 
     let Some(listener) = client.listener(&snapshot) else { return After::Close { linger: false } };
     let id = request::request_id(worker, given_id(&request, trusted));
     let context = Context {
-        worker,
+        worker: &client.worker,
         snapshot: &snapshot,
         listener,
         timer: &client.timer,

@@ -65,7 +65,7 @@ pub async fn run(
     let mut half = ClientSide::new(gate, body, respond);
     // Reset together with its head, perhaps: then nobody else hears of it.
     let gone = poll_fn(|cx| Poll::Ready(half.poll_gone(cx).is_ready())).await;
-    let mut bridge = Bridge::new(client, listener, &timer, request, half);
+    let mut bridge = Bridge::new(worker, Some(client), listener, &timer, request, half);
     let mut fate = Fate::Ended;
     match settled {
         _ if gone => request::abandoned(&context, &bridge),

@@ -4,9 +4,11 @@ mod gate;
 mod limits;
 mod pool;
 mod sticky;
+mod treatment;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +25,14 @@ use super::tls::files::TlsError;
 use super::tls::listener::ListenerTls;
 use super::tls::tickets::Ring;
 use crate::config::{self, Config};
-use crate::model::name::{ListenerName, PoolName};
+use crate::model::name::{ListenerName, PoolName, RouteName};
 use crate::model::units::ByteSize;
 use crate::policy::admission::class::Class;
 use crate::route::edits::Edits;
 use crate::route::{SniTable, Table};
 pub use pool::Weights;
 use pool::{Pools, compile_retry};
+use treatment::Treatments;
 
 /// What the machine allows.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,16 @@ pub enum CompileError {
     /// TLS of a listener.
     #[error("tls of listener \"{0}\": {1}")]
     ListenerTls(ListenerName, TlsError),
+    /// The users of a route.
+    #[error("route \"{name}\": {} cannot be used: {why}", file.display())]
+    Users {
+        /// The route.
+        name: RouteName,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Keys of sticky cookies.
     #[error("sticky of pool \"{0}\": {1}")]
     Sticky(PoolName, String),
@@ -82,11 +95,13 @@ pub fn compile(
             .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
     let mut limits = limits::Compiling::new(previous, clock, machine);
+    let mut treatments = Treatments::new(config, previous, machine, &index);
     let routes = config.routes.iter().map(|r| {
-        let limits = limits.route(&r.limits);
-        Route { limits, ..compile_route(r, &index, &chains) }
+        let (limits, treatment) = (limits.route(&r.limits), treatments.compile(r)?);
+        Ok(Route { limits, treatment, ..compile_route(r, &index, &chains) })
     });
-    let routes = routes.chain(config.sni_routes.iter().map(|r| compile_sni_route(r, &index))).collect();
+    let by_sni = config.sni_routes.iter().map(|r| Ok(compile_sni_route(r, &index)));
+    let routes = routes.chain(by_sni).collect::<Result<_, CompileError>>()?;
     let tickets = previous.map_or_else(Arc::default, |p| Arc::clone(&p.tickets));
     let mut tls = secure_listeners(config, previous, &tickets)?;
     let listeners = compile_listeners(config, previous, &index, machine, &mut tls);
@@ -137,6 +152,7 @@ fn mark_datagrams(pools: &mut [Pool], config: &Config, index: &HashMap<&PoolName
         }
     }
     for route in &config.routes {
+        streams.extend(route.treatment.pools().flat_map(chain));
         match &route.action {
             config::route::Action::Pool(pool) => streams.extend(chain(pool)),
             config::route::Action::Split { parts, .. } => {
@@ -214,6 +230,7 @@ fn compile_route(
         },
         class: route.priority_class,
         retry: route.retry.as_ref().map(compile_retry),
+        treatment: None,
         gate: gate::compile(&route.gate),
         limits: None,
     }
@@ -250,6 +267,7 @@ fn compile_sni_route(route: &config::sni::SniRoute, pools: &HashMap<&PoolName, u
         timeouts: Overrides::default(),
         class: Class::default(),
         retry: None,
+        treatment: None,
         gate: None,
         limits: None,
     }
