@@ -54,7 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httpdate", &["proxy/respond.rs"]),
     ("hyper", &["admin/", "control/", "cli/"]),
     ("hyper-util", &["admin/", "control/", "cli/"]),
-    ("ipnet", &["model/", "policy/", "config/", "route/", "runtime/", "proxy/"]),
+    ("ipnet", &["model/", "policy/", "config/", "route/", "runtime/", "proxy/", "cli/import/"]),
     ("itoa", &["telemetry/", "proxy/"]),
     ("loom", &["runtime/"]),
     ("tikv-jemallocator", &["main.rs"]),
@@ -70,7 +70,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["control/otlp.rs"]),
     ("pingora-ketama", &["policy/balance/ring.rs"]),
     ("quinn-udp", &["proxy/udp/"]),
-    ("regex", &["route/", "config/", "control/health/"]),
+    ("regex", &["route/", "config/", "control/health/", "cli/import/"]),
     (
         "rustix",
         &[

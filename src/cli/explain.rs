@@ -9,6 +9,7 @@ mod treatment;
 use std::fmt::Write as _;
 
 use super::check::{action, balance};
+use super::effects;
 use super::request::Imagined;
 use super::{ExplainArgs, Failure, plan};
 use crate::config::Config;
@@ -110,6 +111,11 @@ fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: 
     match taken {
         Some(route) => {
             limits::explain_limits(route, listener, request, text);
+            let effects = effects::explain(listener.name.as_str(), route, request);
+            if !effects.is_empty() {
+                line(text, format_args!("\nwhat it makes of the request:"));
+            }
+            effects.iter().for_each(|effect| line(text, format_args!("  {effect}")));
             explain_action(config, route, request, text);
             treatment::explain(&route.treatment, request, text);
         }

@@ -2,14 +2,16 @@
 //! alone: signals, the log, the panic hook.
 //!
 //! The map: `run` (the proxy as a process), `check` (with `findings`), `explain` (with `request` and `plan`), `live`
-//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `demo` (with `origin`).
+//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`).
 
 mod admin_site;
 mod check;
 mod client;
 mod demo;
+mod effects;
 mod explain;
 mod findings;
+pub mod import;
 mod live;
 mod origin;
 mod plan;
@@ -72,6 +74,8 @@ enum Command {
     /// Print the version of the handover that this program understands
     #[command(hide = true)]
     HandoverVersion,
+    /// Translate the configuration of another product, with a report on every line (status 1: not all of it is possible)
+    Import(import::ImportArgs),
     /// Run the proxy in front of three embedded origins, to try it out
     Demo(demo::Places),
 }
@@ -165,6 +169,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
             return run::run(&config.path, mode, state_dir.as_deref());
         }
         Command::Demo(places) => return demo::demo(places, out),
+        Command::Import(arguments) => return import::import(&arguments, out),
         Command::Plan(arguments) => return preview::plan(&arguments, out),
         Command::Confirm(arguments) => return preview::confirm(&arguments, out),
         Command::HandoverVersion => format!("{VERSION}\n"),

@@ -131,3 +131,16 @@ pub struct Config {
     /// What it was made from.
     pub origin: Arc<Origin>,
 }
+
+impl Config {
+    /// Every page that takes the place of errors, as it was read.
+    pub fn pages(&self) -> impl Iterator<Item = &gate::PageFile> {
+        let of_routes = self.routes.iter().flat_map(|route| {
+            let out_of_service =
+                route.gate.maintenance.as_ref().and_then(|maintenance| maintenance.page.as_ref());
+            route.gate.error_pages.iter().map(|one| &one.page).chain(out_of_service)
+        });
+        let of_listeners = self.listeners.iter().flat_map(|listener| &listener.error_pages);
+        of_listeners.map(|one| &one.page).chain(of_routes)
+    }
+}

@@ -90,7 +90,7 @@ fn run(receiver: &Receiver<Box<RequestSpan>>, exporter: &opentelemetry_otlp::Spa
     let mut complained: Option<Instant> = None;
     while let Some(batch) = next_batch(receiver) {
         let requests = batch.len() as u64;
-        let spans = batch.iter().flat_map(|request| spans_of(request)).collect();
+        let spans = batch.iter().flat_map(spans_of).collect();
         match runtime.block_on(exporter.export(spans)) {
             Ok(()) => drop(counts.exported.fetch_add(requests, Ordering::Relaxed)),
             Err(error) => {
@@ -105,12 +105,12 @@ fn run(receiver: &Receiver<Box<RequestSpan>>, exporter: &opentelemetry_otlp::Spa
 }
 
 /// What has come until a batch is full or has waited long enough; nothing at the end.
-fn next_batch(receiver: &Receiver<Box<RequestSpan>>) -> Option<Vec<Box<RequestSpan>>> {
-    let mut batch = vec![receiver.recv().ok()?];
+fn next_batch(receiver: &Receiver<Box<RequestSpan>>) -> Option<Vec<RequestSpan>> {
+    let mut batch = vec![*receiver.recv().ok()?];
     let until = Instant::now() + BATCH_WAIT;
     while batch.len() < BATCH_MAX {
         match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(span) => batch.push(span),
+            Ok(span) => batch.push(*span),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -141,7 +141,7 @@ fn spans_of(request: &RequestSpan) -> Vec<SpanData> {
     // What the client has done wrong is no error of the server (semantic conventions for HTTP spans, "Status").
     let failed = request.status >= 500 || request.status == 0;
     let own = SpanData {
-        parent_span_id: request.parent.map_or(SpanId::INVALID, |parent| SpanId::from(parent)),
+        parent_span_id: request.parent.map_or(SpanId::INVALID, SpanId::from),
         parent_span_is_remote: request.parent.is_some(),
         span_kind: SpanKind::Server,
         attributes,
@@ -160,7 +160,7 @@ fn attempt(request: &RequestSpan, attempt: &AttemptSpan, number: usize, method: 
         KeyValue::new("http.request.resend_count", i64::try_from(number).unwrap_or(i64::MAX)),
     ];
     // One that another has overtaken is given up without an outcome.
-    let error = attempt.error.or((attempt.took.is_none()).then_some("given_up"));
+    let error = attempt.error.or_else(|| attempt.took.is_none().then_some("given_up"));
     if let Some(error) = error {
         attributes.push(KeyValue::new("error.type", error));
     }

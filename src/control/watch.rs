@@ -63,6 +63,8 @@ impl Files {
         if let (true, Some(main)) = (config.process.watch, main) {
             files.insert(main.to_owned(), None);
             files.extend(config.origin.named.iter().map(|path| (path.clone(), None)));
+            let pages = config.pages().map(|page| (page.path.clone(), Some(hash_of(&page.bytes))));
+            files.extend(pages);
             patterns.clone_from(&config.origin.patterns);
             for (path, text) in config.origin.texts.iter().filter(|(path, _)| path.exists()) {
                 files.insert(path.clone(), Some(hash_of(text.as_bytes())));

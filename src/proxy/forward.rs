@@ -16,7 +16,7 @@ use super::hash_key;
 use super::http1::encode::RequestEdits;
 use super::phases::Altered;
 use super::request::{Context, Downstream, Failed, Trace, is_call};
-use super::span::Attempt;
+use super::span::{Attempt, Tracked};
 use super::sticky::Affinity;
 use super::timer::Timer;
 use super::upstream::tls;
@@ -51,7 +51,9 @@ pub(super) async fn forward<'a, D: Downstream>(
     if repeatable || call || pool.protocol != Protocol::Http1 {
         down.keep_body(body_max);
     }
-    let edits = edits_of_request(context, down.view(), route, (altered, trace.traced, deadline));
+    let tracked = trace.tracked.clone();
+    let traced = tracked.as_ref().map(|tracked| &tracked.traced);
+    let edits = edits_of_request(context, down.view(), route, (altered, traced, deadline));
     let tries = tries(context, down, route, (order, pool), affinity.as_deref());
     let mut forwarding = Forwarding {
         context,
@@ -100,7 +102,7 @@ fn edits_of_request<'e, V: RequestView>(
     context: &'e Context<'_>,
     view: &V,
     route: &'e Route,
-    (altered, trace, deadline): (&'e Altered<'_>, Option<Traced>, Option<Instant>),
+    (altered, trace, deadline): (&'e Altered<'_>, Option<&'e Traced>, Option<Instant>),
 ) -> RequestEdits<'e> {
     RequestEdits {
         route: &route.request_edits.fixed,
@@ -229,10 +231,10 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
                 (took, late) = (heard.took, heard.late);
             } else {
                 let sent = Instant::now();
-                let (mut sending, span) = self.compose(&connection);
+                let (mut sending, _) = self.compose(&connection);
                 outcome = self.down.exchange(&connection, &mut sending, &timeouts).await;
                 took = sent.elapsed();
-                self.end_span(span, outcome.as_ref());
+                self.end_span(None, outcome.as_ref());
                 late = is_late(&outcome, self.context.timer);
             }
             let endpoint = connection.place.endpoint;
@@ -271,16 +273,18 @@ impl<'a, D: Downstream> Forwarding<'_, 'a, D> {
 
     /// The request as it goes over a connection, and its span where it is recorded, which the endpoint is told.
     fn compose(&mut self, connection: &Connection<'a>) -> (D::Sending, Option<Attempt>) {
-        let Some(spans) = &mut self.trace.spans else {
+        let Some(Tracked { traced, spans: Some(spans) }) = self.trace.tracked.as_deref() else {
             return (self.down.compose(connection, self.edits), None);
         };
         let (attempt, span) = spans.begin(&connection.place, self.context.worker.random());
-        let trace = self.edits.trace.map(|traced| traced.within(span));
-        (self.down.compose(connection, &RequestEdits { trace, ..*self.edits }), Some(attempt))
+        let within = traced.within(span);
+        let edits = RequestEdits { trace: Some(&within), ..*self.edits };
+        (self.down.compose(connection, &edits), Some(attempt))
     }
 
-    fn end_span(&mut self, attempt: Option<Attempt>, outcome: Result<&D::Answer, &Failed>) {
-        if let (Some(attempt), Some(spans)) = (attempt, &mut self.trace.spans) {
+    /// Ends the span of an attempt, or of the last one.
+    fn end_span(&self, attempt: Option<Attempt>, outcome: Result<&D::Answer, &Failed>) {
+        if let Some(Tracked { spans: Some(spans), .. }) = self.trace.tracked.as_deref() {
             spans.end(attempt, outcome.map(D::status).map_err(|failed| &failed.error));
         }
     }

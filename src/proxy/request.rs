@@ -21,7 +21,7 @@ use super::http1::encode::{RequestEdits, Told};
 use super::limiter;
 use super::phases::{self, Altered};
 use super::respond::{Own, prefers_json};
-use super::span::Spans;
+use super::span::{Spans, Tracked};
 use super::sticky;
 use super::timer::Timer;
 use super::tls::Secured;
@@ -223,9 +223,7 @@ pub struct Trace<'a> {
     pub(super) response_header: Duration,
     pub(super) status: u16,
     /// The trace that it belongs to, where requests belong to one.
-    pub(super) traced: Option<Traced>,
-    /// Its spans, where they are recorded.
-    pub(super) spans: Option<Box<Spans>>,
+    pub(super) tracked: Option<Rc<Tracked>>,
     /// Of a gRPC call that was answered here.
     pub(super) grpc_code: Option<u16>,
 }
@@ -315,8 +313,8 @@ impl<D: Downstream> Drop for Handled<'_, '_, D> {
             return;
         }
         let termination = self.termination.unwrap_or_else(Worker::why_cut);
-        if let (Some(spans), Some(traced)) = (self.trace.spans.take(), self.trace.traced) {
-            spans.finish(self.context, self.down, &self.trace, (traced, termination));
+        if let Some(Tracked { traced, spans: Some(spans) }) = self.trace.tracked.as_deref() {
+            spans.finish(self.context, self.down, &self.trace, (*traced, termination));
         }
         finish(self.context, self.down, &self.trace, termination);
     }
@@ -387,10 +385,9 @@ async fn serve<'a, D: Downstream>(
 ) -> Result<Termination, Error> {
     if let Some(tracing) = &context.snapshot.tracing {
         let traced = traced(context, &tracing.settings, down.view());
-        trace.traced = Some(traced);
-        if tracing.export.is_some() && traced.parent.is_sampled() {
-            trace.spans = Some(Box::new(Spans::new(context.worker.random())));
-        }
+        let recorded = tracing.export.is_some() && traced.parent.is_sampled();
+        let spans = recorded.then(|| Spans::new(context.worker.random()));
+        trace.tracked = Some(Rc::new(Tracked { traced, spans }));
     }
     if let Some(own) = down.answered_here() {
         return respond(context, down, trace, &own, HeadEdits::NONE).await;
@@ -571,7 +568,7 @@ fn finish<D: Downstream>(context: &Context<'_>, down: &D, trace: &Trace<'_>, ter
         },
         termination,
         request_id: context.request_id,
-        trace_id: trace.traced.map(|traced| traced.parent.trace),
+        trace_id: trace.tracked.as_ref().map(|tracked| tracked.traced.parent.trace),
         grpc_code,
     });
 }

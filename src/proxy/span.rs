@@ -1,6 +1,7 @@
 //! The spans of one request that is recorded: its own and one per attempt, noted on the way and handed over at its end. Boxed,
 //! as most requests have none.
 
+use std::cell::RefCell;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -13,11 +14,20 @@ use crate::runtime::pick::Place;
 use crate::telemetry::access_log::Termination;
 use crate::telemetry::spans::{AttemptSpan, RequestSpan};
 
+/// What is known of a request that belongs to a trace. Apart from the rest, as most requests belong to none.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Which.
+    pub traced: Traced,
+    /// Its spans, where they are recorded.
+    pub spans: Option<Spans>,
+}
+
 /// What is noted of a request.
 #[derive(Debug)]
 pub struct Spans {
     span: u64,
-    attempts: Vec<(AttemptSpan, Instant)>,
+    attempts: RefCell<Vec<(AttemptSpan, Instant)>>,
 }
 
 /// An attempt among those of its request.
@@ -28,11 +38,11 @@ impl Spans {
     /// Nothing yet; `span` is the request's own number.
     #[must_use]
     pub const fn new(span: u64) -> Self {
-        Self { span: if span == 0 { 1 } else { span }, attempts: Vec::new() }
+        Self { span: if span == 0 { 1 } else { span }, attempts: RefCell::new(Vec::new()) }
     }
 
     /// Begins an attempt, whose number the endpoint is told.
-    pub fn begin(&mut self, place: &Place<'_>, span: u64) -> (Attempt, u64) {
+    pub fn begin(&self, place: &Place<'_>, span: u64) -> (Attempt, u64) {
         let span = span.max(1);
         let attempt = AttemptSpan {
             span,
@@ -43,13 +53,16 @@ impl Spans {
             status: None,
             error: None,
         };
-        self.attempts.push((attempt, Instant::now()));
-        (Attempt(self.attempts.len() - 1), span)
+        let mut attempts = self.attempts.borrow_mut();
+        attempts.push((attempt, Instant::now()));
+        (Attempt(attempts.len() - 1), span)
     }
 
-    /// Ends an attempt with an answer's status, or with what came instead.
-    pub fn end(&mut self, attempt: Attempt, outcome: Result<u16, &Error>) {
-        let Some((span, began)) = self.attempts.get_mut(attempt.0) else { return };
+    /// Ends an attempt, or the last one, with an answer's status, or with what came instead.
+    pub fn end(&self, attempt: Option<Attempt>, outcome: Result<u16, &Error>) {
+        let mut attempts = self.attempts.borrow_mut();
+        let place = attempt.map_or_else(|| attempts.len().wrapping_sub(1), |attempt| attempt.0);
+        let Some((span, began)) = attempts.get_mut(place) else { return };
         span.took = Some(began.elapsed());
         match outcome {
             Ok(status) => span.status = Some(status),
@@ -59,7 +72,7 @@ impl Spans {
 
     /// Hands over what was noted of a request that has ended.
     pub fn finish<D: Downstream>(
-        self,
+        &self,
         context: &Context<'_>,
         down: &D,
         trace: &Trace<'_>,
@@ -89,7 +102,7 @@ impl Spans {
             pool: trace.pool.map(|pool| pool.name.as_str().into()),
             end: end.as_str(),
             request_id: context.request_id.into(),
-            attempts: self.attempts.into_iter().map(|(attempt, _)| attempt).collect(),
+            attempts: self.attempts.take().into_iter().map(|(attempt, _)| attempt).collect(),
         }));
     }
 }

@@ -45,12 +45,16 @@ pub(super) fn first_miss<'a, V: RequestView>(rule: &'a Rule, request: &V) -> Opt
     None
 }
 
-/// The value of each field line of that name; a list within one line is one value.
+/// The value of each field line of that name; a list within one line is one value. `host` is what the request names,
+/// which over HTTP/2 no field has.
 pub(super) fn header_values<'a, V: RequestView>(
     request: &'a V,
     name: &'a FieldName,
 ) -> impl Iterator<Item = &'a [u8]> {
-    request.fields().filter(|(n, _)| name.matches(n)).map(|(_, value)| value)
+    let host = Some(request.authority()).filter(|authority| !authority.is_empty() && name.matches(b"host"));
+    let named =
+        request.fields().filter(move |(n, _)| host.is_none() && name.matches(n)).map(|(_, value)| value);
+    host.into_iter().chain(named)
 }
 
 /// The values of the query parameter of that name, undecoded; one without `=` has the empty value.

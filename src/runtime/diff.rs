@@ -230,6 +230,10 @@ fn settings(before: Side<'_>, after: Side<'_>) -> Vec<Item> {
                 _ => Fate::Changed,
             };
             items.push(Item { details, ..whole(subject, fate, before, old) });
+        } else if matches!(subject.0, Subject::Listener | Subject::Route) {
+            // Its keys are the same, and so is what they say: what differs stands in the files that they name.
+            let details = vec!["files that it names say something else now".to_owned()];
+            items.push(Item { details, ..whole(subject, Fate::Changed, before, old) });
         }
     }
     let new = is.iter().filter(|(subject, _)| !was.contains_key(*subject));

@@ -39,7 +39,7 @@ pub struct RequestEdits<'a> {
     /// The value of `X-Request-Id`.
     pub request_id: &'a [u8],
     /// The trace that it belongs to; nothing where the fields of traces are like any other.
-    pub trace: Option<Traced>,
+    pub trace: Option<&'a Traced>,
     /// When the time is over that the client of a gRPC call has given for it.
     pub deadline: Option<Instant>,
 }

@@ -1,0 +1,236 @@
+//! Rate limits as HAProxy's users build them, of a stick-table, a `track-sc` rule and a counter in a condition, as
+//! `rate_limit` of routes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::super::document::Value;
+use super::super::report::Place;
+use super::proxy::{Proxy, Set, Stage};
+use super::units::time;
+
+/// A stick-table, as far as rates need it.
+#[derive(Debug, Clone)]
+pub(super) struct Counters {
+    /// Where it is defined.
+    pub(super) at: Place,
+    /// The window of `http_req_rate`.
+    pub(super) window: Option<Duration>,
+    /// Whether it stores anything at all.
+    pub(super) stores: bool,
+    /// How many keys it holds.
+    pub(super) size: Option<i64>,
+}
+
+/// A limit on the rate of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Limit {
+    /// Those of one name count together.
+    pub(super) name: String,
+    /// What tells requests apart.
+    pub(super) key: String,
+    /// So many in a window are too many from the next one on.
+    pub(super) requests: i64,
+    /// The window.
+    pub(super) window: Duration,
+    /// What becomes of the others.
+    pub(super) on_limit: &'static str,
+    /// The status that they get.
+    pub(super) status: u16,
+    /// How many keys are remembered.
+    pub(super) size: Option<i64>,
+}
+
+/// A counter that a condition asks: of the client that a slot tracks, or of the source itself in a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The slot of `track-sc`; nothing for the source itself.
+    pub(super) slot: Option<String>,
+    /// The table, where it is named.
+    pub(super) table: Option<String>,
+    /// From more requests than this on.
+    pub(super) more_than: i64,
+}
+
+/// Every stick-table, by the name of its section.
+pub(super) fn tables(proxies: &[Proxy]) -> HashMap<String, Counters> {
+    let tables = proxies.iter().filter_map(|proxy| {
+        let (words, at) = proxy.stick_table.as_ref()?;
+        Some((proxy.name.clone(), read(words, *at)))
+    });
+    tables.collect()
+}
+
+fn read(words: &[String], at: Place) -> Counters {
+    let behind = |name: &str| {
+        let place = words.iter().position(|word| word == name)?;
+        words.get(place + 1).map(String::as_str)
+    };
+    let store = behind("store").unwrap_or("");
+    let window = store.split("http_req_rate(").nth(1).and_then(|rest| rest.split(')').next()).and_then(time);
+    Counters {
+        at,
+        window: window.filter(|w| !w.is_zero()),
+        stores: !store.is_empty(),
+        size: behind("size").and_then(size),
+    }
+}
+
+/// A number of entries; k, m and g are powers of 1024.
+pub(super) fn size(text: &str) -> Option<i64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let factor = match unit {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok()?.checked_mul(factor).map(|size| size.clamp(1, 100_000_000))
+}
+
+/// The key of a `track-sc` rule, and the table that it names.
+fn tracked<'a>(proxy: &'a Proxy, slot: &str) -> Option<(&'a str, Option<&'a str>, Place)> {
+    let name = format!("track-sc{slot}");
+    proxy
+        .rules
+        .iter()
+        .filter(|rule| rule.stage == Stage::Request || rule.stage == Stage::Connection)
+        .find_map(|rule| {
+            let at = rule.words.iter().position(|word| *word == name)?;
+            let key = rule.words.get(at + 1)?;
+            let table =
+                rule.words.iter().position(|word| word == "table").and_then(|at| rule.words.get(at + 1));
+            Some((key.as_str(), table.map(String::as_str), rule.at))
+        })
+}
+
+/// What tells requests apart, as `rate_limit` has it.
+fn key(fetch: &str) -> Option<String> {
+    let inside = |start: &str| fetch.strip_prefix(start).and_then(|rest| rest.strip_suffix(')'));
+    match fetch {
+        "src" | "req.hdr_ip(x-forwarded-for,-1)" | "hdr_ip(x-forwarded-for,-1)" => Some("source".to_owned()),
+        "path" | "url" | "pathq" => Some("path".to_owned()),
+        "hdr(host)" | "req.hdr(host)" | "hdr(Host)" | "req.hdr(Host)" => Some("host".to_owned()),
+        _ => {
+            let header = inside("req.hdr(")
+                .or_else(|| inside("hdr("))
+                .map(|name| format!("header:{}", name.to_ascii_lowercase()));
+            let cookie =
+                || inside("req.cook(").or_else(|| inside("cook(")).map(|name| format!("cookie:{name}"));
+            header.or_else(cookie).filter(|key| !key.contains(','))
+        }
+    }
+}
+
+/// The limit that a condition comes to.
+///
+/// # Errors
+/// Why it comes to none.
+pub(super) fn limit(
+    asked: &Asked,
+    proxy: &Proxy,
+    tables: &HashMap<String, Counters>,
+    (on_limit, status): (&'static str, u16),
+) -> Result<Limit, String> {
+    let (fetch, table) = match &asked.slot {
+        None => ("src", None),
+        Some(slot) => {
+            let (fetch, table, _) = tracked(proxy, slot)
+                .ok_or_else(|| format!("no rule of this section tracks sc{slot}: the counter is always 0"))?;
+            (fetch, table)
+        }
+    };
+    let name = asked.table.as_deref().or(table).unwrap_or(&proxy.name);
+    let counters = tables.get(name).ok_or_else(|| format!("there is no stick-table {name}"))?;
+    let window =
+        counters.window.ok_or_else(|| format!("the stick-table {name} does not store http_req_rate"))?;
+    let key = key(fetch).ok_or_else(|| format!("requests cannot be told apart by {fetch}"))?;
+    let requests = asked.more_than.clamp(1, 1_000_000);
+    Ok(Limit { name: name.to_owned(), key, requests, window, on_limit, status, size: counters.size })
+}
+
+/// The lines that a limit is made of beside the one that asks: the rule that tracks, and the table.
+pub(super) fn lines(asked: &Asked, proxy: &Proxy, tables: &HashMap<String, Counters>) -> Vec<Place> {
+    let tracked = asked.slot.as_ref().and_then(|slot| tracked(proxy, slot));
+    let name =
+        asked.table.as_deref().or_else(|| tracked.and_then(|(_, table, _)| table)).unwrap_or(&proxy.name);
+    tracked.map(|(.., at)| at).into_iter().chain(tables.get(name).map(|table| table.at)).collect()
+}
+
+/// The table that a `track-sc` rule without use counts in, when nothing is counted there.
+pub(super) fn counts_nothing(
+    words: &[String],
+    proxy: &Proxy,
+    tables: &HashMap<String, Counters>,
+) -> Set<String> {
+    let table = words.iter().position(|word| word == "table").and_then(|at| words.get(at + 1));
+    let name = table.unwrap_or(&proxy.name);
+    tables.get(name).filter(|table| !table.stores).map(|table| (name.clone(), table.at))
+}
+
+impl Limit {
+    /// The limit as a route has it.
+    pub(super) fn value(&self) -> Value {
+        let mut pairs = vec![("name", Value::text(&self.name))];
+        if self.key != "source" {
+            pairs.push(("key", Value::text(&self.key)));
+        }
+        pairs.push(("rate", Value::text(self.rate())));
+        // One more than the burst passes at once.
+        pairs.push(("burst", Value::Integer(self.requests - 1)));
+        if self.on_limit == "reject" {
+            if self.status != 429 {
+                pairs.push(("status", Value::Integer(i64::from(self.status))));
+            }
+        } else {
+            pairs.push(("on_limit", Value::text(self.on_limit)));
+        }
+        if let Some(size) = self.size {
+            pairs.push(("size", Value::Integer(size)));
+        }
+        Value::inline(pairs)
+    }
+
+    /// The rate in the smallest unit that holds it; at least one an hour.
+    fn rate(&self) -> String {
+        let millis = i64::try_from(self.window.as_millis()).unwrap_or(i64::MAX).max(1);
+        for (unit, length) in [("s", 1_000), ("m", 60_000)] {
+            let all = self.requests.saturating_mul(length);
+            if all % millis == 0 {
+                return format!("{}/{unit}", all / millis);
+            }
+        }
+        format!("{}/h", (self.requests.saturating_mul(3_600_000) / millis).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_becomes_a_rate_in_the_smallest_unit_that_holds_it() {
+        let rate = |requests, seconds| {
+            let window = Duration::from_secs(seconds);
+            let (name, key) = (String::new(), String::new());
+            Limit { name, key, requests, window, on_limit: "reject", status: 429, size: None }.rate()
+        };
+        assert_eq!(rate(100, 10), "10/s");
+        assert_eq!(rate(20, 30), "40/m");
+        assert_eq!(rate(5, 3600), "5/h");
+        assert_eq!(rate(1, 864_000), "1/h");
+    }
+
+    #[test]
+    fn a_table_tells_its_window_and_size() {
+        let words: Vec<String> = "type ip size 100k expire 30s store gpc0,http_req_rate(10s),conn_cur"
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
+        let table = read(&words, Place { file: 0, line: 1 });
+        assert_eq!((table.window, table.size), (Some(Duration::from_secs(10)), Some(102_400)));
+        assert!(table.stores);
+    }
+}

@@ -1,0 +1,428 @@
+//! What a frontend comes to: a listener for each kind of its `bind` lines, and the routes behind them.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::super::document::{Block, Table, Value, place};
+use super::super::report::{Place, Report};
+use super::bind::Bind;
+use super::clause::Term;
+use super::global::Global;
+use super::order::priorities;
+use super::pool::duration;
+use super::proxy::{Proxy, Stage};
+use super::route::{Action, Draft, Edits, Fields, Sections, drafts};
+use super::rule::{Answer, Effect};
+use super::step::Steps;
+use super::test::{Door, Part, PathTest, Test, ValueTest};
+
+/// What frontends are written with.
+pub(super) struct Around<'a> {
+    /// Every section and its steps.
+    pub(super) sections: &'a Sections<'a>,
+    /// What `global` says.
+    pub(super) global: &'a Global,
+    /// More than one http frontend is there, so that routes name their listeners.
+    pub(super) many: bool,
+    /// Names of routes that are taken.
+    pub(super) names: &'a mut HashMap<String, usize>,
+    /// Where verdicts go.
+    pub(super) report: &'a mut Report,
+}
+
+/// The listeners and routes of a frontend.
+pub(super) fn blocks(front: &Proxy, around: &mut Around<'_>) -> (Vec<Block>, Vec<Block>) {
+    let groups = groups(front);
+    if groups.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let doors: Vec<Door> = groups.iter().map(|(name, binds)| door(name, binds)).collect();
+    let steps = around.sections.steps(front.back, &front.name);
+    let mut listeners: Vec<Block> =
+        groups.iter().map(|(name, binds)| listener(name, binds, front, steps, around)).collect();
+    let routes = if front.http {
+        let drafts = drafts(front, &doors, around.sections, around.report);
+        write(&drafts, front, &doors, around)
+    } else {
+        relay(front, &doors, &mut listeners, around)
+    };
+    (listeners, routes)
+}
+
+/// The `bind` lines by what they have in common, each with the name of a listener.
+fn groups(front: &Proxy) -> Vec<(String, Vec<&Bind>)> {
+    let mut groups: Vec<(String, Vec<&Bind>)> = Vec::new();
+    for bind in &front.binds {
+        if let Some((_, binds)) =
+            groups.iter_mut().find(|(_, binds)| binds.iter().all(|other| other.keys == bind.keys))
+        {
+            binds.push(bind);
+            continue;
+        }
+        let port = bind.addresses.iter().find_map(|(_, port)| *port);
+        let candidates = [
+            front.name.clone(),
+            format!("{}-{}", front.name, if bind.tls { "tls" } else { "plain" }),
+            format!("{}-{}", front.name, port.map_or_else(|| "unix".to_owned(), |port| port.to_string())),
+        ];
+        let free = candidates.into_iter().find(|name| !groups.iter().any(|(taken, _)| taken == name));
+        let name = free.unwrap_or_else(|| format!("{}-{}", front.name, groups.len() + 1));
+        groups.push((name, vec![bind]));
+    }
+    groups
+}
+
+fn door(name: &str, binds: &[&Bind]) -> Door {
+    Door {
+        listener: name.to_owned(),
+        tls: binds.iter().any(|bind| bind.tls),
+        ports: binds.iter().flat_map(|bind| bind.addresses.iter().filter_map(|(_, port)| *port)).collect(),
+    }
+}
+
+fn listener(
+    name: &str,
+    binds: &[&Bind],
+    front: &Proxy,
+    steps: Option<&Steps>,
+    around: &mut Around<'_>,
+) -> Block {
+    let mut table = Table::default();
+    let mut addresses: Vec<&str> = Vec::new();
+    for (address, _) in binds.iter().flat_map(|bind| &bind.addresses) {
+        if !addresses.contains(&address.as_str()) {
+            addresses.push(address);
+        }
+    }
+    let first = binds.first().map(|bind| bind.at);
+    table.set("bind", Value::texts(addresses), first);
+    if !front.http {
+        table.set("protocol", Value::text("tcp"), front.mode_at);
+    }
+    ceiling(front, &mut table, around);
+    let networks =
+        |list: &[(IpNet, Place)]| Value::texts(list.iter().map(|(network, _)| network.to_string()));
+    for (key, list) in [("allow", steps.map(|s| &s.allow)), ("deny", steps.map(|s| &s.deny))] {
+        if let Some(list) = list.filter(|list| !list.is_empty()) {
+            table.set(key, networks(list), list.first().map(|(_, at)| *at));
+        }
+    }
+    timeouts(front, binds, &mut table, around.report);
+    for (key, value) in binds.first().map(|bind| bind.keys.as_slice()).unwrap_or_default() {
+        // HTTP/2 by ALPN is what an http listener offers anyway.
+        let usual = key == "tls.alpn" && front.http && *value == Value::texts(["h2", "http/1.1"]);
+        if !usual {
+            table.set(key, value.clone(), first);
+        }
+    }
+    if let Some((backlog, at)) = front.backlog.filter(|(number, _)| (1..=65_535).contains(number)) {
+        table.set("limits.backlog", Value::Integer(backlog), Some(at));
+        around.report.translated(at);
+    }
+    Block { name: name.to_owned(), comments: Vec::new(), table }
+}
+
+fn ceiling(front: &Proxy, table: &mut Table, around: &mut Around<'_>) {
+    if let Some((own, at)) = front.maxconn {
+        if (1..=10_000_000).contains(&own) {
+            table.set("max_connections", Value::Integer(own), Some(at));
+            around.report.translated(at);
+        } else {
+            around.report.ignored(at, "0 leaves it to the limit of the process");
+        }
+    } else if let Some((all, at)) = around.global.maxconn {
+        table.set("max_connections", Value::Integer(all), Some(at));
+        around
+            .report
+            .approximated(at, "each listener has it for itself; the process is bounded by its descriptors");
+    }
+}
+
+fn timeouts(front: &Proxy, binds: &[&Bind], table: &mut Table, report: &mut Report) {
+    let client = front.timeout("client");
+    let head = front.timeout("http-request");
+    if front.http {
+        if let Some((time, at)) = head {
+            table.set("timeouts.request_header", duration(time), Some(at));
+        }
+        // What is not written is taken from the next one (configuration manual, `timeout http-keep-alive`).
+        if let Some((time, at)) = front.timeout("http-keep-alive").or(head).or(client) {
+            table.set("timeouts.keep_alive", duration(time), Some(at));
+        }
+        if let Some((time, at)) = client {
+            table.set("timeouts.client_idle", duration(time), Some(at));
+            if head.is_none() {
+                report.wrong(
+                    at,
+                    "there is no `timeout http-request`: a client that sends its head byte by byte holds a connection for ever (slowloris). Here a head has 10 s in all",
+                );
+            }
+        }
+    }
+    let early = |bind: &&Bind| bind.tls || bind.keys.iter().any(|(key, _)| key == "accept_proxy_protocol");
+    if let Some((time, at)) = front.timeout("client-hs").filter(|_| binds.iter().any(early)) {
+        table.set("timeouts.tls_handshake", duration(time), Some(at));
+    }
+}
+
+/// Pools and names of a frontend that relays bytes.
+fn relay(front: &Proxy, doors: &[Door], listeners: &mut [Block], around: &mut Around<'_>) -> Vec<Block> {
+    let mut routes = Vec::new();
+    let mut pool = match &front.default_backend {
+        Some((backend, at)) => around.pool(backend, *at).map(|pool| (pool, *at)),
+        None if front.back && !front.servers.is_empty() => front.at.map(|at| (front.name.clone(), at)),
+        None => None,
+    };
+    for step in
+        around.sections.steps(front.back, &front.name).map(|of| of.steps.as_slice()).unwrap_or_default()
+    {
+        let (Stage::Switch, Effect::Go(backend)) = (step.stage, &step.effect) else {
+            around.report.not_possible(step.at, "there are no requests where bytes are relayed (mode tcp)");
+            continue;
+        };
+        let Some(found) = around.pool(backend, step.at) else { continue };
+        let names: Option<Vec<&Vec<String>>> = step.terms.iter().map(names_of).collect();
+        match names {
+            Some(names) if names.iter().any(|list| list.is_empty()) => {
+                // It always holds: what stands behind it is never asked.
+                pool = Some((found, step.at));
+                break;
+            }
+            Some(names) => {
+                let mut table = Table::default();
+                let name = around.name(&[&front.name, backend]);
+                table.set("name", Value::text(name), None);
+                table.set("listeners", Value::texts(doors.iter().map(|door| door.listener.clone())), None);
+                let all: Vec<String> = names.into_iter().flatten().cloned().collect();
+                table.set("sni", one_or_list(&all), Some(step.at));
+                table.set("pool", Value::text(found), Some(step.at));
+                routes.push(Block { name: String::new(), comments: Vec::new(), table });
+            }
+            None => around.report.not_possible(
+                step.at,
+                "where bytes are relayed a pool is chosen by the listener, or by the name that a TLS client asks for (sni)",
+            ),
+        }
+    }
+    match pool {
+        Some((pool, at)) => {
+            listeners.iter_mut().for_each(|one| one.table.set("pool", Value::text(&pool), Some(at)))
+        }
+        None if routes.is_empty() => {
+            if let Some(at) = front.at {
+                around.report.wrong(
+                    at,
+                    "it leads nowhere: it has no backend with servers, and no listener is made of it",
+                );
+            }
+            listeners.iter_mut().for_each(|one| one.name.clear());
+        }
+        None => {}
+    }
+    routes
+}
+
+/// The names that a term asks for; none where it always holds, nothing where it asks something else.
+fn names_of(term: &Term) -> Option<&Vec<String>> {
+    static NONE: Vec<String> = Vec::new();
+    match (term.all.as_slice(), term.none.as_slice()) {
+        ([], []) => Some(&NONE),
+        ([Test::Sni(names) | Test::Hosts(names)], []) => Some(names),
+        _ => None,
+    }
+}
+
+fn one_or_list(texts: &[String]) -> Value {
+    match texts {
+        [one] => Value::text(one),
+        many => Value::texts(many.to_vec()),
+    }
+}
+
+impl Around<'_> {
+    /// The pool of a backend with servers.
+    fn pool(&mut self, backend: &str, at: Place) -> Option<String> {
+        match self.sections.proxies.get(backend) {
+            Some(proxy) if proxy.back && !proxy.servers.is_empty() && !proxy.disabled => {
+                Some(backend.to_owned())
+            }
+            Some(proxy) if proxy.back => {
+                self.report.not_possible(
+                    at,
+                    format!("{backend} has no servers: a tcp listener has nothing to do for it"),
+                );
+                None
+            }
+            _ => {
+                self.report.wrong(at, format!("there is no backend {backend}: HAProxy rejects the file"));
+                None
+            }
+        }
+    }
+
+    /// A name for a route that no other has.
+    fn name(&mut self, parts: &[&str]) -> String {
+        let wanted = if self.many || parts.len() < 2 {
+            parts.join("-")
+        } else {
+            parts.get(1..).unwrap_or_default().join("-")
+        };
+        let wanted: String = wanted.chars().take(100).collect();
+        let count = self.names.entry(wanted.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            return wanted;
+        }
+        let next = *count;
+        self.name_numbered(&wanted, next)
+    }
+
+    fn name_numbered(&mut self, wanted: &str, mut number: usize) -> String {
+        loop {
+            let name = format!("{wanted}-{number}");
+            if !self.names.contains_key(&name) {
+                self.names.insert(name.clone(), 1);
+                return name;
+            }
+            number += 1;
+        }
+    }
+}
+
+fn write(drafts: &[Draft], front: &Proxy, doors: &[Door], around: &mut Around<'_>) -> Vec<Block> {
+    // The last one is what the others are exceptions of: it has the plain name.
+    let mut names: Vec<String> =
+        drafts.iter().rev().map(|draft| around.name(&[&front.name, &word(draft)])).collect();
+    names.reverse();
+    let mut blocks = Vec::new();
+    for ((draft, priority), name) in drafts.iter().zip(priorities(drafts)).zip(names) {
+        let mut table = Table::default();
+        table.set("name", Value::text(name), None);
+        if priority != 0 {
+            table.set("priority", Value::Integer(priority), None);
+        }
+        conditions(draft, doors, around.many, &mut table);
+        action(draft, &mut table);
+        let mut comments: Vec<String> = Vec::new();
+        for at in &draft.spared {
+            comments.push(format!(
+                "{} spares these: {}",
+                place(*at, around.report),
+                around.report.source(*at)
+            ));
+        }
+        match draft.at {
+            Some(at) => comments.push(format!("{}: {}", place(at, around.report), around.report.source(at))),
+            None if draft.action == Action::Nobody => {
+                comments.push("Without a default_backend HAProxy answers 503.".to_owned());
+            }
+            None => {}
+        }
+        blocks.push(Block { name: String::new(), comments, table });
+    }
+    blocks
+}
+
+/// What a route is called for.
+fn word(draft: &Draft) -> String {
+    match &draft.action {
+        Action::Pool(pool) => pool.clone(),
+        Action::Nobody => "unavailable".to_owned(),
+        Action::Answer(Answer::Redirect { to, .. }) if to.starts_with("https://{host}") => {
+            "to-https".to_owned()
+        }
+        Action::Answer(Answer::Redirect { .. }) => "redirect".to_owned(),
+        Action::Answer(Answer::Health(_)) => "health".to_owned(),
+        Action::Answer(Answer::Respond { status, .. }) if *status >= 400 => "deny".to_owned(),
+        Action::Answer(Answer::Respond { .. }) => "respond".to_owned(),
+    }
+}
+
+fn conditions(draft: &Draft, doors: &[Door], many: bool, table: &mut Table) {
+    let (region, at) = (&draft.region, None);
+    let all = || (0..doors.len()).collect::<Vec<_>>();
+    if many || region.doors.is_some() {
+        let served = region.doors.clone().unwrap_or_else(all);
+        let names = served.iter().filter_map(|door| doors.get(*door)).map(|door| door.listener.clone());
+        table.set("listeners", Value::texts(names), at);
+    }
+    if let Some(hosts) = &region.hosts {
+        table.set("host", one_or_list(hosts), at);
+    }
+    match &region.path {
+        Some(PathTest::Exact(path)) => table.set("path", Value::text(path), at),
+        Some(PathTest::Prefix(path)) => table.set("path_prefix", Value::text(path), at),
+        Some(PathTest::Regex(regex)) => table.set("path_regex", Value::text(regex), at),
+        None => {}
+    }
+    if let Some(methods) = &region.methods {
+        table.set("methods", Value::texts(methods.clone()), at);
+    }
+    for (part, key) in [(Part::Header, "headers"), (Part::Query, "query"), (Part::Cookie, "cookies")] {
+        let of = region.values.iter().filter(|(own, ..)| *own == part);
+        let pairs: Vec<(String, Value)> = of.map(|(_, name, value)| (name.clone(), pattern(value))).collect();
+        if !pairs.is_empty() {
+            table.set(key, Value::Inline(pairs), at);
+        }
+    }
+    if let Some(source) = &region.source {
+        table.set("source", Value::texts(source.iter().map(ToString::to_string)), at);
+    }
+}
+
+fn pattern(value: &ValueTest) -> Value {
+    match value {
+        ValueTest::Exact(text) => Value::text(text),
+        ValueTest::Regex(regex) => Value::inline([("regex", Value::text(regex))]),
+    }
+}
+
+fn action(draft: &Draft, table: &mut Table) {
+    match &draft.action {
+        Action::Pool(pool) => table.set("pool", Value::text(pool), None),
+        Action::Nobody => table.set("respond", Value::inline([("status", Value::Integer(503))]), None),
+        Action::Answer(Answer::Respond { status, body }) => {
+            let mut pairs = vec![("status", Value::Integer(i64::from(*status)))];
+            if !body.is_empty() {
+                pairs.push(("body", Value::text(body)));
+            }
+            table.set("respond", Value::inline(pairs), None);
+        }
+        Action::Answer(Answer::Redirect { to, status }) => {
+            let pairs = [("to", Value::text(to)), ("status", Value::Integer(i64::from(*status)))];
+            table.set("redirect", Value::inline(pairs), None);
+        }
+        Action::Answer(Answer::Health(pool)) => table.set("health", Value::text(pool), None),
+    }
+    let edits = Edits::of(&draft.edits);
+    for (key, fields) in [("request_headers", &edits.request), ("response_headers", &edits.answer)] {
+        if let Some(value) = edited(fields) {
+            table.set(key, value, fields.at);
+        }
+    }
+    if let Some((_, at)) = edits.limits.first() {
+        let values: Vec<Value> = edits.limits.iter().map(|(limit, _)| limit.value()).collect();
+        let value = if values.len() == 1 { values.into_iter().next() } else { Some(Value::List(values)) };
+        table.set("rate_limit", value.unwrap_or(Value::List(Vec::new())), Some(*at));
+    }
+    if let Some((path, at)) = edits.path {
+        table.set("rewrite", Value::inline([("path", Value::text(path))]), Some(at));
+    }
+}
+
+fn edited(fields: &Fields) -> Option<Value> {
+    let pairs = |list: &[(String, String)]| {
+        Value::inline(list.iter().map(|(name, value)| (name.clone(), Value::text(value))))
+    };
+    let mut all = Vec::new();
+    if !fields.remove.is_empty() {
+        all.push(("remove", Value::texts(fields.remove.clone())));
+    }
+    for (key, list) in [("set", &fields.set), ("add", &fields.add)] {
+        if !list.is_empty() {
+            all.push((key, pairs(list)));
+        }
+    }
+    (!all.is_empty()).then(|| Value::inline(all))
+}

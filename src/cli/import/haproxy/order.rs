@@ -1,0 +1,160 @@
+//! Which route is asked before which: HAProxy goes by the order of its lines, Plimsoll by how close a route is. Where
+//! that would be another order for some request, a route gets a priority; else it needs none.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use super::route::Draft;
+use super::test::{PathTest, Region, narrower_host};
+
+/// The priority of each route, 0 where none is needed.
+#[must_use]
+pub(super) fn priorities(drafts: &[Draft]) -> Vec<i64> {
+    let mut of = vec![0_i64; drafts.len()];
+    let index = Index::new(drafts);
+    for (at, draft) in drafts.iter().enumerate().rev() {
+        let mut own = 0;
+        for later in index.after(at, &draft.region) {
+            let (Some(other), Some(priority)) = (drafts.get(later), of.get(later)) else { continue };
+            if overlap(&draft.region, &other.region) {
+                let before = worst(&draft.region) <= best(&other.region);
+                own = own.max(priority + i64::from(!before));
+            }
+        }
+        if let Some(place) = of.get_mut(at) {
+            *place = own;
+        }
+    }
+    of
+}
+
+/// Routes that can have requests in common, found without comparing all with all where hosts tell them apart.
+struct Index<'a> {
+    by_host: HashMap<&'a str, Vec<usize>>,
+    loose: Vec<usize>,
+    count: usize,
+}
+
+impl<'a> Index<'a> {
+    fn new(drafts: &'a [Draft]) -> Self {
+        let mut index = Self { by_host: HashMap::new(), loose: Vec::new(), count: drafts.len() };
+        for (at, draft) in drafts.iter().enumerate() {
+            match exact_hosts(&draft.region) {
+                Some(hosts) => hosts.for_each(|host| index.by_host.entry(host).or_default().push(at)),
+                None => index.loose.push(at),
+            }
+        }
+        index
+    }
+
+    fn after(&self, at: usize, region: &Region) -> Vec<usize> {
+        let Some(hosts) = exact_hosts(region) else { return (at + 1..self.count).collect() };
+        let of_hosts = hosts.filter_map(|host| self.by_host.get(host)).flatten();
+        of_hosts.chain(&self.loose).copied().filter(|other| *other > at).collect()
+    }
+}
+
+/// The hosts of a route, when it has some and none has a star.
+fn exact_hosts(region: &Region) -> Option<impl Iterator<Item = &str>> {
+    let hosts = region.hosts.as_ref()?;
+    hosts.iter().all(|host| !host.starts_with('*')).then(|| hosts.iter().map(String::as_str))
+}
+
+/// Where Plimsoll asks a route: smaller is sooner.
+type Rank = ((u8, Reverse<usize>), (u8, Reverse<usize>), Reverse<usize>);
+
+fn rank(region: &Region, host: Option<&String>) -> Rank {
+    let of_host = match host {
+        Some(host) => match host.strip_prefix('*') {
+            Some(suffix) => (1, Reverse(suffix.len())),
+            None => (0, Reverse(0)),
+        },
+        None => (2, Reverse(0)),
+    };
+    let of_path = match &region.path {
+        Some(PathTest::Exact(_)) => (0, Reverse(0)),
+        Some(PathTest::Prefix(prefix)) => (1, Reverse(prefix.len())),
+        Some(PathTest::Regex(_)) => (2, Reverse(0)),
+        None => (3, Reverse(0)),
+    };
+    (of_host, of_path, Reverse(region.conditions()))
+}
+
+fn ranks(region: &Region) -> impl Iterator<Item = Rank> {
+    let hosts = region.hosts.iter().flatten().map(|host| rank(region, Some(host)));
+    hosts.chain(region.hosts.is_none().then(|| rank(region, None)))
+}
+
+fn best(region: &Region) -> Rank {
+    ranks(region).min().unwrap_or_else(|| rank(region, None))
+}
+
+fn worst(region: &Region) -> Rank {
+    ranks(region).max().unwrap_or_else(|| rank(region, None))
+}
+
+/// Whether one request may fit both, as far as that is plain to see.
+fn overlap(a: &Region, b: &Region) -> bool {
+    fn common<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, meet: impl Fn(&T, &T) -> bool) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => a.iter().any(|a| b.iter().any(|b| meet(a, b))),
+            _ => true,
+        }
+    }
+    common(a.hosts.as_ref(), b.hosts.as_ref(), |a, b| narrower_host(a, b).is_some())
+        && common(a.methods.as_ref(), b.methods.as_ref(), |a, b| a == b)
+        && common(a.doors.as_ref(), b.doors.as_ref(), |a, b| a == b)
+        && common(a.source.as_ref(), b.source.as_ref(), |a, b| a.contains(b) || b.contains(a))
+        && paths_overlap(a.path.as_ref(), b.path.as_ref())
+}
+
+fn paths_overlap(a: Option<&PathTest>, b: Option<&PathTest>) -> bool {
+    use PathTest::{Exact, Prefix};
+    let below = |prefix: &str, path: &str| {
+        path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+    };
+    match (a, b) {
+        (Some(Exact(a)), Some(Exact(b))) => a == b,
+        (Some(Exact(path)), Some(Prefix(prefix))) | (Some(Prefix(prefix)), Some(Exact(path))) => {
+            below(prefix, path)
+        }
+        (Some(Prefix(a)), Some(Prefix(b))) => below(a, b) || below(b, a),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::route::Action;
+    use super::*;
+
+    fn draft(host: Option<&str>, path: Option<PathTest>) -> Draft {
+        let hosts = host.map(|host| vec![host.to_owned()]);
+        let region = Region { hosts, path, ..Region::default() };
+        Draft { at: None, region, edits: Vec::new(), spared: Vec::new(), action: Action::Nobody }
+    }
+
+    #[test]
+    fn a_priority_is_given_only_where_the_order_would_be_another() {
+        let prefix = |path: &str| Some(PathTest::Prefix(path.to_owned()));
+        let regex = || Some(PathTest::Regex("^/a".to_owned()));
+        assert_eq!(
+            priorities(&[draft(Some("a"), None), draft(Some("b"), None), draft(None, None)]),
+            [0, 0, 0]
+        );
+        assert_eq!(
+            priorities(&[draft(None, regex()), draft(None, prefix("/b")), draft(None, None)]),
+            [1, 0, 0]
+        );
+        assert_eq!(priorities(&[draft(None, None), draft(Some("b"), None)]), [1, 0]);
+        assert_eq!(
+            priorities(&[
+                draft(None, regex()),
+                draft(None, None),
+                draft(Some("b"), None),
+                draft(Some("b"), prefix("/a"))
+            ]),
+            [2, 2, 1, 0]
+        );
+    }
+}

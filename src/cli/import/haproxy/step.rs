@@ -1,0 +1,304 @@
+//! The rules of one section as steps: in the order in which HAProxy asks them, each with the alternatives of its
+//! condition. What is no matter of routes is taken out here: closed networks, failover, what nothing stands for.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::super::report::{Place, Report, Verdict};
+use super::clause::{Clauses, Term, split};
+use super::limit::{self, Counters};
+use super::proxy::{Proxy, Rule, Stage};
+use super::rule::{Answer, Change, Edit, Effect, effect};
+use super::said::{Said, not_possible};
+use super::section::Surroundings;
+use super::test::{PathTest, Test};
+
+/// A rule whose condition has been read.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// Where it stands.
+    pub(super) at: Place,
+    /// When it is asked.
+    pub(super) stage: Stage,
+    /// It applies when one of these holds.
+    pub(super) terms: Vec<Term>,
+    /// What it does.
+    pub(super) effect: Effect,
+}
+
+/// Those of all sections, by whether they have servers and by name: a frontend and a backend may have one name.
+pub(super) type AllSteps = HashMap<(bool, String), Steps>;
+
+/// What the rules of a section come to.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    /// Those that decide about requests.
+    pub(super) steps: Vec<Step>,
+    /// Changes to every answer.
+    pub(super) answers: Vec<(Edit, Place)>,
+    /// Networks that may not connect.
+    pub(super) deny: Vec<(IpNet, Place)>,
+    /// Networks that alone may connect.
+    pub(super) allow: Vec<(IpNet, Place)>,
+    /// Backends that take over from others.
+    pub(super) failovers: Vec<(String, String, Place)>,
+}
+
+/// Reads the rules of a section, each of which gets its verdict.
+pub(super) fn read(
+    proxy: &Proxy,
+    tables: &HashMap<String, Counters>,
+    around: Surroundings<'_>,
+    report: &mut Report,
+) -> Steps {
+    let mut rules: Vec<&Rule> = proxy.rules.iter().collect();
+    // `monitor fail` is asked before the page that it is about.
+    rules.sort_by_key(|rule| (rule.stage, rule.words.first().is_some_and(|word| word == "monitor-uri")));
+    let mut reader = Reader {
+        proxy,
+        tables,
+        clauses: Clauses::new(&proxy.acls, around),
+        report,
+        out: Steps::default(),
+        monitor: None,
+    };
+    for rule in rules {
+        reader.rule(rule);
+    }
+    reader.clauses.finish(reader.report);
+    reader.out
+}
+
+struct Reader<'a, 'r> {
+    proxy: &'a Proxy,
+    tables: &'a HashMap<String, Counters>,
+    clauses: Clauses<'a>,
+    report: &'r mut Report,
+    out: Steps,
+    /// The pool whose health the monitor page tells.
+    monitor: Option<String>,
+}
+
+impl Reader<'_, '_> {
+    fn rule(&mut self, rule: &Rule) {
+        let at = rule.at;
+        let (words, condition) = split(&rule.words);
+        let (effect, said) = effect(rule, words);
+        let nothing = effect == Effect::Nothing;
+        let tracks = words.iter().any(|word| word.starts_with("track-sc"));
+        if let Some((table, _)) = limit::counts_nothing(words, self.proxy, self.tables).filter(|_| tracks) {
+            return self
+                .report
+                .wrong(at, format!("the stick-table of {table} has no `store`, so nothing is counted"));
+        }
+        let possible = said.0 != Verdict::NotPossible && said.0 != Verdict::WrongInSource;
+        if nothing && (!possible || condition.is_none()) {
+            if !possible && let Some(condition) = condition {
+                // The ACLs that it asks are not without a use, but nothing asks them.
+                let _terms = self.clauses.terms(Some(condition), at, &mut Report::default());
+            }
+            return said.about("", at, self.report);
+        }
+        let mut terms = match self.clauses.terms(condition, at, self.report) {
+            Ok(terms) => terms,
+            Err(of_condition) => {
+                if nothing {
+                    return said.about("", at, self.report);
+                }
+                return of_condition.about("", at, self.report);
+            }
+        };
+        if nothing {
+            return said.about("", at, self.report);
+        }
+        if terms.iter().any(|term| asked(&term.all).is_some()) {
+            return self.limits(rule, words, terms, &effect);
+        }
+        if rule.stage == Stage::Monitor {
+            terms = self.monitor_terms(rule, terms);
+        }
+        let effect = match (effect, &self.monitor) {
+            (_, Some(pool)) if rule.words.first().is_some_and(|word| word == "monitor-uri") => {
+                Effect::Answer(Answer::Health(pool.clone()))
+            }
+            (effect, _) => effect,
+        };
+        if terms.is_empty() {
+            return said.about("", at, self.report);
+        }
+        self.place(Step { at, stage: rule.stage, terms, effect }, said);
+    }
+
+    /// A refusal of what comes too fast: a limit of the routes that the rest of the condition leaves.
+    fn limits(&mut self, rule: &Rule, words: &[String], terms: Vec<Term>, effect: &Effect) {
+        let at = rule.at;
+        let action = words.iter().find_map(|word| match word.as_str() {
+            "deny" | "reject" => Some("reject"),
+            "tarpit" => Some("tarpit"),
+            "silent-drop" => Some("drop"),
+            _ => None,
+        });
+        let (Some(action), Effect::Answer(Answer::Respond { status, .. })) = (action, effect) else {
+            return self
+                .report
+                .not_possible(at, "requests that come too fast are refused: deny, tarpit or silent-drop");
+        };
+        let status = if (400..=599).contains(status) { *status } else { 429 };
+        for mut term in terms {
+            let Some(asked) = asked(&term.all).cloned() else {
+                self.out.steps.push(Step {
+                    at,
+                    stage: rule.stage,
+                    terms: vec![term],
+                    effect: effect.clone(),
+                });
+                continue;
+            };
+            term.all.retain(|test| !matches!(test, Test::Faster(_)));
+            match limit::limit(&asked, self.proxy, self.tables, (action, status)) {
+                Ok(limit) => {
+                    for line in limit::lines(&asked, self.proxy, self.tables) {
+                        self.report.note(
+                            line,
+                            Verdict::Translated,
+                            format!("it is the rate_limit of line {}", at.line),
+                        );
+                    }
+                    let effect = Effect::Edit(Edit { request: true, change: Change::Limit(limit) });
+                    // A client of a frontend is counted before rules of other stages are asked.
+                    let stage = if rule.stage == Stage::Connection { Stage::Request } else { rule.stage };
+                    self.out.steps.push(Step { at, stage, terms: vec![term], effect });
+                    self.report.approximated(
+                        at,
+                        "a bucket in place of a window: the rate is the same, and what was refused does not count against the client; HAProxy counts it",
+                    );
+                }
+                Err(why) => self.report.wrong(at, why),
+            }
+        }
+    }
+
+    /// The page of `monitor-uri`; and `monitor fail`, which a pool's health may stand for.
+    fn monitor_terms(&mut self, rule: &Rule, terms: Vec<Term>) -> Vec<Term> {
+        let own = |rule: &&Rule| rule.words.first().is_some_and(|word| word == "monitor-uri");
+        let Some(uri) = self.proxy.rules.iter().find(own).and_then(|rule| rule.words.get(1)) else {
+            self.report.ignored(rule.at, "there is no monitor-uri");
+            return Vec::new();
+        };
+        if let [Term { all, none }] = terms.as_slice()
+            && let ([Test::Short(pool, fewer)], []) = (all.as_slice(), none.as_slice())
+        {
+            if *fewer > 1 {
+                self.report.approximated(rule.at, "it fails when no endpoint is usable, not sooner");
+            }
+            self.monitor = Some(pool.clone());
+            return Vec::new();
+        }
+        let path = Test::Path(PathTest::Exact(uri.clone()));
+        let with = |mut term: Term| {
+            term.all.insert(0, path.clone());
+            term
+        };
+        terms.into_iter().map(with).collect()
+    }
+
+    /// Puts a step where it belongs.
+    fn place(&mut self, step: Step, said: Said) {
+        let at = step.at;
+        let said = match (&step.stage, &step.effect) {
+            (Stage::Response, Effect::Edit(edit)) => {
+                if step.terms == [Term::default()] {
+                    self.out.answers.push((edit.clone(), at));
+                    said
+                } else {
+                    not_possible(
+                        "the answers of a route are changed all alike: a condition on an answer has no counterpart",
+                    )
+                }
+            }
+            (Stage::Connection, Effect::Answer(_)) if self.close(&step) => said,
+            (Stage::Connection, Effect::Answer(_)) if !self.proxy.http => not_possible(
+                "a connection is refused by its client's network: allow and deny of the listener",
+            ),
+            (Stage::Switch, Effect::Go(backend)) => match only_short(&step.terms) {
+                Some((pool, fewer)) => {
+                    self.out.failovers.push((pool.to_owned(), backend.clone(), at));
+                    if fewer > 1 {
+                        super::said::approximated(
+                            "failover waits until no endpoint is usable; `spill` takes over sooner",
+                        )
+                    } else {
+                        said
+                    }
+                }
+                None => {
+                    self.trap(&step, backend);
+                    self.out.steps.push(step);
+                    said
+                }
+            },
+            _ => {
+                self.out.steps.push(step);
+                said
+            }
+        };
+        said.about("", at, self.report);
+    }
+
+    /// `reject if { src .. }` and `reject unless { src .. }`; says whether it was one.
+    fn close(&mut self, step: &Step) -> bool {
+        let mut denied = Vec::new();
+        for term in &step.terms {
+            match (term.all.as_slice(), term.none.as_slice()) {
+                ([Test::Source(list)], []) => denied.extend(list.iter().map(|network| (*network, step.at))),
+                ([], [Test::Source(list)]) if step.terms.len() == 1 && self.out.allow.is_empty() => {
+                    self.out.allow = list.iter().map(|network| (*network, step.at)).collect();
+                    return true;
+                }
+                _ => return false,
+            }
+        }
+        self.out.deny.extend(denied);
+        true
+    }
+
+    /// A whole network that is taken for a prober.
+    fn trap(&mut self, step: &Step, backend: &str) {
+        let words = ["health", "check", "probe", "monitor"];
+        let named = |text: &str| words.iter().any(|word| text.to_ascii_lowercase().contains(word));
+        let line = self.report.source(step.at).to_owned();
+        for term in &step.terms {
+            if let ([Test::Source(networks)], []) = (term.all.as_slice(), term.none.as_slice())
+                && named(&line)
+                && networks.iter().any(|network| network.prefix_len() < network.max_prefix_len())
+            {
+                let all: Vec<String> = networks.iter().map(ToString::to_string).collect();
+                let what = format!(
+                    "every client of {} goes to {backend}, not only what asks for health: add the path that probes ask for",
+                    all.join(", ")
+                );
+                self.report.wrong(step.at, what);
+            }
+        }
+    }
+}
+
+/// The pool that a condition of `nbsrv` alone asks about.
+fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
+    match terms {
+        [Term { all, none }] => match (all.as_slice(), none.as_slice()) {
+            ([Test::Short(pool, fewer)], []) => Some((pool, *fewer)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The rate that a term asks for.
+fn asked(tests: &[Test]) -> Option<&limit::Asked> {
+    tests.iter().find_map(|test| match test {
+        Test::Faster(asked) => Some(asked),
+        _ => None,
+    })
+}

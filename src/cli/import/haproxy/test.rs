@@ -1,0 +1,436 @@
+//! One question about a request, and the part of all requests to which several questions have been answered yes: what
+//! the conditions of one route can say.
+
+use ipnet::IpNet;
+
+use super::pattern::matches;
+
+/// What a path must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PathTest {
+    /// Exactly this.
+    Exact(String),
+    /// This and what lies below it, element by element; without the slash at its end.
+    Prefix(String),
+    /// A regular expression.
+    Regex(String),
+}
+
+impl PathTest {
+    /// The regular expression that says the same.
+    fn regex(&self) -> String {
+        let escape = super::pattern::escape;
+        match self {
+            Self::Exact(path) => format!("^{}$", escape(path)),
+            Self::Prefix(path) => format!("^{}(?:/|$)", escape(path)),
+            Self::Regex(regex) => regex.clone(),
+        }
+    }
+}
+
+/// Whether `path` is `prefix` or lies below it.
+fn below(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What a value must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ValueTest {
+    /// Exactly this.
+    Exact(String),
+    /// A regular expression.
+    Regex(String),
+}
+
+/// Where a named value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Header,
+    Query,
+    Cookie,
+}
+
+/// One question.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Test {
+    Always,
+    Never,
+    /// The host is one of these, or below one that starts with `*.`.
+    Hosts(Vec<String>),
+    Path(PathTest),
+    Methods(Vec<String>),
+    Value(Part, String, ValueTest),
+    Source(Vec<IpNet>),
+    /// The connection has TLS here, or has not.
+    Tls(bool),
+    /// It came to one of these ports.
+    Ports(Vec<u16>),
+    /// The name that a TLS client asks for, where bytes are relayed.
+    Sni(Vec<String>),
+    /// Fewer servers of this backend than so many are up.
+    Short(String, i64),
+    /// Requests of one key come faster than so many in a window.
+    Faster(super::limit::Asked),
+}
+
+/// A listener that a frontend comes to, as far as conditions ask for it.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
+    /// The name of the listener.
+    pub(super) listener: String,
+    /// It has TLS.
+    pub(super) tls: bool,
+    /// Its ports.
+    pub(super) ports: Vec<u16>,
+}
+
+/// Requests that a route can be made for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Region {
+    pub(super) hosts: Option<Vec<String>>,
+    pub(super) path: Option<PathTest>,
+    pub(super) methods: Option<Vec<String>>,
+    pub(super) values: Vec<(Part, String, ValueTest)>,
+    pub(super) source: Option<Vec<IpNet>>,
+    /// Which of the frontend's listeners.
+    pub(super) doors: Option<Vec<usize>>,
+}
+
+/// What a region comes to with one more question.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Narrowed {
+    To(Region),
+    /// No request is left.
+    Empty,
+    /// The conditions of one route cannot say it.
+    Impossible(&'static str),
+}
+
+use Narrowed::{Empty, Impossible, To};
+
+impl Region {
+    /// The requests of this region to which the answer is yes.
+    #[must_use]
+    pub(super) fn and(&self, test: &Test, doors: &[Door]) -> Narrowed {
+        let mut out = self.clone();
+        match test {
+            Test::Always => {}
+            Test::Never => return Empty,
+            Test::Hosts(hosts) => match meet(self.hosts.as_deref(), hosts, |a, b| narrower_host(a, b)) {
+                Some(hosts) => out.hosts = Some(hosts),
+                None => return Empty,
+            },
+            Test::Methods(methods) => {
+                match meet(self.methods.as_deref(), methods, |a, b| (a == b).then(|| a.clone())) {
+                    Some(methods) => out.methods = Some(methods),
+                    None => return Empty,
+                }
+            }
+            Test::Source(networks) => match meet(self.source.as_deref(), networks, narrower_network) {
+                Some(networks) => out.source = Some(networks),
+                None => return Empty,
+            },
+            Test::Path(path) => match narrow_path(self.path.as_ref(), path) {
+                Ok(Some(path)) => out.path = Some(path),
+                Ok(None) => return Empty,
+                Err(why) => return Impossible(why),
+            },
+            Test::Value(part, name, value) => return out.narrow_value(*part, name, value),
+            Test::Tls(tls) => return out.through(|door| door.tls == *tls, doors),
+            Test::Ports(ports) => {
+                return out.through(|door| door.ports.iter().any(|port| ports.contains(port)), doors);
+            }
+            Test::Sni(_) => {
+                return Impossible(
+                    "the name in a ClientHello is looked at where bytes are relayed (mode tcp)",
+                );
+            }
+            Test::Faster(_) => {
+                return Impossible(
+                    "how fast requests come is asked by rules that refuse them (deny, tarpit, silent-drop)",
+                );
+            }
+            Test::Short(..) => {
+                return Impossible(
+                    "a route does not count servers that are up: write `failover` in the pool",
+                );
+            }
+        }
+        To(out)
+    }
+
+    fn narrow_value(mut self, part: Part, name: &str, value: &ValueTest) -> Narrowed {
+        let own = self.values.iter_mut().find(|(p, n, _)| (*p, n.as_str()) == (part, name));
+        match own {
+            None => self.values.push((part, name.to_owned(), value.clone())),
+            Some((.., own)) if own == value => {}
+            Some((.., own)) => match (&*own, value) {
+                (ValueTest::Exact(text), ValueTest::Regex(regex)) if matches(regex, text) => {}
+                (ValueTest::Regex(regex), ValueTest::Exact(text)) if matches(regex, text) => {
+                    *own = value.clone()
+                }
+                (ValueTest::Exact(_), ValueTest::Exact(_)) => return Empty,
+                _ => return Impossible("a route has one pattern for each field, cookie and parameter"),
+            },
+        }
+        To(self)
+    }
+
+    fn through(mut self, fits: impl Fn(&Door) -> bool, doors: &[Door]) -> Narrowed {
+        let before: Vec<usize> = self.doors.unwrap_or_else(|| (0..doors.len()).collect());
+        let after: Vec<usize> = before.into_iter().filter(|at| doors.get(*at).is_some_and(&fits)).collect();
+        if after.is_empty() {
+            return Empty;
+        }
+        self.doors = Some(after).filter(|after| after.len() < doors.len());
+        To(self)
+    }
+
+    /// How many conditions there are beside host and path, as Plimsoll counts them.
+    #[must_use]
+    pub(super) fn conditions(&self) -> usize {
+        usize::from(self.methods.is_some()) + self.values.len() + usize::from(self.source.is_some())
+    }
+}
+
+/// What is in both lists; all of the second where there is no first. Nothing when that is empty.
+fn meet<T: Clone + PartialEq>(
+    own: Option<&[T]>,
+    other: &[T],
+    both: impl Fn(&T, &T) -> Option<T>,
+) -> Option<Vec<T>> {
+    let Some(own) = own else { return Some(other.to_vec()) };
+    let mut out: Vec<T> = Vec::new();
+    for found in own.iter().flat_map(|a| other.iter().filter_map(|b| both(a, b))) {
+        if !out.contains(&found) {
+            out.push(found);
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// The host that both patterns take.
+pub(super) fn narrower_host(a: &str, b: &str) -> Option<String> {
+    let takes = |wide: &str, narrow: &str| {
+        wide == narrow
+            || wide.strip_prefix('*').is_some_and(|end| narrow.trim_start_matches('*').ends_with(end))
+    };
+    if takes(a, b) {
+        Some(b.to_owned())
+    } else if takes(b, a) {
+        Some(a.to_owned())
+    } else {
+        None
+    }
+}
+
+fn narrower_network(a: &IpNet, b: &IpNet) -> Option<IpNet> {
+    if a.contains(b) {
+        Some(*b)
+    } else if b.contains(a) {
+        Some(*a)
+    } else {
+        None
+    }
+}
+
+/// The path that both take; nothing when none does.
+fn narrow_path(own: Option<&PathTest>, other: &PathTest) -> Result<Option<PathTest>, &'static str> {
+    use PathTest::{Exact, Prefix, Regex};
+    let Some(own) = own else { return Ok(Some(other.clone())) };
+    Ok(match (own, other) {
+        (a, b) if a == b => Some(a.clone()),
+        (Exact(_), Exact(_)) => None,
+        (Exact(path), Prefix(prefix)) | (Prefix(prefix), Exact(path)) => {
+            below(prefix, path).then(|| Exact(path.clone()))
+        }
+        (Exact(path), Regex(regex)) | (Regex(regex), Exact(path)) => {
+            matches(regex, path).then(|| Exact(path.clone()))
+        }
+        (Prefix(a), Prefix(b)) if below(a, b) => Some(Prefix(b.clone())),
+        (Prefix(a), Prefix(b)) => below(b, a).then(|| Prefix(a.clone())),
+        // A regular expression that is a start, and a prefix below it.
+        (Prefix(prefix), Regex(regex)) | (Regex(regex), Prefix(prefix))
+            if is_start(regex) && matches(regex, prefix) =>
+        {
+            Some(Prefix(prefix.clone()))
+        }
+        _ => return Err("a route has one condition on the path, and these two cannot be made one"),
+    })
+}
+
+/// `^/text`, without anything behind that looks further.
+fn is_start(regex: &str) -> bool {
+    regex.starts_with('^') && !regex.contains(['$', '*', '+', '?', '[', '{', '|', '('])
+}
+
+/// Several questions, one of which must be answered yes, as few as say the same.
+#[must_use]
+pub(super) fn merge(tests: Vec<Test>) -> Vec<Test> {
+    if tests.contains(&Test::Always) {
+        return vec![Test::Always];
+    }
+    let mut out: Vec<Test> = Vec::new();
+    let mut paths: Vec<PathTest> = Vec::new();
+    for test in tests {
+        match test {
+            Test::Never => {}
+            Test::Path(path) => paths.push(path),
+            Test::Hosts(more) => extend(
+                &mut out,
+                more,
+                |test| match test {
+                    Test::Hosts(own) => Some(own),
+                    _ => None,
+                },
+                Test::Hosts,
+            ),
+            Test::Methods(more) => extend(
+                &mut out,
+                more,
+                |test| match test {
+                    Test::Methods(own) => Some(own),
+                    _ => None,
+                },
+                Test::Methods,
+            ),
+            Test::Source(more) => extend(
+                &mut out,
+                more,
+                |test| match test {
+                    Test::Source(own) => Some(own),
+                    _ => None,
+                },
+                Test::Source,
+            ),
+            Test::Ports(more) => extend(
+                &mut out,
+                more,
+                |test| match test {
+                    Test::Ports(own) => Some(own),
+                    _ => None,
+                },
+                Test::Ports,
+            ),
+            Test::Sni(more) => extend(
+                &mut out,
+                more,
+                |test| match test {
+                    Test::Sni(own) => Some(own),
+                    _ => None,
+                },
+                Test::Sni,
+            ),
+            other if !out.contains(&other) => out.push(other),
+            _ => {}
+        }
+    }
+    if let Some(path) = merge_paths(&paths) {
+        out.push(Test::Path(path));
+    }
+    if out.is_empty() { vec![Test::Never] } else { out }
+}
+
+fn extend<T: PartialEq>(
+    out: &mut Vec<Test>,
+    more: Vec<T>,
+    same: impl Fn(&mut Test) -> Option<&mut Vec<T>>,
+    make: impl Fn(Vec<T>) -> Test,
+) {
+    match out.iter_mut().find_map(same) {
+        Some(own) => {
+            for one in more {
+                if !own.contains(&one) {
+                    own.push(one);
+                }
+            }
+        }
+        None => out.push(make(more)),
+    }
+}
+
+/// One condition for several paths.
+fn merge_paths(paths: &[PathTest]) -> Option<PathTest> {
+    let mut paths: Vec<PathTest> = paths.to_vec();
+    // `/a` and what is below `/a/` are one prefix.
+    let starts: Vec<String> = paths
+        .iter()
+        .filter_map(|path| match path {
+            PathTest::Regex(regex) => start_with_slash(regex),
+            _ => None,
+        })
+        .collect();
+    for start in starts {
+        let exact = PathTest::Exact(start.clone());
+        if paths.contains(&exact) {
+            let regex = format!("^{}/", super::pattern::escape(&start));
+            paths.retain(|path| *path != exact && *path != PathTest::Regex(regex.clone()));
+            paths.push(PathTest::Prefix(start));
+        }
+    }
+    paths.dedup();
+    match paths.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => {
+            let all: Vec<String> = many.iter().map(PathTest::regex).collect();
+            Some(PathTest::Regex(all.join("|")))
+        }
+    }
+}
+
+/// The text of `^/text/`, without its slash.
+fn start_with_slash(regex: &str) -> Option<String> {
+    let text = regex.strip_prefix('^')?.strip_suffix('/')?;
+    let plain: String = text.replace('\\', "");
+    (is_start(regex) && !text.contains("\\\\") && super::pattern::escape(&plain) == text).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(names: &[&str]) -> Test {
+        Test::Hosts(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_region_narrows_to_what_both_take() {
+        let region = Region::default();
+        let To(region) = region.and(&hosts(&["a.test", "*.b.test"]), &[]) else { panic!("it narrows") };
+        let To(narrow) = region.and(&hosts(&["x.b.test", "c.test"]), &[]) else { panic!("it narrows") };
+        assert_eq!(narrow.hosts, Some(vec!["x.b.test".to_owned()]));
+        assert_eq!(region.and(&hosts(&["b.test"]), &[]), Empty);
+    }
+
+    #[test]
+    fn paths_narrow_or_cannot_be_said() {
+        let exact = |path: &str| PathTest::Exact(path.to_owned());
+        let prefix = |path: &str| PathTest::Prefix(path.to_owned());
+        let regex = |path: &str| PathTest::Regex(path.to_owned());
+        let check = |a: PathTest, b: PathTest, want: Result<Option<PathTest>, ()>| {
+            assert_eq!(narrow_path(Some(&a), &b).map_err(|_| ()), want, "{a:?} {b:?}");
+            assert_eq!(narrow_path(Some(&b), &a).map_err(|_| ()), want, "{b:?} {a:?}");
+        };
+        check(exact("/a/b"), prefix("/a"), Ok(Some(exact("/a/b"))));
+        check(exact("/ab"), prefix("/a"), Ok(None));
+        check(prefix("/a"), prefix("/a/b"), Ok(Some(prefix("/a/b"))));
+        check(prefix("/a"), prefix("/b"), Ok(None));
+        check(exact("/a.jpg"), regex("jpg$"), Ok(Some(exact("/a.jpg"))));
+        check(regex("^/a"), prefix("/a/b"), Ok(Some(prefix("/a/b"))));
+        check(regex("a"), regex("b"), Err(()));
+    }
+
+    #[test]
+    fn a_path_and_what_is_below_it_are_one_prefix() {
+        let tests = vec![
+            Test::Path(PathTest::Exact("/api".to_owned())),
+            Test::Path(PathTest::Regex("^/api/".to_owned())),
+            hosts(&["a.test"]),
+            hosts(&["b.test", "a.test"]),
+        ];
+        let want = vec![hosts(&["a.test", "b.test"]), Test::Path(PathTest::Prefix("/api".to_owned()))];
+        assert_eq!(merge(tests), want);
+        assert_eq!(merge(vec![Test::Never]), [Test::Never]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Imports of whole configurations: `import/PRODUCT/NAME/` has a source, and beside it what is made of it and the report.
+//! `UPDATE_EXPECT=1 cargo test --test import` writes these anew; what then differs is to be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plimsoll::cli::import::Import;
+use plimsoll::cli::import::haproxy::{self, Surroundings};
+use plimsoll::cli::import::report::Verdict;
+use plimsoll::config;
+
+fn folders(product: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(Path::new("tests/import").join(product)).expect("the folder can be read");
+    let mut all: Vec<PathBuf> =
+        all.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
+    all.sort();
+    all
+}
+
+/// What a case may look at: the files beside it, and no environment but what `environment` says.
+fn import(folder: &Path) -> Import {
+    let text = fs::read_to_string(folder.join("haproxy.cfg")).expect("there is a source");
+    let variables = fs::read_to_string(folder.join("environment")).unwrap_or_default();
+    let environment = |name: &str| {
+        let pairs = variables.lines().filter_map(|line| line.split_once('='));
+        pairs.filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).last()
+    };
+    // Absolute names lead nowhere: a case is the same on every machine.
+    let around = Surroundings {
+        environment: &environment,
+        read: &|path| path.is_relative().then(|| fs::read_to_string(folder.join(path)).ok())?,
+        list: &|path| {
+            let entries = path.is_relative().then(|| fs::read_dir(folder.join(path)).ok())??;
+            let mut files: Vec<PathBuf> =
+                entries.filter_map(|e| Some(path.join(e.ok()?.file_name()))).collect();
+            files.sort();
+            Some(files)
+        },
+    };
+    haproxy::import(&[("haproxy.cfg", &text)], around)
+}
+
+fn expect(path: &Path, have: &str, wrong: &mut Vec<String>) {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, have).expect("it can be written");
+    }
+    let want = fs::read_to_string(path).unwrap_or_default();
+    if want != have {
+        let line = want.lines().zip(have.lines()).position(|(want, have)| want != have);
+        let line = line.unwrap_or_else(|| want.lines().count().min(have.lines().count()));
+        wrong.push(format!(
+            "{}:{}: {:?} is now {:?}",
+            path.display(),
+            line + 1,
+            want.lines().nth(line).unwrap_or(""),
+            have.lines().nth(line).unwrap_or("")
+        ));
+    }
+}
+
+#[test]
+fn sources_become_what_stands_beside_them() {
+    let mut wrong = Vec::new();
+    for folder in folders("haproxy") {
+        let import = import(&folder);
+        expect(&folder.join("plimsoll.toml"), &import.text, &mut wrong);
+        expect(&folder.join("report.txt"), &import.report.to_string(), &mut wrong);
+        if let Err(errors) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) {
+            wrong.push(format!("{} does not load:\n{errors}", folder.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_line_that_says_something_has_a_verdict() {
+    for folder in folders("haproxy") {
+        let import = import(&folder);
+        let text = fs::read_to_string(folder.join("haproxy.cfg")).expect("there is a source");
+        let says = |(_, line): &(usize, &str)| !line.trim().is_empty() && !line.trim().starts_with('#');
+        let lines: Vec<usize> = text.lines().enumerate().filter(says).map(|(at, _)| at + 1).collect();
+        let told: Vec<usize> = import.report.verdicts().map(|(at, _)| at.line).collect();
+        assert_eq!(told, lines, "{}", folder.display());
+        for (at, verdict) in import.report.verdicts() {
+            let explained = import.report.remarks(at).iter().any(|remark| !remark.text.is_empty());
+            assert!(
+                explained || verdict == Verdict::Translated,
+                "{}:{} says no why",
+                folder.display(),
+                at.line
+            );
+        }
+    }
+}
