@@ -1,5 +1,5 @@
 //! A request of our own beside a client's: to whoever decides on it, or to a pool that is only to see it. It takes the same
-//! way as any other ([`forward`]), with the pool's own policies; here is what stands in the client's place.
+//! way as any other, with the pool's own policies; here is what stands in the client's place.
 
 use std::task::{Context as Polled, Poll};
 use std::time::Duration;
