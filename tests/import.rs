@@ -23,7 +23,7 @@ fn import(folder: &Path) -> Import {
     let variables = fs::read_to_string(folder.join("environment")).unwrap_or_default();
     let environment = |name: &str| {
         let pairs = variables.lines().filter_map(|line| line.split_once('='));
-        pairs.filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).last()
+        pairs.filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).next_back()
     };
     // Absolute names lead nowhere: a case is the same on every machine.
     let around = Surroundings {
