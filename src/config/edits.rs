@@ -85,7 +85,9 @@ pub(super) fn read_rewrite(
     });
     let read = Reading { rewrite: &rewrite, regex: regex.as_ref(), report };
     let mut read = read.all(fields)?;
-    read.host = read.host.or(host.map(|(host, _)| host));
+    if let (None, Some((host, _))) = (&read.host, host) {
+        read.host = Some(host);
+    }
     // The route's own is only asked again for its groups.
     read.regex = own.or_else(|| regex.filter(|_| read.has_groups()));
     Some(read)

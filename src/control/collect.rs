@@ -356,9 +356,6 @@ fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointS
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
-/// What came of the handshakes of a listener, and how long its certificates are good for.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
 fn collect_pool(sink: &mut dyn Sink, pool: &Pool) {
     let name = pool.name.as_str();
     let counters = &pool.live.counters;

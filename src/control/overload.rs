@@ -19,6 +19,10 @@ const USED: Duration = Duration::from_secs(1);
 /// How often limits are read again: an operator may move them under a running process.
 const LIMITS: Duration = Duration::from_secs(10);
 
+/// Where even this thread, which does little, has not looked for so long, the process as a whole stood still: by a signal, or
+/// because its machine did. That says nothing of what its workers have to do.
+const STOPPED: Duration = Duration::from_secs(1);
+
 /// What is known of the overload.
 #[derive(Debug, Default)]
 pub(super) struct Watch(Mutex<Seen>);
@@ -31,6 +35,9 @@ struct Seen {
     used_read: Option<Instant>,
     limits: Usage,
     limits_read: Option<Instant>,
+    looked: Option<Instant>,
+    /// Until then lateness says nothing of the workers: whoever looks was late as well.
+    stopped_until: Option<Instant>,
 }
 
 impl Watch {
@@ -55,6 +62,10 @@ impl Watch {
             return (before != State::default()).then_some((before, State::default()));
         };
         let at = now.0;
+        if seen.looked.replace(at).is_some_and(|last| at.saturating_duration_since(last) > STOPPED) {
+            seen.stopped_until = Some(at + 2 * LOOK);
+        }
+        let lag = if seen.stopped_until.is_some_and(|until| at <= until) { Duration::ZERO } else { lag };
         let due = |last: Option<Instant>, every| {
             last.is_none_or(|last| at.saturating_duration_since(last) >= every)
         };

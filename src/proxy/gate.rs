@@ -144,11 +144,11 @@ fn put_page<V: RequestView>(
 }
 
 /// The page in the place of an endpoint's answer; nothing where that goes on.
-pub fn intercept<'f, D: Downstream>(
+pub fn intercept<D: Downstream>(
     context: &Context<'_>,
     down: &D,
     route: &Route,
-    answer: &'f D::Answer,
+    answer: &D::Answer,
 ) -> Option<Own> {
     /// What a client needs to do something about an error.
     const KEPT: [&str; 4] = ["WWW-Authenticate", "Retry-After", "Allow", "Set-Cookie"];

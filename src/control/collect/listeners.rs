@@ -10,6 +10,7 @@ use crate::runtime::tls::handshake::HandshakeFailure;
 use crate::runtime::tls::listener::ListenerTls;
 use crate::telemetry::metrics::{self as m, Sink};
 
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
 pub(super) fn collect_listener(sink: &mut dyn Sink, listener: &Listener) {
     let name = listener.name.as_str();
     let labels = [("listener", name)];
@@ -68,6 +69,8 @@ fn collect_datagrams(sink: &mut dyn Sink, listener: &Listener) {
     sink.counter(&m::LISTENER_EVICTED, &[("listener", name)], sum(|c| &c.udp.evicted));
 }
 
+/// What came of the handshakes of a listener, and how long its certificates are good for.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
 fn collect_tls(sink: &mut dyn Sink, listener: &Listener, tls: &ListenerTls) {
     let name = listener.name.as_str();
     let done: [Named<ListenerCounters>; 2] = [("full", |c| &c.tls.full), ("resumed", |c| &c.tls.resumed)];

@@ -25,8 +25,8 @@ pub(super) async fn admit<'a, D: Downstream>(
     let Some(mut about) = Subrequest::about(view, &auth.target, &auth.request_headers) else {
         return Ok(unknown(auth, counters, altered));
     };
-    about.set("x-forwarded-method", view.method_bytes());
-    about.set("x-forwarded-uri", &target_of(view));
+    about.tell("X-Forwarded-Method", view.method_bytes());
+    about.tell("X-Forwarded-Uri", &target_of(view));
     let way = Way {
         route: &auth.route,
         pool: auth.pool,

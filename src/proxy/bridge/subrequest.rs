@@ -1,5 +1,5 @@
 //! A request of our own beside a client's: to whoever decides on it, or to a pool that is only to see it. It takes the same
-//! way as any other ([`forward`]), with the pool's own policies; here is what stands in the client's place.
+//! way as any other, with the pool's own policies; here is what stands in the client's place.
 
 use std::task::{Context as Polled, Poll};
 use std::time::Duration;
@@ -26,7 +26,11 @@ use crate::runtime::pick::Order;
 use crate::runtime::snapshot::Route;
 
 /// A request that is sent beside a client's.
-pub struct Subrequest(Request);
+pub struct Subrequest {
+    request: Request,
+    /// What we tell of it, in the place of whatever the client says under these names.
+    told: Vec<(&'static str, Vec<u8>)>,
+}
 
 /// What is answered to one.
 pub struct Answer {
@@ -54,7 +58,7 @@ impl Subrequest {
     pub fn about<V: RequestView>(view: &V, target: &str, names: &[FieldName]) -> Option<Self> {
         let mut request = Self::bare(view, Method::GET, target.as_bytes().to_vec())?;
         let named = |name: &[u8]| names.is_empty() || names.iter().any(|own| own.matches(name));
-        let headers = &mut request.0.parts.headers;
+        let headers = &mut request.request.parts.headers;
         copy_fields(headers, view, |kind, name| match kind {
             Kind::Other | Kind::Accept => named(name) && !is_of_body(name),
             kind => is_of_origin(kind),
@@ -74,14 +78,14 @@ impl Subrequest {
         let target = altered.target().map_or_else(|| target_of(view), <[u8]>::to_vec);
         let mut request = Self::bare(view, method, target)?;
         if let Some(authority) = altered.authority() {
-            request.0.parts.headers.insert(header::HOST, HeaderValue::from_bytes(authority).ok()?);
+            request.request.parts.headers.insert(header::HOST, HeaderValue::from_bytes(authority).ok()?);
         }
-        let headers = &mut request.0.parts.headers;
+        let headers = &mut request.request.parts.headers;
         copy_fields(headers, view, |kind, _| {
             matches!(kind, Kind::Other | Kind::Accept) || is_of_origin(kind)
         });
         edit(headers, edits);
-        request.0.framing = body.map_or(Framing::None, |length| Framing::Length(length as u64));
+        request.request.framing = body.map_or(Framing::None, |length| Framing::Length(length as u64));
         Some(request)
     }
 
@@ -95,14 +99,12 @@ impl Subrequest {
         if !view.authority().is_empty() {
             parts.headers.insert(header::HOST, HeaderValue::from_bytes(view.authority()).ok()?);
         }
-        Some(Self(Request::new(parts, scheme, view.source())))
+        Some(Self { request: Request::new(parts, scheme, view.source()), told: Vec::new() })
     }
 
-    /// Replaces a field.
-    pub fn set(&mut self, name: &'static str, value: &[u8]) {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            self.0.parts.headers.insert(HeaderName::from_static(name), value);
-        }
+    /// Tells something in a field of this name, whatever the client says there.
+    pub fn tell(&mut self, name: &'static str, value: &[u8]) {
+        self.told.push((name, value.to_vec()));
     }
 
     /// Sends it, with a body as long as was said, and waits for the whole answer.
@@ -119,9 +121,12 @@ impl Subrequest {
         let order = Order::new(pools, pools.get(way.pool).map_or(&[][..], |pool| &pool.chain));
         let home = order.home().ok_or(Error::NoRoute)?;
         let asker = Asker { body: Some(body).filter(|body| !body.is_empty()), ..Asker::new(way.keep) };
-        let mut bridge = Bridge::new(worker, None, context.listener, &timer, self.0, asker);
+        let mut bridge = Bridge::new(worker, None, context.listener, &timer, self.request, asker);
         let mut trace = Trace::default();
         let mut altered = Altered::default();
+        for (name, value) in self.told {
+            altered.edit().request.set(name, value);
+        }
         let sent = forward(&context, &mut bridge, way.route, (order, home, None), (&mut altered, &mut trace));
         let sent = timeout_at(start + way.within, sent).await.unwrap_or(Err(Error::Timeout));
         let counters = home.live.counters.of(worker.id);

@@ -290,7 +290,7 @@ mod tests {
         for not in ["if nobody", "if lua", "if { path /a", "if { lua.x 1 }"] {
             assert!(terms(not).is_err(), "{not}");
         }
-        let many = format!("unless {}", vec!["a two"; 10].join(" or "));
+        let many = format!("unless {}", ["a two"; 10].join(" or "));
         assert!(terms(&many).is_err());
     }
 }
