@@ -85,7 +85,7 @@ pub(super) async fn forward<'a, D: Downstream>(
     if let Some(own) = gate::intercept(context, down, route, &answer) {
         // What is left of the answer is for nobody, and its connection cannot be kept.
         drop((connection, answer));
-        return down.respond(&own, edits).await;
+        return Box::pin(down.respond(&own, edits)).await;
     }
     match deadline {
         None => down.deliver(connection, answer, edits, &timeouts).await,

@@ -87,8 +87,11 @@ fn a_body_over_its_size_is_refused_before_the_endpoint_has_it() {
     client.expect_end();
     assert_eq!(origin.seen().len(), 1);
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    origin.close_connections();
+    until("the connections to close", || (origin.open() == 0).then_some(()));
     let mut client = Client::connect(proxy.web);
     client.say(chunked);
+    until("the first chunk to go on", || (origin.open() > 0).then_some(()));
     assert_eq!(client.say("4\r\nworl\r\n0\r\n\r\n").answer().status(), 413, "when it has become larger");
     client.expect_end();
     let fits = client::ask(proxy.web, format!("{chunked}3\r\nwor\r\n0\r\n\r\n"));
