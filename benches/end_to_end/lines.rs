@@ -17,6 +17,8 @@ pub(crate) enum Work {
 pub(crate) enum Front {
     /// HTTP/1.1 in the clear.
     Http,
+    /// The same, where each request is held to a rate, two fields of it are edited, and its client is bound by a cookie.
+    Toolbox,
     /// A relay of bytes.
     Tcp,
     /// HTTP/2 and HTTP/1.1 over TLS 1.3.
@@ -45,6 +47,8 @@ pub(crate) struct Line {
 enum Targets {
     /// CPU time, as a share of HAProxy 3's, of HAProxy 2's and of nginx's; 0 is no target.
     Ratio { haproxy_3: f64, haproxy_2: f64, nginx: f64 },
+    /// CPU microseconds beyond what the same takes without any of it.
+    Beyond(f64),
     /// Bytes of memory per connection.
     Bytes(f64),
 }
@@ -89,6 +93,15 @@ pub(crate) const LINES: &[Line] = &[
         front: Front::Http,
         splice: false,
         targets: Targets::Ratio { haproxy_3: 0.85, haproxy_2: 0.85, nginx: 1.0 },
+    },
+    Line {
+        name: "toolbox",
+        title: "HTTP/1.1 keep-alive, 106 bytes, sticky cookie, rate limit and two edits",
+        work: Work::Exchanges(CLIENTS),
+        exchange: Exchange::Http { path: "/small" },
+        front: Front::Toolbox,
+        splice: false,
+        targets: Targets::Beyond(1.5),
     },
     Line {
         name: "relay-small",
@@ -187,7 +200,7 @@ impl Line {
     pub(crate) fn ratio_target(&self, peer: &Peer) -> Option<f64> {
         let Targets::Ratio { haproxy_3, haproxy_2, nginx } = self.targets else { return None };
         let share = match peer.kind {
-            Kind::Plimsoll => 0.0,
+            Kind::Plimsoll | Kind::Bare => 0.0,
             Kind::Haproxy if peer.version.starts_with("2.") => haproxy_2,
             Kind::Haproxy => haproxy_3,
             Kind::Nginx => nginx,
@@ -195,6 +208,14 @@ impl Line {
             Kind::Pingora => 0.0,
         };
         (share > 0.0).then_some(share)
+    }
+
+    /// The most CPU microseconds that ours may take beyond this peer's; `None` where no target is set.
+    pub(crate) fn beyond_target(&self, peer: &Peer) -> Option<f64> {
+        match self.targets {
+            Targets::Beyond(micros) if peer.kind == Kind::Bare => Some(micros),
+            _ => None,
+        }
     }
 
     /// The most bytes per connection that ours may take; `None` where no target is set.

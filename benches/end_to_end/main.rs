@@ -171,7 +171,7 @@ fn measure_line(task: &Task<'_>, peers: &[Peer], tls: &ClientTls, arguments: &Ar
     let name = task.line.name;
     let able = peers.iter().filter(|peer| {
         let able = peer.has(task.line.front);
-        if !able {
+        if !able && peer.kind != Kind::Bare {
             eprintln!("{name}: {peer} cannot do this, it is left out");
         }
         able

@@ -140,6 +140,11 @@ fn verdict(line: &Line, peer: &Peer, median: Sample, ours: Option<Sample>) -> Op
         let pass = median.cost <= bytes;
         return Some((format!("<= {bytes:.0} bytes: {}", word(pass)), Some(pass)));
     }
+    if let (Some(micros), Some(ours)) = (line.beyond_target(peer), ours) {
+        let beyond = ours.cost - median.cost;
+        let pass = beyond <= micros;
+        return Some((format!("ours {beyond:.1} us more <= {micros:.1} us: {}", word(pass)), Some(pass)));
+    }
     let share = line.ratio_target(peer)?;
     let Some(ours) = ours else { return Some((format!("ours <= {share:.2}x: not measured"), None)) };
     let reached = ours.cost / median.cost;

@@ -1,7 +1,7 @@
 //! Clients that have a connection of bytes each, plain or TLS, all on one epoll instance.
 
-use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
+use std::io::{Error, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,12 +61,17 @@ impl Streams {
         tls: Option<Arc<ClientConfig>>,
     ) -> std::io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // A client comes back with what it was given.
+        let cookie = match exchange {
+            Exchange::Http { .. } if tls.is_none() => cookie(target, &message(exchange, None)?)?,
+            _ => None,
+        };
         let mut load = Self {
             poll,
             target,
             tls,
             exchange,
-            message: message(exchange)?,
+            message: message(exchange, cookie.as_deref())?,
             clients: Vec::with_capacity(clients),
             buffers: Buffers::new(),
             latencies: Vec::new(),
@@ -196,9 +201,12 @@ impl Client {
     }
 }
 
-fn message(exchange: Exchange) -> std::io::Result<Vec<u8>> {
+fn message(exchange: Exchange, cookie: Option<&str>) -> std::io::Result<Vec<u8>> {
+    let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
     Ok(match exchange {
-        Exchange::Http { path } => format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").into_bytes(),
+        Exchange::Http { path } => {
+            format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{cookie}\r\n").into_bytes()
+        }
         Exchange::HttpOnce { path } => {
             format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n").into_bytes()
         }
@@ -207,6 +215,26 @@ fn message(exchange: Exchange) -> std::io::Result<Vec<u8>> {
             return Err(Error::new(ErrorKind::InvalidInput, format!("{exchange:?} is multiplexed")));
         }
     })
+}
+
+/// The cookie that the answer to a first request sets, if it sets one.
+fn cookie(target: SocketAddr, message: &[u8]) -> std::io::Result<Option<String>> {
+    let mut wire = TcpStream::connect(target)?;
+    wire.set_read_timeout(Some(PATIENCE))?;
+    wire.write_all(message)?;
+    let mut head = Vec::new();
+    let mut block = [0; 4096];
+    while memmem::find(&head, b"\r\n\r\n").is_none() {
+        let length = wire.read(&mut block)?;
+        if length == 0 {
+            return Err(Error::new(ErrorKind::UnexpectedEof, "closed before the answer"));
+        }
+        head.extend_from_slice(&block[..length]);
+    }
+    let text = String::from_utf8_lossy(&head);
+    let mut fields = text.split("\r\n").filter_map(|line| line.split_once(':'));
+    let set = fields.find(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+    Ok(set.map(|(_, value)| value.split(';').next().unwrap_or_default().trim().to_owned()))
 }
 
 /// The length that a response head announces. A status other than 200 ends the run: it must not look fast.

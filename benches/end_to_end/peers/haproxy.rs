@@ -23,9 +23,20 @@ pub(super) fn config(task: &Task<'_>, site: &Site) -> String {
             format!("ssl crt {} alpn h2,http/1.1", task.certificate.both().display()),
         ),
         Front::H2c => ("", "proto h2".to_owned()),
-        Front::Http | Front::Tcp | Front::Udp => ("", String::new()),
+        Front::Http | Front::Toolbox | Front::Tcp | Front::Udp => ("", String::new()),
     };
     let server = if task.line.front == Front::H2c { "proto h2" } else { "" };
+    // The same as ours: a rate that nobody reaches, two edits, a cookie.
+    let (tools, server) = match task.line.front {
+        Front::Toolbox => (
+            "stick-table type ip size 100k expire 30s store http_req_rate(1s)\n http-request track-sc0 src\n \
+             http-request deny deny_status 429 if { sc_http_req_rate(0) gt 1000000 }\n \
+             http-request set-header x-tier web\n http-response set-header x-served-by %s\n \
+             cookie SERVED insert indirect nocache",
+            "cookie origin",
+        ),
+        _ => ("", server),
+    };
     let reuse = if mode == "http" { "http-reuse always" } else { "" };
     // Each connection and each pipe takes two descriptors.
     let connections = (task.descriptors - 500) / 2 - PIPES;
@@ -49,6 +60,7 @@ listen front
  maxconn {connections}
  {reuse}
  {log}
+ {tools}
  server origin {origin} {server}
 ",
         front = site.front,

@@ -31,6 +31,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plimsoll,
+    /// Ours without what a line asks for beside forwarding: what that costs is the difference.
+    Bare,
     Haproxy,
     Nginx,
     Pingora,
@@ -51,6 +53,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.kind {
             Kind::Plimsoll => "plimsoll",
+            Kind::Bare => "plimsoll, bare",
             Kind::Haproxy => "haproxy",
             Kind::Nginx => "nginx",
             Kind::Pingora => "pingora",
@@ -76,7 +79,7 @@ impl Task<'_> {
     /// The origin that the line's requests end at.
     fn origin(&self) -> SocketAddr {
         match self.line.front {
-            Front::Http | Front::Tcp | Front::Tls => self.origins.http,
+            Front::Http | Front::Toolbox | Front::Tcp | Front::Tls => self.origins.http,
             Front::H2c => self.origins.grpc,
             Front::Udp => self.origins.udp,
         }
@@ -117,7 +120,8 @@ pub(crate) fn build_pingora() -> std::io::Result<()> {
 pub(crate) fn installed() -> Vec<Peer> {
     let ours = std::env::var_os("PLIMSOLL").unwrap_or_else(|| env!("CARGO_BIN_EXE_plimsoll").into());
     let candidates = [
-        (Kind::Plimsoll, Some(ours), "--version"),
+        (Kind::Plimsoll, Some(ours.clone()), "--version"),
+        (Kind::Bare, Some(ours), "--version"),
         (Kind::Haproxy, Some("haproxy".into()), "-vv"),
         (Kind::Haproxy, std::env::var_os("HAPROXY3"), "-vv"),
         (Kind::Nginx, Some("nginx".into()), "-V"),
@@ -154,13 +158,16 @@ impl Peer {
     pub(crate) fn has(&self, front: Front) -> bool {
         match self.kind {
             Kind::Plimsoll => true,
+            Kind::Bare => front == Front::Toolbox,
             Kind::Haproxy => match front {
-                Front::Http | Front::Tcp | Front::H2c => true,
+                Front::Http | Front::Toolbox | Front::Tcp | Front::H2c => true,
                 Front::Tls => self.built.contains("+OPENSSL"),
                 Front::Udp => false,
             },
             Kind::Nginx => match front {
                 Front::Http => true,
+                // It has no sticky cookie.
+                Front::Toolbox => false,
                 Front::Tcp | Front::Udp => Path::new(nginx::STREAM).exists(),
                 Front::Tls => {
                     ["ssl", "v2"].iter().all(|part| self.built.contains(&format!("http_{part}_module")))
@@ -179,7 +186,8 @@ impl Peer {
         let config = folder.join("config");
         let site = Site { front, admin, folder };
         let text = match self.kind {
-            Kind::Plimsoll => plimsoll::config(task, &site),
+            Kind::Plimsoll => plimsoll::config(task, &site, false),
+            Kind::Bare => plimsoll::config(task, &site, true),
             Kind::Haproxy => haproxy::config(task, &site),
             Kind::Nginx => nginx::config(task, &site),
             // It is told all on its command line.
@@ -190,7 +198,7 @@ impl Peer {
         let mut command = Command::new("taskset");
         command.args(["-c", PROXY_CPU]).arg(&self.binary);
         match self.kind {
-            Kind::Plimsoll => command.arg("run").arg("--config").arg(&config),
+            Kind::Plimsoll | Kind::Bare => command.arg("run").arg("--config").arg(&config),
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
             Kind::Nginx => command.arg("-p").arg(&site.folder).arg("-c").arg(&config),
             Kind::Pingora => command

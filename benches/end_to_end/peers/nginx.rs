@@ -15,7 +15,7 @@ pub(super) fn config(task: &Task<'_>, site: &Site) -> String {
     let (descriptors, connections) = (task.descriptors, task.descriptors - 500);
     let (module, context) = match task.line.front {
         Front::Tcp | Front::Udp => (format!("load_module {STREAM};"), stream(task, site)),
-        Front::Http | Front::Tls | Front::H2c => (String::new(), http(task, site)),
+        Front::Http | Front::Toolbox | Front::Tls | Front::H2c => (String::new(), http(task, site)),
     };
     format!(
         r"
@@ -66,7 +66,7 @@ fn http(task: &Task<'_>, site: &Site) -> String {
     let (listen, tls) = match task.line.front {
         Front::Tls => ("ssl http2", tls(task)),
         Front::H2c => ("http2", String::new()),
-        Front::Http | Front::Tcp | Front::Udp => ("", String::new()),
+        Front::Http | Front::Toolbox | Front::Tcp | Front::Udp => ("", String::new()),
     };
     let location = if task.line.front == Front::H2c {
         "grpc_pass grpc://origin;"
