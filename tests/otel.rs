@@ -162,7 +162,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     }
 }
 
-fn messages<'a>(bytes: &'a [u8], field: u64) -> Vec<&'a [u8]> {
+fn messages(bytes: &[u8], field: u64) -> Vec<&[u8]> {
     let all = fields(bytes).remove(&field).unwrap_or_default();
     all.into_iter()
         .map(|field| match field {

@@ -218,6 +218,8 @@ pub(super) fn start(
             if !supervisor.inner.close_notifier(NOTIFY_CLOSE) {
                 tracing::warn!("not every event could be told to its webhooks and programs in time");
             }
+            // Whoever waits for it may end the process at once: files of sockets go before.
+            supervisor.doors = Doors::default();
             ended.send_replace(Some(end));
         });
     })?;

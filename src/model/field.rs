@@ -192,6 +192,17 @@ impl<'a> OwnEdits<'a> {
         })
     }
 
+    /// Whether a field of this name that came with the message is left out of what goes on.
+    #[must_use]
+    pub fn takes_away(&self, name: &[u8]) -> bool {
+        self.drops(name)
+    }
+
+    /// The fields that are put into the head.
+    pub fn put(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.given().map(|(name, value)| (name.as_bytes(), value))
+    }
+
     fn settled(later: &[OwnEdit<'_>], name: &str) -> bool {
         later.iter().any(|edit| match edit {
             OwnEdit::Remove(other) | OwnEdit::Set(other, _) => other.eq_ignore_ascii_case(name),

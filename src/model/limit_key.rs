@@ -15,7 +15,7 @@ pub enum LimitPart {
     Cookie(Box<str>),
     /// The first value of a query parameter, as it is sent.
     Query(Box<str>),
-    /// The path, as it is sent.
+    /// The path, in the form in which routes compare it.
     Path,
     /// The host, without its port and in lower case.
     Host,

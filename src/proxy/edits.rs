@@ -1,10 +1,13 @@
 //! What a route changes by templates: target, fields and answers of one request, once what they are made of is known.
 
+use std::net::IpAddr;
+
 use super::error::{Error, Refusal};
 use super::phases::Altered;
 use super::request::Context;
 use super::respond::{Body, Own};
-use crate::model::field::FieldName;
+use crate::model::field::{FieldName, OwnEdits};
+use crate::model::method::Method;
 use crate::model::request::RequestView;
 use crate::route::Pattern;
 use crate::route::edits::Edits;
@@ -49,6 +52,9 @@ pub fn of_request<'a, V: RequestView>(
         return Ok(());
     }
     let facts = Facts { pool: Some(pool), ..facts(context, Some(route)) };
+    // What the phases before have changed is what the edits see: a name that was vouched for is not the client's to say.
+    let known = altered.edit().request.clone();
+    let view = &Seen { view, known: &known };
     if let Some(rewrite) = &route.rewrite {
         let rewritten = rewrite.apply(view, &facts).map_err(|error| {
             Error::Refused(Refusal::Malformed(match error {
@@ -70,7 +76,9 @@ pub fn of_request<'a, V: RequestView>(
         // A field that goes no further under its own name does not under another (RFC 9110 section 7.6.1).
         for (from, to) in edits.rename.iter().filter(|(from, _)| !is_for_this_hop(view, from)) {
             own.remove(from.as_str());
-            for (_, value) in view.fields().filter(|(name, _)| from.matches(name)) {
+            // What was vouched for under that name stays alone there.
+            let is_told = known.takes_away(to.as_str().as_bytes());
+            for (_, value) in view.fields().filter(|(name, _)| !is_told && from.matches(name)) {
                 own.add(to.as_str(), value);
             }
         }
@@ -85,6 +93,51 @@ pub fn of_request<'a, V: RequestView>(
         }
     }
     Ok(())
+}
+
+/// A request with the fields that the phases before have given it, in the place of those that they have taken away.
+struct Seen<'v, 'k, V> {
+    view: &'v V,
+    known: &'v OwnEdits<'k>,
+}
+
+impl<V: RequestView> RequestView for Seen<'_, '_, V> {
+    fn method(&self) -> Method {
+        self.view.method()
+    }
+
+    fn method_bytes(&self) -> &[u8] {
+        self.view.method_bytes()
+    }
+
+    fn scheme(&self) -> &str {
+        self.view.scheme()
+    }
+
+    fn authority(&self) -> &[u8] {
+        self.view.authority()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.view.path()
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.view.query()
+    }
+
+    fn target(&self) -> &[u8] {
+        self.view.target()
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let came = self.view.fields().filter(|(name, _)| !self.known.takes_away(name));
+        came.chain(self.known.put())
+    }
+
+    fn source(&self) -> IpAddr {
+        self.view.source()
+    }
 }
 
 /// Whether `Connection` names a field.
@@ -133,10 +186,20 @@ pub fn answer<V: RequestView>(context: &Context<'_>, view: &V, route: &Route) ->
         Action::Redirect { to, regex, status } => {
             let facts = facts(context, Some(route));
             let to = render(to, view, &facts, regex.as_ref(), Escape::Url);
-            Some(Own::redirect(*status, to))
+            Some(Own::redirect(*status, on_this_host(to)))
         }
         Action::Health(_) | Action::Pool(_) | Action::Split(_) => None,
     }
+}
+
+/// A target that begins with a slash names no other host (RFC 3986 section 4.2), nor do browsers take it for one, which read
+/// backslashes as slashes: of several in front, which a path may begin with, one stays.
+fn on_this_host(mut to: Vec<u8>) -> Vec<u8> {
+    if to.first() == Some(&b'/') {
+        let more = to.iter().skip(1).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+        to.drain(1..=more);
+    }
+    to
 }
 
 /// The body of a page for one request.

@@ -20,8 +20,8 @@ use crate::runtime::snapshot::Route;
 use crate::runtime::store::Current;
 use crate::runtime::treatment::{Copies, Mirror, Treatment, TreatmentLive};
 
-/// A copy that is sent once the body of the request has come.
-pub(super) struct Later<'a>(&'a Arc<Mirror>);
+/// A copy that is sent once the body of the request has come, and its place.
+pub(super) struct Later<'a>(&'a Arc<Mirror>, UnderWay);
 
 /// Begins to copy a request, where it is to be: at once where it has no body.
 pub(super) fn begin<'a, D: Downstream>(
@@ -34,15 +34,22 @@ pub(super) fn begin<'a, D: Downstream>(
     if !mirror.takes(context.worker.random()) || down.wants_tunnel() {
         return None;
     }
+    let counters = &treatment.live.counters.of(context.worker.id).copies;
+    // A body that is being copied is held: it counts from here on.
+    if counters.under_way.get() >= mirror.max_in_flight {
+        counters.dropped.one();
+        return None;
+    }
+    let place = UnderWay::begin(&treatment.live, context.worker.id);
     if !down.has_body() {
-        send(context, down, (route, treatment, mirror), altered, None);
+        send(context, down, (route, treatment, mirror, place), altered, None);
         return None;
     }
     if !down.copy_body(mirror.max_body) {
-        treatment.live.counters.of(context.worker.id).copies.too_large.one();
+        counters.too_large.one();
         return None;
     }
-    Some(Later(mirror))
+    Some(Later(mirror, place))
 }
 
 impl Later<'_> {
@@ -55,7 +62,7 @@ impl Later<'_> {
         altered: &Altered<'_>,
     ) {
         match down.copied_body() {
-            Some(body) => send(context, down, (route, treatment, self.0), altered, Some(body)),
+            Some(body) => send(context, down, (route, treatment, self.0, self.1), altered, Some(body)),
             None => treatment.live.counters.of(context.worker.id).copies.too_large.one(),
         }
     }
@@ -64,7 +71,7 @@ impl Later<'_> {
 fn send<D: Downstream>(
     context: &Context<'_>,
     down: &D,
-    (route, treatment, mirror): (&Route, &Treatment, &Arc<Mirror>),
+    (route, treatment, mirror, way): (&Route, &Treatment, &Arc<Mirror>, UnderWay),
     altered: &Altered<'_>,
     body: Option<Vec<u8>>,
 ) {
@@ -74,13 +81,12 @@ fn send<D: Downstream>(
     let subrequest = Subrequest::again(down.view(), edits, altered, body.as_ref().map(Vec::len));
     // A request that began before a reload has pools that the snapshot may not have.
     let is_current = std::ptr::eq(&raw const **snapshot, context.snapshot);
-    let has_room = counters.copies.under_way.get() < mirror.max_in_flight;
-    let (Some(subrequest), true, true) = (subrequest, is_current, has_room) else {
+    let (Some(subrequest), true) = (subrequest, is_current) else {
         return counters.copies.dropped.one();
     };
     let sends_proxy = snapshot.pools.get(mirror.pool).is_some_and(|pool| pool.send_proxy.is_some());
     let copy = Copy {
-        way: UnderWay::begin(&treatment.live, worker.id),
+        way,
         worker: Rc::clone(worker),
         snapshot,
         listener: Arc::clone(&context.listener.live),
@@ -158,8 +164,8 @@ impl Copy {
         let mirror = &self.mirror;
         let way = Way { route: &mirror.route, pool: mirror.pool, within: mirror.timeout, keep: None };
         match self.subrequest.send(&context, &way, self.body.into()).await {
-            Ok(_) => self.way.counters().answered.one(),
-            Err(_) => self.way.counters().failed.one(),
+            Ok(answer) if answer.is_whole() => self.way.counters().answered.one(),
+            Ok(_) | Err(_) => self.way.counters().failed.one(),
         }
     }
 }

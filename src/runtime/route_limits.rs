@@ -17,6 +17,7 @@ use crate::model::limit_key::{LimitKey, LimitPart};
 use crate::model::request::RequestView;
 use crate::model::units::Rate;
 use crate::policy::rate_limit::{Decision, LIMITS_MAX, RateLimit};
+use crate::route::path::normalize;
 use crate::route::{cookie_values, query_values};
 
 /// The limits of a route.
@@ -497,7 +498,12 @@ fn each_part<V: RequestView>(
             LimitPart::Header(name) => view.field(name.as_str()).unwrap_or_default(),
             LimitPart::Cookie(name) => cookie_values(view, name).next().unwrap_or_default(),
             LimitPart::Query(name) => query_values(view.query(), name).next().unwrap_or_default(),
-            LimitPart::Path => view.path(),
+            LimitPart::Path => {
+                any = true;
+                // As routes compare it: another spelling of it is no other key.
+                told(part, &normalize(view.path()));
+                continue;
+            }
             LimitPart::Listener => listener.as_bytes(),
             LimitPart::Global => b"*",
         };

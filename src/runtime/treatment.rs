@@ -34,7 +34,7 @@ pub struct Treatment {
 pub struct Told {
     /// Its name.
     pub name: FieldName,
-    /// Its name with one or more dashes as underscores.
+    /// Its name with one or more dashes as underscores, or underscores as dashes.
     pub look_alikes: Vec<Box<str>>,
 }
 
@@ -42,15 +42,19 @@ impl Told {
     /// A field of this name.
     #[must_use]
     pub fn new(name: &FieldName) -> Self {
-        // Of a name with more dashes the first ones alone: nobody has such a name.
+        // Of a name with more of them the first ones alone: nobody has such a name.
         const DASHES_MAX: usize = 6;
         let text = name.as_str();
-        let dashes: Vec<usize> = text.match_indices('-').map(|(at, _)| at).take(DASHES_MAX).collect();
+        let dashes: Vec<usize> = text.match_indices(['-', '_']).map(|(at, _)| at).take(DASHES_MAX).collect();
         let alike = |which: usize| -> Box<str> {
             let chosen = |at: usize| {
                 dashes.iter().position(|dash| *dash == at).is_some_and(|bit| which >> bit & 1 == 1)
             };
-            text.char_indices().map(|(at, c)| if chosen(at) { '_' } else { c }).collect::<String>().into()
+            let other = |c: char| if c == '-' { '_' } else { '-' };
+            text.char_indices()
+                .map(|(at, c)| if chosen(at) { other(c) } else { c })
+                .collect::<String>()
+                .into()
         };
         Self { name: name.clone(), look_alikes: (1..1 << dashes.len()).map(alike).collect() }
     }
@@ -197,10 +201,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_write_dashes_as_underscores_is_a_look_alike() {
+    fn every_way_to_write_dashes_and_underscores_is_a_look_alike() {
         let told = Told::new(&FieldName::new("x-remote-user").expect("a name"));
         let alike: Vec<&str> = told.look_alikes.iter().map(|name| &**name).collect();
         assert_eq!(alike, ["x_remote-user", "x-remote_user", "x_remote_user"]);
+        let told = Told::new(&FieldName::new("remote_user").expect("a name"));
+        assert_eq!(told.look_alikes.iter().map(|name| &**name).collect::<Vec<_>>(), ["remote-user"]);
         assert!(Told::new(&FieldName::new("user").expect("a name")).look_alikes.is_empty());
     }
 }

@@ -341,3 +341,18 @@ fn the_admin_api_shows_the_tables() {
     assert_eq!((number("entries"), number("size")), (Some(2), Some(77)), "{limits}");
     assert_eq!((number("passed"), number("rejected")), (Some(2), Some(1)), "{limits}");
 }
+
+#[test]
+fn another_spelling_of_a_path_is_no_other_key() {
+    let (_origin, proxy) = limited("{ key = [\"source\", \"path\"], rate = \"1/h\" }");
+    let mut client = proxy.connect();
+    let mut ask = |path: &str| {
+        client.say(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.answer().status()
+    };
+    assert_eq!(ask("/login"), 200);
+    for path in ["/login", "//login", "/./login", "/%6cogin", "/x/../login"] {
+        assert_eq!(ask(path), 429, "{path}");
+    }
+    assert_eq!(ask("/other"), 200);
+}

@@ -204,3 +204,15 @@ fn redirects_and_answers_are_made_of_the_request_and_safe() {
         );
     });
 }
+
+#[test]
+fn a_redirect_to_a_path_never_leads_to_another_host() {
+    let origin = Origin::saying("ok");
+    let proxy = routed(&origin, "[[route]]\nname = \"slash\"\nredirect = { to = \"{path}/\" }\n");
+    for (path, to) in
+        [("/a", "/a/"), ("//evil.example", "/evil.example/"), ("/\\\\/evil.example", "/%5C%5C/evil.example/")]
+    {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(client::ask(proxy.web, head).fields("location"), [to], "{path}");
+    }
+}

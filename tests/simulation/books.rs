@@ -354,7 +354,9 @@ impl Books {
 
     fn within_caps(&self, pool: &Pool, node: usize) -> Rule {
         let Some(settings) = &pool.outlier else { return Ok(()) };
-        let all = u32::try_from(pool.endpoints.len()).unwrap_or(u32::MAX);
+        // A request may hold an older pool; what has been removed since counts for nothing.
+        let all = pool.endpoints.iter().filter(|e| !e.live.is_retired()).count();
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
         let out = pool
             .endpoints
             .iter()

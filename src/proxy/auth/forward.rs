@@ -50,6 +50,8 @@ pub(super) async fn admit<'a, D: Downstream>(
             counters.refused.one();
             Ok(Some(passed_on(answer)))
         }
+        // Nothing has been done with the request: it begins again.
+        Err(Error::Outdated) => Err(Error::Outdated),
         Ok(_) | Err(_) => Ok(unknown(auth, counters, altered)),
     }
 }
@@ -69,7 +71,10 @@ fn take_over<'a>(answer: &Answer, auth: &'a ForwardAuth, altered: &mut Altered<'
 
 /// The service's answer as the client gets it.
 fn passed_on(answer: Answer) -> Own {
-    let fields = answer.fields().map(|(name, value)| (name.into(), value.to_vec())).collect();
+    // What tells of a body is left out with it.
+    let goes_on = |name: &str| answer.is_whole() || !name.starts_with("content-");
+    let fields = answer.fields().filter(|(name, _)| goes_on(name));
+    let fields = fields.map(|(name, value)| (name.into(), value.to_vec())).collect();
     Own::passed_on(answer.status(), fields, answer.into_body())
 }
 

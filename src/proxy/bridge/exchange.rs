@@ -514,16 +514,17 @@ impl<C: ClientHalf> Downstream for Bridge<'_, C> {
         let tunnel = self.request.websocket && parts.status.is_success();
         let end = head.end;
         let transform = self.transform.take().filter(|_| !tunnel);
-        let coding = transform.as_ref().and_then(|transform| transform.begin(&self.request, &mut parts));
+        let coding = transform.as_ref().and_then(|t| t.begin(&self.request, &mut parts, end));
+        let bodiless = end || self.request.method == Method::Head;
         self.half.send_head(parts, end)?;
         self.started = true;
         if tunnel {
             let tunnelled = Box::pin(self.tunnel(&connection, &mut answer, timeouts)).await;
             return self.end(tunnelled);
         }
-        if let Some(transform) = transform.filter(|t| !end && (coding.is_some() || t.ahead.is_some())) {
-            let done = Box::pin(self.send_transformed(connection, answer, (&transform, coding), timeouts));
-            let delivered = done.await;
+        if let Some(transform) = transform.filter(|t| !bodiless && (coding.is_some() || t.ahead.is_some())) {
+            let done = self.send_transformed(connection, answer, (&transform, coding), timeouts);
+            let delivered = Box::pin(done).await;
             return self.end(delivered);
         }
         let delivered = self.send_answer(&connection, &mut answer, timeouts).await;

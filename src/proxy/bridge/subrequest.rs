@@ -35,7 +35,8 @@ pub struct Subrequest {
 /// What is answered to one.
 pub struct Answer {
     head: Parts,
-    body: Vec<u8>,
+    /// Nothing where it broke off, took too long or was larger than what is kept.
+    body: Option<Vec<u8>>,
 }
 
 /// How a subrequest goes on.
@@ -110,8 +111,7 @@ impl Subrequest {
     /// Sends it, with a body as long as was said, and waits for the whole answer.
     ///
     /// # Errors
-    /// Those of any request; [`Error::Timeout`] also when all of it took too long, [`Error::Answer`] when its body is larger
-    /// than what is kept.
+    /// Those of any request, as long as no head of an answer has come; [`Error::Timeout`] also when all of it took too long.
     pub async fn send(self, context: &Context<'_>, way: &Way<'_>, body: Bytes) -> Result<Answer, Error> {
         let worker = context.worker;
         let timer = worker.timers.timer();
@@ -132,9 +132,12 @@ impl Subrequest {
         let counters = home.live.counters.of(worker.id);
         counters.ended.count(trace.status);
         counters.duration.observe(start.elapsed());
-        sent?;
         let Asker { head, kept, .. } = bridge.half;
-        head.map(|head| Answer { head, body: kept }).ok_or(Error::Reset)
+        match (head, sent) {
+            // What was decided stands, whatever becomes of the words for it.
+            (Some(head), sent) => Ok(Answer { head, body: sent.is_ok().then_some(kept) }),
+            (None, sent) => Err(sent.err().unwrap_or(Error::Reset)),
+        }
     }
 }
 
@@ -157,10 +160,16 @@ impl Answer {
         self.head.headers.get_all(name).iter().map(HeaderValue::as_bytes)
     }
 
-    /// Its body, as far as it was kept.
+    /// Whether all of its body has come.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// Its body, as far as it was kept; nothing of one that has not come whole.
     #[must_use]
     pub fn into_body(self) -> Vec<u8> {
-        self.body
+        self.body.unwrap_or_default()
     }
 }
 

@@ -15,6 +15,7 @@ use super::encoder::Encoder;
 use super::exchange::{Answer, Bridge, Waiting};
 use super::request::Request;
 use super::{ClientHalf, EndpointHalf, Frame};
+use crate::model::method::Method;
 use crate::policy::compression::{Coding, Facts, Rules, Verdict, forbids, weakened};
 use crate::proxy::attempt::Connection;
 use crate::proxy::buffer::BLOCK;
@@ -41,8 +42,12 @@ pub struct Transform {
 
 impl Transform {
     /// What becomes of an answer by its head, which is changed to say so.
-    pub(super) fn begin(&self, request: &Request, parts: &mut Parts) -> Option<Coding> {
+    pub(super) fn begin(&self, request: &Request, parts: &mut Parts, end: bool) -> Option<Coding> {
         let rules = self.compress.as_ref()?;
+        // Answers to HEAD and 304 tell of a body that there would be; any other without one is not encoded.
+        if end && request.method != Method::Head && parts.status != StatusCode::NOT_MODIFIED {
+            return None;
+        }
         let taken = &request.parts.headers;
         let values = |headers: &HeaderMap, name: HeaderName| -> Vec<HeaderValue> {
             headers.get_all(name).iter().cloned().collect()

@@ -119,3 +119,43 @@ fn only_the_fields_that_are_named_are_told() {
     assert_eq!((asked.field("x-other"), asked.field("authorization")), (None, None));
     assert_eq!(asked.fields("x-forwarded-uri"), ["/"]);
 }
+
+#[test]
+fn what_was_vouched_for_is_what_edits_see() {
+    let (origin, service) = (Origin::saying("in"), service());
+    let edits = "}\n[route.request_headers]\nrename = { x-user = \"x-remote-user\", x-mine = \"x-roles\" }\n\
+                 set = { x-said = \"{header:x-user} {header:x-free}\" }\n# {";
+    let proxy = start(&origin, &service, edits);
+    let spoofed = "Cookie: session=1\r\nX-User: root\r\nX-Mine: root\r\nX-Free: mine\r\n";
+    assert_eq!(get(&proxy, "/", spoofed).text(), "in");
+    let seen = origin.request(0);
+    assert_eq!(seen.fields("x-remote-user"), ["anna"]);
+    assert_eq!(seen.fields("x-said"), ["anna mine"]);
+    assert_eq!(seen.fields("x-roles"), ["a", "b"], "nobody else's word stands beside it");
+    assert_eq!((seen.field("x-user"), seen.field("x-mine")), (None, None));
+}
+
+#[test]
+fn a_no_is_a_no_whatever_becomes_of_its_page() {
+    let origin = Origin::saying("in");
+    let talker = Origin::start(|mut session| {
+        session.request()?;
+        session
+            .send("HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 100000\r\n\r\n")?;
+        session.send(vec![b'x'; 100_000])
+    });
+    let proxy = start(&origin, &talker, ", on_error = \"allow\", max_answer = \"1KiB\"");
+    let answer = get(&proxy, "/", "");
+    assert_eq!((answer.status(), answer.text().as_str()), (403, ""));
+    assert_eq!(answer.field("content-type"), None);
+    assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn who_says_twice_who_he_is_is_not_asked_about() {
+    let (origin, service) = (Origin::saying("in"), service());
+    let proxy = start(&origin, &service, "");
+    let two = "Cookie: session=1\r\nAuthorization: Basic YTpi\r\nAuthorization: Basic Yzpk\r\n";
+    assert_eq!(get(&proxy, "/", two).status(), 400);
+    assert!(origin.seen().is_empty() && service.seen().is_empty());
+}
