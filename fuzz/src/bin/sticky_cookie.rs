@@ -12,9 +12,9 @@ const SECRETS: [&[u8]; 2] = [&[7; 32], &[9; 32]];
 
 fuzz_target!(|data: &[u8]| {
     let keys = Keys::derive(SECRETS, "c", "p");
-    let now = u32::try_from(data.len()).unwrap_or(0);
-    let binding = Binding { made: now, seen: now + 1, away: data.len() % 2 == 0, split: data.len() % 3 == 0 };
-    let sealed = keys.seal(u64::from(now), &binding).expect("there is a key");
+    // One and the same each time: the fuzzer sees what it is compared with, and would bring back one that was sealed before.
+    let binding = Binding { made: 47, seen: 48, away: true, split: false };
+    let sealed = keys.seal(47, &binding).expect("there is a key");
     assert!(keys.open(&sealed).is_some_and(|opened| opened.binding == binding && opened.key == 0));
 
     // Nobody can make one up: only what was sealed opens.

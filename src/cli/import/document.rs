@@ -236,6 +236,9 @@ const COMMENT_COLUMN: usize = 44;
 
 fn print_block(block: &Block, header: &Header, report: &Report, out: &mut String) {
     for comment in &block.comments {
+        // TOML has no control characters in comments but tabs.
+        let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+        let comment: String = comment.chars().map(shown).collect();
         out.push_str(format!("# {comment}").trim_end());
         out.push('\n');
     }
