@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use super::limit::Counter;
 use super::pattern::{Method, fault, regex};
 use super::said::{Said, not_possible, wrong};
 use super::section::Surroundings;
@@ -66,7 +67,8 @@ pub(super) fn predefined(name: &str) -> Option<Acl> {
 /// # Errors
 /// What is to be said of one that no route can ask.
 pub(super) fn read(words: &[String], around: Surroundings<'_>) -> Result<Acl, Said> {
-    let question = split(words, around)?;
+    let mut question = split(words, around)?;
+    keys_of_map(&mut question, around)?;
     if question.texts.len() > PATTERNS_MAX {
         return Err(not_possible(format!(
             "more than {PATTERNS_MAX} patterns are for a firewall, or an endpoint, to look at"
@@ -132,7 +134,7 @@ fn split<'a>(words: &'a [String], around: Surroundings<'_>) -> Result<Question<'
 }
 
 /// `a(b,c),d` is `a(b,c)` and `d`.
-fn top_level(text: &str) -> Vec<&str> {
+pub(super) fn top_level(text: &str) -> Vec<&str> {
     let (mut depth, mut start, mut out) = (0usize, 0, Vec::new());
     for (at, c) in text.char_indices() {
         match c {
@@ -200,6 +202,33 @@ fn from_file(path: &str, around: Surroundings<'_>) -> Result<Vec<String>, Said> 
     Ok(lines.map(str::to_owned).collect())
 }
 
+/// `path,map(FILE) -m found` asks for every key of the map, `path,map(FILE) a` for those of the value a.
+fn keys_of_map(question: &mut Question<'_>, around: Surroundings<'_>) -> Result<(), Said> {
+    let Some(at) = question.converters.iter().position(|converter| converter.trim().starts_with("map"))
+    else {
+        return Ok(());
+    };
+    if question.converters.len() > at + 1 {
+        return Err(not_possible("what comes out of a map is compared as it is"));
+    }
+    let map = super::map::Map::read(question.converters.get(at).map_or("", |converter| converter.trim()))?;
+    let exact = question.method.is_none_or(|method| method == Method::Exact);
+    if !exact && !question.found {
+        return Err(not_possible("what comes out of a map is compared as a whole"));
+    }
+    let entries = map.entries(around)?.into_iter();
+    let values = std::mem::take(&mut question.texts);
+    let wanted = |value: &String| question.found || values.contains(value);
+    question.texts = entries.filter(|(_, value)| wanted(value)).map(|(key, _)| key).collect();
+    question.converters.truncate(at);
+    question.found = false;
+    question.method = None;
+    match map.method {
+        "ip" => Ok(()),
+        method => matched_by(question, method),
+    }
+}
+
 fn ask(question: &Question<'_>) -> Result<Acl, Said> {
     let texts = &question.texts;
     let (mut any_case, mut host_only) = (question.any_case, false);
@@ -238,11 +267,23 @@ fn ask(question: &Question<'_>) -> Result<Acl, Said> {
         "nbsrv" => servers(question),
         "always_true" => Ok(if truth(texts) { Test::Always } else { Test::Never }.into()),
         "always_false" => Ok(if truth(texts) { Test::Never } else { Test::Always }.into()),
-        name if name.contains("http_req_rate") => faster(question),
+        "http_auth" => Ok(Test::Auth(question.argument.to_owned(), None).into()),
+        "http_auth_group" if texts.len() == 1 => {
+            Ok(Test::Auth(question.argument.to_owned(), texts.first().cloned()).into())
+        }
+        name if COUNTERS.iter().any(|(end, _)| name.ends_with(end)) => faster(question),
         "req.proto_http" | "req_proto_http" => Ok(Test::Always.into()),
         _ => Err(unknown(question.fetch)),
     }
 }
+
+/// Counters that limits are made of.
+const COUNTERS: [(&str, Counter); 4] = [
+    ("_http_req_rate", Counter::Requests),
+    ("_conn_rate", Counter::Connections),
+    ("_sess_rate", Counter::Connections),
+    ("_conn_cur", Counter::Open),
+];
 
 /// `sc_http_req_rate(0) gt 100`, `sc0_http_req_rate gt 100` or `src_http_req_rate(table) gt 100`.
 fn faster(question: &Question<'_>) -> Result<Acl, Said> {
@@ -255,15 +296,17 @@ fn faster(question: &Question<'_>) -> Result<Acl, Said> {
     let Some(more_than) = more_than.filter(|number| *number > 0) else {
         return Err(not_possible("a rate is asked for with `gt` or `ge` and a number"));
     };
+    let known = COUNTERS.iter().find_map(|(end, what)| Some((question.fetch.strip_suffix(end)?, *what)));
+    let Some((start, what)) = known else { return Err(unknown(question.fetch)) };
     let mut arguments =
         question.argument.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
-    let slot = match question.fetch.strip_suffix("_http_req_rate") {
-        Some("src") => None,
-        Some("sc") => Some(arguments.next().ok_or_else(|| wrong("the number of the counter is missing"))?),
-        Some(sc) => Some(sc.trim_start_matches("sc").to_owned()),
-        None => return Err(unknown(question.fetch)),
+    let slot = match start {
+        "src" => None,
+        "sc" => Some(arguments.next().ok_or_else(|| wrong("the number of the counter is missing"))?),
+        sc if sc.starts_with("sc") => Some(sc.trim_start_matches("sc").to_owned()),
+        _ => return Err(unknown(question.fetch)),
     };
-    Ok(Test::Faster(super::limit::Asked { slot, table: arguments.next(), more_than }).into())
+    Ok(Test::Faster(super::limit::Asked { what, slot, table: arguments.next(), more_than }).into())
 }
 
 /// Fetches that HAProxy does not have, though the names look as if it did.
@@ -276,9 +319,12 @@ fn unknown(fetch: &str) -> Said {
         ));
     }
     match fetch {
-        "http_auth" | "http_auth_group" => not_possible("users are asked for by no route yet"),
+        "http_auth_group" => not_possible("one group is asked for in a line"),
         "base" => not_possible("write the host and the path as two conditions"),
         "query" => not_possible("a route looks at single parameters: write urlp(NAME)"),
+        "status" | "res.hdr" | "res.cook" | "res.len" => not_possible(
+            "what is done with an answer does not depend on the answer: error_pages with intercept_errors look at its status",
+        ),
         "rand" => not_possible("a share of the traffic is a route with `split`"),
         "var" | "txn" => {
             not_possible("requests carry no variables: write what was put into it as the condition")
@@ -304,6 +350,9 @@ fn truth(texts: &[String]) -> bool {
 fn path(question: &Question<'_>) -> Result<Acl, Said> {
     let method = question.method.unwrap_or(Method::Exact);
     let caveat = (question.fetch != "path").then_some("the path is compared, without its query");
+    if question.found {
+        return Ok(Test::Always.into());
+    }
     if question.texts.is_empty() {
         return Err(wrong("there is no pattern"));
     }
@@ -545,7 +594,7 @@ mod tests {
         check("dst_port eq 443", Test::Ports(vec![443]));
         check("nbsrv(app) lt 2", Test::Short("app".to_owned(), 2));
         check("req.ssl_sni -m end .a.test", Test::Sni(vec!["*.a.test".to_owned()]));
-        for not in ["src -f nofile", "sc0_conn_rate gt 3", "var(txn.x) 1", "path,map(x) a", "nbsrv(a) gt 3"] {
+        for not in ["src -f nofile", "sc0_gpc0_rate gt 3", "var(txn.x) 1", "path,map(x) a", "nbsrv(a) gt 3"] {
             assert!(ask(not).is_err(), "{not}");
         }
         let Err(said) = ask("sc1_conn_fail gt 3") else { panic!("there is no such fetch") };

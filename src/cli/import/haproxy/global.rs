@@ -20,6 +20,8 @@ pub(super) struct Global {
     pub(super) servers_unverified: Option<Place>,
     /// The least version of TLS for clients, where it is above ours.
     pub(super) bind_minimum: Option<String>,
+    /// Sections `http-errors`, by name.
+    pub(super) errors: std::collections::BTreeMap<String, Vec<Statement>>,
     /// `spread-checks`, in percent.
     pub(super) spread: Option<(i64, Place)>,
 }
@@ -249,22 +251,33 @@ pub(super) fn read(section: &Section, global: &mut Global, document: &mut Docume
 }
 
 /// Reads a section that is no proxy.
-pub(super) fn other(section: &Section, document: &mut Document, report: &mut Report) {
-    if section.kind == "resolvers" {
-        return resolvers(section, document, report);
+pub(super) fn other(section: &Section, global: &mut Global, document: &mut Document, report: &mut Report) {
+    match section.kind.as_str() {
+        "resolvers" => return resolvers(section, document, report),
+        "userlist" => return super::users::read(section, report),
+        "http-errors" => {
+            let said = approximated(
+                "HAProxy's files are whole answers, and pages here are their bodies: see `errorfiles`",
+            );
+            said.clone().about("", section.at, report);
+            for statement in &section.statements {
+                said.clone().about("", statement.at, report);
+            }
+            global.errors.insert(section.name.clone(), section.statements.clone());
+            return;
+        }
+        _ => {}
     }
     let said = match section.kind.as_str() {
         "peers" => approximated(
             "entries are not shared between nodes: cookies are signed and need no sharing; a table of sources starts empty on each node, and a reload keeps it",
         ),
         "mailers" => not_possible("[[notify]] sends events to a webhook or a program, which can send mail"),
-        "userlist" => not_possible("users are asked for by no route yet"),
         "cache" => not_possible("answers are not cached"),
         "program" => not_possible("run the program as a service of its own"),
         "ring" | "log-forward" | "log-profile" => not_possible(
             "logs are written, not forwarded: the service manager's journal, or a collector, does that",
         ),
-        "http-errors" => not_possible("our own errors are short texts"),
         "fcgi-app" => not_possible("FastCGI is not spoken: put a web server that speaks it between"),
         "crt-store" | "acme" => {
             not_possible("name each certificate and its key in tls.certificates of a listener")

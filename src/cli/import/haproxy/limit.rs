@@ -16,6 +16,10 @@ pub(super) struct Counters {
     pub(super) at: Place,
     /// The window of `http_req_rate`.
     pub(super) window: Option<Duration>,
+    /// The window of `conn_rate` or `sess_rate`.
+    pub(super) of_connections: Option<Duration>,
+    /// Whether it stores `conn_cur`.
+    pub(super) open: bool,
     /// Whether it stores anything at all.
     pub(super) stores: bool,
     /// How many keys it holds.
@@ -31,8 +35,8 @@ pub(super) struct Limit {
     pub(super) key: String,
     /// So many in a window are too many from the next one on.
     pub(super) requests: i64,
-    /// The window.
-    pub(super) window: Duration,
+    /// The window; none of a limit on how many there are at once.
+    pub(super) window: Option<Duration>,
     /// What becomes of the others.
     pub(super) on_limit: &'static str,
     /// The status that they get.
@@ -41,9 +45,22 @@ pub(super) struct Limit {
     pub(super) size: Option<i64>,
 }
 
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counter {
+    /// Requests in a window.
+    Requests,
+    /// New connections in a window.
+    Connections,
+    /// Connections at once.
+    Open,
+}
+
 /// A counter that a condition asks: of the client that a slot tracks, or of the source itself in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
+    /// What is counted.
+    pub(super) what: Counter,
     /// The slot of `track-sc`; nothing for the source itself.
     pub(super) slot: Option<String>,
     /// The table, where it is named.
@@ -67,10 +84,15 @@ fn read(words: &[String], at: Place) -> Counters {
         words.get(place + 1).map(String::as_str)
     };
     let store = behind("store").unwrap_or("");
-    let window = store.split("http_req_rate(").nth(1).and_then(|rest| rest.split(')').next()).and_then(time);
+    let window = |name: &str| {
+        let text = store.split(name).nth(1)?.strip_prefix('(')?.split(')').next()?;
+        time(text).filter(|time| !time.is_zero())
+    };
     Counters {
         at,
-        window: window.filter(|w| !w.is_zero()),
+        window: window("http_req_rate"),
+        of_connections: window("conn_rate").or_else(|| window("sess_rate")),
+        open: store.contains("conn_cur"),
         stores: !store.is_empty(),
         size: behind("size").and_then(size),
     }
@@ -144,11 +166,53 @@ pub(super) fn limit(
     };
     let name = asked.table.as_deref().or(table).unwrap_or(&proxy.name);
     let counters = tables.get(name).ok_or_else(|| format!("there is no stick-table {name}"))?;
-    let window =
-        counters.window.ok_or_else(|| format!("the stick-table {name} does not store http_req_rate"))?;
+    let (what, window) = match asked.what {
+        Counter::Requests => ("http_req_rate", counters.window),
+        Counter::Connections => ("conn_rate", counters.of_connections),
+        Counter::Open => ("conn_cur", None),
+    };
+    if window.is_none() && !(asked.what == Counter::Open && counters.open) {
+        return Err(format!("the stick-table {name} does not store {what}"));
+    }
     let key = key(fetch).ok_or_else(|| format!("requests cannot be told apart by {fetch}"))?;
     let requests = asked.more_than.clamp(1, 1_000_000);
     Ok(Limit { name: name.to_owned(), key, requests, window, on_limit, status, size: counters.size })
+}
+
+/// Limits of one name count together, so that those that differ have names of their own.
+pub(super) fn name_apart(steps: &mut super::step::AllSteps) {
+    let mut sections: Vec<_> = steps.iter_mut().collect();
+    sections.sort_by(|a, b| a.0.cmp(b.0));
+    let mut all: Vec<(Place, &mut Limit)> = Vec::new();
+    for (_, of) in sections {
+        all.extend(of.steps.iter_mut().filter_map(|step| match &mut step.effect {
+            super::rule::Effect::Edit(super::rule::Edit {
+                change: super::rule::Change::Limit(limit),
+                ..
+            }) => Some((step.at, limit)),
+            _ => None,
+        }));
+    }
+    all.sort_by_key(|(at, _)| *at);
+    let mut taken: std::collections::HashSet<String> = std::collections::HashSet::new();
+    let mut given: HashMap<(String, String), String> = HashMap::new();
+    for (_, limit) in all {
+        // What counts apart: everything that two of one name must have alike.
+        let alike =
+            format!("{}{}{:?}{}{:?}", limit.key(), limit.key, limit.window, limit.requests, limit.size);
+        let wanted = limit.name.clone();
+        let name = given.entry((wanted.clone(), alike)).or_insert_with(|| {
+            let mut name = wanted.clone();
+            let mut number = 1;
+            while taken.contains(&name) {
+                number += 1;
+                name = format!("{wanted}-{number}");
+            }
+            taken.insert(name.clone());
+            name
+        });
+        limit.name.clone_from(name);
+    }
 }
 
 /// The lines that a limit is made of beside the one that asks: the rule that tracks, and the table.
@@ -171,13 +235,30 @@ pub(super) fn counts_nothing(
 }
 
 impl Limit {
+    /// The key of a route that has it.
+    #[must_use]
+    pub(super) const fn key(&self) -> &'static str {
+        if self.window.is_some() { "rate_limit" } else { "concurrency_limit" }
+    }
+
     /// The limit as a route has it.
     pub(super) fn value(&self) -> Value {
+        let Some(window) = self.window else {
+            let mut pairs = vec![("name", Value::text(&self.name))];
+            if self.key != "source" {
+                pairs.push(("key", Value::text(&self.key)));
+            }
+            pairs.push(("max", Value::Integer(self.requests)));
+            if self.status != 429 {
+                pairs.push(("status", Value::Integer(i64::from(self.status))));
+            }
+            return Value::inline(pairs);
+        };
         let mut pairs = vec![("name", Value::text(&self.name))];
         if self.key != "source" {
             pairs.push(("key", Value::text(&self.key)));
         }
-        pairs.push(("rate", Value::text(self.rate())));
+        pairs.push(("rate", Value::text(self.rate(window))));
         // One more than the burst passes at once.
         pairs.push(("burst", Value::Integer(self.requests - 1)));
         if self.on_limit == "reject" {
@@ -194,8 +275,8 @@ impl Limit {
     }
 
     /// The rate in the smallest unit that holds it; at least one an hour.
-    fn rate(&self) -> String {
-        let millis = i64::try_from(self.window.as_millis()).unwrap_or(i64::MAX).max(1);
+    fn rate(&self, window: Duration) -> String {
+        let millis = i64::try_from(window.as_millis()).unwrap_or(i64::MAX).max(1);
         for (unit, length) in [("s", 1_000), ("m", 60_000)] {
             let all = self.requests.saturating_mul(length);
             if all % millis == 0 {
@@ -215,7 +296,16 @@ mod tests {
         let rate = |requests, seconds| {
             let window = Duration::from_secs(seconds);
             let (name, key) = (String::new(), String::new());
-            Limit { name, key, requests, window, on_limit: "reject", status: 429, size: None }.rate()
+            let limit = Limit {
+                name,
+                key,
+                requests,
+                window: Some(window),
+                on_limit: "reject",
+                status: 429,
+                size: None,
+            };
+            limit.rate(window)
         };
         assert_eq!(rate(100, 10), "10/s");
         assert_eq!(rate(20, 30), "40/m");
@@ -231,6 +321,7 @@ mod tests {
             .collect();
         let table = read(&words, Place { file: 0, line: 1 });
         assert_eq!((table.window, table.size), (Some(Duration::from_secs(10)), Some(102_400)));
+        assert!(table.open && table.of_connections.is_none());
         assert!(table.stores);
     }
 }

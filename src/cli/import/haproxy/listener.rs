@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::super::document::{Block, Table, Value, place};
 use super::super::report::{Place, Report};
+use super::answer::Reply;
 use super::bind::Bind;
 use super::clause::Term;
 use super::global::Global;
@@ -108,6 +109,7 @@ fn listener(
             table.set(key, networks(list), list.first().map(|(_, at)| *at));
         }
     }
+    clients(front, steps, &mut table);
     timeouts(front, binds, &mut table, around.report);
     for (key, value) in binds.first().map(|bind| bind.keys.as_slice()).unwrap_or_default() {
         // HTTP/2 by ALPN is what an http listener offers anyway.
@@ -121,6 +123,34 @@ fn listener(
         around.report.translated(at);
     }
     Block { name: name.to_owned(), comments: Vec::new(), table }
+}
+
+/// Who clients are, how many of one there may be, and what they are told of errors.
+fn clients(front: &Proxy, steps: Option<&Steps>, table: &mut Table) {
+    if let Some(steps) = steps.filter(|steps| !steps.trusted.is_empty()) {
+        let mut networks: Vec<String> =
+            steps.trusted.iter().map(|(network, _)| network.to_string()).collect();
+        networks.sort();
+        networks.dedup();
+        table.set("trusted_proxies", Value::texts(networks), steps.trusted.first().map(|(_, at)| *at));
+        if let Some((field, at)) = steps.client_field.filter(|(field, _)| *field != "x-forwarded-for") {
+            table.set("client_address", Value::text(field), Some(at));
+        }
+        if let Some(at) = steps.proxy_header {
+            table.set("accept_proxy_protocol", Value::Bool(true), Some(at));
+        }
+    }
+    if let Some((most, at)) = steps.and_then(|steps| steps.per_source) {
+        table.set("max_connections_per_source", Value::Integer(most), Some(at));
+    }
+    if front.http {
+        if let Some(at) = front.options.get("forwarded") {
+            table.set("forwarded", Value::text("both"), Some(*at));
+        }
+        if let Some((pages, at)) = super::page::value(&front.pages) {
+            table.set("error_pages", pages, Some(at));
+        }
+    }
 }
 
 fn ceiling(front: &Proxy, table: &mut Table, around: &mut Around<'_>) {
@@ -304,6 +334,7 @@ fn write(drafts: &[Draft], front: &Proxy, doors: &[Door], around: &mut Around<'_
         }
         conditions(draft, doors, around.many, &mut table);
         action(draft, &mut table);
+        pages(draft, front, around.sections, &mut table);
         let mut comments: Vec<String> = Vec::new();
         for at in &draft.spared {
             comments.push(format!(
@@ -334,8 +365,8 @@ fn word(draft: &Draft) -> String {
         }
         Action::Answer(Answer::Redirect { .. }) => "redirect".to_owned(),
         Action::Answer(Answer::Health(_)) => "health".to_owned(),
-        Action::Answer(Answer::Respond { status, .. }) if *status >= 400 => "deny".to_owned(),
-        Action::Answer(Answer::Respond { .. }) => "respond".to_owned(),
+        Action::Answer(Answer::Respond(reply)) if reply.status >= 400 => "deny".to_owned(),
+        Action::Answer(Answer::Respond(_)) => "respond".to_owned(),
     }
 }
 
@@ -382,32 +413,69 @@ fn action(draft: &Draft, table: &mut Table) {
     match &draft.action {
         Action::Pool(pool) => table.set("pool", Value::text(pool), None),
         Action::Nobody => table.set("respond", Value::inline([("status", Value::Integer(503))]), None),
-        Action::Answer(Answer::Respond { status, body }) => {
-            let mut pairs = vec![("status", Value::Integer(i64::from(*status)))];
-            if !body.is_empty() {
-                pairs.push(("body", Value::text(body)));
+        Action::Answer(Answer::Respond(reply)) => {
+            let mut pairs = vec![("status", Value::Integer(i64::from(reply.status)))];
+            if !reply.body.is_empty() {
+                pairs.push(("body", Value::text(&reply.body)));
+            }
+            if let Some(kind) = &reply.content_type {
+                pairs.push(("content_type", Value::text(kind)));
             }
             table.set("respond", Value::inline(pairs), None);
         }
-        Action::Answer(Answer::Redirect { to, status }) => {
+        Action::Answer(Answer::Redirect { to, status, .. }) => {
             let pairs = [("to", Value::text(to)), ("status", Value::Integer(i64::from(*status)))];
             table.set("redirect", Value::inline(pairs), None);
         }
         Action::Answer(Answer::Health(pool)) => table.set("health", Value::text(pool), None),
     }
-    let edits = Edits::of(&draft.edits);
+    let mut edits = Edits::of(&draft.edits);
+    if let Action::Answer(Answer::Respond(Reply { fields, .. }) | Answer::Redirect { fields, .. }) =
+        &draft.action
+    {
+        for (name, value) in fields {
+            let list = if name == "set-cookie" { &mut edits.answer.add } else { &mut edits.answer.set };
+            if !list.iter().any(|(other, _)| other == name) {
+                list.push((name.clone(), value.clone()));
+            }
+        }
+    }
     for (key, fields) in [("request_headers", &edits.request), ("response_headers", &edits.answer)] {
         if let Some(value) = edited(fields) {
             table.set(key, value, fields.at);
         }
     }
-    if let Some((_, at)) = edits.limits.first() {
-        let values: Vec<Value> = edits.limits.iter().map(|(limit, _)| limit.value()).collect();
-        let value = if values.len() == 1 { values.into_iter().next() } else { Some(Value::List(values)) };
-        table.set("rate_limit", value.unwrap_or(Value::List(Vec::new())), Some(*at));
+    for key in ["rate_limit", "concurrency_limit"] {
+        let of = edits.limits.iter().filter(|(limit, _)| limit.key() == key);
+        let mut values: Vec<(Value, Place)> = of.map(|(limit, at)| (limit.value(), *at)).collect();
+        match values.as_mut_slice() {
+            [] => {}
+            [(one, at)] => table.set(key, one.clone(), Some(*at)),
+            [(_, at), ..] => {
+                let at = *at;
+                table.set(key, Value::List(values.into_iter().map(|(value, _)| value).collect()), Some(at));
+            }
+        }
     }
-    if let Some((path, at)) = edits.path {
-        table.set("rewrite", Value::inline([("path", Value::text(path))]), Some(at));
+    if let Some((target, at)) = edits.target {
+        let parts = [("path_regex", target.regex), ("path", target.path), ("query", target.query)];
+        let pairs = parts.into_iter().filter_map(|(key, part)| Some((key, Value::text(part?))));
+        table.set("rewrite", Value::inline(pairs), Some(at));
+    }
+    for (key, value, at) in edits.keys {
+        table.set(key, value, Some(at));
+    }
+}
+
+/// Pages of a backend, where they are not those of its listeners.
+fn pages(draft: &Draft, front: &Proxy, sections: &Sections<'_>, table: &mut Table) {
+    let Action::Pool(pool) = &draft.action else { return };
+    let of = |pages: &super::page::Pages| super::page::value(pages).map(|(value, _)| value);
+    if let Some(back) = sections.proxies.get(pool.as_str())
+        && let Some((value, at)) = super::page::value(&back.pages)
+        && of(&front.pages).as_ref() != Some(&value)
+    {
+        table.set("error_pages", value, Some(at));
     }
 }
 

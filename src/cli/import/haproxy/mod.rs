@@ -4,21 +4,27 @@
 //! statements of each section. `proxy` reads a section by its table of directives, with `bind`, `server`, `option` and
 //! `check` (`address`, `units` and `said` serve them); `global` has what is no proxy. Of what decides about requests,
 //! `acl` reads one question (`pattern` its comparison), `clause` a condition of several, `rule` what is done
-//! (`template` the texts that are put together); `step` puts them in order (`limit` makes rate limits of counters) and `route` makes routes of them, by the
+//! (`edit` to heads, `answer` without an endpoint, `template` the texts that are put together); `map` makes several of a rule that looks something
+//! up, `variable` none of one that keeps something; `step` puts them in order (`limit` makes limits of counters) and `route` makes routes of them, by the
 //! regions of `test`, with `order` for their priorities. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
+//! `page` has the pages of errors, `users` the lists of names and passwords.
 
 mod acl;
 mod address;
+mod answer;
 mod bind;
 mod check;
 mod clause;
 mod condition;
+mod edit;
 mod global;
 mod lexer;
 mod limit;
 mod listener;
+mod map;
 mod option;
 mod order;
+mod page;
 mod pattern;
 mod pool;
 mod probe;
@@ -33,6 +39,8 @@ mod sticky;
 mod template;
 mod test;
 mod units;
+mod users;
+mod variable;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -59,10 +67,11 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
         match section.kind.as_str() {
             "global" => global::read(section, &mut global, &mut document, &mut report),
             "defaults" | "frontend" | "backend" | "listen" => {}
-            _ => global::other(section, &mut document, &mut report),
+            _ => global::other(section, &mut global, &mut document, &mut report),
         }
     }
-    let proxies = read_proxies(&source, around, &global, &mut report);
+    let mut proxies = read_proxies(&source, around, &global, &mut report);
+    variable::put_in(&mut proxies, &mut report);
     write(&proxies, around, &global, &mut document, &mut report);
     conclude(&source, &proxies, &global, &mut document, &mut report);
     let text = document.print(&report);
@@ -165,8 +174,13 @@ fn write(
     report: &mut Report,
 ) {
     let tables = limit::tables(proxies);
-    let read = |proxy: &Proxy| ((proxy.back, proxy.name.clone()), step::read(proxy, &tables, around, report));
-    let steps: AllSteps = proxies.iter().map(read).collect();
+    let backends: Vec<&str> =
+        proxies.iter().filter(|proxy| proxy.back).map(|proxy| proxy.name.as_str()).collect();
+    let beside = step::Beside { tables: &tables, backends: &backends, around };
+    let read = |proxy: &Proxy| ((proxy.back, proxy.name.clone()), step::read(proxy, &beside, report));
+    let mut steps: AllSteps = proxies.iter().map(read).collect();
+    limit::name_apart(&mut steps);
+    let steps = steps;
     // A frontend and a backend may have one name: routes lead to backends.
     let backs = proxies.iter().filter(|proxy| !proxy.back).chain(proxies.iter().filter(|proxy| proxy.back));
     let by_name: HashMap<&str, &Proxy> = backs.map(|proxy| (proxy.name.as_str(), proxy)).collect();
@@ -361,7 +375,7 @@ fn general(proxies: &[Proxy], report: &mut Report) {
         report.general("an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); HAProxy goes by checks alone.");
         report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); HAProxy has no ceiling unless maxconn is written.");
         report.general("paths are compared in normal form: //admin and /%61dmin are /admin. What is ambiguous in HTTP's framing is refused.");
-        report.general("our own answers have short texts as their bodies, not HAProxy's pages.");
+        report.general("our own answers have short texts as their bodies, and 503 a Retry-After, not HAProxy's pages with their Cache-Control. response_headers hold for them too, as http-after-response does; http-response does not.");
     }
     if proxies.iter().any(|proxy| proxy.servers.iter().any(|server| server.options.check)) {
         report.general("an endpoint is used once its first probe is good; HAProxy takes servers for up until a check fails. After the first bad probe the next comes 500 ms later.");

@@ -40,7 +40,7 @@ const OPTIONS: [(&str, Outcome); 54] = [
     ),
     ("logasap", Ignored("a record is written when its request has ended")),
     ("forwardfor", Kept),
-    ("forwarded", Approximated("X-Forwarded-For, -Proto and -Host are sent; a Forwarded field is not made")),
+    ("forwarded", Kept),
     ("originalto", NotPossible("endpoints are not told which of our addresses a client came to")),
     ("http-server-close", Approximated(IDLE)),
     ("httpclose", Approximated(IDLE)),
@@ -51,7 +51,7 @@ const OPTIONS: [(&str, Outcome); 54] = [
     ("prefer-last-server", Ignored("each request is balanced; a sticky pool keeps a client's")),
     ("http-no-delay", Ignored("nothing is held back")),
     ("http-ignore-probes", Ignored("a connection without a request has no record")),
-    ("http-buffer-request", NotPossible("request bodies go on as they come")),
+    ("http-buffer-request", Kept),
     ("http-use-proxy-header", Ignored("Proxy-Connection belongs to one connection, and goes no further")),
     ("http-use-htx", Ignored("HAProxy has nothing else any more")),
     ("http-drop-request-trailers", NotPossible("trailers go on")),
@@ -129,7 +129,23 @@ pub(super) fn option(reading: &mut Reading<'_, '_>, statement: &Statement) {
             match name {
                 "redispatch" => translated(),
                 "allbackups" if !reading.proxy.back => return,
-                "forwardfor" => forwarded_for(statement),
+                "forwardfor" => {
+                    let (said, field) = forwarded_for(statement);
+                    if let Some(name) = field.filter(|_| reading.proxy.http) {
+                        reading.proxy.fields.push((name, "{client}".to_owned(), at));
+                    }
+                    said
+                }
+                "forwarded" => approximated(
+                    "`forwarded` of the listener: a Forwarded field is made beside X-Forwarded-For, with by, for, host and proto as RFC 7239 has them",
+                ),
+                "http-buffer-request" => {
+                    let size = super::super::document::Value::text("16KiB");
+                    reading.proxy.keys.push(("buffer_request", size, at));
+                    approximated(
+                        "so much of a body is taken in first (tune.bufsize), whatever `timeout http-request` says",
+                    )
+                }
                 _ => translated(),
             }
         }
@@ -144,12 +160,17 @@ pub(super) fn option(reading: &mut Reading<'_, '_>, statement: &Statement) {
 }
 
 /// `option forwardfor [except NETWORK] [header NAME] [if-none]`.
-fn forwarded_for(statement: &Statement) -> super::said::Said {
+fn forwarded_for(statement: &Statement) -> (super::said::Said, Option<String>) {
     let has = |word: &str| statement.words.iter().position(|own| own == word);
-    match (has("header"), has("except"), has("if-none")) {
-        (Some(at), ..) if !statement.word(at + 1).eq_ignore_ascii_case("x-forwarded-for") => {
-            not_possible("the client's address is in X-Forwarded-For and X-Real-IP, in no other field")
-        }
+    let field = has("header").map(|at| statement.word(at + 1).to_ascii_lowercase());
+    let field = field.filter(|name| !["x-forwarded-for", "x-real-ip"].contains(&name.as_str()));
+    if field.as_deref().is_some_and(|name| crate::model::field::FieldName::new(name).is_err()) {
+        return (wrong("that is no name of a field"), None);
+    }
+    let said = match (has("header"), has("except"), has("if-none")) {
+        _ if field.is_some() => approximated(
+            "the field has the client's address; X-Forwarded-For and X-Real-IP are sent too, and a list that the client sent is not kept",
+        ),
         (_, Some(_), _) | (_, _, Some(_)) => approximated(
             "X-Forwarded-For is always sent; what a client itself says there is left out unless its network is in trusted_proxies of the listener",
         ),
@@ -159,5 +180,6 @@ fn forwarded_for(statement: &Statement) -> super::said::Said {
         _ => approximated(
             "X-Forwarded-For is always sent; HAProxy keeps what the client said beside it, here it is left out unless the client is in trusted_proxies",
         ),
-    }
+    };
+    (said, field)
 }

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::super::document::Value;
 use super::super::report::{Place, Report};
 use super::bind::{self, Bind};
 use super::check::{self, Check};
 use super::global::Global;
 use super::option;
+use super::page::{self, Pages};
 use super::said::{Said, approximated, ignored, translated, wrong};
 use super::section::{Statement, Surroundings};
 use super::server::{self, Options, Server};
@@ -104,6 +106,14 @@ pub(super) struct Proxy {
     pub(super) rules: Vec<Rule>,
     /// `default_backend`.
     pub(super) default_backend: Set<String>,
+    /// Pages in the place of errors.
+    pub(super) pages: Pages,
+    /// Keys of all routes to it, and of all routes of it.
+    pub(super) keys: Vec<(&'static str, Value, Place)>,
+    /// Fields that every endpoint behind it is told.
+    pub(super) fields: Vec<(String, String, Place)>,
+    /// `compression algo` and `compression type`.
+    pub(super) codings: Vec<String>,
     /// `stats`, whose page is served elsewhere.
     pub(super) stats: Option<Place>,
 }
@@ -197,7 +207,7 @@ impl Reading<'_, '_> {
 type Directive = fn(&mut Reading<'_, '_>, &Statement);
 
 /// What changes the translation.
-const DIRECTIVES: [(&str, Directive); 46] = [
+const DIRECTIVES: [(&str, Directive); 48] = [
     ("mode", mode),
     ("bind", bind::bind),
     ("server", server::server),
@@ -239,10 +249,12 @@ const DIRECTIVES: [(&str, Directive); 46] = [
     ("external-check", |r, s| checked(r, s, check::external)),
     ("errorfile", error_page),
     ("errorfiles", error_page),
-    ("errorloc", error_page),
-    ("errorloc302", error_page),
-    ("errorloc303", error_page),
     ("http-error", error_page),
+    ("errorloc", error_elsewhere),
+    ("errorloc302", error_elsewhere),
+    ("errorloc303", error_elsewhere),
+    ("compression", compression),
+    ("unique-id-header", unique_id),
     ("stats", stats),
     ("http-reuse", reuse),
     ("disabled", |r, s| {
@@ -261,7 +273,7 @@ const DIRECTIVES: [(&str, Directive); 46] = [
     }),
 ];
 
-const IGNORED: [(&str, &str); 17] = [
+const IGNORED: [(&str, &str); 16] = [
     (
         "dynamic-cookie-key",
         "the cookie is signed with a key of its own: key_file in sticky shares it between nodes",
@@ -276,7 +288,6 @@ const IGNORED: [(&str, &str); 17] = [
     ("log-format-sd", "the access log has fields of its own, as text or JSON ([log] format)"),
     ("error-log-format", "the access log has fields of its own, as text or JSON ([log] format)"),
     ("unique-id-format", "X-Request-Id has a form of its own, and is kept where a trusted proxy sent one"),
-    ("unique-id-header", "the identity of a request is in X-Request-Id"),
     (
         "load-server-state-from-file",
         "a reload keeps what is known of endpoints, a restart too with [process] state_dir",
@@ -290,15 +301,17 @@ const IGNORED: [(&str, &str); 17] = [
     ("grace", "[process] drain_delay is what it was for"),
 ];
 
-const NOT_POSSIBLE: [(&str, &str); 14] = [
-    ("compression", "bodies are passed on as they are: let endpoints compress"),
-    ("filter", "there are no filters: what they do is to be done by endpoints, or before"),
+const NOT_POSSIBLE: [(&str, &str); 13] = [
+    (
+        "filter",
+        "there are no filters: a mirror is `mirror` of a route, an agent that is asked first `forward_auth`, bandwidth limits.bandwidth_out of a listener",
+    ),
     ("declare", "the access log has fields of its own"),
     ("capture", "the access log has fields of its own, and captures are not among them"),
     ("email-alert", "[[notify]] sends events to a webhook or a program, which can send mail"),
     ("persist", "RDP's cookie is not read: balance by source, with ring_hash"),
     ("force-persist", "an endpoint that is not usable gets nothing"),
-    ("ignore-persist", "give these requests a route and a pool without stickiness"),
+    ("ignore-persist", "give these requests a route and a pool without stickiness, by `like`"),
     ("force-be-switch", "a disabled section is not there"),
     (
         "rate-limit",
@@ -398,12 +411,88 @@ fn timeout(reading: &mut Reading<'_, '_>, statement: &Statement) {
 }
 
 fn error_page(reading: &mut Reading<'_, '_>, statement: &Statement) {
+    if !reading.proxy.http {
+        return;
+    }
+    let (around, pages) = (reading.around, &mut reading.proxy.pages);
+    let said = match statement.word(0) {
+        "errorfile" => page::error_file(statement, around, pages),
+        "errorfiles" => page::error_files(statement, &reading.global.errors, around, pages),
+        _ => page::http_error(statement, around, pages),
+    };
+    reading.say(said, statement.at);
+}
+
+fn error_elsewhere(reading: &mut Reading<'_, '_>, statement: &Statement) {
     if reading.proxy.http {
         reading.report.not_possible(
             statement.at,
-            "our own errors are short texts; a page of your own can be the body of a route with `respond`",
+            "an error is a page, not a redirect: name a page in error_pages, which may lead on by itself (http-equiv=\"refresh\")",
         );
     }
+}
+
+/// `compression algo|type|offload|direction ..`.
+fn compression(reading: &mut Reading<'_, '_>, statement: &Statement) {
+    if !reading.proxy.http {
+        return;
+    }
+    let (at, words) = (statement.at, statement.from(2));
+    let said = match statement.word(1) {
+        "algo" | "algo-res" if words.iter().any(|word| word == "gzip" || word.ends_with("deflate")) => {
+            reading.proxy.codings = words.to_vec();
+            let value = Value::inline([("codings", Value::texts(["gzip"]))]);
+            with_types(&mut reading.proxy.keys, value, at);
+            if words.iter().all(|word| word == "gzip") {
+                translated()
+            } else {
+                approximated("gzip takes the place of deflate, which clients understand in two ways")
+            }
+        }
+        "algo" | "algo-res" => ignored("`identity` compresses nothing"),
+        "type" | "type-res" => {
+            let types = words.iter().flat_map(|word| word.split(',')).filter(|word| word.contains('/'));
+            let value = Value::inline([("types", Value::texts(types.map(str::to_owned)))]);
+            with_types(&mut reading.proxy.keys, value, at);
+            approximated(
+                "answers under min_size go on as they are, and of media types the parameters do not count",
+            )
+        }
+        "offload" => approximated("endpoints may compress: what they have compressed goes on as it is"),
+        "direction" if words.iter().all(|word| word == "response") => translated(),
+        _ => super::said::not_possible("answers are compressed, requests are not"),
+    };
+    reading.say(said, at);
+}
+
+/// Puts a part of `compress` beside what is there.
+fn with_types(keys: &mut Vec<(&'static str, Value, Place)>, value: Value, at: Place) {
+    let Value::Inline(more) = value else { return };
+    match keys.iter_mut().find(|(key, ..)| *key == "compress") {
+        Some((_, Value::Inline(own), _)) => {
+            own.retain(|(key, _)| !more.iter().any(|(other, _)| key == other));
+            own.extend(more);
+        }
+        _ => keys.push(("compress", Value::Inline(more), at)),
+    }
+}
+
+fn unique_id(reading: &mut Reading<'_, '_>, statement: &Statement) {
+    let name = statement.word(1).to_ascii_lowercase();
+    if !reading.proxy.front || !reading.proxy.http {
+        return;
+    }
+    if crate::model::field::FieldName::new(&name).is_err() {
+        return reading.report.wrong(statement.at, "that is no name of a field");
+    }
+    if name == "x-request-id" {
+        return reading.report.translated(statement.at);
+    }
+    reading.proxy.fields.push((name, "{request_id}".to_owned(), statement.at));
+    reading.report.approximated(
+        statement.at,
+        "the identity of a request is also in X-Request-Id, and has a form of its own",
+    );
 }
 
 fn stats(reading: &mut Reading<'_, '_>, statement: &Statement) {

@@ -4,8 +4,11 @@
 
 use std::collections::HashMap;
 
+use super::super::document::Value;
 use super::super::report::{Place, Report};
+use super::answer::Reply;
 use super::clause::Term;
+use super::edit::Target;
 use super::limit::Limit;
 use super::proxy::{Proxy, Stage};
 use super::rule::{Answer, Change, Edit, Effect};
@@ -167,7 +170,7 @@ impl<'a> Walker<'a> {
                 }
                 Effect::Answer(answer) => self.push(Some(step.at), inner, Action::Answer(answer.clone())),
                 Effect::Go(backend) => self.go(backend, Some(step.at), inner),
-                Effect::Nothing => continue,
+                Effect::Auth(_) | Effect::Trust(_) | Effect::Nothing => continue,
             }
             if all {
                 return;
@@ -272,9 +275,32 @@ impl<'a> Walker<'a> {
             way.edits.extend(of.answers.iter().cloned());
         }
         if !matches!(action, Action::Pool(_)) {
-            way.edits.clear();
+            let open =
+                !matches!(&action, Action::Answer(Answer::Respond(Reply { status, .. })) if *status >= 400);
+            way.edits.retain(|(edit, _)| edit.own_too || open && guards(edit));
         }
+        self.one_target(&way.edits);
         self.out.push(Draft { at, region: way.region, edits: way.edits, spared: way.spared, action });
+    }
+
+    /// A route rewrites its target once.
+    fn one_target(&mut self, edits: &[(Edit, Place)]) {
+        let rewrites = |(edit, _): &&(Edit, Place)| matches!(&edit.change, Change::Target(target) if target.path.is_some());
+        let mut paths = edits.iter().filter(rewrites);
+        let first = paths.next();
+        let more = paths.map(|(_, at)| *at).next();
+        let host = edits
+            .iter()
+            .any(|(edit, _)| edit.request && matches!(&edit.change, Change::Set(name, _) if name == "host"));
+        let by_regex = first
+            .filter(|(edit, _)| matches!(&edit.change, Change::Target(target) if target.regex.is_some()));
+        if let Some(at) = more {
+            let remedy = "a route rewrites its path once, here as the last rule says: make one regular expression of them";
+            self.problems.push((at, not_possible(remedy)));
+        } else if let (true, Some((_, at))) = (host, by_regex) {
+            let remedy = "beside a Host that is set the path is rewritten whole: give these requests a route with this path_regex";
+            self.problems.push((*at, not_possible(remedy)));
+        }
     }
 
     fn give_up(&mut self, at: Option<Place>) {
@@ -287,13 +313,19 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// What holds for answers of the proxy's own too: who may come, and how often.
+fn guards(edit: &Edit) -> bool {
+    matches!(&edit.change, Change::Limit(_) | Change::Key("basic_auth", _))
+}
+
 /// The edits as `request_headers`, `response_headers` and `rewrite` have them.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     pub(super) request: Fields,
     pub(super) answer: Fields,
-    pub(super) path: Option<(String, Place)>,
+    pub(super) target: Option<(Target, Place)>,
     pub(super) limits: Vec<(Limit, Place)>,
+    pub(super) keys: Vec<(&'static str, Value, Place)>,
 }
 
 /// The edits of one head.
@@ -313,11 +345,19 @@ impl Edits {
         for (edit, at) in edits {
             let fields = if edit.request { &mut out.request } else { &mut out.answer };
             match &edit.change {
-                Change::Path(path) => {
-                    out.path = Some((path.clone(), *at));
+                Change::Target(target) => {
+                    out.target = Some((over(out.target.take(), target), *at));
+                    continue;
+                }
+                Change::Key(name, value) => {
+                    out.keys.retain(|(other, ..)| other != name);
+                    out.keys.push((name, value.clone(), *at));
                     continue;
                 }
                 Change::Limit(limit) => {
+                    if out.limits.iter().any(|(other, _)| other == limit) {
+                        continue;
+                    }
                     out.limits.push((limit.clone(), *at));
                     continue;
                 }
@@ -341,6 +381,17 @@ impl Edits {
             fields.at = fields.at.or(Some(*at));
         }
         out
+    }
+}
+
+/// A later rewriting over an earlier one.
+fn over(before: Option<(Target, Place)>, later: &Target) -> Target {
+    let before = before.map(|(target, _)| target).unwrap_or_default();
+    let path = later.path.clone();
+    Target {
+        regex: if path.is_some() { later.regex.clone() } else { before.regex },
+        path: path.or(before.path),
+        query: later.query.clone().or(before.query),
     }
 }
 

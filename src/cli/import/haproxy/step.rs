@@ -5,12 +5,15 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
+use super::super::document::Value;
 use super::super::report::{Place, Report, Verdict};
+use super::answer::Reply;
 use super::clause::{Clauses, Term, split};
-use super::limit::{self, Counters};
+use super::limit::{self, Counter, Counters};
+use super::map;
 use super::proxy::{Proxy, Rule, Stage};
-use super::rule::{Answer, Change, Edit, Effect, effect};
-use super::said::{Said, not_possible};
+use super::rule::{Answer, Change, Edit, Effect, PROXY_HEADER, effect, key};
+use super::said::{Said, approximated, not_possible};
 use super::section::Surroundings;
 use super::test::{PathTest, Test};
 
@@ -41,38 +44,58 @@ pub(super) struct Steps {
     pub(super) deny: Vec<(IpNet, Place)>,
     /// Networks that alone may connect.
     pub(super) allow: Vec<(IpNet, Place)>,
+    /// Networks of proxies that are believed.
+    pub(super) trusted: Vec<(IpNet, Place)>,
+    /// The field in which they name the client.
+    pub(super) client_field: Option<(&'static str, Place)>,
+    /// They begin with a PROXY header.
+    pub(super) proxy_header: Option<Place>,
+    /// Connections at once of one source.
+    pub(super) per_source: Option<(i64, Place)>,
     /// Backends that take over from others.
     pub(super) failovers: Vec<(String, String, Place)>,
 }
 
+/// What rules are read beside.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    /// Every stick-table.
+    pub(super) tables: &'a HashMap<String, Counters>,
+    /// Every backend.
+    pub(super) backends: &'a [&'a str],
+    /// What may be looked at.
+    pub(super) around: Surroundings<'a>,
+}
+
 /// Reads the rules of a section, each of which gets its verdict.
-pub(super) fn read(
-    proxy: &Proxy,
-    tables: &HashMap<String, Counters>,
-    around: Surroundings<'_>,
-    report: &mut Report,
-) -> Steps {
+pub(super) fn read(proxy: &Proxy, beside: &Beside<'_>, report: &mut Report) -> Steps {
     let mut rules: Vec<&Rule> = proxy.rules.iter().collect();
     // `monitor fail` is asked before the page that it is about.
     rules.sort_by_key(|rule| (rule.stage, rule.words.first().is_some_and(|word| word == "monitor-uri")));
     let mut reader = Reader {
         proxy,
-        tables,
-        clauses: Clauses::new(&proxy.acls, around),
+        tables: beside.tables,
+        backends: beside.backends,
+        clauses: Clauses::new(&proxy.acls, beside.around),
         report,
         out: Steps::default(),
         monitor: None,
     };
+    if proxy.http {
+        reader.always();
+    }
     for rule in rules {
         reader.rule(rule);
     }
     reader.clauses.finish(reader.report);
+    reader.out.steps.sort_by_key(|step| step.stage);
     reader.out
 }
 
 struct Reader<'a, 'r> {
     proxy: &'a Proxy,
     tables: &'a HashMap<String, Counters>,
+    backends: &'a [&'a str],
     clauses: Clauses<'a>,
     report: &'r mut Report,
     out: Steps,
@@ -81,10 +104,31 @@ struct Reader<'a, 'r> {
 }
 
 impl Reader<'_, '_> {
+    /// What a section has every route do, whatever its rules say.
+    fn always(&mut self) {
+        let mut step = |at, effect| {
+            self.out.steps.push(Step { at, stage: Stage::Request, terms: vec![Term::default()], effect });
+        };
+        for (name, value, at) in &self.proxy.keys {
+            let has_codings = |value: &Value| matches!(value, Value::Inline(pairs) if pairs.iter().any(|(name, _)| name == "codings"));
+            // Without an algorithm nothing is compressed.
+            if *name != "compress" || has_codings(value) {
+                step(*at, key(name, value.clone()));
+            }
+        }
+        for (name, value, at) in &self.proxy.fields {
+            let change = Change::Set(name.clone(), value.clone());
+            step(*at, Effect::Edit(Edit { request: true, own_too: false, change }));
+        }
+    }
+
     fn rule(&mut self, rule: &Rule) {
         let at = rule.at;
         let (words, condition) = split(&rule.words);
-        let (effect, said) = effect(rule, words);
+        if let Some(expanded) = map::expand(words, self.backends, self.clauses.around) {
+            return self.several(rule, condition, expanded);
+        }
+        let (effect, said) = effect(rule, words, self.clauses.around);
         let nothing = effect == Effect::Nothing;
         let tracks = words.iter().any(|word| word.starts_with("track-sc"));
         if let Some((table, _)) = limit::counts_nothing(words, self.proxy, self.tables).filter(|_| tracks) {
@@ -102,12 +146,8 @@ impl Reader<'_, '_> {
         }
         let mut terms = match self.clauses.terms(condition, at, self.report) {
             Ok(terms) => terms,
-            Err(of_condition) => {
-                if nothing {
-                    return said.about("", at, self.report);
-                }
-                return of_condition.about("", at, self.report);
-            }
+            Err(_) if nothing => return said.about("", at, self.report),
+            Err(of_condition) => return of_condition.about("", at, self.report),
         };
         if nothing {
             return said.about("", at, self.report);
@@ -118,16 +158,103 @@ impl Reader<'_, '_> {
         if rule.stage == Stage::Monitor {
             terms = self.monitor_terms(rule, terms);
         }
-        let effect = match (effect, &self.monitor) {
-            (_, Some(pool)) if rule.words.first().is_some_and(|word| word == "monitor-uri") => {
-                Effect::Answer(Answer::Health(pool.clone()))
+        match (effect, &self.monitor) {
+            (Effect::Auth(realm), _) => self.auth(rule, terms, &realm, said),
+            (Effect::Trust(field), _) => self.trust(at, &terms, field, said),
+            (Effect::Answer(_), _) if terms.iter().any(|term| list_of(term).is_some()) => {
+                let how = approximated("who has no password of the list gets 401, and is asked for one");
+                self.auth(rule, terms, "restricted", how);
             }
-            (effect, _) => effect,
-        };
-        if terms.is_empty() {
-            return said.about("", at, self.report);
+            (_, Some(pool)) if rule.words.first().is_some_and(|word| word == "monitor-uri") => {
+                let effect = Effect::Answer(Answer::Health(pool.clone()));
+                self.place(Step { at, stage: rule.stage, terms, effect }, said);
+            }
+            _ if terms.is_empty() => said.about("", at, self.report),
+            (effect, _) => self.place(Step { at, stage: rule.stage, terms, effect }, said),
         }
-        self.place(Step { at, stage: rule.stage, terms, effect }, said);
+    }
+
+    /// A rule that is several, each with a condition more.
+    fn several(
+        &mut self,
+        rule: &Rule,
+        condition: Option<(bool, &[String])>,
+        expanded: Result<map::Expanded, Said>,
+    ) {
+        let at = rule.at;
+        let terms = self.clauses.terms(condition, at, self.report);
+        let ((rules, said), terms) = match (expanded, terms) {
+            (Ok(expanded), Ok(terms)) => (expanded, terms),
+            (Err(said), _) | (_, Err(said)) => return said.about("", at, self.report),
+        };
+        for (words, more) in rules {
+            let (effect, own) = effect(rule, &words, self.clauses.around);
+            if !matches!(effect, Effect::Go(_) | Effect::Answer(_) | Effect::Edit(_)) {
+                return own.about("", at, self.report);
+            }
+            let both = |term: &Term| Term {
+                all: term.all.iter().chain(&more.all).cloned().collect(),
+                none: term.none.clone(),
+            };
+            let stage = if rule.stage == Stage::Response { Stage::Redirect } else { rule.stage };
+            self.out.steps.push(Step { at, stage, terms: terms.iter().map(both).collect(), effect });
+        }
+        said.about("", at, self.report);
+    }
+
+    /// `auth unless { http_auth(LIST) }`: the users of the list, where the rest of the condition holds.
+    fn auth(&mut self, rule: &Rule, terms: Vec<Term>, realm: &str, said: Said) {
+        for mut term in terms {
+            let Some((list, group)) = list_of(&term) else {
+                return self.report.not_possible(
+                    rule.at,
+                    "users are asked for by `http-request auth unless { http_auth(LIST) }`: write basic_auth in the route",
+                );
+            };
+            term.none.retain(|test| !matches!(test, Test::Auth(..)));
+            let file = super::users::file(&list, group.as_deref());
+            let value = Value::inline([("realm", Value::text(realm)), ("users_file", Value::text(file))]);
+            let effect = key("basic_auth", value);
+            self.out.steps.push(Step { at: rule.at, stage: Stage::Request, terms: vec![term], effect });
+        }
+        said.about("", rule.at, self.report);
+    }
+
+    /// Whom proxies before this one name, where they are told apart by their networks.
+    fn trust(&mut self, at: Place, terms: &[Term], field: &'static str, said: Said) {
+        let networks = |term: &Term| match (term.all.as_slice(), term.none.as_slice()) {
+            ([Test::Source(list)], []) => Some(list.clone()),
+            _ => None,
+        };
+        let everybody = terms == [Term::default()];
+        let lists: Option<Vec<Vec<IpNet>>> = terms.iter().map(networks).collect();
+        let all: Vec<IpNet> = match lists {
+            _ if everybody => ["0.0.0.0/0", "::/0"].iter().filter_map(|text| text.parse().ok()).collect(),
+            Some(lists) => lists.into_iter().flatten().collect(),
+            None => {
+                return self.report.not_possible(
+                    at,
+                    "who is believed is told by networks: trusted_proxies and client_address of the listener",
+                );
+            }
+        };
+        if self.out.client_field.is_some_and(|(other, _)| field != PROXY_HEADER && other != field) {
+            return self
+                .report
+                .not_possible(at, "one field names the client: client_address of the listener");
+        }
+        self.out.trusted.extend(all.into_iter().map(|network| (network, at)));
+        match field {
+            PROXY_HEADER => self.out.proxy_header = Some(at),
+            field => self.out.client_field = Some((field, at)),
+        }
+        if everybody && field != PROXY_HEADER {
+            self.report.wrong(
+                at,
+                "every client can say there who it is: name the networks of your proxies in trusted_proxies",
+            );
+        }
+        said.about("", at, self.report);
     }
 
     /// A refusal of what comes too fast: a limit of the routes that the rest of the condition leaves.
@@ -139,7 +266,7 @@ impl Reader<'_, '_> {
             "silent-drop" => Some("drop"),
             _ => None,
         });
-        let (Some(action), Effect::Answer(Answer::Respond { status, .. })) = (action, effect) else {
+        let (Some(action), Effect::Answer(Answer::Respond(Reply { status, .. }))) = (action, effect) else {
             return self
                 .report
                 .not_possible(at, "requests that come too fast are refused: deny, tarpit or silent-drop");
@@ -156,6 +283,13 @@ impl Reader<'_, '_> {
                 continue;
             };
             term.all.retain(|test| !matches!(test, Test::Faster(_)));
+            if !self.proxy.http && (asked.what != Counter::Open || term != Term::default()) {
+                self.report.not_possible(
+                    at,
+                    "a tcp listener has a ceiling on connections of one source: max_connections_per_source",
+                );
+                continue;
+            }
             match limit::limit(&asked, self.proxy, self.tables, (action, status)) {
                 Ok(limit) => {
                     for line in limit::lines(&asked, self.proxy, self.tables) {
@@ -165,14 +299,20 @@ impl Reader<'_, '_> {
                             format!("it is the rate_limit of line {}", at.line),
                         );
                     }
-                    let effect = Effect::Edit(Edit { request: true, change: Change::Limit(limit) });
+                    if rule.stage == Stage::Connection
+                        && asked.what == Counter::Open
+                        && (term == Term::default() && limit.key == "source")
+                    {
+                        self.out.per_source = Some((limit.requests, at));
+                        self.report.translated(at);
+                        continue;
+                    }
+                    let change = Change::Limit(limit);
+                    let effect = Effect::Edit(Edit { request: true, own_too: false, change });
                     // A client of a frontend is counted before rules of other stages are asked.
                     let stage = if rule.stage == Stage::Connection { Stage::Request } else { rule.stage };
                     self.out.steps.push(Step { at, stage, terms: vec![term], effect });
-                    self.report.approximated(
-                        at,
-                        "a bucket in place of a window: the rate is the same, and what was refused does not count against the client; HAProxy counts it",
-                    );
+                    self.report.approximated(at, difference(asked.what));
                 }
                 Err(why) => self.report.wrong(at, why),
             }
@@ -210,12 +350,11 @@ impl Reader<'_, '_> {
             (Stage::Response, Effect::Edit(edit)) => {
                 if step.terms == [Term::default()] {
                     self.out.answers.push((edit.clone(), at));
-                    said
                 } else {
-                    not_possible(
-                        "the answers of a route are changed all alike: a condition on an answer has no counterpart",
-                    )
+                    // What it asks is known of the request, so its route knows it.
+                    self.out.steps.push(Step { stage: Stage::Redirect, ..step });
                 }
+                said
             }
             (Stage::Connection, Effect::Answer(_)) if self.close(&step) => said,
             (Stage::Connection, Effect::Answer(_)) if !self.proxy.http => not_possible(
@@ -225,9 +364,7 @@ impl Reader<'_, '_> {
                 Some((pool, fewer)) => {
                     self.out.failovers.push((pool.to_owned(), backend.clone(), at));
                     if fewer > 1 {
-                        super::said::approximated(
-                            "failover waits until no endpoint is usable; `spill` takes over sooner",
-                        )
+                        approximated("failover waits until no endpoint is usable; `spill` takes over sooner")
                     } else {
                         said
                     }
@@ -293,6 +430,25 @@ fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
         },
         _ => None,
     }
+}
+
+/// How a limit differs from the rule that it is made of.
+const fn difference(what: Counter) -> &'static str {
+    match what {
+        Counter::Requests => {
+            "a bucket in place of a window: the rate is the same, and what was refused does not count against the client; HAProxy counts it"
+        }
+        Counter::Connections => "requests are counted, not connections: one connection may bring many",
+        Counter::Open => "requests under way are counted, not connections, idle or not",
+    }
+}
+
+/// The list of users that a term asks against, and the group of it.
+fn list_of(term: &Term) -> Option<(String, Option<String>)> {
+    term.none.iter().find_map(|test| match test {
+        Test::Auth(list, group) => Some((list.clone(), group.clone())),
+        _ => None,
+    })
 }
 
 /// The rate that a term asks for.

@@ -69,7 +69,9 @@ pub(super) enum Test {
     Sni(Vec<String>),
     /// Fewer servers of this backend than so many are up.
     Short(String, i64),
-    /// Requests of one key come faster than so many in a window.
+    /// The client has said who it is: a user of this list, of this group.
+    Auth(String, Option<String>),
+    /// Requests of one key come faster than so many in a window, or are more than so many.
     Faster(super::limit::Asked),
 }
 
@@ -148,6 +150,11 @@ impl Region {
             Test::Faster(_) => {
                 return Impossible(
                     "how fast requests come is asked by rules that refuse them (deny, tarpit, silent-drop)",
+                );
+            }
+            Test::Auth(..) => {
+                return Impossible(
+                    "users are asked for by `http-request auth unless { http_auth(LIST) }`, as basic_auth of a route",
                 );
             }
             Test::Short(..) => {

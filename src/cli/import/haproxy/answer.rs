@@ -1,0 +1,168 @@
+//! What a request gets without an endpoint: refusals, fixed answers and redirects.
+
+use super::rule::{Answer, Effect, nothing};
+use super::said::{Said, approximated, not_possible, translated, wrong};
+use super::section::Surroundings;
+use super::template::{self, Where};
+
+/// The largest body that is written into a configuration.
+const BODY_MAX: usize = 16 << 10;
+
+/// A fixed answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Reply {
+    /// Its status.
+    pub(super) status: u16,
+    /// Its body, with variables.
+    pub(super) body: String,
+    /// What the body is, where it is not plain text.
+    pub(super) content_type: Option<String>,
+    /// Its fields.
+    pub(super) fields: Vec<(String, String)>,
+}
+
+/// Nothing but a status.
+pub(super) fn status(status: u16) -> Effect {
+    Effect::Answer(Answer::Respond(Reply { status, ..Reply::default() }))
+}
+
+/// `deny [deny_status N] [content-type T] [string S] ...`, with HAProxy's default of 403.
+pub(super) fn deny(words: &[String], around: Surroundings<'_>) -> (Effect, Said) {
+    reply(words, 403, around)
+}
+
+/// `return [status N] [content-type T] [string S] ...`.
+pub(super) fn respond(words: &[String], around: Surroundings<'_>) -> (Effect, Said) {
+    reply(words, 200, around)
+}
+
+fn reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, Said) {
+    let mut made = Reply { status: default, ..Reply::default() };
+    let mut said = translated();
+    let mut rest = words;
+    while let [word, behind @ ..] = rest {
+        let value = behind.first().map_or("", String::as_str);
+        rest = behind.get(1..).unwrap_or_default();
+        match word.as_str() {
+            "status" | "deny_status" => {
+                match value.parse::<u16>().ok().filter(|status| (200..=599).contains(status)) {
+                    Some(read) => made.status = read,
+                    None => return nothing(wrong("HAProxy cannot read the status")),
+                }
+            }
+            "string" | "lf-string" => match text(value, word == "lf-string") {
+                Ok(text) => made.body = text,
+                Err(why) => said = not_possible(why),
+            },
+            "file" | "lf-file" => match file(value, word == "lf-file", around) {
+                Ok(text) => made.body = text,
+                Err(why) => said = not_possible(why),
+            },
+            "content-type" => made.content_type = Some(value.to_owned()),
+            "errorfile" | "errorfiles" => {
+                said = approximated("the page is that of error_pages for its status, where there is one");
+            }
+            "hdr" => {
+                let field = behind.get(1).map_or("", String::as_str);
+                rest = behind.get(2..).unwrap_or_default();
+                match (crate::model::field::FieldName::new(value), template::text(field, Where::Response)) {
+                    (Ok(_), Ok(text)) => made.fields.push((value.to_ascii_lowercase(), text)),
+                    (Err(_), _) => return nothing(wrong(format!("`{value}` is no name of a field"))),
+                    (_, Err(why)) => said = not_possible(why),
+                }
+            }
+            "default-errorfiles" => rest = behind,
+            other => return nothing(wrong(format!("`{other}` is no part of an answer"))),
+        }
+    }
+    if made.content_type.as_deref().is_some_and(|kind| crate::model::field::FieldValue::new(kind).is_err()) {
+        return nothing(wrong("that is no content type"));
+    }
+    if matches!(made.status, 204 | 205 | 304) {
+        made.body.clear();
+    }
+    if made.body.is_empty() || made.content_type.as_deref().is_some_and(|kind| kind == "text/plain") {
+        made.content_type = None;
+    }
+    (Effect::Answer(Answer::Respond(made)), said)
+}
+
+fn text(value: &str, format: bool) -> Result<String, String> {
+    // `string` is taken as it is.
+    let format = if format { value.to_owned() } else { value.replace('%', "%%") };
+    template::text(&format, Where::Body)
+}
+
+fn file(path: &str, format: bool, around: Surroundings<'_>) -> Result<String, String> {
+    let Some(read) = (around.read)(std::path::Path::new(path)) else {
+        return Err(format!(
+            "the file {path} is not here: import where it is, or write it as the body of the route's `respond`"
+        ));
+    };
+    if read.len() > BODY_MAX {
+        return Err(format!("{path} is a page, not a body of a route: let an endpoint serve it"));
+    }
+    text(&read, format)
+}
+
+/// `redirect location|prefix|scheme X [code N] [drop-query] ...`.
+pub(super) fn redirect(words: &[String]) -> (Effect, Said) {
+    let (mut to, mut status, mut drop_query, mut prefix) = (None, 302, false, false);
+    let (mut said, mut fields) = (translated(), Vec::new());
+    let mut rest = words;
+    while let [word, behind @ ..] = rest {
+        let value = behind.first().map_or("", String::as_str);
+        rest = behind;
+        match word.as_str() {
+            "scheme" | "location" | "prefix" => {
+                prefix = word == "prefix";
+                to = match template::text(value, Where::Url) {
+                    Ok(value) if word == "scheme" => Some(format!("{value}://{{host}}{{uri}}")),
+                    Ok(value) => Some(value),
+                    Err(why) => return nothing(not_possible(why)),
+                };
+                rest = behind.get(1..).unwrap_or_default();
+            }
+            "code" => {
+                match value.parse() {
+                    Ok(code @ (301 | 302 | 303 | 307 | 308)) => status = code,
+                    _ => return nothing(wrong("the code is 301, 302, 303, 307 or 308")),
+                }
+                rest = behind.get(1..).unwrap_or_default();
+            }
+            "drop-query" => drop_query = true,
+            "append-slash" => {
+                said = not_possible("write the slash in `redirect` of a route with a path_regex of its own");
+            }
+            "keep-query" | "ignore-empty" => {}
+            "set-cookie" | "set-cookie-fmt" | "clear-cookie" => {
+                match cookie(word, value) {
+                    Ok(cookie) => fields.push(("set-cookie".to_owned(), cookie)),
+                    Err(why) => said = not_possible(why),
+                }
+                rest = behind.get(1..).unwrap_or_default();
+            }
+            other => return nothing(wrong(format!("`{other}` is no part of a redirect"))),
+        }
+    }
+    let Some(mut to) = to else { return nothing(wrong("it does not say where to")) };
+    if prefix {
+        // `prefix /` leaves the path as it is.
+        to = format!("{}{}", to.trim_end_matches('/'), if drop_query { "{path}" } else { "{uri}" });
+    }
+    if to.is_empty() || to.chars().any(|c| !c.is_ascii_graphic()) {
+        return nothing(not_possible("a URL has no spaces and nothing beyond ASCII: percent-encode it"));
+    }
+    (Effect::Answer(Answer::Redirect { to, status, fields }), said)
+}
+
+/// A cookie as HAProxy sends it with a redirect.
+fn cookie(word: &str, value: &str) -> Result<String, String> {
+    if value.chars().any(char::is_control) {
+        return Err("a cookie has no control characters".to_owned());
+    }
+    let pair = if word == "set-cookie-fmt" { value.to_owned() } else { value.replace('%', "%%") };
+    let end = if word == "clear-cookie" { "; path=/; Max-Age=0" } else { "; path=/" };
+    let equals = if value.contains('=') { "" } else { "=" };
+    Ok(format!("{}{equals}{end}", template::text(&pair, Where::Response)?))
+}
