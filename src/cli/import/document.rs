@@ -100,7 +100,8 @@ fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-fn write_key(key: &str, out: &mut String) {
+/// A key as it stands in a file.
+pub(super) fn write_key(key: &str, out: &mut String) {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if bare { out.push_str(key) } else { write_text(key, out) }
 }
@@ -189,8 +190,7 @@ impl Document {
     pub fn print(&self, report: &Report) -> String {
         let mut out = String::new();
         for line in &self.head {
-            out.push_str(format!("# {line}").trim_end());
-            out.push('\n');
+            print_comment(line, &mut out);
         }
         let mut print = |blocks: &[Block], header: &dyn Fn(&str) -> Header| {
             for block in blocks {
@@ -236,17 +236,21 @@ const COMMENT_COLUMN: usize = 44;
 
 fn print_block(block: &Block, header: &Header, report: &Report, out: &mut String) {
     for comment in &block.comments {
-        // TOML has no control characters in comments but tabs.
-        let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-        let comment: String = comment.chars().map(shown).collect();
-        out.push_str(format!("# {comment}").trim_end());
-        out.push('\n');
+        print_comment(comment, out);
     }
     out.push_str(header.open);
     out.push_str(&header.path);
     out.push_str(header.close);
     out.push('\n');
     print_keys(&block.table, "", header, report, out);
+}
+
+fn print_comment(comment: &str, out: &mut String) {
+    // TOML has no control characters in comments but tabs.
+    let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    let comment: String = comment.chars().map(shown).collect();
+    out.push_str(format!("# {comment}").trim_end());
+    out.push('\n');
 }
 
 /// The keys of `table` right below `prefix`, small tables in one line, then the larger tables.
@@ -271,11 +275,12 @@ fn print_keys(table: &Table, prefix: &str, header: &Header, report: &Report, out
     }
     for inner in large {
         out.push('\n');
-        out.push_str(header.open);
+        // Below a route too: it is the last one's.
+        out.push('[');
         out.push_str(&header.path);
         out.push('.');
         out.push_str(&prefix_path(&inner));
-        out.push_str(header.close);
+        out.push(']');
         out.push('\n');
         print_keys(table, &inner, header, report, out);
     }

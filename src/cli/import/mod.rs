@@ -1,11 +1,12 @@
 //! `plimsoll import`: the configuration of another product as ours, with an honest report on every line of it.
 //!
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `lift` says
-//! once what all say; none of them knows a product. Each product has a folder: `haproxy`.
+//! once what all say, `mend` takes out what would not load; none of them knows a product. Each product has a folder: `haproxy`.
 
 pub mod document;
 pub mod haproxy;
 mod lift;
+mod mend;
 pub mod report;
 
 use std::fs;

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::limit::Counter;
 use super::pattern::{Method, fault, regex};
 use super::said::{Said, not_possible, wrong};
 use super::section::Surroundings;
@@ -271,42 +270,12 @@ fn ask(question: &Question<'_>) -> Result<Acl, Said> {
         "http_auth_group" if texts.len() == 1 => {
             Ok(Test::Auth(question.argument.to_owned(), texts.first().cloned()).into())
         }
-        name if COUNTERS.iter().any(|(end, _)| name.ends_with(end)) => faster(question),
+        name if super::limit::counts(name) => super::limit::asked(name, question.argument, texts)?
+            .map(|asked| Test::Faster(asked).into())
+            .ok_or_else(|| unknown(name)),
         "req.proto_http" | "req_proto_http" => Ok(Test::Always.into()),
         _ => Err(unknown(question.fetch)),
     }
-}
-
-/// Counters that limits are made of.
-const COUNTERS: [(&str, Counter); 4] = [
-    ("_http_req_rate", Counter::Requests),
-    ("_conn_rate", Counter::Connections),
-    ("_sess_rate", Counter::Connections),
-    ("_conn_cur", Counter::Open),
-];
-
-/// `sc_http_req_rate(0) gt 100`, `sc0_http_req_rate gt 100` or `src_http_req_rate(table) gt 100`.
-fn faster(question: &Question<'_>) -> Result<Acl, Said> {
-    let number = |at: usize| question.texts.get(at).and_then(|text| text.parse::<i64>().ok());
-    let more_than = match question.texts.first().map(String::as_str) {
-        Some("gt") => number(1),
-        Some("ge") => number(1).map(|number| number - 1),
-        _ => None,
-    };
-    let Some(more_than) = more_than.filter(|number| *number > 0) else {
-        return Err(not_possible("a rate is asked for with `gt` or `ge` and a number"));
-    };
-    let known = COUNTERS.iter().find_map(|(end, what)| Some((question.fetch.strip_suffix(end)?, *what)));
-    let Some((start, what)) = known else { return Err(unknown(question.fetch)) };
-    let mut arguments =
-        question.argument.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
-    let slot = match start {
-        "src" => None,
-        "sc" => Some(arguments.next().ok_or_else(|| wrong("the number of the counter is missing"))?),
-        sc if sc.starts_with("sc") => Some(sc.trim_start_matches("sc").to_owned()),
-        _ => return Err(unknown(question.fetch)),
-    };
-    Ok(Test::Faster(super::limit::Asked { what, slot, table: arguments.next(), more_than }).into())
 }
 
 /// Fetches that HAProxy does not have, though the names look as if it did.

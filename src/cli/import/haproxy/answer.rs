@@ -65,10 +65,15 @@ fn reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, S
             "hdr" => {
                 let field = behind.get(1).map_or("", String::as_str);
                 rest = behind.get(2..).unwrap_or_default();
-                match (crate::model::field::FieldName::new(value), template::text(field, Where::Response)) {
-                    (Ok(_), Ok(text)) => made.fields.push((value.to_ascii_lowercase(), text)),
-                    (Err(_), _) => return nothing(wrong(format!("`{value}` is no name of a field"))),
-                    (_, Err(why)) => said = not_possible(why),
+                match template::text(field, Where::Response) {
+                    _ if !super::edit::is_editable(value) => {
+                        return nothing(wrong(format!("`{value}` is no field that an answer can be given")));
+                    }
+                    Ok(text) if text.chars().any(char::is_control) => {
+                        return nothing(wrong("the value of a field has no line breaks and the like"));
+                    }
+                    Ok(text) => made.fields.push((value.to_ascii_lowercase(), text)),
+                    Err(why) => said = not_possible(why),
                 }
             }
             "default-errorfiles" => rest = behind,

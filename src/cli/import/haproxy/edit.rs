@@ -25,9 +25,10 @@ const TOLD: [(&str, &[&str]); 5] = [
     ("x-request-id", &["{request_id}"]),
 ];
 /// Fields that frame a message or belong to one connection.
-const FRAMING: [&str; 8] = [
+const FRAMING: [&str; 9] = [
     "connection",
     "content-length",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -37,6 +38,18 @@ const FRAMING: [&str; 8] = [
 ];
 const FRAMES: &str = "it frames the message or belongs to one connection, and is the proxy's";
 
+/// Whether a field can be changed: it has a name, and is neither the Host nor the proxy's own.
+#[must_use]
+pub(super) fn is_editable(name: &str) -> bool {
+    crate::model::field::FieldName::new(name).is_ok() && !name.eq_ignore_ascii_case("host") && !frames(name)
+}
+
+/// Some gateways take an underscore for a hyphen.
+fn frames(name: &str) -> bool {
+    let spelt = name.to_ascii_lowercase().replace('_', "-");
+    FRAMING.contains(&spelt.as_str())
+}
+
 /// `set-header` and `add-header`.
 pub(super) fn header(
     request: bool,
@@ -45,7 +58,7 @@ pub(super) fn header(
 ) -> (Effect, Said) {
     let [name, value, ..] = words else { return nothing(wrong("a field has a name and a value")) };
     let name = name.to_ascii_lowercase();
-    if FRAMING.contains(&name.as_str()) {
+    if frames(&name) {
         return nothing(ignored(FRAMES));
     }
     if crate::model::field::FieldName::new(&name).is_err() {
@@ -103,7 +116,7 @@ pub(super) fn delete(request: bool, words: &[String]) -> (Effect, Said) {
     if flags.first().is_some_and(|flag| flag == "-m") && flags.get(1).is_none_or(|method| method != "str") {
         return nothing(not_possible("fields are removed by their full names: write one line for each"));
     }
-    if FRAMING.contains(&name.as_str()) || name == "host" {
+    if frames(&name) || name == "host" {
         return nothing(ignored(FRAMES));
     }
     if request && TOLD.iter().any(|(told, _)| *told == name) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::document::Value;
 use super::super::report::Place;
 use super::proxy::{Proxy, Set, Stage};
+use super::said::{Said, not_possible, wrong};
 use super::units::time;
 
 /// A stick-table, as far as rates need it.
@@ -67,6 +68,47 @@ pub(super) struct Asked {
     pub(super) table: Option<String>,
     /// From more requests than this on.
     pub(super) more_than: i64,
+}
+
+/// Counters that limits are made of.
+const COUNTERS: [(&str, Counter); 4] = [
+    ("_http_req_rate", Counter::Requests),
+    ("_conn_rate", Counter::Connections),
+    ("_sess_rate", Counter::Connections),
+    ("_conn_cur", Counter::Open),
+];
+
+/// Whether a fetch is such a counter.
+#[must_use]
+pub(super) fn counts(fetch: &str) -> bool {
+    COUNTERS.iter().any(|(end, _)| fetch.ends_with(end))
+}
+
+/// `sc_http_req_rate(0) gt 100`, `sc0_http_req_rate gt 100` or `src_http_req_rate(table) gt 100`; nothing where it is a
+/// counter of something else.
+///
+/// # Errors
+/// What is to be said of one that no limit can be made of.
+pub(super) fn asked(fetch: &str, argument: &str, texts: &[String]) -> Result<Option<Asked>, Said> {
+    let number = |at: usize| texts.get(at).and_then(|text| text.parse::<i64>().ok());
+    let more_than = match texts.first().map(String::as_str) {
+        Some("gt") => number(1),
+        Some("ge") => number(1).map(|number| number.saturating_sub(1)),
+        _ => None,
+    };
+    let Some(more_than) = more_than.filter(|number| *number > 0) else {
+        return Err(not_possible("a rate is asked for with `gt` or `ge` and a number"));
+    };
+    let known = COUNTERS.iter().find_map(|(end, what)| Some((fetch.strip_suffix(end)?, *what)));
+    let Some((start, what)) = known else { return Ok(None) };
+    let mut arguments = argument.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let slot = match start {
+        "src" => None,
+        "sc" => Some(arguments.next().ok_or_else(|| wrong("the number of the counter is missing"))?),
+        sc if sc.starts_with("sc") => Some(sc.trim_start_matches("sc").to_owned()),
+        _ => return Ok(None),
+    };
+    Ok(Some(Asked { what, slot, table: arguments.next(), more_than }))
 }
 
 /// Every stick-table, by the name of its section.
@@ -195,6 +237,7 @@ pub(super) fn name_apart(steps: &mut super::step::AllSteps) {
     }
     all.sort_by_key(|(at, _)| *at);
     let mut taken: std::collections::HashSet<String> = std::collections::HashSet::new();
+    let mut numbers: HashMap<String, usize> = HashMap::new();
     let mut given: HashMap<(String, String), String> = HashMap::new();
     for (_, limit) in all {
         // What counts apart: everything that two of one name must have alike.
@@ -202,14 +245,14 @@ pub(super) fn name_apart(steps: &mut super::step::AllSteps) {
             format!("{}{}{:?}{}{:?}", limit.key(), limit.key, limit.window, limit.requests, limit.size);
         let wanted = limit.name.clone();
         let name = given.entry((wanted.clone(), alike)).or_insert_with(|| {
-            let mut name = wanted.clone();
-            let mut number = 1;
-            while taken.contains(&name) {
-                number += 1;
-                name = format!("{wanted}-{number}");
+            let number = numbers.entry(wanted.clone()).or_insert(0_usize);
+            loop {
+                *number += 1;
+                let name = if *number == 1 { wanted.clone() } else { format!("{wanted}-{number}") };
+                if taken.insert(name.clone()) {
+                    break name;
+                }
             }
-            taken.insert(name.clone());
-            name
         });
         limit.name.clone_from(name);
     }

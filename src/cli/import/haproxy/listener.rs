@@ -440,6 +440,10 @@ fn action(draft: &Draft, table: &mut Table) {
             }
         }
     }
+    // Beside a rewritten target the host is a part of that.
+    let set = &mut edits.request.set;
+    let at = set.iter().position(|(name, _)| name == "host").filter(|_| edits.target.is_some());
+    let host = at.map(|at| set.remove(at).1);
     for (key, fields) in [("request_headers", &edits.request), ("response_headers", &edits.answer)] {
         if let Some(value) = edited(fields) {
             table.set(key, value, fields.at);
@@ -458,7 +462,8 @@ fn action(draft: &Draft, table: &mut Table) {
         }
     }
     if let Some((target, at)) = edits.target {
-        let parts = [("path_regex", target.regex), ("path", target.path), ("query", target.query)];
+        let parts =
+            [("path_regex", target.regex), ("path", target.path), ("host", host), ("query", target.query)];
         let pairs = parts.into_iter().filter_map(|(key, part)| Some((key, Value::text(part?))));
         table.set("rewrite", Value::inline(pairs), Some(at));
     }

@@ -48,6 +48,7 @@ use std::time::Duration;
 use super::Import;
 use super::document::{Block, Document, Value, place};
 use super::lift::lift;
+use super::mend::settle;
 use super::report::{Place, Remark, Report, Verdict};
 use global::Global;
 use proxy::{Proxy, Reading};
@@ -74,6 +75,8 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     variable::put_in(&mut proxies, &mut report);
     write(&proxies, around, &global, &mut document, &mut report);
     conclude(&source, &proxies, &global, &mut document, &mut report);
+    settle(&mut document, &mut report);
+    head(&mut document, &report);
     let text = document.print(&report);
     Import { text, report }
 }
@@ -276,6 +279,7 @@ fn follow(proxy: &Proxy, by_name: &HashMap<&str, &Proxy>, report: &mut Report) -
         hash_type: proxy.hash_type.clone(),
         load_factor: proxy.load_factor,
         retries: proxy.retries,
+        full: proxy.full,
         retry_on: proxy.retry_on.clone(),
         source: proxy.source.clone(),
         cookie: proxy.cookie.clone(),
@@ -350,7 +354,6 @@ fn conclude(
         }
     });
     general(proxies, report);
-    head(document, report);
 }
 
 /// A stick-table that neither stickiness nor a limit has taken up.
@@ -407,5 +410,40 @@ fn head(document: &mut Document, report: &Report) {
         document.head.push(String::new());
         document.head.push("Not, or not all, of this is carried over:".to_owned());
         document.head.extend(missing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported(text: &str) -> Import {
+        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
+        import(&[("haproxy.cfg", text)], around)
+    }
+
+    #[test]
+    fn a_frontend_and_a_backend_may_have_one_name() {
+        let import = imported(
+            "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend app\n bind :80\n \
+             http-request deny if { path /front }\n default_backend app\nbackend app\n http-request deny if { path /back }\n \
+             server a 10.0.0.1:80\n",
+        );
+        for part in
+            ["[listener.app]", "path = \"/front\"", "path = \"/back\"", "pool = \"app\"", "[pool.app]"]
+        {
+            assert!(import.text.contains(part), "{part} is not in\n{}", import.text);
+        }
+        assert_eq!(import.text.matches("path = \"/front\"").count(), 1, "{}", import.text);
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+    }
+
+    #[test]
+    fn routes_that_nothing_can_reach_are_left_out() {
+        let import = imported(
+            "defaults\n mode http\nfrontend f\n bind :80\n use_backend a if { src 10.0.0.0/8 }\n use_backend b if { src 10.0.0.0/8 }\n \
+             default_backend a\nbackend a\n server a 10.0.0.1:80\nbackend b\n server b 10.0.0.2:80\n",
+        );
+        assert!(!import.text.contains("pool = \"b\""), "{}", import.text);
     }
 }

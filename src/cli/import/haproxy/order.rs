@@ -12,15 +12,24 @@ use super::test::{PathTest, Region, narrower_host};
 pub(super) fn priorities(drafts: &[Draft]) -> Vec<i64> {
     let mut of = vec![0_i64; drafts.len()];
     let index = Index::new(drafts);
+    // Of all that stand behind: the highest priority, and where the first would be asked.
+    let (mut highest, mut soonest): (i64, Option<Rank>) = (0, None);
     for (at, draft) in drafts.iter().enumerate().rev() {
-        let mut own = 0;
+        let (mut own, last) = (0, worst(&draft.region));
+        let most = highest + i64::from(soonest.is_some_and(|soonest| last > soonest));
         for later in index.after(at, &draft.region) {
+            // Nothing behind can ask for more.
+            if own >= most {
+                break;
+            }
             let (Some(other), Some(priority)) = (drafts.get(later), of.get(later)) else { continue };
             if overlap(&draft.region, &other.region) {
-                let before = worst(&draft.region) <= best(&other.region);
+                let before = last <= best(&other.region);
                 own = own.max(priority + i64::from(!before));
             }
         }
+        let first = best(&draft.region);
+        (highest, soonest) = (highest.max(own), Some(soonest.map_or(first, |soonest| soonest.min(first))));
         if let Some(place) = of.get_mut(at) {
             *place = own;
         }
@@ -47,10 +56,13 @@ impl<'a> Index<'a> {
         index
     }
 
-    fn after(&self, at: usize, region: &Region) -> Vec<usize> {
-        let Some(hosts) = exact_hosts(region) else { return (at + 1..self.count).collect() };
-        let of_hosts = hosts.filter_map(|host| self.by_host.get(host)).flatten();
-        of_hosts.chain(&self.loose).copied().filter(|other| *other > at).collect()
+    fn after<'s>(&'s self, at: usize, region: &'s Region) -> Box<dyn Iterator<Item = usize> + 's> {
+        let Some(hosts) = exact_hosts(region) else { return Box::new(at + 1..self.count) };
+        let behind = move |list: &'s Vec<usize>| {
+            list.get(list.partition_point(|other| *other <= at)..).unwrap_or_default().iter().copied()
+        };
+        let of_hosts = hosts.filter_map(|host| self.by_host.get(host)).flat_map(behind);
+        Box::new(of_hosts.chain(behind(&self.loose)))
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn block(proxy: &Proxy, around: &mut Around<'_>) -> Block {
     endpoints(proxy, &mut table, around.report);
     connections(proxy, &mut table, around.report);
     limits(proxy, &mut table);
+    moving_ceiling(proxy, &mut table, around.report);
     timeouts(proxy, around, &mut table);
     retry(proxy, &mut table, around.report);
     tiers(proxy, &mut table);
@@ -247,6 +248,42 @@ fn limits(proxy: &Proxy, table: &mut Table) {
     if let Some(at) = proxy.options.get("reuse-never") {
         table.set("limits.idle_connections", Value::Integer(0), Some(*at));
     }
+}
+
+/// `minconn` and `fullconn`: a ceiling that moves with the load of the pool.
+fn moving_ceiling(proxy: &Proxy, table: &mut Table, report: &mut Report) {
+    let least = proxy.servers.first().and_then(|server| server.options.minconn).filter(|n| *n > 0);
+    let alike = proxy.servers.iter().all(|server| server.options.minconn.filter(|n| *n > 0) == least);
+    let most = same_maxconn(proxy);
+    let (Some(least), Some(most), true, true) = (least, most, alike, proxy.http) else {
+        for server in proxy.servers.iter().filter(|server| server.options.minconn.is_some_and(|n| n > 0)) {
+            let remedy = "minconn: endpoints of an http pool have one limits.min_requests and max_requests; maxconn is the ceiling at all times";
+            report.not_possible(server.at, remedy);
+        }
+        if let Some((_, at)) = proxy.full {
+            report.ignored(at, "it matters to minconn only");
+        }
+        return;
+    };
+    let (most, first) = (most.min(1_000_000), proxy.servers.first().map(|server| server.at));
+    if least >= most {
+        return;
+    }
+    table.set("limits.min_requests", Value::Integer(least), first);
+    let count = i64::try_from(proxy.servers.len()).unwrap_or(i64::MAX);
+    let (full, at) = match proxy.full.filter(|(full, _)| *full > 0) {
+        Some((full, at)) => {
+            report.translated(at);
+            (full, Some(at))
+        }
+        None => {
+            if let Some(at) = first {
+                report.approximated(at, "without fullconn HAProxy takes a tenth of what its frontends may have; here it is what all servers may");
+            }
+            (most.saturating_mul(count), first)
+        }
+    };
+    table.set("limits.full_load", Value::Integer(full.clamp(1, 10_000_000)), at);
 }
 
 fn timeouts(proxy: &Proxy, around: &mut Around<'_>, table: &mut Table) {

@@ -15,6 +15,7 @@ use super::said::{Said, approximated, ignored, translated, wrong};
 use super::section::{Statement, Surroundings};
 use super::server::{self, Options, Server};
 use super::units::time;
+use crate::policy::compression::MediaType;
 
 /// A line that decides about requests, kept for `route`.
 #[derive(Debug, Clone)]
@@ -84,6 +85,8 @@ pub(super) struct Proxy {
     pub(super) retries: Set<i64>,
     /// `retry-on`.
     pub(super) retry_on: Set<Vec<String>>,
+    /// `fullconn`.
+    pub(super) full: Set<i64>,
     /// `maxconn`.
     pub(super) maxconn: Set<i64>,
     /// `backlog`.
@@ -266,11 +269,7 @@ const DIRECTIVES: [(&str, Directive); 48] = [
         r.report.translated(s.at);
     }),
     ("log", log),
-    ("fullconn", |r, s| {
-        if r.proxy.back {
-            r.report.ignored(s.at, "it matters to minconn only, and ceilings here are fixed");
-        }
-    }),
+    ("fullconn", |r, s| in_back(r, s, |p| p.full = number(s))),
 ];
 
 const IGNORED: [(&str, &str); 16] = [
@@ -451,9 +450,16 @@ fn compression(reading: &mut Reading<'_, '_>, statement: &Statement) {
         }
         "algo" | "algo-res" => ignored("`identity` compresses nothing"),
         "type" | "type-res" => {
-            let types = words.iter().flat_map(|word| word.split(',')).filter(|word| word.contains('/'));
-            let value = Value::inline([("types", Value::texts(types.map(str::to_owned)))]);
-            with_types(&mut reading.proxy.keys, value, at);
+            let types = words
+                .iter()
+                .flat_map(|word| word.split(','))
+                .map(|word| word.split(';').next().unwrap_or(word));
+            let mut known: Vec<&str> = types.filter(|word| MediaType::new(word).is_some()).collect();
+            known.dedup();
+            if known.is_empty() {
+                return reading.report.wrong(at, "there is no media type");
+            }
+            with_types(&mut reading.proxy.keys, Value::inline([("types", Value::texts(known))]), at);
             approximated(
                 "answers under min_size go on as they are, and of media types the parameters do not count",
             )
@@ -482,8 +488,8 @@ fn unique_id(reading: &mut Reading<'_, '_>, statement: &Statement) {
     if !reading.proxy.front || !reading.proxy.http {
         return;
     }
-    if crate::model::field::FieldName::new(&name).is_err() {
-        return reading.report.wrong(statement.at, "that is no name of a field");
+    if !super::edit::is_editable(&name) {
+        return reading.report.wrong(statement.at, "that is no field that a request can be given");
     }
     if name == "x-request-id" {
         return reading.report.translated(statement.at);

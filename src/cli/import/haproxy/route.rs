@@ -68,6 +68,9 @@ pub(super) fn drafts(
     let mut walker = Walker { sections, doors, front, problems: Vec::new(), out: Vec::new(), forks: 0 };
     let steps = walker.steps_of(front.back, &front.name, true);
     walker.walk(&steps, Way::default(), &End::Frontend);
+    // Of two routes for the same requests the second is never asked.
+    let mut seen = std::collections::HashSet::new();
+    walker.out.retain(|draft| seen.insert(format!("{:?}", draft.region)));
     for (at, said) in walker.problems {
         said.about("", at, report);
     }
@@ -298,7 +301,7 @@ impl<'a> Walker<'a> {
             let remedy = "a route rewrites its path once, here as the last rule says: make one regular expression of them";
             self.problems.push((at, not_possible(remedy)));
         } else if let (true, Some((_, at))) = (host, by_regex) {
-            let remedy = "beside a Host that is set the path is rewritten whole: give these requests a route with this path_regex";
+            let remedy = "the Host is set only where the path is rewritten: give the other requests a route of their own";
             self.problems.push((*at, not_possible(remedy)));
         }
     }

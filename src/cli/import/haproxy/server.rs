@@ -39,6 +39,7 @@ pub(super) struct Options {
     pub(super) check_send_proxy: bool,
     pub(super) weight: Option<i64>,
     pub(super) maxconn: Option<i64>,
+    pub(super) minconn: Option<i64>,
     pub(super) backup: bool,
     pub(super) disabled: bool,
     pub(super) cookie: Option<String>,
@@ -120,7 +121,7 @@ fn observe(options: &mut Options, layer: &str) -> Said {
 }
 
 /// What changes the translation.
-const ROWS: [Row; 45] = [
+const ROWS: [Row; 46] = [
     ("check", 0, |o, _| yes(&mut o.check)),
     ("no-check", 0, |o, _| {
         o.check = false;
@@ -141,6 +142,7 @@ const ROWS: [Row; 45] = [
     ("check-sni", 1, |o, v| said(&mut o.check_sni, Some(v.to_owned()))),
     ("check-send-proxy", 0, |o, _| yes(&mut o.check_send_proxy)),
     ("weight", 1, |o, v| said(&mut o.weight, v.parse().ok().filter(|n| (0..=256).contains(n)))),
+    ("minconn", 1, |o, v| said(&mut o.minconn, v.parse().ok().filter(|n| *n >= 0))),
     ("maxconn", 1, |o, v| said(&mut o.maxconn, v.parse().ok().filter(|n| *n >= 0))),
     ("backup", 0, |o, _| yes(&mut o.backup)),
     ("no-backup", 0, |o, _| {
@@ -264,8 +266,7 @@ const IGNORED: [(&str, usize, &str); 36] = [
     ("stick", 0, "stickiness is the pool's"),
 ];
 
-const NOT_POSSIBLE: [(&str, usize, &str); 13] = [
-    ("minconn", 1, "the ceiling is fixed: maxconn is it at all times"),
+const NOT_POSSIBLE: [(&str, usize, &str); 12] = [
     ("maxqueue", 1, "the queue is the pool's, not the endpoint's: set limits.queue in the pool"),
     ("redir", 1, "a redirect to the endpoint is a route with `redirect`"),
     ("socks4", 1, "endpoints are connected to directly"),

@@ -1,12 +1,15 @@
 //! One question about a request, and the part of all requests to which several questions have been answered yes: what
 //! the conditions of one route can say.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use ipnet::IpNet;
 
 use super::pattern::matches;
 
 /// What a path must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum PathTest {
     /// Exactly this.
     Exact(String),
@@ -332,50 +335,61 @@ pub(super) fn merge(tests: Vec<Test>) -> Vec<Test> {
             _ => {}
         }
     }
+    out.iter_mut().for_each(each_once);
     if let Some(path) = merge_paths(&paths) {
         out.push(Test::Path(path));
     }
     if out.is_empty() { vec![Test::Never] } else { out }
 }
 
-fn extend<T: PartialEq>(
+fn each_once(test: &mut Test) {
+    match test {
+        Test::Hosts(list) | Test::Methods(list) | Test::Sni(list) => once(list),
+        Test::Source(list) => once(list),
+        Test::Ports(list) => once(list),
+        _ => {}
+    }
+}
+
+/// Keeps the first of those that are alike.
+fn once<T: Clone + Eq + Hash>(list: &mut Vec<T>) {
+    let mut seen = HashSet::new();
+    list.retain(|one| seen.insert(one.clone()));
+}
+
+fn extend<T>(
     out: &mut Vec<Test>,
     more: Vec<T>,
     same: impl Fn(&mut Test) -> Option<&mut Vec<T>>,
     make: impl Fn(Vec<T>) -> Test,
 ) {
     match out.iter_mut().find_map(same) {
-        Some(own) => {
-            for one in more {
-                if !own.contains(&one) {
-                    own.push(one);
-                }
-            }
-        }
+        Some(own) => own.extend(more),
         None => out.push(make(more)),
     }
 }
 
 /// One condition for several paths.
 fn merge_paths(paths: &[PathTest]) -> Option<PathTest> {
-    let mut paths: Vec<PathTest> = paths.to_vec();
-    // `/a` and what is below `/a/` are one prefix.
-    let starts: Vec<String> = paths
+    let exact: HashSet<&str> = paths
         .iter()
         .filter_map(|path| match path {
-            PathTest::Regex(regex) => start_with_slash(regex),
+            PathTest::Exact(path) => Some(path.as_str()),
             _ => None,
         })
         .collect();
-    for start in starts {
-        let exact = PathTest::Exact(start.clone());
-        if paths.contains(&exact) {
-            let regex = format!("^{}/", super::pattern::escape(&start));
-            paths.retain(|path| *path != exact && *path != PathTest::Regex(regex.clone()));
-            paths.push(PathTest::Prefix(start));
-        }
-    }
-    paths.dedup();
+    let start = |path: &PathTest| match path {
+        PathTest::Regex(regex) => start_with_slash(regex).filter(|start| exact.contains(start.as_str())),
+        _ => None,
+    };
+    // `/a` and what is below `/a/` are one prefix.
+    let both: HashSet<String> = paths.iter().filter_map(start).collect();
+    let mut seen = HashSet::new();
+    let as_prefix = |path: &PathTest| match path {
+        PathTest::Exact(path) if both.contains(path) => PathTest::Prefix(path.clone()),
+        other => start(other).map_or_else(|| other.clone(), PathTest::Prefix),
+    };
+    let paths: Vec<PathTest> = paths.iter().map(as_prefix).filter(|path| seen.insert(path.clone())).collect();
     match paths.as_slice() {
         [] => None,
         [one] => Some(one.clone()),
