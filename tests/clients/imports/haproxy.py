@@ -23,7 +23,7 @@ class Haproxy(Product):
     announced = (
         ("request-field", "x-forwarded-for|x-forwarded-proto|x-forwarded-host|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
         ("own-body", ".*", "our own answers have short texts as their bodies"),
-        ("own-field", "content-type|cache-control", "our own answers have short texts as their bodies"),
+        ("own-field", "content-type|cache-control|retry-after", "our own answers have short texts as their bodies"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
     )
 
