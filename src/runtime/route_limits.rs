@@ -16,7 +16,7 @@ use crate::model::host::split_authority;
 use crate::model::limit_key::{LimitKey, LimitPart};
 use crate::model::request::RequestView;
 use crate::model::units::Rate;
-use crate::policy::rate_limit::{Decision, LIMITS_MAX, RateLimit};
+use crate::policy::rate_limit::{Decision, LIMITS_MAX, Left, RateLimit};
 use crate::route::path::normalize;
 use crate::route::{cookie_values, query_values};
 
@@ -250,6 +250,13 @@ impl RouteLimits {
     pub fn look(&self, keys: &Keys, now: Duration) -> Vec<(&RateRule, Option<Decision>)> {
         let rules = self.rates.iter().zip(keys.0);
         rules.map(|(rule, key)| (rule, key.map(|key| rule.live.table.look(&rule.limit, key, now)))).collect()
+    }
+
+    /// What is left to each key.
+    #[must_use]
+    pub fn left(&self, keys: &Keys, now: Duration) -> Vec<Option<Left>> {
+        let rules = self.rates.iter().zip(keys.0);
+        rules.map(|(rule, key)| Some(rule.live.table.left(&rule.limit, key?, now))).collect()
     }
 
     /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) of the limits that are to be told to

@@ -4,6 +4,8 @@ mod gate;
 mod limits;
 mod pool;
 mod sticky;
+#[cfg(test)]
+mod survival;
 mod treatment;
 
 use std::collections::{HashMap, HashSet};
