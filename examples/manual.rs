@@ -16,7 +16,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&completions)?;
     clap_mangen::generate_to(plimsoll::cli::definition(), &pages)?;
     std::fs::write(pages.join("plimsoll.toml.5"), reference_page())?;
-    for (shell, name) in [(Shell::Bash, "plimsoll"), (Shell::Zsh, "_plimsoll"), (Shell::Fish, "plimsoll.fish")] {
+    for (shell, name) in
+        [(Shell::Bash, "plimsoll"), (Shell::Zsh, "_plimsoll"), (Shell::Fish, "plimsoll.fish")]
+    {
         std::fs::write(completions.join(name), script(shell))?;
     }
     Ok(())
