@@ -16,6 +16,7 @@ import stand
 REPORT = stand.Report("package")
 UNIT = "plimsoll.service"
 CONFIGURATION = "/etc/plimsoll/plimsoll.toml"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d"
 LOG = "/var/log/plimsoll/access.log"
 # What the guest needs beside a least Debian.
 INCLUDED = "systemd,logrotate,curl"
@@ -149,6 +150,7 @@ class Scene:
         files = {"/etc/systemd/system/trial.target": "[Unit]\nAllowIsolate=yes\n"}
         files |= {f"/root/{name}.deb": file for name, file in packages.items()}
         self.guest = guest.Guest(files, "trial.target", root)
+        self.config = CONFIG
         self.origin = stand.Process(self.guest.near(os.path.realpath(sys.executable), "-c", ORIGIN))
 
     def dpkg(self, *arguments):
@@ -243,7 +245,18 @@ def upgraded(scene, name, what):
     ends = load.stop()
     REPORT.check("nothing is refused or lost meanwhile", held(ends), f"{dict(ends)}, {took:.1f} s")
     kept = scene.guest.must("cat", CONFIGURATION)
-    REPORT.equal("an edited configuration stays", kept, CONFIG)
+    REPORT.equal("an edited configuration stays", kept, scene.config)
+
+
+def elsewhere(scene):
+    """The admin API is not where it is by default: a drop-in of the unit says so, and an upgrade has to find it."""
+    scene.config = CONFIG + '[admin]\nbind = "unix:/run/plimsoll/admin.sock"\n'
+    scene.guest.write(CONFIGURATION, scene.config)
+    scene.guest.must("mkdir", DROP_IN)
+    scene.guest.write(f"{DROP_IN}/admin.conf", "[Service]\nEnvironment=PLIMSOLL_ADMIN=unix:/run/plimsoll/admin.sock\n")
+    scene.guest.must("systemctl", "daemon-reload")
+    scene.guest.must("systemctl", "restart", UNIT)
+    stand.until("the service", lambda: scene.get("/", 80) == "xxxxx")
 
 
 def broken(scene):
@@ -263,6 +276,7 @@ def removed(scene):
     REPORT.equal("nothing runs then", (gone, scene.guest.run("pidof", "plimsoll").stdout), ((1, ""), ""))
     left = scene.guest.run("test", "-e", CONFIGURATION).returncode, scene.guest.run("test", "-e", LOG).returncode
     REPORT.equal("the configuration and the logs stay", left, (0, 0))
+    scene.guest.must("rm", "-r", DROP_IN)
     done = scene.dpkg("--purge", "plimsoll")
     left = scene.guest.run("sh", "-c", "find / -xdev -path '*plimsoll*' -not -path '/root/*' -not -path '/proc/*'").stdout
     left += scene.guest.run("sh", "-c", "ls -d /var/l*/plimsoll /etc/systemd/system/*/plimsoll* /etc/systemd/system/plimsoll*").stdout
@@ -287,6 +301,7 @@ def main():
         configured(scene)
         rotated(scene)
         upgraded(scene, "second", "the second version")
+        elsewhere(scene)
         broken(scene)
         upgraded(scene, "third", "a version after that")
         removed(scene)
