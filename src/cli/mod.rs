@@ -2,11 +2,12 @@
 //! alone: signals, the log, the panic hook.
 //!
 //! The map: `run` (the proxy as a process), `check` (with `findings`), `explain` (with `request` and `plan`), `live`
-//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`).
+//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`), `completions`.
 
 mod admin_site;
 mod check;
 mod client;
+pub mod completions;
 mod demo;
 mod effects;
 mod explain;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::Mode;
@@ -78,6 +79,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Run the proxy in front of three embedded origins, to try it out
     Demo(demo::Places),
+    /// Print what a shell needs to complete these words (packages bring it along)
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +141,12 @@ enum Failure {
     Running(String),
 }
 
+/// What the command line takes, for those who make manual pages of it.
+#[must_use]
+pub fn definition() -> clap::Command {
+    <Cli as CommandFactory>::command()
+}
+
 /// Runs the command that `arguments` name, the program's own name first. Status 0: done; 1: it failed while running; 2: the
 /// input or the call is wrong. Results go to standard output, everything else to standard error.
 #[must_use]
@@ -172,6 +181,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Import(arguments) => return import::import(&arguments, out),
         Command::Plan(arguments) => return preview::plan(&arguments, out),
         Command::Confirm(arguments) => return preview::confirm(&arguments, out),
+        Command::Completions(arguments) => completions::script(arguments.shell),
         Command::HandoverVersion => format!("{VERSION}\n"),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Live(command) => live::execute(&command)?,
@@ -223,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_arguments_is_sound() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
