@@ -6,7 +6,8 @@
 //! operations; only one that is new takes a lock, with those new to a 64th of the table. Where a set is full, the key gives
 //! way that has the least to lose: in most cases one that has its whole burst again, and is as one that was never seen.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::fmt;
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,18 +36,48 @@ pub struct Key(
 );
 
 /// Makes keys of what clients send.
-#[derive(Debug, Clone, Default)]
-pub struct Seed(RandomState);
+#[derive(Clone)]
+pub struct Seed(DefaultHasher);
 
 /// A key in the making.
 #[derive(Debug)]
-pub struct KeyHasher(std::hash::DefaultHasher);
+pub struct KeyHasher(DefaultHasher);
+
+impl fmt::Debug for Seed {
+    // It stays out of it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Seed").finish_non_exhaustive()
+    }
+}
+
+impl Default for Seed {
+    /// One that no other process has.
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher())
+    }
+}
 
 impl Seed {
+    /// That of a secret: the same in every process that has it.
+    #[must_use]
+    pub fn of(secret: &[u8; 32]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(secret);
+        Self(hasher)
+    }
+
     /// A key of no parts yet.
     #[must_use]
     pub fn begin(&self) -> KeyHasher {
-        KeyHasher(self.0.build_hasher())
+        KeyHasher(self.0.clone())
+    }
+
+    /// By what two of them are told apart, also where the hash itself is another one.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        let mut hasher = self.begin();
+        hasher.part(b"mark");
+        hasher.key().0.get()
     }
 }
 
@@ -187,15 +218,31 @@ impl RateTable {
     pub fn remade(&self, size: usize, from: &RateLimit, to: &RateLimit, now: Duration) -> Self {
         let made = Self::new(size);
         made.evicted.store(self.evicted(), Ordering::Relaxed);
-        for place in self.lines.iter().flat_map(|line| &line.0) {
+        made.adopt(self.entries(from, now), (from, to), now);
+        made
+    }
+
+    /// Each key that is not as if never seen, and its word.
+    pub fn entries(&self, limit: &RateLimit, now: Duration) -> impl Iterator<Item = [u64; 2]> {
+        let places = self.lines.iter().flat_map(|line| &line.0);
+        places.filter_map(move |place| {
             let (key, word) = (place.key.load(Ordering::Acquire), place.word.load(Ordering::Acquire));
-            if let Some(key) = NonZeroU64::new(key)
-                && from.weight(word, now) > 0
-            {
-                made.insert(to, Key(key), (from.translate(word, to, now), now));
+            (key != 0 && limit.weight(word, now) > 0).then_some([key, word])
+        })
+    }
+
+    /// Goes on with what another table knows whose keys are made by the same seed, and whose words have the rate of `from`.
+    pub fn adopt(
+        &self,
+        entries: impl IntoIterator<Item = [u64; 2]>,
+        (from, to): (&RateLimit, &RateLimit),
+        now: Duration,
+    ) {
+        for [key, word] in entries {
+            if let Some(key) = NonZeroU64::new(key) {
+                self.insert(to, Key(key), (from.translate(word, to, now), now));
             }
         }
-        made
     }
 
     fn word(&self, key: Key) -> Option<u64> {
