@@ -1,7 +1,7 @@
 //! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
 //! alone: signals, the log, the panic hook.
 //!
-//! The map: `run` (the proxy as a process), `check` (with `findings`), `explain` (with `request` and `plan`), `live`
+//! The map: `run` (the proxy as a process), `check` (with `findings`), `explain`, `live`
 //! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`), `completions`.
 
 mod admin_site;
@@ -9,23 +9,19 @@ mod check;
 mod client;
 pub mod completions;
 mod demo;
-mod effects;
 mod explain;
 mod findings;
 pub mod import;
 mod live;
 mod origin;
-mod plan;
 mod preview;
 mod reload;
-mod request;
 mod run;
 mod status;
 mod upgrade;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,7 +61,7 @@ enum Command {
     /// Say whether a configuration is valid: a summary, or every error
     Check(CheckArgs),
     /// Say which route, pool and endpoints a request would get, and why
-    Explain(ExplainArgs),
+    Explain(explain::ExplainArgs),
     /// Say what a reload of a file would change in the live process (status 1: it would be refused)
     Plan(preview::PlanArgs),
     /// Keep the configuration that `reload --confirm` has put on trial
@@ -109,25 +105,6 @@ struct CheckArgs {
     /// Fail (status 1) where noticing a dead endpoint may take longer than this, as in 30s
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["schema", "show"])]
     rto: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-struct ExplainArgs {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// The method, as in GET
-    method: String,
-    /// The URL, as in https://host/path?query
-    url: String,
-    /// A header field of the request; may be given more than once
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// The address of the client
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    source: IpAddr,
-    /// The listener that the request comes to; found by the URL's port where only one fits
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
 }
 
 /// Why a command did not do what it was asked; its text is for a person.
@@ -185,7 +162,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::HandoverVersion => format!("{VERSION}\n"),
         Command::Check(arguments) => check_text(&arguments)?,
         Command::Live(command) => live::execute(&command)?,
-        Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
+        Command::Explain(arguments) => explain::execute(&arguments)?,
     };
     print(out, &text)
 }
@@ -263,6 +240,9 @@ mod tests {
             "explain --config conf/minimal.toml GET http://u@a/",
             "explain --config conf/minimal.toml G@T http://a/",
             "explain --config conf/minimal.toml GET http://a/ -H nocolon",
+            "explain --config conf/minimal.toml --admin 127.0.0.1:1 GET http://a/",
+            "explain --token-file /nonexistent GET http://a/",
+            "explain --admin nowhere GET http://a/",
         ] {
             assert_eq!(call(line), Err(2), "{line}");
         }
