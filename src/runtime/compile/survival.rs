@@ -260,8 +260,7 @@ fn seen(snapshot: &Snapshot, part: usize, number: u8, cookies: &Cookies) -> Seen
     let (client, now) = (Client(number), snapshot.clock.now());
     let limits = limits(snapshot, part);
     let left = limits.map(|limits| limits.left(&limits.keys(&client, LISTENER), now));
-    let under_way =
-        limits.and_then(|limits| limits.under_way(&client, LISTENER).first().and_then(|(_, n)| *n));
+    let under_way = limits.and_then(|limits| limits.under_way(&client, LISTENER).first().copied().flatten());
     let cookie = cookies.get(&(part, number));
     let home = pool(snapshot, part).and_then(|pool| home(pool, number, cookie, snapshot));
     Seen { left: left.and_then(|left| left.first().copied().flatten()), under_way, home }
