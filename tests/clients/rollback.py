@@ -142,7 +142,10 @@ def by(ends, whom, least=5):
 
 def walk(scene, commands):
     network(scene)
-    scene.must("systemctl", "start", "origin@9001", "origin@9002", "haproxy")
+    scene.must("systemctl", "start", "origin@9001", "origin@9002")
+    for port in (9001, 9002):
+        stand.until("an origin", lambda port=port: scene.run("curl", "--silent", f"http://127.0.0.1:{port}/health").stdout)
+    scene.must("systemctl", "start", "haproxy")
     everyone = Client(scene, "one each")
     for place, command in enumerate(commands[1]):
         carried_out(scene, f"1: translated and checked, {place}", command)
