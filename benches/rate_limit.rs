@@ -13,6 +13,7 @@ use plimsoll::model::request::RequestView;
 use plimsoll::model::units::Rate;
 use plimsoll::policy::rate_limit::{Decision, RateLimit};
 use plimsoll::runtime::counters::WorkerId;
+use plimsoll::runtime::rate_table::Seed;
 use plimsoll::runtime::route_limits::{OnLimit, RateLive, RateRule, RouteLimits, Tell, Verdict};
 
 struct Request(u32);
@@ -52,7 +53,7 @@ fn limits(rate: &str, size: usize) -> RouteLimits {
     let rate = Rate::parse(rate).expect("a rate");
     let limit = RateLimit::new(rate, 20, None);
     let key = LimitKey { parts: vec![LimitPart::Source], prefix_v4: 32, prefix_v6: 64 };
-    let live = Arc::new(RateLive::new("bench", key, limit, size, 1));
+    let live = Arc::new(RateLive::new("bench", key, Seed::default(), limit, size, 1));
     let rule = RateRule { limit, rate, on_limit: OnLimit::Reject, status: 429, tell: Tell::Rejected, live };
     RouteLimits { rates: Box::new([rule]), concurrency: Box::default() }
 }

@@ -41,6 +41,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("brotli", &["proxy/bridge/encoder.rs"]),
     ("bytes", &["proxy/http2/", "proxy/http1/", "proxy/bridge/", "control/", "admin/"]),
     ("clap", &["cli/"]),
+    ("clap_complete", &["cli/"]),
     ("crc32fast", &["policy/balance/ring.rs"]),
     ("dashmap", &["runtime/"]),
     ("fastrand", &["runtime/", "proxy/", "control/"]),

@@ -10,6 +10,7 @@
 //! | `routes.rs` | from a request to its answer; the checks of Host and Origin |
 //! | `health.rs` | how well the pools are, cached |
 //! | `events.rs` | what has changed: a list or a stream |
+//! | `explain.rs` | what would become of a request |
 //! | `changes.rs` | bodies of requests that change something |
 //! | `reloads.rs` | reloads |
 //! | `configuration.rs` | what runs, and what another configuration would change |
@@ -26,6 +27,7 @@ mod bind;
 mod changes;
 mod configuration;
 mod events;
+mod explain;
 mod health;
 mod limits;
 mod paths;

@@ -21,6 +21,8 @@ pub(super) enum Page {
     Status,
     /// `/v1/limits`
     Limits,
+    /// `/v1/explain`
+    Explain,
     /// `/v1/events`
     Events,
     /// `/v1/config`
@@ -59,6 +61,7 @@ impl Page {
             ["metrics"] => Self::Metrics,
             ["v1", "status"] => Self::Status,
             ["v1", "limits"] => Self::Limits,
+            ["v1", "explain"] => Self::Explain,
             ["v1", "events"] => Self::Events,
             ["v1", "config"] => Self::Config,
             ["v1", "plan"] => Self::Plan,
@@ -117,12 +120,15 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
+/// The parameters of a query, as they are written; a value is empty where there is none.
+pub(super) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
 /// The value of the first parameter of this name in a query; empty where it has none.
 pub(super) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
-    query?.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
-    })
+    parameters(query).find_map(|(key, value)| (key == name).then_some(value))
 }
 
 /// Whether a parameter stands in a query and does not say `false`.

@@ -18,10 +18,11 @@ use super::limits::Hits;
 use super::paths::{Page, decode, flag, parameter};
 use super::route_limits::LimitsView;
 use super::views::{EndedView, LiveView, PoolView, ProblemView, ReadyView, SessionsView, StatusView};
-use super::{changes, configuration, events, reloads};
+use super::{changes, configuration, events, explain, reloads};
 use crate::config::process::ApiLimits;
 use crate::control::Handle;
 use crate::control::change::{Addition, ChangeError, EndpointChange, FailoverTarget, Removal};
+use crate::control::explain::{Ask, Explanation};
 use crate::control::journal::Journal;
 use crate::control::reload::{ReloadError, ReloadOptions, Reloaded, Source};
 use crate::control::running::{Plan, Running};
@@ -40,6 +41,9 @@ pub(super) type Asking<T> = Pin<Box<dyn Future<Output = Result<T, ReloadError>> 
 
 /// What comes of asking control for a reload.
 pub(super) type Reloading = Asking<Reloaded>;
+
+/// What comes of asking about a request.
+pub(super) type Explaining = Pin<Box<dyn Future<Output = Result<Explanation, String>> + Send>>;
 
 /// What comes of asking for a list of sessions.
 pub(super) type Listing = Pin<Box<dyn Future<Output = Sessions> + Send>>;
@@ -62,6 +66,7 @@ pub(super) trait Control: Send + Sync + 'static {
     fn running(&self) -> Running;
     fn plan(&self, source: Source) -> Asking<Plan>;
     fn confirm(&self) -> Asking<u64>;
+    fn explain(&self, ask: Ask) -> Explaining;
     fn sessions(&self, endpoint: Option<String>) -> Listing;
     fn end_session(&self, id: String) -> Ending;
 }
@@ -116,6 +121,15 @@ impl Control for Handle {
     fn confirm(&self) -> Asking<u64> {
         let handle = self.clone();
         Box::pin(async move { handle.confirm().await })
+    }
+    fn explain(&self, ask: Ask) -> Explaining {
+        let handle = self.clone();
+        // Of many routes each is asked, and a reload may have to be waited for.
+        let explaining = tokio::task::spawn_blocking(move || handle.explain(&ask));
+        Box::pin(async move {
+            let explained = explaining.await.map_err(|error| error.to_string())?;
+            explained.map_err(|wrong| wrong.to_string())
+        })
     }
     fn sessions(&self, endpoint: Option<String>) -> Listing {
         let handle = self.clone();
@@ -231,6 +245,7 @@ impl Site {
             Page::Limits => {
                 Ok(answer::json(StatusCode::OK, &LimitsView::from(&self.control.status().limits)))
             }
+            Page::Explain => self.explain(query, fields).await,
             Page::Events => self.events(query, fields),
             Page::Config => Ok(configuration::running(self.control.running())),
             Page::Plan => {
@@ -326,6 +341,12 @@ impl Site {
             return stream.inspect_err(|_| self.hits.admin_streams.one());
         }
         Ok(events::list(journal, seen))
+    }
+
+    async fn explain(&self, query: Option<&str>, fields: &HeaderMap) -> Result<Answer, Refusal> {
+        let explained = self.control.explain(explain::ask(query)?).await;
+        let explained = explained.map_err(|wrong| Refusal::new(StatusCode::BAD_REQUEST, wrong))?;
+        Ok(explain::told(&explained, fields))
     }
 
     async fn sessions(&self, query: Option<&str>) -> Result<Answer, Refusal> {

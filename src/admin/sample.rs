@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::routes::{Asking, Changing, Control, Ending, Listing, Reloading};
+use super::routes::{Asking, Changing, Control, Ending, Explaining, Listing, Reloading};
 use crate::config;
 use crate::control::change::{Addition, AdminState, ChangeError, EndpointChange, FailoverTarget, Removal};
+use crate::control::explain::{Ask, Explanation};
 use crate::control::journal::Journal;
 use crate::control::overrides::Overrides;
 use crate::control::reload::{ReloadError, ReloadOptions, Source};
@@ -161,6 +162,11 @@ impl Control for Node {
     }
     fn failover(&self, pool: PoolName, to: FailoverTarget) -> Changing {
         self.note(&pool, format!("{pool} to {to}"))
+    }
+    fn explain(&self, ask: Ask) -> Explaining {
+        let explained =
+            if ask.url == "/wrong" { Err("it is wrong".to_owned()) } else { Ok(Explanation::default()) };
+        Box::pin(std::future::ready(explained))
     }
     fn sessions(&self, _endpoint: Option<String>) -> Listing {
         Box::pin(std::future::ready(Sessions::default()))

@@ -9,8 +9,8 @@ use serde_json::{Value as Json, json};
 use crate::config::health::Health;
 use crate::config::lints::{ANSWER, Finding, seconds};
 use crate::config::listener::{Listener, Protocol};
-use crate::config::pool::{Balance, Pool};
-use crate::config::route::{Action, Route};
+use crate::config::pool::Pool;
+use crate::config::route::Route;
 use crate::config::sni::SniRoute;
 use crate::config::{Config, Diagnostics};
 use crate::model::units::format_duration;
@@ -116,7 +116,7 @@ fn listener(listener: &Listener) -> String {
 }
 
 fn route(route: &Route) -> String {
-    format!("{}: {} -> {}", route.rule.name, conditions(&route.rule), action(&route.action))
+    format!("{}: {} -> {}", route.rule.name, conditions(&route.rule), route.action)
 }
 
 fn sni_route(route: &SniRoute) -> String {
@@ -141,32 +141,13 @@ fn conditions(rule: &Rule) -> String {
     }
 }
 
-/// What a route does, in words.
-pub(super) fn action(action: &Action) -> String {
-    match action {
-        Action::Pool(pool) => format!("pool {pool}"),
-        Action::Split { parts, .. } => {
-            let parts = parts.iter().map(|(pool, weight)| format!("{pool} (weight {})", weight.get()));
-            format!("split {}", join(parts, ", "))
-        }
-        Action::Redirect { to, status, .. } => format!("redirect {status} to {}", to.as_written()),
-        Action::Respond(respond) => format!("respond {}", respond.status),
-        Action::Health(pool) => format!("the health of pool {pool}"),
-    }
-}
-
 fn pool(pool: &Pool) -> String {
     let endpoints = pool.endpoints.iter().map(|endpoint| {
         let name = endpoint.name.to_string();
         let address = endpoint.address.to_string();
         if name == address { name } else { format!("{name} at {address}") }
     });
-    format!("{} {}: {}\n    {}", pool.name, balance(pool.balance), join(endpoints, ", "), probes(pool))
-}
-
-/// A balancing policy as the configuration writes it.
-pub(super) fn balance(balance: Balance) -> &'static str {
-    balance.word()
+    format!("{} {}: {}\n    {}", pool.name, pool.balance.word(), join(endpoints, ", "), probes(pool))
 }
 
 fn join(items: impl Iterator<Item = impl ToString>, separator: &str) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -123,6 +123,16 @@ impl Client {
         self.ask(Method::GET, path, None, TIMEOUT).await
     }
 
+    /// What is at `path`, as text.
+    pub(super) async fn get_text(&self, path: &str) -> Result<String, Failure> {
+        let mut request = self.request(Method::GET, path, None)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/plain"));
+        let body = self.answered(request, TIMEOUT).await?;
+        String::from_utf8(body.into()).map_err(|error| {
+            Failure::Running(format!("the answer of {} is not understood: {error}", self.address))
+        })
+    }
+
     /// Orders what needs no body, and waits so long for what it has led to.
     pub(super) async fn order<T: DeserializeOwned>(
         &self,
@@ -160,16 +170,18 @@ impl Client {
         body: Option<String>,
         patience: Duration,
     ) -> Result<T, Failure> {
-        let request = self.request(method, path, body)?;
-        let (status, body) = timeout(patience, self.exchange(request)).await.map_err(|_elapsed| {
-            Failure::Running(format!("the admin API at {} did not answer within {patience:?}", self.address))
-        })??;
-        if !status.is_success() {
-            return Err(refused(status, &body));
-        }
+        let body = self.answered(self.request(method, path, body)?, patience).await?;
         serde_json::from_slice(&body).map_err(|error| {
             Failure::Running(format!("the answer of {} is not understood: {error}", self.address))
         })
+    }
+
+    /// The body of the answer, where it is no refusal.
+    async fn answered(&self, request: Request<Full<Bytes>>, patience: Duration) -> Result<Bytes, Failure> {
+        let (status, body) = timeout(patience, self.exchange(request)).await.map_err(|_elapsed| {
+            Failure::Running(format!("the admin API at {} did not answer within {patience:?}", self.address))
+        })??;
+        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
     }
 
     fn request(

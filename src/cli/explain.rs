@@ -1,264 +1,88 @@
-//! `plimsoll explain`, offline: every route that a request meets and why it lost, then the pool, its candidates and the order
-//! in which they would be tried.
+//! `plimsoll explain`: what would become of a request, by a configuration or in the running process. What is said is
+//! `control::explain`'s.
 
-mod admission;
-mod limits;
-mod sticky;
-mod treatment;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
-use std::fmt::Write as _;
+use clap::Args;
 
-use super::check::{action, balance};
-use super::effects;
-use super::request::Imagined;
-use super::{ExplainArgs, Failure, plan};
+use super::client::{Address, Client, segment};
+use super::{ConfigFile, Failure, run};
 use crate::config::Config;
-use crate::config::listener::{Listener, Protocol};
-use crate::config::pool::{Balance, Endpoint, Pool};
-use crate::config::route::{Action, Route, SplitBy};
-use crate::config::sni::SniRoute;
-use crate::model::host::split_authority;
-use crate::model::name::PoolName;
-use crate::model::request::RequestView as _;
-use crate::model::units::Weight;
-use crate::route::{SniTable, Table, Verdict};
+use crate::control::explain::{Ask, explain};
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Ask the running process in the place of a file, as it stands now: its admin API, ip:port or unix:/path
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "path")]
+    admin: Option<String>,
+    /// A file whose first line is the token for it [default: $PLIMSOLL_TOKEN_FILE]
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The method, as in GET
+    method: String,
+    /// The URL, as in https://host/path?query
+    url: String,
+    /// A header field of the request; may be given more than once
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The address of the client
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    source: IpAddr,
+    /// The listener that the request comes to; found by the URL's port where only one fits
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// The name that its TLS asks for [default: the URL's host]
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+}
+
+impl ExplainArgs {
+    fn ask(&self) -> Ask {
+        Ask {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            source: self.source,
+            listener: self.listener.clone(),
+            server_name: self.sni.clone(),
+        }
+    }
+}
 
 /// The answer as text.
-pub(super) fn explain(config: &Config, arguments: &ExplainArgs) -> Result<String, Failure> {
-    let mut request = Imagined::new(&arguments.method, &arguments.url, &arguments.headers, arguments.source)?;
-    let listener = listener(config, arguments.listener.as_deref(), &request)?;
-    let mut text = format!("request: {}\nlistener: {}\n", request.describe(), listener.name);
-    match &listener.protocol {
-        Protocol::Tcp { pool } => {
-            admission(listener, arguments, &mut text);
-            explain_tcp(config, listener, pool.as_ref(), &request, &mut text);
+pub(super) fn execute(arguments: &ExplainArgs) -> Result<String, Failure> {
+    let Some(address) = &arguments.admin else { return offline(&arguments.config.load()?, arguments) };
+    let path = query(&arguments.ask());
+    let client = Client::new(Address::find(Some(address))?).with_token(arguments.token_file.as_deref())?;
+    run::runtime()?.block_on(async {
+        if arguments.json {
+            return client.get::<serde_json::Value>(&path).await.map(|answer| format!("{answer:#}\n"));
         }
-        Protocol::Udp { pool } => {
-            line(&mut text, format_args!("\nno routes: every session goes to pool {pool}"));
-            explain_pool(config, pool, (None, &request), &mut text);
-        }
-        Protocol::Http => {
-            admission(listener, arguments, &mut text);
-            if let Some(client) = request.identify(&listener.identity) {
-                line(&mut text, format_args!("client: {client}"));
-            }
-            explain_http(config, listener, &request, &mut text);
-        }
-    }
-    Ok(text)
+        client.get_text(&path).await
+    })
 }
 
-/// The listener that was named, or the only one that fits.
-fn listener<'c>(config: &'c Config, name: Option<&str>, request: &Imagined) -> Result<&'c Listener, Failure> {
-    if let Some(name) = name {
-        let found = config.listeners.iter().find(|listener| listener.name.as_str() == name);
-        return found.ok_or_else(|| choose(config, &format!("there is no listener {name:?}")));
-    }
-    let http: Vec<&Listener> = config.listeners.iter().filter(|l| l.protocol == Protocol::Http).collect();
-    let with_port = |listener: &&Listener| {
-        listener.bind.iter().any(|bind| bind.ip().map(|bind| bind.port()) == request.port())
-    };
-    let by_port: Vec<&Listener> = http.iter().copied().filter(with_port).collect();
-    match (http.as_slice(), by_port.as_slice()) {
-        ([only], _) | (_, [only]) => Ok(only),
-        ([], _) => Err(choose(config, "there is no http listener")),
-        _ => Err(choose(config, "the URL's port does not tell which listener is meant")),
-    }
+fn offline(config: &Config, arguments: &ExplainArgs) -> Result<String, Failure> {
+    let explanation = explain(config, &arguments.ask()).map_err(|wrong| Failure::Input(wrong.to_string()))?;
+    Ok(if arguments.json { format!("{:#}\n", explanation.to_json()) } else { explanation.to_string() })
 }
 
-fn choose(config: &Config, why: &str) -> Failure {
-    let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
-    Failure::Input(format!("{why}; name one with --listener: {}", names.join(", ")))
-}
-
-/// Tells when the client's address would not even get to the routes.
-fn admission(listener: &Listener, arguments: &ExplainArgs, text: &mut String) {
-    admission::explain_listener(listener, text);
-    let source = arguments.source.to_canonical();
-    let denied = listener.deny.iter().find(|network| network.contains(&source));
-    let allowed = listener.allow.is_empty() || listener.allow.iter().any(|network| network.contains(&source));
-    if let Some(network) = denied {
-        line(text, format_args!("note: a connection from {source} is closed at once: deny has {network}"));
-    } else if !allowed {
-        line(
-            text,
-            format_args!("note: a connection from {source} is closed at once: allow does not have it"),
-        );
-    }
-}
-
-fn explain_http(config: &Config, listener: &Listener, request: &Imagined, text: &mut String) {
-    let serves =
-        |route: &&Route| route.rule.listeners.is_empty() || route.rule.listeners.contains(&listener.name);
-    let routes: Vec<&Route> = config.routes.iter().filter(serves).collect();
-    let candidates = Table::new(routes.iter().map(|route| route.rule.clone()).collect()).explain(request);
-    line(text, format_args!("\nroutes in the order in which they are asked: {}", candidates.len()));
-    let mut taken = None;
-    for (place, candidate) in candidates.iter().enumerate() {
-        let Some(route) = routes.get(candidate.rule) else { continue };
-        let (number, name) = (place + 1, &route.rule.name);
-        match &candidate.verdict {
-            Verdict::Taken => {
-                line(text, format_args!("  {number}. {name}: taken"));
-                taken = Some(route);
-            }
-            Verdict::Lost(why) => line(text, format_args!("  {number}. {name}: lost, {why}")),
-            Verdict::NotAsked => {
-                line(text, format_args!("  {number}. {name}: not asked, it would match too"))
-            }
-        }
-    }
-    match taken {
-        Some(route) => {
-            limits::explain_limits(route, listener, request, text);
-            let effects = effects::explain(listener.name.as_str(), route, request);
-            if !effects.is_empty() {
-                line(text, format_args!("\nwhat it makes of the request:"));
-            }
-            effects.iter().for_each(|effect| line(text, format_args!("  {effect}")));
-            explain_action(config, route, request, text);
-            treatment::explain(&route.treatment, request, text);
-        }
-        None => line(text, format_args!("\nno route takes the request: the answer is 404")),
-    }
-}
-
-/// By the name in the URL, which a TLS client would ask for.
-fn explain_tcp(
-    config: &Config,
-    listener: &Listener,
-    own: Option<&PoolName>,
-    request: &Imagined,
-    text: &mut String,
-) {
-    let routes: Vec<&SniRoute> =
-        config.sni_routes.iter().filter(|route| route.listeners.contains(&listener.name)).collect();
-    if let (true, Some(pool)) = (routes.is_empty(), own) {
-        line(text, format_args!("\nno routes: every connection goes to pool {pool}"));
-        return explain_pool(config, pool, (None, request), text);
-    }
-    let host = split_authority(request.authority()).map(|(host, _)| host.to_ascii_lowercase());
-    let name = host.map(|host| String::from_utf8_lossy(&host).into_owned()).unwrap_or_default();
-    let names = routes.iter().flat_map(|route| route.sni.iter().map(move |sni| (sni.clone(), *route)));
-    let taken = SniTable::new(names).find(name.trim_end_matches('.'));
-    line(text, format_args!("\nroutes by sni, the closest name first: {}", routes.len()));
-    for route in &routes {
-        let names: Vec<String> = route.sni.iter().map(ToString::to_string).collect();
-        let verdict = if taken.is_some_and(|taken| std::ptr::eq(taken, *route)) { "taken" } else { "lost" };
-        line(text, format_args!("  {}: {verdict}, sni: wants {}", route.name, names.join(" or ")));
-    }
-    match (taken.map(|route| &route.pool), own) {
-        (Some(pool), _) => explain_pool(config, pool, (None, request), text),
-        (None, Some(pool)) => {
-            line(text, format_args!("\nno route takes {name:?}: it comes to the listener's own pool {pool}"));
-            explain_pool(config, pool, (None, request), text);
-        }
-        (None, None) => line(text, format_args!("\nno route takes {name:?}: the connection is reset")),
-    }
-}
-
-fn explain_action(config: &Config, route: &Route, request: &Imagined, text: &mut String) {
-    line(text, format_args!("\naction: {}", action(&route.action)));
-    match &route.action {
-        Action::Pool(pool) => explain_pool(config, pool, (Some(route), request), text),
-        Action::Split { parts, by } => {
-            let sum: u32 = parts.iter().map(|(_, weight)| u32::from(weight.get())).sum();
-            line(
-                text,
-                format_args!(
-                    "  decided by {}",
-                    match by {
-                        SplitBy::Source => "the client's address: the same client gets the same pool",
-                        SplitBy::Random => "chance",
-                        SplitBy::Sticky => "where the client belongs already, else by chance",
-                    }
-                ),
-            );
-            for (pool, weight) in parts {
-                let share = f64::from(weight.get()) * 100.0 / f64::from(sum.max(1));
-                line(text, format_args!("  {share:.1} % to pool {pool}"));
-            }
-            if *by == SplitBy::Sticky {
-                belongs(config, parts, request, text);
-            }
-            for (pool, _) in parts.iter().filter(|(_, weight)| weight.get() > 0) {
-                explain_pool(config, pool, (Some(route), request), text);
-            }
-        }
-        Action::Redirect { .. } | Action::Respond(_) | Action::Health(_) => {}
-    }
-}
-
-/// Tells which part of a split a client belongs to.
-fn belongs(config: &Config, parts: &[(PoolName, Weight)], request: &Imagined, text: &mut String) {
-    let weighted = parts.iter().filter(|(_, weight)| weight.get() > 0);
-    let pools = weighted.filter_map(|(name, _)| config.pools.iter().find(|pool| pool.name == *name));
-    let claims = pools.filter_map(|pool| sticky::explain(config, pool, request).1);
-    if let Some(claim) = claims.max_by_key(|claim| claim.rank) {
-        line(text, format_args!("  the client belongs to pool {}, which takes it", claim.pool));
-    }
-}
-
-fn explain_pool(
-    config: &Config,
-    name: &PoolName,
-    (route, request): (Option<&Route>, &Imagined),
-    text: &mut String,
-) {
-    // Validation has made sure that every pool exists.
-    let Some(pool) = config.pools.iter().find(|pool| pool.name == *name) else { return };
-    let attempts = route.and_then(|route| route.retry.as_ref()).unwrap_or(&pool.retry).attempts;
-    line(text, format_args!("\npool {name}: balance {}, at most {attempts} attempts", balance(pool.balance)));
-    for said in sticky::explain(config, pool, request).0 {
-        line(text, format_args!("  {said}"));
-    }
-    line(text, format_args!("  {}", hint(pool.balance)));
-    for (place, endpoint) in plan::order(pool).into_iter().enumerate() {
-        line(text, format_args!("  {}. {}", place + 1, describe(endpoint)));
-    }
-    for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.weight.get() == 0) {
-        line(text, format_args!("  never: {}", describe(endpoint)));
-    }
-    backups(pool, text);
-    admission::explain_pool(pool, route, text);
-}
-
-/// What the order that follows depends on.
-fn hint(balance: Balance) -> &'static str {
-    match balance {
-        Balance::RoundRobin => {
-            "order of tries when all are usable; each next request starts one further by weight:"
-        }
-        Balance::LeastRequests => {
-            "order of tries when all are usable and idle; fewest in flight for its weight goes first:"
-        }
-        Balance::Random => "one possible order of tries; each pick is the better of two drawn by weight:",
-        Balance::PeakEwma => {
-            "order of tries when all are usable, idle and equally fast; the soonest answer goes first:"
-        }
-        Balance::RingHash | Balance::Maglev | Balance::Rendezvous => {
-            "one possible order of tries when all are usable; the hash of the request decides:"
-        }
-        Balance::First => "order of tries when all are usable and have room:",
-    }
-}
-
-fn describe(endpoint: &Endpoint) -> String {
-    let (name, address) = (endpoint.name.as_str(), endpoint.address.to_string());
-    let place = if name == address { address } else { format!("{name} at {address}") };
-    format!("{place}, tier {}, weight {}", endpoint.tier, endpoint.weight.get())
-}
-
-fn backups(pool: &Pool, text: &mut String) {
-    let first = pool.endpoints.iter().map(|endpoint| endpoint.tier).min();
-    if pool.endpoints.iter().any(|endpoint| Some(endpoint.tier) != first) {
-        line(text, format_args!("  a tier is used only while no endpoint of an earlier one is usable"));
-    }
-}
-
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _infallible = writeln!(text, "{arguments}");
+/// Where the admin API answers a question.
+fn query(ask: &Ask) -> String {
+    let Ask { method, url, headers, source, listener, server_name } = ask;
+    let source = source.to_string();
+    let mut pairs = vec![("method", method), ("url", url), ("source", &source)];
+    pairs.extend(headers.iter().map(|header| ("header", header)));
+    pairs.extend(listener.iter().map(|name| ("listener", name)));
+    pairs.extend(server_name.iter().map(|name| ("sni", name)));
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
+    format!("/v1/explain?{}", pairs.join("&"))
 }
 
 #[cfg(test)]
@@ -329,7 +153,7 @@ mod tests {
         let words = ["plimsoll", "explain"].iter().chain(words);
         match Cli::try_parse_from(words).map(|cli| cli.command) {
             Ok(Command::Explain(arguments)) => {
-                explain(&config, &arguments).unwrap_or_else(|failure| failure.to_string())
+                offline(&config, &arguments).unwrap_or_else(|failure| failure.to_string())
             }
             other => format!("{other:?}"),
         }
@@ -352,7 +176,8 @@ mod tests {
                2. a at 10.0.0.1:80, tier 0, weight 1\n  \
                3. 10.0.0.9:80, tier 1, weight 1\n  \
                never: c at 10.0.0.3:80, tier 0, weight 0\n  \
-               a tier is used only while no endpoint of an earlier one is usable\n"
+               a tier is used only while no endpoint of an earlier one is usable\n  \
+               the next one is tried on connect, reset within 10s: GET may be sent twice\n"
         );
     }
 

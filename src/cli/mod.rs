@@ -1,34 +1,31 @@
 //! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
 //! alone: signals, the log, the panic hook.
 //!
-//! The map: `run` (the proxy as a process), `check`, `explain` (with `request` and `plan`), `live`
-//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`).
+//! The map: `run` (the proxy as a process), `check`, `explain`, `live`
+//! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`), `completions`.
 
 mod admin_site;
 mod check;
 mod client;
+pub mod completions;
 mod demo;
-mod effects;
 mod explain;
 pub mod import;
 mod live;
 mod origin;
-mod plan;
 mod preview;
 mod reload;
-mod request;
 mod run;
 mod status;
 mod upgrade;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, lints};
 use crate::control::Mode;
@@ -64,7 +61,7 @@ enum Command {
     /// Say whether a configuration is valid: a summary, or every error
     Check(CheckArgs),
     /// Say which route, pool and endpoints a request would get, and why
-    Explain(ExplainArgs),
+    Explain(explain::ExplainArgs),
     /// Say what a reload of a file would change in the live process (status 1: it would be refused)
     Plan(preview::PlanArgs),
     /// Keep the configuration that `reload --confirm` has put on trial
@@ -78,6 +75,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Run the proxy in front of three embedded origins, to try it out
     Demo(demo::Places),
+    /// Print what a shell needs to complete these words (packages bring it along)
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -126,25 +125,6 @@ enum Format {
     Json,
 }
 
-#[derive(Debug, Args)]
-struct ExplainArgs {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// The method, as in GET
-    method: String,
-    /// The URL, as in https://host/path?query
-    url: String,
-    /// A header field of the request; may be given more than once
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// The address of the client
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    source: IpAddr,
-    /// The listener that the request comes to; found by the URL's port where only one fits
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
-}
-
 /// Why a command did not do what it was asked; its text is for a person.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -154,6 +134,12 @@ enum Failure {
     /// It failed while running: status 1.
     #[error("{0}")]
     Running(String),
+}
+
+/// What the command line takes, for those who make manual pages of it.
+#[must_use]
+pub fn definition() -> clap::Command {
+    <Cli as CommandFactory>::command()
 }
 
 /// Runs the command that `arguments` name, the program's own name first. Status 0: done; 1: it failed while running; 2: the
@@ -190,10 +176,11 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Import(arguments) => return import::import(&arguments, out),
         Command::Plan(arguments) => return preview::plan(&arguments, out),
         Command::Confirm(arguments) => return preview::confirm(&arguments, out),
+        Command::Completions(arguments) => completions::script(arguments.shell),
         Command::HandoverVersion => format!("{VERSION}\n"),
         Command::Check(arguments) => return check_config(&arguments, out),
         Command::Live(command) => live::execute(&command)?,
-        Command::Explain(arguments) => explain::explain(&arguments.config.load()?, &arguments)?,
+        Command::Explain(arguments) => explain::execute(&arguments)?,
     };
     print(out, &text)
 }
@@ -268,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_arguments_is_sound() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -298,6 +285,9 @@ mod tests {
             "explain --config conf/minimal.toml GET http://u@a/",
             "explain --config conf/minimal.toml G@T http://a/",
             "explain --config conf/minimal.toml GET http://a/ -H nocolon",
+            "explain --config conf/minimal.toml --admin 127.0.0.1:1 GET http://a/",
+            "explain --token-file /nonexistent GET http://a/",
+            "explain --admin nowhere GET http://a/",
         ] {
             assert_eq!(call(line), Err(2), "{line}");
         }

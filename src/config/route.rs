@@ -2,6 +2,7 @@
 //! `route::Rule`.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::time::Duration;
 
 use super::admission;
@@ -76,6 +77,21 @@ pub enum Action {
     Respond(Respond),
     /// Answer 200 or 503 by the health of a pool, for a balancer above.
     Health(PoolName),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(pool) => write!(out, "pool {pool}"),
+            Self::Split { parts, .. } => {
+                let parts = parts.iter().map(|(pool, weight)| format!("{pool} (weight {})", weight.get()));
+                write!(out, "split {}", parts.collect::<Vec<_>>().join(", "))
+            }
+            Self::Redirect { to, status, .. } => write!(out, "redirect {status} to {}", to.as_written()),
+            Self::Respond(respond) => write!(out, "respond {}", respond.status),
+            Self::Health(pool) => write!(out, "the health of pool {pool}"),
+        }
+    }
 }
 
 /// A fixed answer.

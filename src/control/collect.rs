@@ -6,6 +6,8 @@ mod listeners;
 mod sticky;
 mod treatment;
 
+pub(super) use admission::queue_status;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -254,7 +256,7 @@ fn pool_status(board: &Board, pool: &Pool) -> PoolStatus {
     let requests = (0..Statuses::WORDS.len()).map(|word| counters.sum(|c| c.ended.counter(word))).sum();
     PoolStatus {
         name: pool.name.clone(),
-        queue: admission::queue_status(pool),
+        queue: queue_status(pool),
         requests,
         retries: counters.sum(|c| &c.retries),
         required: pool.required,
@@ -314,7 +316,7 @@ fn breaker_status(judged: &Judged, clock: &Clock) -> Option<BreakerStatus> {
     })
 }
 
-fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointStatus {
+pub(super) fn endpoint_status(board: &Board, pool: &Pool, endpoint: &Endpoint) -> EndpointStatus {
     let (counters, clock) = (&endpoint.live.counters, &pool.live.clock);
     let seen = board.endpoint(endpoint.live.slot());
     let usable = pool.level().is_some_and(|level| endpoint.live.condition.allows(level));

@@ -11,6 +11,7 @@ mod doors;
 mod empty;
 mod endpoints;
 pub mod event_json;
+pub mod explain;
 mod guard;
 pub mod health;
 pub mod inherited;

@@ -138,6 +138,19 @@ impl RateLimit {
         self.count == other.count && self.cost == other.cost
     }
 
+    /// By what words of it are to be read.
+    #[must_use]
+    pub const fn rate(&self) -> [u64; 2] {
+        [self.count, self.cost]
+    }
+
+    /// A limit by which words of such a rate are read; nothing where it is none.
+    #[must_use]
+    pub fn of_rate([count, cost]: [u64; 2]) -> Option<Self> {
+        let is_one = (1..=u64::from(Self::COUNT_MAX)).contains(&count) && (1..=HOUR).contains(&cost);
+        is_one.then_some(Self { count, cost, burst: 0, delay: None })
+    }
+
     /// How far ahead a key with this word would be with one more request.
     fn excess(&self, word: u64, now: Duration) -> u64 {
         // Signed, because the line may come round. A word far ahead is then one from long ago.

@@ -501,7 +501,8 @@ fn find_route<'a, V: RequestView>(context: &Context<'a>, view: &V) -> Result<&'a
 
 /// Spreads addresses evenly over all numbers, the same on every node (FNV-1a with a finalizer, so that neighbours
 /// part).
-fn spread(source: IpAddr) -> u64 {
+#[must_use]
+pub fn spread(source: IpAddr) -> u64 {
     let bytes = match source.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),

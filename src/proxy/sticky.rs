@@ -18,7 +18,7 @@ use crate::runtime::snapshot::Split;
 use crate::runtime::sticky::{By, Jar, Known, Place, is_backup};
 
 /// Cookies of one name that are looked at: a client has one, or two with different paths.
-const COOKIES_MAX: usize = 4;
+pub const COOKIES_MAX: usize = 4;
 
 /// Where a request's client belongs, or that it is to belong somewhere.
 pub struct Affinity<'a> {
@@ -159,7 +159,8 @@ fn found<'a>(
 }
 
 /// What a table knows a client by; nothing where it does not have that.
-fn client_of<V: RequestView>(known: &Known, view: &V) -> Option<u128> {
+#[must_use]
+pub fn client_of<V: RequestView>(known: &Known, view: &V) -> Option<u128> {
     let value = match &known.key {
         HashKey::Source => return Some(Known::of_source(view.source())),
         HashKey::Header(name) => view.field(name.as_str()),

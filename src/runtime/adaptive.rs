@@ -84,7 +84,8 @@ impl Adaptive {
             // Endpoints have numbers of their own, and so measure at times of their own.
             let random = (f64::from(live.slot()) * 0.618_034).fract();
             if finding.gradient.observe(settings, most, &window, random, now) {
-                (finding.before, finding.since, finding.busiest) = (counts, now, 0);
+                let busiest = live.in_flight_of(Work::Request);
+                (finding.before, finding.since, finding.busiest) = (counts, now, busiest);
             }
         }
         let ceiling = finding.gradient.ceiling(settings, most);

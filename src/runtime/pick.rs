@@ -4,6 +4,8 @@
 //! The common case is one pass over the first tier of the first pool; everything else is asked only when that
 //! finds nobody.
 
+mod waiting;
+
 use std::time::Duration;
 
 use super::condition::Level;
@@ -11,12 +13,11 @@ use super::counters::WorkerId;
 use super::endpoint::{Endpoint, Work};
 use super::judge::{self, Attempt, Change, Outcome, Trials};
 use super::pool::{Pool, Tried};
-use super::queue::{Grant, Joined, Queue, Wish};
+use super::queue::Queue;
 use super::snapshot::Snapshot;
 use super::tier::{Group, Tier};
-use crate::policy::admission::class::Class;
 use crate::policy::balance::peak_ewma::DECAY;
-use crate::policy::balance::{Candidates, Draw, FULL_SHARE};
+use crate::policy::balance::{Balancer, Candidates, Draw, FULL_SHARE};
 
 /// The pools that take a piece of work, in their order.
 #[derive(Debug, Clone, Copy)]
@@ -119,9 +120,9 @@ impl Drop for Place<'_> {
 
 /// What a pick came to.
 #[derive(Debug)]
-pub enum Picked<'a> {
+pub enum Picked<'a, P = Place<'a>> {
     /// Use this one, which was had by overlooking as much as this level does.
-    Place(Place<'a>, Level),
+    Place(P, Level),
     /// All that could be used in this pool are at their ceiling (or others are in front): wait there, for one that
     /// may be used at this level.
     Busy(&'a Pool, Level),
@@ -181,6 +182,60 @@ impl Candidates for View<'_> {
     }
 }
 
+/// An endpoint and its pool, for somebody who only wants to know who would be picked.
+pub type Seen<'a> = (&'a Pool, &'a Endpoint);
+
+/// How a search goes about the endpoints that it finds.
+trait Hand<'a> {
+    /// What it comes back with.
+    type Got;
+    /// Asks a balancer.
+    fn choose(&self, balancer: &Balancer, view: &View<'_>, draw: &Draw<'_>) -> Option<usize>;
+    /// What is had of an endpoint; nothing where somebody else was faster.
+    fn reach(&self, pool: &'a Pool, endpoint: &'a Endpoint, work: Work, level: Level) -> Option<Self::Got>;
+}
+
+/// Takes a place.
+struct Taking;
+
+impl<'a> Hand<'a> for Taking {
+    type Got = Place<'a>;
+
+    #[inline]
+    fn choose(&self, balancer: &Balancer, view: &View<'_>, draw: &Draw<'_>) -> Option<usize> {
+        balancer.pick(view, draw)
+    }
+
+    #[inline]
+    fn reach(&self, pool: &'a Pool, endpoint: &'a Endpoint, work: Work, level: Level) -> Option<Place<'a>> {
+        if !endpoint.live.try_acquire(work, pool.ceiling(endpoint, work)) {
+            return None;
+        }
+        match pool.trials(endpoint, level) {
+            Ok(trials) => Some(Place::new(pool, endpoint, work, trials)),
+            Err(()) => {
+                endpoint.live.release(work);
+                None
+            }
+        }
+    }
+}
+
+/// Only looks, as after so many more picks: no turn, place or trial is taken.
+struct Looking(usize);
+
+impl<'a> Hand<'a> for Looking {
+    type Got = Seen<'a>;
+
+    fn choose(&self, balancer: &Balancer, view: &View<'_>, draw: &Draw<'_>) -> Option<usize> {
+        balancer.peek(view, draw, self.0)
+    }
+
+    fn reach(&self, pool: &'a Pool, endpoint: &'a Endpoint, _work: Work, _level: Level) -> Option<Seen<'a>> {
+        Some((pool, endpoint))
+    }
+}
+
 /// One search for a place.
 struct Search<'s> {
     tried: &'s Tried,
@@ -221,6 +276,16 @@ impl<'a> Order<'a> {
     /// Picks an endpoint that is not in `tried` and has room. `draw` is a number that differs from
     /// call to call and the key that the hashing policies go by.
     pub fn pick(&self, tried: &Tried, work: Work, draw: Draw<'_>) -> Picked<'a> {
+        self.search(&Taking, tried, work, draw)
+    }
+
+    /// Whom [`Order::pick`] would come back with now. Nothing changes by it.
+    #[must_use]
+    pub fn look(&self, tried: &Tried, work: Work, draw: Draw<'_>) -> Picked<'a, Seen<'a>> {
+        self.search(&Looking(tried.len()), tried, work, draw)
+    }
+
+    fn search<H: Hand<'a>>(&self, hand: &H, tried: &Tried, work: Work, draw: Draw<'_>) -> Picked<'a, H::Got> {
         let Some(home) = self.home() else { return Picked::Nothing };
         let mut search = Search { tried, work, draw, gated: true, hidden: false };
         // What gates hold back, such as a tier that has just recovered, is better than nothing.
@@ -229,7 +294,7 @@ impl<'a> Order<'a> {
             for (place, pool) in self.walk().enumerate() {
                 if gated && !home.live.admits(place, draw.random) {
                     search.hidden = true;
-                } else if let Some(picked) = search.pool(pool) {
+                } else if let Some(picked) = search.pool(hand, pool) {
                     return picked;
                 }
             }
@@ -237,15 +302,14 @@ impl<'a> Order<'a> {
                 break;
             }
         }
-        self.fail_open(&mut search).unwrap_or(Picked::Nothing)
+        self.fail_open(hand, &mut search).unwrap_or(Picked::Nothing)
     }
 
     /// Picks the endpoint that the work belongs to: whatever tier or pool is preferred, and while it drains or has no weight,
     /// for `drain_timeout`. Where it has no room, requests are to wait for it.
     pub fn pick_bound(&self, bound: Bound<'a>, work: Work) -> Picked<'a> {
         let Bound { pool, endpoint, .. } = bound;
-        let level = self.level_of(pool, endpoint).filter(|_| pool.live.condition.reason().is_none());
-        let Some(level) = level else { return Picked::Nothing };
+        let Some(level) = self.level_bound(bound) else { return Picked::Nothing };
         if !endpoint.live.try_acquire(work, pool.ceiling(endpoint, work)) {
             return if work == Work::Request { Picked::Busy(pool, level) } else { Picked::Nothing };
         }
@@ -256,6 +320,22 @@ impl<'a> Order<'a> {
                 Picked::Nothing
             }
         }
+    }
+
+    /// What [`Order::pick_bound`] would come to now. Nothing changes by it.
+    #[must_use]
+    pub fn look_bound(&self, bound: Bound<'a>, work: Work) -> Picked<'a, Seen<'a>> {
+        let Bound { pool, endpoint, .. } = bound;
+        let has_room = endpoint.live.in_flight_of(work) < pool.ceiling(endpoint, work);
+        match (self.level_bound(bound), work) {
+            (Some(level), _) if has_room => Picked::Place((pool, endpoint), level),
+            (Some(level), Work::Request) => Picked::Busy(pool, level),
+            (Some(_), Work::Connection) | (None, _) => Picked::Nothing,
+        }
+    }
+
+    fn level_bound(&self, Bound { pool, endpoint, .. }: Bound<'a>) -> Option<Level> {
+        self.level_of(pool, endpoint).filter(|_| pool.live.condition.reason().is_none())
     }
 
     /// How much must be overlooked for one endpoint of a pool to be used by what belongs to it; nothing where that does not
@@ -306,7 +386,7 @@ impl<'a> Order<'a> {
         if !pool.live.queue.is_empty() {
             return None;
         }
-        Search { tried, work, draw, gated: false, hidden: false }.tier(pool, tier, level)
+        Search { tried, work, draw, gated: false, hidden: false }.tier(&Taking, (pool, tier), level)
     }
 
     /// Whether the tier of `place` has another endpoint that is usable and not in `tried`, busy or not.
@@ -359,13 +439,13 @@ impl<'a> Order<'a> {
 
     /// The last resort: whose port accepts is found out by trying.
     #[cold]
-    fn fail_open(&self, search: &mut Search<'_>) -> Option<Picked<'a>> {
+    fn fail_open<H: Hand<'a>>(&self, hand: &H, search: &mut Search<'_>) -> Option<Picked<'a, H::Got>> {
         // Where something is usable but has been tried, trying what is known to be bad helps nobody.
         if self.is_usable() {
             return None;
         }
         search.gated = false;
-        self.opening().find_map(|pool| search.tiers(pool, Level::Open))
+        self.opening().find_map(|pool| search.tiers(hand, pool, Level::Open))
     }
 
     /// For how long nothing will be let pass, where open breakers are why nothing can be picked.
@@ -378,7 +458,7 @@ impl<'a> Order<'a> {
 
 impl Search<'_> {
     /// A place in one pool, or that one waits for it; nothing when another pool is to be asked.
-    fn pool<'a>(&mut self, pool: &'a Pool) -> Option<Picked<'a>> {
+    fn pool<'a, H: Hand<'a>>(&mut self, hand: &H, pool: &'a Pool) -> Option<Picked<'a, H::Got>> {
         if pool.live.condition.reason().is_some() {
             return None;
         }
@@ -386,23 +466,28 @@ impl Search<'_> {
         if self.work == Work::Request && self.tried.is_empty() && !pool.live.queue.is_empty() {
             return pool.level().map(|level| Picked::Busy(pool, level));
         }
-        if let Some(picked) = self.tiers(pool, Level::Proven) {
+        if let Some(picked) = self.tiers(hand, pool, Level::Proven) {
             return Some(picked);
         }
         if !pool.checked || pool.level() != Some(Level::Unproven) {
             return None;
         }
-        self.tiers(pool, Level::Unproven)
+        self.tiers(hand, pool, Level::Unproven)
     }
 
-    fn tiers<'a>(&mut self, pool: &'a Pool, level: Level) -> Option<Picked<'a>> {
+    fn tiers<'a, H: Hand<'a>>(
+        &mut self,
+        hand: &H,
+        pool: &'a Pool,
+        level: Level,
+    ) -> Option<Picked<'a, H::Got>> {
         for tier in &pool.tiers {
             if self.gated && !tier.live.admits(self.draw.random) {
                 self.hidden = true;
                 continue;
             }
             let level = if tier.live.panics() && !pool.exclusive { Level::Open } else { level };
-            if let Some(place) = self.tier(pool, tier, level) {
+            if let Some(place) = self.tier(hand, (pool, tier), level) {
                 return Some(Picked::Place(place, level));
             }
             // Busy is not unusable: while a tier has an endpoint left to try, the next tier is not asked.
@@ -414,17 +499,27 @@ impl Search<'_> {
         None
     }
 
-    fn tier<'a>(&self, pool: &'a Pool, tier: &'a Tier, level: Level) -> Option<Place<'a>> {
+    fn tier<'a, H: Hand<'a>>(
+        &self,
+        hand: &H,
+        (pool, tier): (&'a Pool, &'a Tier),
+        level: Level,
+    ) -> Option<H::Got> {
         let (first, then) = match tier.groups.as_slice() {
             [only] => (only, None),
             [local, remote] if tier.live.stays_local(self.draw.random) => (local, Some(remote)),
             [local, remote] => (remote, Some(local)),
             _ => return None,
         };
-        self.group(pool, first, level).or_else(|| self.group(pool, then?, level))
+        self.group(hand, (pool, first), level).or_else(|| self.group(hand, (pool, then?), level))
     }
 
-    fn group<'a>(&self, pool: &'a Pool, group: &'a Group, level: Level) -> Option<Place<'a>> {
+    fn group<'a, H: Hand<'a>>(
+        &self,
+        hand: &H,
+        (pool, group): (&'a Pool, &'a Group),
+        level: Level,
+    ) -> Option<H::Got> {
         let endpoints = pool.endpoints.get(group.start..group.end)?;
         let now = if pool.by_latency { pool.live.clock.now() } else { Duration::ZERO };
         let (tried, work, all_full) = (self.tried, self.work, !pool.live.is_growing());
@@ -432,13 +527,9 @@ impl Search<'_> {
         // Another worker may take the last place between the look and the take: look again, a bounded number of
         // times, since each failure means that somebody else made progress.
         for _ in 0..=endpoints.len() {
-            let endpoint = endpoints.get(group.balancer.pick(&view, &self.draw)?)?;
-            if !endpoint.live.try_acquire(self.work, pool.ceiling(endpoint, self.work)) {
-                continue;
-            }
-            match pool.trials(endpoint, level) {
-                Ok(trials) => return Some(Place::new(pool, endpoint, self.work, trials)),
-                Err(()) => endpoint.live.release(self.work),
+            let endpoint = endpoints.get(hand.choose(&group.balancer, &view, &self.draw)?)?;
+            if let Some(got) = hand.reach(pool, endpoint, work, level) {
+                return Some(got);
             }
         }
         None
@@ -446,74 +537,6 @@ impl Search<'_> {
 }
 
 impl Pool {
-    /// Joins the queue in its class for an endpoint that may be used at `level`, with the time that is left until nobody waits
-    /// for the answer; the caller waits on what it gets and then calls
-    /// [`Pool::granted`].
-    pub fn join_queue(
-        &self,
-        level: Level,
-        (class, left): (Class, Option<Duration>),
-        tried: &Tried,
-        work: Work,
-        draw: Draw<'_>,
-    ) -> Joined<Place<'_>> {
-        let capacity = if work == Work::Request { self.queue_capacity } else { 0 };
-        let wish = Wish { capacity, level, class, tried: tried.slots(), only: None, left };
-        let mut search = Search { tried, work, draw, gated: false, hidden: false };
-        let look = || match search.tiers(self, level) {
-            Some(Picked::Place(place, _)) => Some(place),
-            _ => None,
-        };
-        let joined = Queue::join(&self.live.queue, &wish, look);
-        // Whoever waits is load too, by which ceilings may have risen.
-        if self.has_moving_ceilings() && matches!(joined, Joined::Waiting(_)) {
-            self.serve_queue();
-        }
-        joined
-    }
-
-    /// Joins the queue for one endpoint of the pool, as [`Pool::join_queue`].
-    pub fn join_queue_for<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        level: Level,
-        (class, left): (Class, Option<Duration>),
-    ) -> Joined<Place<'a>> {
-        let look = || {
-            let limit = self.ceiling(endpoint, Work::Request);
-            let trials =
-                endpoint.live.try_acquire(Work::Request, limit).then(|| self.trials(endpoint, level))?;
-            if trials.is_err() {
-                endpoint.live.release(Work::Request);
-            }
-            Some(Place::new(self, endpoint, Work::Request, trials.ok()?))
-        };
-        let only = Some(endpoint.live.slot());
-        let wish = Wish { capacity: self.queue_capacity, level, class, tried: &[], only, left };
-        Queue::join(&self.live.queue, &wish, look)
-    }
-
-    /// Makes a place that was granted at `level` this request's own. Nothing when the endpoint is not in this snapshot's pool (any more, or
-    /// yet), when a breaker has opened meanwhile, or when it lets only trials pass and all of them are under way; the
-    /// place then goes to the next waiter.
-    #[must_use]
-    pub fn granted(&self, grant: Grant, level: Level) -> Option<Place<'_>> {
-        let slot = grant.endpoint().slot();
-        let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot)?;
-        if self.live.condition.reason().is_some() {
-            return None;
-        }
-        let trials = self.trials(endpoint, level).ok()?;
-        grant.into_place();
-        Some(Place::new(self, endpoint, Work::Request, trials))
-    }
-
-    /// Whether the endpoint at this slot is one of this snapshot's pool.
-    #[must_use]
-    pub fn is_member(&self, slot: u32) -> bool {
-        self.endpoints.iter().any(|e| e.live.slot() == slot)
-    }
-
     /// What a pick that chose this endpoint takes along; the `Err` is a no, which then stands in the endpoint's or the
     /// pool's condition.
     #[inline]
@@ -523,36 +546,5 @@ impl Pool {
         } else {
             Ok(None)
         }
-    }
-
-    /// Gives free places to those who wait: called when an endpoint has come, come back, or got a higher ceiling.
-    /// Those for whom nothing is usable any more are sent away to look elsewhere.
-    pub fn serve_queue(&self) {
-        let queue = &self.live.queue;
-        if queue.is_empty() {
-            return;
-        }
-        // An open breaker of the pool is in no endpoint's condition.
-        if self.live.condition.reason().is_some() {
-            return queue.dismiss(|_, _| true);
-        }
-        let level = self.level().unwrap_or(Level::Open);
-        for tier in &self.tiers {
-            let endpoints = self.endpoints.get(tier.start()..tier.end()).unwrap_or_default();
-            for endpoint in endpoints {
-                Queue::serve(queue, &endpoint.live, self.ceiling(endpoint, Work::Request));
-            }
-            // Busy is not unusable: those who wait for this tier do not go on to the next.
-            if endpoints.iter().any(|e| e.live.condition.allows(level)) {
-                break;
-            }
-        }
-        let any = |level| self.endpoints.iter().any(|e| e.live.condition.allows(level));
-        let now = || self.live.clock.now();
-        let takes = |slot, level| {
-            let endpoint = self.endpoints.iter().find(|e| e.live.slot() == slot);
-            endpoint.is_some_and(|e| e.takes_bound(level, self.drain_timeout, now))
-        };
-        queue.dismiss(|level, only| only.map_or_else(|| !any(level), |slot| !takes(slot, level)));
     }
 }

@@ -442,6 +442,18 @@ impl Pool {
         self.with_budget(|budget, _, _| budget.left())
     }
 
+    /// The same, for somebody who only wants to know: nothing is booked.
+    #[must_use]
+    pub fn retries_seen(&self) -> Option<u64> {
+        let settings = self.budget?;
+        let requests = self.live.counters.sum(|c| &c.started);
+        let now = self.live.clock.now();
+        let held = lock(&self.live.budget).clone().filter(|(of, _)| *of == settings);
+        let mut budget = held.map_or_else(|| Budget::new(&settings, now, requests), |(_, budget)| budget);
+        budget.tick(now, requests);
+        Some(budget.left())
+    }
+
     /// What the budget has in it, with its settings, for a process to come.
     #[must_use]
     pub fn budget_memory(&self) -> Option<(budget::Settings, Budget)> {

@@ -1,11 +1,14 @@
 //! The words of one rate limit by their keys: a table of fixed size that all workers change without waiting for each other.
 //!
-//! A key is 128 bits of a hash whose seed no client knows, so that nobody can make two keys meet: one half selects a set of
-//! places, the other is compared. In most cases one cache line has all of it that a request needs. Finding a key and charging it are atomic operations; only one that is new takes a lock, with
-//! those new to a 64th of the table. Where a set is full, the key gives way that has the least to lose: in most cases one
-//! that has its whole burst again, and is as one that was never seen.
+//! A key is a hash of 64 bits whose seed no client knows, so that nobody can make two keys meet, and by chance two of a
+//! million do once in thirty million tables (n^2 / 2^65, the birthday bound). It selects a set of places and is compared
+//! there. In most cases one cache line has all of it that a request needs. Finding a key and charging it are atomic
+//! operations; only one that is new takes a lock, with those new to a 64th of the table. Where a set is full, the key gives
+//! way that has the least to lose: in most cases one that has its whole burst again, and is as one that was never seen.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::fmt;
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,42 +30,68 @@ const LOCKS: usize = 64;
 
 /// A key as a table knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Selects the set.
-    high: u64,
+pub struct Key(
     /// Never 0, which marks a place that nobody has.
-    low: u64,
-}
+    NonZeroU64,
+);
 
 /// Makes keys of what clients send.
-#[derive(Debug, Clone, Default)]
-pub struct Seed([RandomState; 2]);
+#[derive(Clone)]
+pub struct Seed(DefaultHasher);
 
 /// A key in the making.
 #[derive(Debug)]
-pub struct KeyHasher([std::hash::DefaultHasher; 2]);
+pub struct KeyHasher(DefaultHasher);
+
+impl fmt::Debug for Seed {
+    // It stays out of it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Seed").finish_non_exhaustive()
+    }
+}
+
+impl Default for Seed {
+    /// One that no other process has.
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher())
+    }
+}
 
 impl Seed {
+    /// That of a secret: the same in every process that has it.
+    #[must_use]
+    pub fn of(secret: &[u8; 32]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(secret);
+        Self(hasher)
+    }
+
     /// A key of no parts yet.
     #[must_use]
     pub fn begin(&self) -> KeyHasher {
-        KeyHasher([self.0[0].build_hasher(), self.0[1].build_hasher()])
+        KeyHasher(self.0.clone())
+    }
+
+    /// By what two of them are told apart, also where the hash itself is another one.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        let mut hasher = self.begin();
+        hasher.part(b"mark");
+        hasher.key().0.get()
     }
 }
 
 impl KeyHasher {
     /// Adds a part: also where one ends is part of the key.
     pub fn part(&mut self, bytes: &[u8]) {
-        for hasher in &mut self.0 {
-            hasher.write_usize(bytes.len());
-            hasher.write(bytes);
-        }
+        self.0.write_usize(bytes.len());
+        self.0.write(bytes);
     }
 
     /// The key.
     #[must_use]
     pub fn key(&self) -> Key {
-        Key { high: self.0[0].finish(), low: self.0[1].finish().max(1) }
+        Key(NonZeroU64::new(self.0.finish()).unwrap_or(NonZeroU64::MAX))
     }
 }
 
@@ -71,8 +100,6 @@ impl KeyHasher {
 pub struct RateTable {
     /// The sets, one after the other.
     lines: Box<[Line]>,
-    /// The halves of keys that select their sets, by place: only who makes another table asks for them.
-    high: Box<[AtomicU64]>,
     inserting: Box<[Mutex<()>]>,
     /// Places that are taken; they are only ever taken over.
     taken: AtomicUsize,
@@ -84,8 +111,8 @@ pub struct RateTable {
 /// One key.
 #[derive(Debug, Default)]
 struct Place {
-    /// The half of the key that is compared; 0 is nobody's.
-    low: AtomicU64,
+    /// The key; 0 is nobody's.
+    key: AtomicU64,
     word: AtomicU64,
 }
 
@@ -114,7 +141,6 @@ impl RateTable {
         let lines = (size * ROOM).div_ceil(LINES * PLACES).max(1) * LINES;
         Self {
             lines: (0..lines).map(|_| Line::default()).collect(),
-            high: (0..lines * PLACES).map(|_| AtomicU64::default()).collect(),
             inserting: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             taken: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
@@ -132,7 +158,7 @@ impl RateTable {
             };
             let word = place.word.load(Ordering::Acquire);
             // Another key may have taken the place over meanwhile; from here on the word tells by being another.
-            if place.low.load(Ordering::Acquire) != key.low {
+            if place.key.load(Ordering::Acquire) != key.0.get() {
                 continue;
             }
             let decision = limit.decide(word, now);
@@ -192,15 +218,31 @@ impl RateTable {
     pub fn remade(&self, size: usize, from: &RateLimit, to: &RateLimit, now: Duration) -> Self {
         let made = Self::new(size);
         made.evicted.store(self.evicted(), Ordering::Relaxed);
+        made.adopt(self.entries(from, now), (from, to), now);
+        made
+    }
+
+    /// Each key that is not as if never seen, and its word.
+    pub fn entries(&self, limit: &RateLimit, now: Duration) -> impl Iterator<Item = [u64; 2]> {
         let places = self.lines.iter().flat_map(|line| &line.0);
-        for (place, high) in places.zip(&self.high) {
-            let (low, word) = (place.low.load(Ordering::Acquire), place.word.load(Ordering::Acquire));
-            if low != 0 && from.weight(word, now) > 0 {
-                let key = Key { high: high.load(Ordering::Relaxed), low };
-                made.insert(to, key, (from.translate(word, to, now), now));
+        places.filter_map(move |place| {
+            let (key, word) = (place.key.load(Ordering::Acquire), place.word.load(Ordering::Acquire));
+            (key != 0 && limit.weight(word, now) > 0).then_some([key, word])
+        })
+    }
+
+    /// Goes on with what another table knows whose keys are made by the same seed, and whose words have the rate of `from`.
+    pub fn adopt(
+        &self,
+        entries: impl IntoIterator<Item = [u64; 2]>,
+        (from, to): (&RateLimit, &RateLimit),
+        now: Duration,
+    ) {
+        for [key, word] in entries {
+            if let Some(key) = NonZeroU64::new(key) {
+                self.insert(to, Key(key), (from.translate(word, to, now), now));
             }
         }
-        made
     }
 
     fn word(&self, key: Key) -> Option<u64> {
@@ -209,15 +251,15 @@ impl RateTable {
 
     fn find(&self, key: Key) -> Option<&Place> {
         let mut places = self.home(key).lines().flat_map(|line| &self.lines[line].0);
-        places.find(|place| place.low.load(Ordering::Acquire) == key.low)
+        places.find(|place| place.key.load(Ordering::Acquire) == key.0.get())
     }
 
     fn home(&self, key: Key) -> Home {
         // Multiply-shift instead of a remainder, so that there may be any number of sets (Lemire 2019); what it does not
         // use are the lowest bits.
         let sets = (self.lines.len() / LINES) as u128;
-        let set = ((u128::from(key.high) * sets) >> 64) as usize;
-        Home { set, line: key.high as usize % LINES }
+        let set = ((u128::from(key.0.get()) * sets) >> 64) as usize;
+        Home { set, line: key.0.get() as usize % LINES }
     }
 
     /// Gives a key a place, unless it has got one meanwhile.
@@ -229,7 +271,7 @@ impl RateTable {
         }
         let weight = |&(line, at): &(usize, usize)| {
             let place = &self.lines[line].0[at];
-            match place.low.load(Ordering::Relaxed) {
+            match place.key.load(Ordering::Relaxed) {
                 0 => None,
                 _ => Some(limit.weight(place.word.load(Ordering::Relaxed), now)),
             }
@@ -245,12 +287,11 @@ impl RateTable {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        // Whoever still has the key before in hand finds its half gone, or the word another one.
+        // Whoever still has the key before in hand finds it gone, or the word another one.
         let place = &self.lines[line].0[at];
-        place.low.store(0, Ordering::Release);
+        place.key.store(0, Ordering::Release);
         place.word.store(word, Ordering::Release);
-        self.high[line * PLACES + at].store(key.high, Ordering::Relaxed);
-        place.low.store(key.low, Ordering::Release);
+        place.key.store(key.0.get(), Ordering::Release);
     }
 }
 

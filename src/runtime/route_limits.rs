@@ -16,7 +16,7 @@ use crate::model::host::split_authority;
 use crate::model::limit_key::{LimitKey, LimitPart};
 use crate::model::request::RequestView;
 use crate::model::units::Rate;
-use crate::policy::rate_limit::{Decision, LIMITS_MAX, RateLimit};
+use crate::policy::rate_limit::{Decision, LIMITS_MAX, Left, RateLimit};
 use crate::route::path::normalize;
 use crate::route::{cookie_values, query_values};
 
@@ -245,11 +245,22 @@ impl RouteLimits {
         Verdict::Pass(longest)
     }
 
-    /// What would come of a request; nothing is charged or counted.
+    /// What would come of a request, and what is left to its kind, by rate limit; nothing is charged or counted. Nothing
+    /// for limits that do not count it.
     #[must_use]
-    pub fn look(&self, keys: &Keys, now: Duration) -> Vec<(&RateRule, Option<Decision>)> {
+    pub fn look(&self, keys: &Keys, now: Duration) -> Vec<Option<(Decision, Left)>> {
+        let of = |(rule, key): (&RateRule, Option<Key>)| {
+            let (table, limit, key) = (&rule.live.table, &rule.limit, key?);
+            Some((table.look(limit, key, now), table.left(limit, key, now)))
+        };
+        self.rates.iter().zip(keys.0).map(of).collect()
+    }
+
+    /// What is left to each key.
+    #[must_use]
+    pub fn left(&self, keys: &Keys, now: Duration) -> Vec<Option<Left>> {
         let rules = self.rates.iter().zip(keys.0);
-        rules.map(|(rule, key)| (rule, key.map(|key| rule.live.table.look(&rule.limit, key, now)))).collect()
+        rules.map(|(rule, key)| Some(rule.live.table.left(&rule.limit, key?, now))).collect()
     }
 
     /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) of the limits that are to be told to
@@ -303,18 +314,14 @@ impl RouteLimits {
         Ok(places)
     }
 
-    /// How many requests like this one are under way, by concurrency limit.
+    /// How many requests like this one are under way, by concurrency limit; nothing for those that do not count it.
     #[must_use]
-    pub fn under_way<V: RequestView>(
-        &self,
-        view: &V,
-        listener: &str,
-    ) -> Vec<(&ConcurrencyRule, Option<u32>)> {
+    pub fn under_way<V: RequestView>(&self, view: &V, listener: &str) -> Vec<Option<u32>> {
         let count = |rule: &ConcurrencyRule| {
             let key = key_of(&rule.live.seed, &rule.live.key, view, listener)?;
             Some(rule.live.under_way.get(&key).map_or(0, |count| *count))
         };
-        self.concurrency.iter().map(|rule| (rule, count(rule))).collect()
+        self.concurrency.iter().map(count).collect()
     }
 }
 
@@ -334,13 +341,13 @@ impl RateRule {
 impl RateLive {
     /// Live state without history.
     #[must_use]
-    pub fn new(name: &str, key: LimitKey, limit: RateLimit, size: usize, workers: usize) -> Self {
+    pub fn new(name: &str, key: LimitKey, seed: Seed, limit: RateLimit, size: usize, workers: usize) -> Self {
         Self {
             name: name.into(),
             key,
             limit,
             table: RateTable::new(size),
-            seed: Seed::default(),
+            seed,
             held: AtomicU32::new(0),
             counters: Arc::new(PerWorker::new(workers)),
         }
@@ -373,6 +380,12 @@ impl RateLive {
             held: AtomicU32::new(0),
             counters: Arc::clone(&self.counters),
         })
+    }
+
+    /// What its keys are made by.
+    #[must_use]
+    pub const fn seed(&self) -> &Seed {
+        &self.seed
     }
 
     /// Takes one of so many places in which requests are held before they are refused.

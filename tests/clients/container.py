@@ -43,7 +43,8 @@ class First(stand.Process):
         file.write_text(text)
         path = "/etc/plimsoll/plimsoll.toml" if image else file
         super().__init__(["unshare", "--pid", "--fork", "--kill-child", *into, binary, "run", "--config", path])
-        stand.until("the proxy", lambda: stand.accepts(self.admin))
+        # Not only its admin API: that is opened before the listeners, and accepts while they are not there yet.
+        stand.until("the proxy", self.is_ready)
         children = f"/proc/{self.child.pid}/task/{self.child.pid}/children"
         self.first = int(pathlib.Path(children).read_text())
         REPORT.check("it is process 1", self.status("NSpid").split()[-1] == "1")
@@ -51,6 +52,13 @@ class First(stand.Process):
     def status(self, name):
         text = pathlib.Path(f"/proc/{self.first}/status").read_text()
         return re.search(rf"^{name}:\t(.*)$", text, re.MULTILINE)[1]
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/readyz", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def pool(self):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/v1/pools/main", timeout=5) as answer:

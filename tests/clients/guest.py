@@ -1,5 +1,5 @@
-"""A systemd of its own as process 1 of new namespaces, on a copy-on-write view of this machine's root: nothing of the
-machine is changed, and all of it ends with the suite. The units are those that the suite writes; no other service runs."""
+"""A systemd of its own as process 1 of new namespaces, on a copy-on-write view of this machine's root or of another one:
+nothing of either is changed, and all of it ends with the suite. The units are those that the suite writes; no other service runs."""
 import os
 import pathlib
 import re
@@ -7,14 +7,14 @@ import subprocess
 
 import stand
 
-# Runs inside the new namespaces with the folder for the view and the target to start. What the kernel gives every
-# container is mounted by hand, and nothing else.
+# Runs inside the new namespaces with the folder for the view, the files to add, the target to start and
+# the root that is looked at. What the kernel gives every container is mounted by hand, and nothing else.
 BOOT = r"""
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=$4,upperdir=$1/upper,workdir=$1/work" "$1/root"
 root=$1/root
 mount -t proc proc "$root/proc"
 # Settings of the kernel are the machine's own.
@@ -43,9 +43,9 @@ exec env -i container=plimsoll PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 
 class Guest:
-    """A running systemd; `files` is what its root has beside the machine's, by path."""
+    """A running systemd; `files` is what its root has beside the machine's, or beside that of `root`, by path."""
 
-    def __init__(self, files, target):
+    def __init__(self, files, target, root="/"):
         seed, view = stand.directory(), stand.directory()
         for path, content in files.items():
             place = seed / path.lstrip("/")
@@ -60,7 +60,7 @@ class Guest:
         self.group = control_group()
         unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--net", "--cgroup"]
         join = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
-        command = [*unshare, "bash", "-c", BOOT, "boot", view, seed, target]
+        command = [*unshare, "bash", "-c", BOOT, "boot", view, seed, target, root]
         self.process = stand.Process(["bash", "-c", join, self.group, *command])
         stand.until("systemd", self.is_up)
 
@@ -75,18 +75,22 @@ class Guest:
         enter = ["nsenter", "-t", self.first, "-m", "-p", "-n", "-u", "-i", "-C", "--root", "--wd=/"]
         return [*enter, *map(str, command)]
 
-    def run(self, *command, **more):
+    def near(self, *command):
+        """A program of this machine on the guest's network."""
+        return ["nsenter", "-t", self.first, "-n", *map(str, command)]
+
+    def run(self, *command, timeout=40, **more):
         """Runs a program in there; its end and its words."""
         return subprocess.run(
-            self.inside(*command), capture_output=True, text=True, timeout=40, check=False, stdin=subprocess.DEVNULL, **more
+            self.inside(*command), capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL, **more
         )
 
     def start(self, *command):
         """The same, at work until the suite ends it."""
         return stand.Process(self.inside(*command))
 
-    def must(self, *command):
-        done = self.run(*command)
+    def must(self, *command, **more):
+        done = self.run(*command, **more)
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
         return done.stdout

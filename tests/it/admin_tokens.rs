@@ -40,7 +40,7 @@ fn an_admin_api_that_others_reach_answers_only_those_with_a_token() {
     let (origin, proxy, directory) = with_tokens(Setup::open_admin);
     let endpoint = format!("/v1/pools/main/endpoints/{}", origin.address());
     let change = |token: &str| ask(&proxy, "PATCH", &endpoint, token, "{\"weight\":7}").status();
-    for path in ["/v1/status", "/metrics", "/v1/events"] {
+    for path in ["/v1/status", "/metrics", "/v1/events", "/v1/explain?url=/"] {
         let refused = ask(&proxy, "GET", path, "", "");
         assert_eq!(refused.status(), 401, "{path}");
         assert_eq!(refused.field("www-authenticate").as_deref(), Some("Bearer realm=\"plimsoll\""));

@@ -22,6 +22,7 @@ mod ejection;
 mod errors;
 mod events;
 mod expect_continue;
+mod explain;
 mod failover;
 mod forwarded;
 mod framing;

@@ -356,3 +356,25 @@ fn another_spelling_of_a_path_is_no_other_key() {
     }
     assert_eq!(ask("/other"), 200);
 }
+
+#[test]
+fn what_has_been_spent_stays_spent_over_an_upgrade() {
+    let origin = Origin::saying("ok");
+    let route = "[[route]]\nname = \"all\"\npool = \"main\"\n\
+                 rate_limit = { key = \"header:x-user\", rate = \"1/h\", burst = 3 }\n";
+    let mut proxy = Setup::http(&[origin.address()]).routes(route).linked().start();
+    let ask = |proxy: &Proxy, user: &str| {
+        proxy
+            .ask(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-User: {user}\r\n\r\n"))
+            .status()
+    };
+    let spend = |proxy: &Proxy, user: &str, times: usize| -> Vec<u16> {
+        (0..times).map(|_| ask(proxy, user)).collect()
+    };
+    assert_eq!(spend(&proxy, "spent", 5), [200, 200, 200, 200, 429]);
+    assert_eq!(spend(&proxy, "half", 2), [200, 200]);
+    proxy.upgrade();
+    assert_eq!(spend(&proxy, "spent", 1), [429]);
+    assert_eq!(spend(&proxy, "half", 3), [200, 200, 429]);
+    assert_eq!(spend(&proxy, "new", 5), [200, 200, 200, 200, 429]);
+}

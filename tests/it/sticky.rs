@@ -343,18 +343,23 @@ fn an_endpoint_without_weight_keeps_its_clients() {
     }
 }
 
-#[test]
-fn a_client_waits_for_its_endpoint_while_others_go_past_it() {
-    let held = Origin::start(|mut session| {
+/// An origin that answers with this, but holds what asks for `/hold` until its client goes.
+fn holding(name: &'static str) -> Origin {
+    Origin::start(move |mut session| {
         while let Some(request) = session.request()? {
             if request.path() == "/hold" {
                 session.wire.at_end();
                 return Ok(());
             }
-            session.ok("s1")?;
+            session.ok(name)?;
         }
         Ok(())
-    });
+    })
+}
+
+#[test]
+fn a_client_waits_for_its_endpoint_while_others_go_past_it() {
+    let held = holding("s1");
     let free = Origin::saying("s2");
     let proxy = Setup::http(&[held.address(), free.address()])
         .pool("sticky = {}")
@@ -382,16 +387,7 @@ fn a_client_waits_for_its_endpoint_while_others_go_past_it() {
 
 #[test]
 fn a_client_that_waits_for_an_endpoint_that_goes_is_served_elsewhere() {
-    let held = Origin::start(|mut session| {
-        while let Some(request) = session.request()? {
-            if request.path() == "/hold" {
-                session.wire.at_end();
-                return Ok(());
-            }
-            session.ok("s1")?;
-        }
-        Ok(())
-    });
+    let held = holding("s1");
     let free = Origin::saying("s2");
     let names = [held.address(), free.address()].map(|address: SocketAddr| address.to_string());
     let proxy = Setup::http(&[held.address(), free.address()])

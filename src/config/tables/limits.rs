@@ -69,7 +69,7 @@ static RATE_LIMIT: Section = Section::new(
             "size",
             number(1, 100_000_000),
             Default("100000"),
-            "Keys that are remembered, at about 75 bytes each. Beyond, those are forgotten first that have their whole burst again.",
+            "Keys that are remembered, at about 50 bytes each. Beyond, those are forgotten first that have their whole burst again.",
         ),
         prefix_v4(),
         prefix_v6(),

@@ -7,7 +7,7 @@ use crate::runtime::pool::Pool;
 use crate::telemetry::metrics::{self as m, Sink};
 
 /// The queue of a pool.
-pub(super) fn queue_status(pool: &Pool) -> QueueStatus {
+pub(in crate::control) fn queue_status(pool: &Pool) -> QueueStatus {
     let state = pool.live.queue.state();
     QueueStatus {
         waiting: state.waiting.map(|waiting| waiting as u64),

@@ -8,8 +8,9 @@ use crate::policy::sticky::table::Entry;
 use crate::runtime::pool::Pool;
 use crate::runtime::sticky::By;
 
-/// Clients that are handed over, of all pools together; others are bound anew.
-pub(super) const CLIENTS_MAX: usize = 200_000;
+/// Clients that are handed over, of all pools together; others are bound anew. With the keys of rate limits they are well
+/// under what a handover may be long.
+pub(super) const CLIENTS_MAX: usize = 256 * 1024;
 
 /// The clients of one pool, the longest unused first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 //! | `handover.rs` | what crosses between the two, and how it is written |
 //! | `state.rs` | live state as the JSON of it |
 //! | `clients.rs` | the part of it that sticky tables know |
+//! | `rates.rs` | the part of it that rate limits know |
 //! | `departure.rs` | the old process: what it lends, and how it leaves |
 //! | `successor.rs` | the new process as its parent sees it: started, heard, killed |
 //! | `arrival.rs` | the new process: what it has been given, and when it accepts |
@@ -25,6 +26,7 @@ mod clients;
 mod departure;
 pub(super) mod elders;
 pub mod handover;
+mod rates;
 pub mod state;
 mod successor;
 

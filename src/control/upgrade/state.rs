@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::clients::{CLIENTS_MAX, Clients};
+use super::rates::Rates;
 use crate::control::health::memory::{EndpointMemory, Memory, PoolMemory};
 use crate::model::name::{EndpointName, PoolName};
 use crate::policy::balance::peak_ewma::PeakEwma;
@@ -33,9 +34,11 @@ pub struct LiveState {
     pools: Vec<PoolState>,
     #[serde(default)]
     tickets: TicketSecrets,
-    /// Of sticky pools.
+    /// Of sticky pools, and of rate limits.
     #[serde(default)]
     sticky: Option<StickySecret>,
+    #[serde(default)]
+    rates: Vec<Rates>,
 }
 
 /// What signs cookies of sticky pools without a file of keys.
@@ -265,7 +268,8 @@ impl LiveState {
         let secrets = snapshot.tickets.secrets().into_iter().map(|(made, secret)| (seconds(made), secret));
         let tickets = TicketSecrets(secrets.collect());
         let sticky = Some(StickySecret(*snapshot.secret.bytes()));
-        Self { now: micros(snapshot.clock.now()), pools: pools.collect(), tickets, sticky }
+        let rates = Rates::read(snapshot);
+        Self { now: micros(snapshot.clock.now()), pools: pools.collect(), tickets, sticky, rates }
     }
 
     /// What signs cookies of sticky pools without a file of keys.
@@ -285,6 +289,7 @@ impl LiveState {
         snapshot
             .tickets
             .adopt(self.tickets.0.iter().filter_map(|(made, secret)| Some((at(*made)?, *secret))));
+        self.rates.iter().for_each(|rates| rates.apply(snapshot));
         let mut memory = Memory::default();
         for pool in &snapshot.pools {
             let Some(own) = self.pools.iter().find(|own| own.name == pool.name.as_str()) else { continue };

@@ -110,6 +110,11 @@ impl Gradient {
         now: Duration,
     ) -> bool {
         if let Some(measuring) = &mut self.measuring {
+            // What was let in before the ceiling fell is answered under load. What stays for longer than that is no such
+            // thing, as a long download is.
+            if window.busiest > settings.min && now.saturating_sub(measuring.since) < PATIENCE {
+                return true;
+            }
             measuring.answers += window.answers;
             measuring.time += window.time;
             let Measuring { since, answers, time } = *measuring;
@@ -264,6 +269,26 @@ mod tests {
             assert!(machine.gradient.observe(&SETTINGS, MAX, &window, 0.0, Duration::from_secs(second)));
         }
         assert!(machine.gradient.ceiling(&SETTINGS, MAX) <= before * 2 / 3);
+    }
+
+    #[test]
+    fn what_was_under_way_before_says_nothing_of_the_time_without_load() {
+        let mut gradient = Gradient::new(&SETTINGS, Duration::ZERO);
+        let mut window = |answers: u64, millis: u64, busiest, second| {
+            let time = Duration::from_millis(answers * millis);
+            let window = Window { answers, time, timeouts: 0, busiest };
+            assert!(gradient.observe(&SETTINGS, MAX, &window, 0.0, Duration::from_secs(second)));
+            gradient.baseline()
+        };
+        assert_eq!(window(300, 100, 200, 1), None);
+        assert_eq!(window(300, 10, SETTINGS.min, 2), Some(Duration::from_millis(10)));
+        let mut gradient = Gradient::new(&SETTINGS, Duration::ZERO);
+        let busy = Window { answers: 300, time: Duration::from_secs(3), timeouts: 0, busiest: 50 };
+        for second in 1..=5 {
+            assert!(gradient.baseline().is_none());
+            assert!(gradient.observe(&SETTINGS, MAX, &busy, 0.0, Duration::from_secs(second)));
+        }
+        assert_eq!(gradient.baseline(), Some(Duration::from_millis(10)), "what never ends is not waited for");
     }
 
     #[test]

@@ -160,7 +160,8 @@ impl Overload {
             self.better = None;
         } else if eased.stage >= before.stage {
             // It holds; what it is for may be another by now.
-            self.state.saves |= wanted.saves;
+            let holds = if wanted.stage == before.stage { wanted } else { eased };
+            self.state = State { saves: before.saves | wanted.saves, because: holds.because, ..before };
             self.better = None;
         } else if now.saturating_sub(*self.better.get_or_insert(now)) >= settings.hold {
             self.state = eased;
@@ -286,6 +287,17 @@ mod tests {
         assert_eq!(overload.state().because, Some(Resource::Lag));
         assert_eq!(at(&mut overload, 2, &late(2_500)), (Stage::Shedding, false));
         assert_eq!(at(&mut overload, 3, &late(2_500)), (Stage::Severe, false));
+    }
+
+    #[test]
+    fn what_holds_it_now_is_why_it_holds() {
+        let mut overload = Overload::default();
+        assert_eq!(at(&mut overload, 0, &memory(0.85)).0, Stage::Shedding);
+        assert_eq!(overload.state().because, Some(Resource::Memory));
+        for second in 1..3 {
+            assert_eq!(at(&mut overload, second, &late(1_200)).0, Stage::Shedding);
+        }
+        assert_eq!(overload.state().because, Some(Resource::Lag));
     }
 
     #[test]

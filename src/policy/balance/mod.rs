@@ -181,6 +181,20 @@ impl Balancer {
         }
     }
 
+    /// What [`Balancer::pick`] would say after so many more picks, if nothing else changed until then; no turn is taken.
+    #[must_use]
+    pub fn peek<C: Candidates>(&self, candidates: &C, draw: &Draw<'_>, picks: usize) -> Option<usize> {
+        let weights = &self.weights;
+        match &self.policy {
+            Policy::RoundRobin(turns) => turns.ahead(picks).pick(weights, candidates, draw.random),
+            Policy::LeastRequests(LeastRequests::All(ties)) => {
+                LeastRequests::All(ties.ahead(picks)).pick(weights, candidates, draw.random)
+            }
+            // None of the others has a memory.
+            _ => self.pick(candidates, draw),
+        }
+    }
+
     fn turns(&self) -> Option<&RoundRobin> {
         match &self.policy {
             Policy::RoundRobin(turns) | Policy::LeastRequests(LeastRequests::All(turns)) => Some(turns),

@@ -44,6 +44,13 @@ impl RoundRobin {
         Self { slots, turn, dealt: AtomicUsize::new(previous.dealt.load(Ordering::Relaxed)) }
     }
 
+    /// One that stands so many turns ahead of this one, which does not move with it.
+    pub(super) fn ahead(&self, turns: usize) -> Self {
+        let turn = self.turn.load(Ordering::Relaxed).wrapping_add(turns);
+        let dealt = self.dealt.load(Ordering::Relaxed);
+        Self { slots: self.slots.clone(), turn: AtomicUsize::new(turn), dealt: AtomicUsize::new(dealt) }
+    }
+
     /// The credit of each of `count` endpoints now.
     pub(super) fn credits(&self, count: usize) -> Vec<f64> {
         let turn = self.turn.load(Ordering::Relaxed).checked_rem(self.slots.len()).unwrap_or(0);

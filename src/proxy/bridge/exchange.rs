@@ -285,20 +285,27 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
                 }
             }
             let now = (self.sent, self.upload.moved(), waiting);
-            if progress != Some(now) {
-                progress = Some(now);
-                let patience = match waiting {
-                    Waiting::Endpoint => timeouts.idle,
-                    Waiting::Client => self.listener.timeouts.client_idle,
-                };
-                self.timer.set(Instant::now() + patience);
-            }
-            self.timer.poll_expired(cx).map(|_| match waiting {
-                Waiting::Endpoint => Err(Error::Stalled),
-                Waiting::Client => Err(Error::ClientTimeout),
-            })
+            self.poll_stalled(cx, progress.replace(now) != Some(now), waiting, timeouts)
         })
         .await
+    }
+
+    /// An answer whose body has not moved for as long as the side that it waits for may take.
+    pub(super) fn poll_stalled(
+        &self,
+        cx: &mut Context<'_>,
+        moved: bool,
+        waiting: Waiting,
+        timeouts: &Timeouts,
+    ) -> Poll<Result<(), Error>> {
+        let (patience, late) = match waiting {
+            Waiting::Endpoint => (timeouts.idle, Error::Stalled),
+            Waiting::Client => (self.listener.timeouts.client_idle, Error::ClientTimeout),
+        };
+        if moved {
+            self.timer.set(Instant::now() + patience);
+        }
+        self.timer.poll_expired(cx).map(|_| Err(late))
     }
 
     /// What is left of the request goes on beside its answer. A failure on the endpoint's side shows in the answer, or does

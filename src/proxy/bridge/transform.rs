@@ -242,18 +242,7 @@ impl<C: ClientHalf> Bridge<'_, C> {
                 waiting = Waiting::Client;
             }
             let now = (self.sent, passage.came, self.upload.moved(), waiting);
-            if progress != Some(now) {
-                progress = Some(now);
-                let patience = match waiting {
-                    Waiting::Endpoint => timeouts.idle,
-                    Waiting::Client => self.listener.timeouts.client_idle,
-                };
-                self.timer.set(Instant::now() + patience);
-            }
-            self.timer.poll_expired(cx).map(|_| match waiting {
-                Waiting::Endpoint => Err(Error::Stalled),
-                Waiting::Client => Err(Error::ClientTimeout),
-            })
+            self.poll_stalled(cx, progress.replace(now) != Some(now), waiting, timeouts)
         })
         .await;
         if coding.is_some() {

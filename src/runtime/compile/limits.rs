@@ -7,24 +7,34 @@ use super::Machine;
 use crate::config::rate_limit as written;
 use crate::policy::rate_limit::RateLimit;
 use crate::runtime::clock::Clock;
+use crate::runtime::rate_table::Seed;
 use crate::runtime::route_limits::{
     ConcurrencyLive, ConcurrencyRule, OnLimit, RateLive, RateRule, RouteLimits, Tell,
 };
 use crate::runtime::snapshot::{Limits, Snapshot};
+use crate::runtime::sticky::Secret;
 
 /// Compiles limits and keeps those that there are.
 pub(super) struct Compiling<'a> {
     previous: Option<&'a Limits>,
     clock: Clock,
     workers: usize,
+    /// What keys are made by, so that the next process makes the same ones.
+    secret: Secret,
     rates: HashMap<&'a str, Arc<RateLive>>,
     concurrency: HashMap<&'a str, Arc<ConcurrencyLive>>,
     made: Limits,
 }
 
 impl<'a> Compiling<'a> {
-    pub(super) fn new(previous: Option<&'a Snapshot>, clock: Clock, machine: &Machine) -> Self {
+    pub(super) fn new(
+        previous: Option<&'a Snapshot>,
+        clock: Clock,
+        machine: &Machine,
+        secret: Secret,
+    ) -> Self {
         Self {
+            secret,
             previous: previous.map(|previous| &previous.limits),
             clock,
             workers: machine.workers,
@@ -60,7 +70,8 @@ impl<'a> Compiling<'a> {
                 Some(live) => live.carried(&written.key, limit, written.size, self.clock.now()),
                 None => {
                     let (name, key) = (&written.name, written.key.clone());
-                    Arc::new(RateLive::new(name, key, limit, written.size, self.workers))
+                    let seed = Seed::of(&self.secret.derive(&format!("rate limit {name}")));
+                    Arc::new(RateLive::new(name, key, seed, limit, written.size, self.workers))
                 }
             };
             self.rates.insert(&written.name, Arc::clone(&live));

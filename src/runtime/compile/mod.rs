@@ -4,7 +4,11 @@ mod gate;
 mod limits;
 mod pool;
 mod sticky;
+#[cfg(test)]
+mod survival;
 mod treatment;
+
+pub use pool::{compile_balance, compile_hash_key};
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
@@ -94,7 +98,7 @@ pub fn compile(
         Pools { config, previous, slots: &slots, clock, machine, weights, edition: &edition, secret }
             .compile(&index)?;
     let chains: Vec<Box<[usize]>> = pools.iter().map(|p| p.chain.clone()).collect();
-    let mut limits = limits::Compiling::new(previous, clock, machine);
+    let mut limits = limits::Compiling::new(previous, clock, machine, secret);
     let mut treatments = Treatments::new(config, previous, machine, &index);
     let routes = config.routes.iter().map(|r| {
         let (limits, treatment) = (limits.route(&r.limits), treatments.compile(r)?);

@@ -255,7 +255,9 @@ fn compile_limits(limits: &config::pool::PoolLimits) -> EndpointLimits {
     }
 }
 
-fn compile_balance(pool: &config::pool::Pool) -> balance::Settings {
+/// How a pool balances.
+#[must_use]
+pub fn compile_balance(pool: &config::pool::Pool) -> balance::Settings {
     use config::pool::Balance;
     let kind = match pool.balance {
         Balance::RoundRobin => Kind::RoundRobin,
@@ -300,7 +302,9 @@ fn compile_tiers(
     endpoints.chunk_by(|a, b| a.tier == b.tier).map(tier).collect()
 }
 
-fn compile_hash_key(pool: &config::pool::Pool) -> Option<HashKey> {
+/// What the hashing policies of a pool go by; nothing for the others.
+#[must_use]
+pub fn compile_hash_key(pool: &config::pool::Pool) -> Option<HashKey> {
     use config::pool::Balance;
     if !matches!(pool.balance, Balance::RingHash | Balance::Maglev | Balance::Rendezvous) {
         return None;

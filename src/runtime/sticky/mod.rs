@@ -56,6 +56,16 @@ impl Secret {
     pub const fn bytes(&self) -> &[u8; SECRET] {
         &self.0
     }
+
+    /// Another one, for something else: neither tells of the other.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; SECRET] {
+        let mut digest = Context::new(&SHA256);
+        digest.update(b"plimsoll derived secret\0");
+        digest.update(&self.0);
+        digest.update(purpose.as_bytes());
+        digest.finish().as_ref().first_chunk().copied().unwrap_or(self.0)
+    }
 }
 
 /// What a pool is sticky by.

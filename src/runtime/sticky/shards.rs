@@ -123,15 +123,16 @@ impl Shards {
         self.len()
     }
 
-    /// All entries, for a process that takes over: of each shard the longest unused first, at most `most` in all.
+    /// All entries, for a process that takes over, the longest unused first; where there are more than `most`, those are left
+    /// out.
     #[must_use]
     pub fn entries(&self, most: usize) -> Vec<(u128, Entry)> {
-        let mut all = Vec::with_capacity(self.len().min(most));
+        let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
-            let table = lock(shard);
-            all.extend(table.iter().take(most - all.len()));
+            all.extend(lock(shard).iter());
         }
-        all
+        all.sort_by_key(|(_, entry)| entry.used);
+        all.split_off(all.len().saturating_sub(most))
     }
 }
 
@@ -162,6 +163,18 @@ mod tests {
         assert!(table.peek(1 << 100, &EXPIRY, Duration::from_secs(1)).is_some(), "never the newcomer");
         assert_eq!(table.count(&EXPIRY, Duration::from_secs(1800)), 1, "all others have had their time");
         assert_eq!(table.count(&EXPIRY, Duration::from_secs(1801)), 0);
+    }
+
+    #[test]
+    fn a_process_that_takes_over_gets_those_who_came_last() {
+        let table = Shards::new(10_000);
+        for client in 0..5_000 {
+            table.put(client, entry(u64::try_from(client / 10).unwrap_or(0)), 10_000, &EXPIRY);
+        }
+        let mut handed: Vec<u128> = table.entries(1_000).into_iter().map(|(client, _)| client).collect();
+        handed.sort_unstable();
+        assert_eq!(handed, (4_000..5_000).collect::<Vec<u128>>());
+        assert_eq!(table.entries(usize::MAX).len(), 5_000);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `plimsoll explain`: what a route makes of the request that takes it, and of its answer, as far as that is known before.
+//! What a route makes of the request that takes it, and of its answer, as far as that is known before.
 
 use std::net::IpAddr;
 
@@ -60,18 +60,26 @@ pub(super) fn explain(listener: &str, route: &Route, request: &Imagined) -> Vec<
     lines
 }
 
-fn explain_gate(gate: &Gate, request: &Imagined, lines: &mut Vec<String>) {
+/// What a gate answers a request with that does not get past it.
+pub(super) fn stopped(gate: &Gate, request: &Imagined) -> Option<String> {
     let source: IpAddr = request.source().to_canonical();
     if let Some(network) = gate.deny.iter().find(|network| network.contains(&source)) {
-        lines.push(format!("refused with 403: deny has {network}"));
-    } else if !gate.allow.is_empty() && !gate.allow.iter().any(|network| network.contains(&source)) {
-        lines.push(format!("refused with 403: allow does not have {source}"));
+        return Some(format!("refused with 403: deny has {network}"));
     }
-    if let Some(maintenance) = &gate.maintenance {
-        lines.push(match maintenance.allow.iter().find(|network| network.contains(&source)) {
-            Some(network) => format!("out of service, but not for {network}"),
-            None => "out of service: answered with 503".to_owned(),
-        });
+    if !gate.allow.is_empty() && !gate.allow.iter().any(|network| network.contains(&source)) {
+        return Some(format!("refused with 403: allow does not have {source}"));
+    }
+    let maintenance = gate.maintenance.as_ref()?;
+    let stands = !maintenance.allow.iter().any(|network| network.contains(&source));
+    stands.then(|| "out of service: answered with 503".to_owned())
+}
+
+fn explain_gate(gate: &Gate, request: &Imagined, lines: &mut Vec<String>) {
+    let source: IpAddr = request.source().to_canonical();
+    lines.extend(stopped(gate, request));
+    let excused = gate.maintenance.iter().flat_map(|maintenance| &maintenance.allow);
+    if let Some(network) = excused.into_iter().find(|network| network.contains(&source)) {
+        lines.push(format!("out of service, but not for {network}"));
     }
     if let Some(cors) = &gate.cors {
         lines.push(match (cors.grant(request.field("origin")), request.field("origin")) {

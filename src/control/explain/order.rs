@@ -1,27 +1,28 @@
 //! The order in which a pool's endpoints would be tried, found by asking the real balancer about a pool at rest.
 
-use crate::config::pool::{Balance, Endpoint, Pool};
-use crate::policy::balance::{Balancer, Candidates, Draw, Kind, Member, Settings};
+use crate::config::pool::{Endpoint, Pool};
+use crate::policy::balance::{Balancer, Candidates, Draw, Member};
+use crate::runtime::compile::compile_balance;
 
 /// The endpoints of `pool` in the order of tries of one request: tier by tier, each pick without those tried before. What
-/// has weight 0 is left out. Nothing is in flight and every endpoint counts as usable.
-pub(super) fn order(pool: &Pool) -> Vec<&Endpoint> {
+/// has weight 0 is left out; `key` is what a hashing policy goes by. Nothing is in flight and every endpoint counts as usable.
+pub(super) fn order<'p>(pool: &'p Pool, key: Option<&[u8]>) -> Vec<&'p Endpoint> {
     let mut tiers: Vec<u8> = pool.endpoints.iter().map(|endpoint| endpoint.tier).collect();
     tiers.sort_unstable();
     tiers.dedup();
-    tiers.into_iter().flat_map(|tier| tier_order(pool, tier)).collect()
+    tiers.into_iter().flat_map(|tier| tier_order(pool, tier, key)).collect()
 }
 
-fn tier_order(pool: &Pool, tier: u8) -> Vec<&Endpoint> {
+fn tier_order<'p>(pool: &'p Pool, tier: u8, key: Option<&[u8]>) -> Vec<&'p Endpoint> {
     let endpoints: Vec<&Endpoint> = pool.endpoints.iter().filter(|endpoint| endpoint.tier == tier).collect();
     let ids: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
     let weights = endpoints.iter().map(|endpoint| endpoint.weight.get());
     let members: Vec<Member<'_>> = weights.zip(&ids).map(|(weight, id)| Member { weight, id }).collect();
-    let balancer = Balancer::new(&Settings::of(kind(pool.balance)), &members, None);
+    let balancer = Balancer::new(&compile_balance(pool), &members, None);
     let mut rest = Rest { untried: vec![true; endpoints.len()] };
     let mut order = Vec::new();
     // A fixed number each time: the same question gets the same answer.
-    while let Some(picked) = balancer.pick(&rest, &Draw::keyless(RANDOM)) {
+    while let Some(picked) = balancer.pick(&rest, &Draw { random: RANDOM, key }) {
         let Some(untried) = rest.untried.get_mut(picked).filter(|untried| **untried) else { break };
         *untried = false;
         order.extend(endpoints.get(picked));
@@ -43,18 +44,5 @@ impl Candidates for Rest {
     }
     fn in_flight(&self, _index: usize) -> u32 {
         0
-    }
-}
-
-fn kind(balance: Balance) -> Kind {
-    match balance {
-        Balance::RoundRobin => Kind::RoundRobin,
-        Balance::LeastRequests => Kind::LeastRequests,
-        Balance::PeakEwma => Kind::PeakEwma,
-        Balance::Random => Kind::Random,
-        Balance::RingHash => Kind::RingHash,
-        Balance::Maglev => Kind::Maglev,
-        Balance::Rendezvous => Kind::Rendezvous,
-        Balance::First => Kind::First,
     }
 }

@@ -1,8 +1,8 @@
-//! A request from the words of a command line: what `explain` asks about.
+//! A request that nobody has sent, from the words that it is asked about in.
 
 use std::net::IpAddr;
 
-use super::Failure;
+use super::Wrong;
 use crate::model::field::{FieldName, FieldValue, is_token_byte};
 use crate::model::host::split_authority;
 use crate::model::method::Method;
@@ -25,9 +25,9 @@ pub(super) struct Imagined {
 
 impl Imagined {
     /// Reads `METHOD URL -H 'NAME: VALUE'...`; a `Host` field takes the place of the URL's host.
-    pub(super) fn new(method: &str, url: &str, headers: &[String], source: IpAddr) -> Result<Self, Failure> {
+    pub(super) fn new(method: &str, url: &str, headers: &[String], source: IpAddr) -> Result<Self, Wrong> {
         if method.is_empty() || !method.bytes().all(is_token_byte) {
-            return Err(Failure::Input(format!("{method:?} is no method; write GET, for example")));
+            return Err(Wrong(format!("{method:?} is no method; write GET, for example")));
         }
         let (scheme, rest) = split_scheme(url)?;
         let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -38,9 +38,7 @@ impl Imagined {
             None => (target, None),
         };
         if let Some(wrong) = target.bytes().find(|byte| !(b'!'..=b'~').contains(byte)) {
-            return Err(Failure::Input(format!(
-                "a URL cannot contain byte 0x{wrong:02x}; write it as %{wrong:02X}"
-            )));
+            return Err(Wrong(format!("a URL cannot contain byte 0x{wrong:02x}; write it as %{wrong:02X}")));
         }
         let mut fields = Vec::new();
         let mut authority = authority.to_owned();
@@ -52,9 +50,7 @@ impl Imagined {
             fields.push((name, value));
         }
         if split_authority(authority.as_bytes()).is_none() {
-            return Err(Failure::Input(format!(
-                "{authority:?} is no host; write example.com or example.com:8080"
-            )));
+            return Err(Wrong(format!("{authority:?} is no host; write example.com or example.com:8080")));
         }
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
         let target = query.as_ref().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
@@ -95,21 +91,19 @@ impl Imagined {
     }
 }
 
-fn split_scheme(url: &str) -> Result<(&'static str, &str), Failure> {
+fn split_scheme(url: &str) -> Result<(&'static str, &str), Wrong> {
     if url.starts_with('/') {
         return Ok(("http", url));
     }
     match url.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => Ok(("http", rest)),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => Ok(("https", rest)),
-        _ => Err(Failure::Input(format!(
-            "{url:?} is no URL; write http://host/path, https://host/path or /path"
-        ))),
+        _ => Err(Wrong(format!("{url:?} is no URL; write http://host/path, https://host/path or /path"))),
     }
 }
 
-fn field(header: &str) -> Result<(FieldName, FieldValue), Failure> {
-    let wrong = |why: &str| Failure::Input(format!("-H {header:?}: {why}; write -H 'name: value'"));
+fn field(header: &str) -> Result<(FieldName, FieldValue), Wrong> {
+    let wrong = |why: &str| Wrong(format!("-H {header:?}: {why}; write -H 'name: value'"));
     let (name, value) = header.split_once(':').ok_or_else(|| wrong("there is no colon"))?;
     let name = FieldName::new(name).map_err(|error| wrong(&error.to_string()))?;
     let value = FieldValue::new(value).map_err(|error| wrong(&error.to_string()))?;
@@ -152,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    fn read(url: &str, headers: &[&str]) -> Result<Imagined, Failure> {
+    fn read(url: &str, headers: &[&str]) -> Result<Imagined, Wrong> {
         let headers: Vec<String> = headers.iter().map(|&header| header.to_owned()).collect();
         Imagined::new("GET", url, &headers, Ipv4Addr::LOCALHOST.into())
     }
@@ -175,7 +169,7 @@ mod tests {
             );
         }
         for url in ["ftp://a/", "a/b", "http://u@a/", "http://a:x/", "http://a/ b", "http://a/\u{e9}"] {
-            assert!(matches!(read(url, &[]), Err(Failure::Input(_))), "{url}");
+            assert!(matches!(read(url, &[]), Err(Wrong(_))), "{url}");
         }
     }
 
