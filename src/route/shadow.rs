@@ -57,7 +57,7 @@ pub fn hidden(rules: &[&Rule]) -> Vec<(usize, usize)> {
 }
 
 /// The hosts of a rule; nothing is any.
-fn hosts<'a>(rule: &'a Rule) -> impl Iterator<Item = Option<&'a HostPattern>> {
+fn hosts(rule: &Rule) -> impl Iterator<Item = Option<&HostPattern>> {
     rule.hosts.is_empty().then_some(None).into_iter().chain(rule.hosts.iter().map(Some))
 }
 

@@ -58,7 +58,7 @@ fn contradiction(scene: &Scene<'_>, route: &Route) -> Option<(&'static [&'static
     }
     let listeners = scene.listeners_of(route);
     let shut = |listener: &&Listener| !rule.source.is_empty() && is_shut(listener, &rule.source);
-    let listener = listeners.first().filter(|_| listeners.iter().all(|one| shut(one)))?;
+    let listener = listeners.first().filter(|_| listeners.iter().all(shut))?;
     Some((&["source"], format!("listener {} lets in none of the clients that it is for", listener.name)))
 }
 
