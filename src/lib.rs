@@ -5,12 +5,12 @@
 //!
 //! ```text
 //!    main.rs                                                   parse, run, exit code
-//! 9  cli/        run check explain status drain failover demo
+//! 9  cli/        run check explain plan import reload upgrade status drain failover demo
 //! 8  admin/      HTTP API, metrics page                        asks control through control::Handle
 //! 7  control/    supervisor, reload, health, events, status    COLD: may wait, allocate
 //! 6  proxy/      accept -> tcp relay | http request -> answer  HOT: reads, never decides what is true
 //! 5  runtime/    the meeting point: Snapshot (arc-swap), live state (atomics), events
-//! 4  config/     text -> Config, every error at once with file:line:col; never named by proxy
+//! 4  config/     text -> Config, every error at once with file:line:col; lints; never named by proxy
 //! 3  route/      which route does this request take?   }  pure: no I/O, no async,
 //! 2  policy/     every decision of the product         }  no clock, no lock, no logging
 //! 1  telemetry/  names of metrics, access-log record, log set-up
@@ -41,6 +41,12 @@
 //! sides is one fused exchange ([`proxy::http1`]); every pair with HTTP/2 in it ([`proxy::http2`], on the h2 crate) meets in
 //! [`proxy::bridge`], frame by frame, and WebSocket and gRPC with it. [`proxy::request`] decides the same for all of them. What
 //! is looked at before a protocol begins, PROXY headers and the name in a ClientHello, is left where it lies in the socket.
+//!
+//! # The toolbox of routes
+//! [`proxy::phases`] is the list of what may answer or refuse a request before its route acts, each phase a file of its own:
+//! [`proxy::gate`] (networks, maintenance, scripts of other origins), `proxy::limiter` (how many, how fast), [`proxy::auth`]
+//! (passwords, and a service that is asked). Then [`proxy::sticky`] says where the client belongs, [`proxy::edits`] has the heads
+//! changed, and `proxy::treatment` copies, buffers and compresses. What they decide is decided in [`policy`] and [`route`].
 //!
 //! # Invariants
 //! - `proxy` names neither `config` nor `control`; `route` and `policy` name only `model`; `control` never names `admin`.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll::config::{self, Config, Diagnostics};
+use plimsoll::config::{self, Config, Diagnostics, lints};
 
 /// The environment that the cases see.
 fn environment(name: &str) -> Option<String> {
@@ -98,6 +98,21 @@ fn the_reference_has_every_key_and_loads() {
     expect(Path::new("conf/reference.toml"), &text);
     let loaded = config::load_text(&text, Path::new("conf/reference.toml"), &|_| None);
     assert!(loaded.is_ok(), "{}", loaded.err().map(|e| e.to_string()).unwrap_or_default());
+}
+
+#[test]
+fn the_page_of_lints_has_them_all() {
+    expect(Path::new("conf/lints.md"), &lints::page());
+}
+
+#[test]
+fn what_we_show_has_no_findings() {
+    for path in cases("conf").iter().filter(|path| !path.ends_with("reference.toml")) {
+        let config = load(path).expect("it loads");
+        let found = lints::findings(&config, &lints::Machine::default());
+        let found: Vec<String> = found.iter().map(|one| format!("{} {}", one.lint.code, one.what)).collect();
+        assert!(found.is_empty(), "{}: {found:#?}", path.display());
+    }
 }
 
 /// A folder of its own for a test that needs files which cannot be kept as they are.
@@ -283,10 +298,6 @@ fn the_schema_has_the_keys_that_are_read() {
     let schema = config::schema();
     walk_schema(&schema, "", "", &mut check);
     assert!(keys > 100, "only {keys} keys");
-    walk_schema(&schema, "", "", &mut |_, _, key| {
-        let later = ["capacity"].contains(&key);
-        assert!(!later, "`{key}` is not supported yet");
-    });
 }
 
 /// Pieces of which wrong configurations are made.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use plimsoll::cli::import::Import;
 use plimsoll::cli::import::haproxy::{self, Surroundings};
 use plimsoll::cli::import::report::Verdict;
-use plimsoll::config;
+use plimsoll::config::{self, lints};
 
 fn folders(product: &str) -> Vec<PathBuf> {
     let all = fs::read_dir(Path::new("tests/import").join(product)).expect("the folder can be read");
@@ -67,6 +67,25 @@ fn sources_become_what_stands_beside_them() {
         expect(&folder.join("report.txt"), &import.report.to_string(), &mut wrong);
         if let Err(errors) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) {
             wrong.push(format!("{} does not load:\n{errors}", folder.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What an import has in common with its source is as `findings.txt` beside it says, and nothing comes with importing.
+#[test]
+fn what_is_found_in_an_import_is_known() {
+    let mut wrong = Vec::new();
+    for folder in folders("haproxy") {
+        let import = import(&folder);
+        let Ok(config) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) else {
+            continue;
+        };
+        let found = lints::findings(&config, &lints::Machine::default());
+        let lines = found.iter().map(|one| format!("{} {}: {}\n", one.lint.code, one.lint.name, one.what));
+        let (path, lines) = (folder.join("findings.txt"), lines.collect::<String>());
+        if !lines.is_empty() || path.exists() {
+            expect(&path, &lines, &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -6,9 +6,11 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::answer::{self, Answer};
-use super::views::DiagnosticView;
+use super::views::{DiagnosticView, FindingView};
 use crate::config;
+use crate::config::lints::findings;
 use crate::control::event_json::time;
+use crate::control::lints::machine;
 use crate::control::overrides::Overrides;
 use crate::control::running::{Plan, Running};
 use crate::runtime::diff::Item;
@@ -26,6 +28,8 @@ struct ConfigView {
     confirm_until: Option<String>,
     fallback: Option<FallbackView>,
     overrides: OverridesView,
+    /// What the lints find in it.
+    findings: Vec<FindingView>,
     /// The whole configuration with every default, as `plimsoll check --show` prints it.
     effective: String,
 }
@@ -154,6 +158,7 @@ pub(super) fn running(running: Running) -> Answer {
             why: fallback.why,
         }),
         overrides: overrides.into(),
+        findings: findings(&config, &machine()).iter().map(FindingView::from).collect(),
         effective: config::show(&config),
     };
     answer::json(StatusCode::OK, &view)

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use crate::config::Diagnostic;
+use crate::config::lints::Finding;
 use crate::control::event_json::{milliseconds, time};
 use crate::control::reload::Reloaded;
 use crate::control::sessions::{Session, Sessions};
@@ -68,6 +69,35 @@ impl From<&Diagnostic> for DiagnosticView {
             column: diagnostic.column,
             message: diagnostic.message.clone(),
             help: diagnostic.help.clone(),
+        }
+    }
+}
+
+/// What is valid and perhaps not meant.
+#[derive(Debug, Serialize)]
+pub(super) struct FindingView {
+    code: &'static str,
+    name: &'static str,
+    message: String,
+    reason: &'static str,
+    remedy: &'static str,
+    key: String,
+    file: Option<String>,
+    line: Option<usize>,
+}
+
+impl From<&Finding> for FindingView {
+    fn from(finding: &Finding) -> Self {
+        let Finding { lint, what, key, place } = finding;
+        Self {
+            code: lint.code,
+            name: lint.name,
+            message: what.clone(),
+            reason: lint.reason,
+            remedy: lint.remedy,
+            key: key.clone(),
+            file: place.as_ref().map(|place| place.file.display().to_string()),
+            line: place.as_ref().map(|place| place.line),
         }
     }
 }

@@ -2,20 +2,23 @@
 //! Finding errors is `config`'s.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use super::findings::{ANSWER, Finding, findings, seconds};
-use crate::config::Config;
+use serde_json::{Value as Json, json};
+
 use crate::config::health::Health;
+use crate::config::lints::{ANSWER, Finding, seconds};
 use crate::config::listener::{Listener, Protocol};
 use crate::config::pool::Pool;
 use crate::config::route::Route;
 use crate::config::sni::SniRoute;
+use crate::config::{Config, Diagnostics};
 use crate::model::units::format_duration;
 use crate::policy::health::bounds::Bounds;
 use crate::route::{PathPattern, Rule};
 
-/// Listeners, routes and pools, one a line.
-pub(super) fn summary(config: &Config) -> String {
+/// Listeners, routes and pools, one a line, and what was found in them.
+pub(super) fn summary(config: &Config, findings: &[Finding]) -> String {
     let mut text = String::new();
     for (title, lines) in [
         ("listeners", config.listeners.iter().map(listener).collect::<Vec<_>>()),
@@ -28,10 +31,56 @@ pub(super) fn summary(config: &Config) -> String {
             let _infallible = writeln!(text, "  {line}");
         }
     }
-    for Finding { code, what } in findings(config) {
-        let _infallible = writeln!(text, "finding {code}: {what}");
+    let mut explained = "";
+    for Finding { lint, what, key, place } in findings {
+        let _infallible = writeln!(text, "finding {}: {what}", lint.code);
+        if let Some(place) = place {
+            let _infallible =
+                writeln!(text, "  at {}:{}:{}, {key}", place.file.display(), place.line, place.column);
+        }
+        // They come in the order of their codes: what holds for all of one is said once.
+        if explained != lint.code {
+            let _infallible = writeln!(text, "  {}: {}\n  help: {}", lint.name, lint.reason, lint.remedy);
+            explained = lint.code;
+        }
     }
     text
+}
+
+/// A valid configuration for programs.
+pub(super) fn json(path: &Path, config: &Config, findings: &[Finding]) -> Json {
+    let findings = findings.iter().map(|Finding { lint, what, key, place }| {
+        json!({
+            "code": lint.code, "name": lint.name, "message": what, "reason": lint.reason, "remedy": lint.remedy, "key": key,
+            "file": place.as_ref().map(|place| place.file.display().to_string()),
+            "line": place.as_ref().map(|place| place.line),
+            "column": place.as_ref().map(|place| place.column),
+        })
+    });
+    json!({
+        "valid": true,
+        "file": path.display().to_string(),
+        "config_hash": format!("{:016x}", config.hash),
+        "errors": [],
+        "findings": findings.collect::<Vec<_>>(),
+    })
+}
+
+/// One that is not valid, likewise.
+pub(super) fn json_of_errors(path: &Path, errors: &Diagnostics) -> Json {
+    let listed = errors.list().iter().map(|error| {
+        json!({
+            "message": error.message, "help": error.help, "note": error.note, "file": error.file.display().to_string(),
+            "line": error.line, "column": error.column,
+        })
+    });
+    json!({
+        "valid": false,
+        "file": path.display().to_string(),
+        "error_count": errors.count(),
+        "errors": listed.collect::<Vec<_>>(),
+        "findings": [],
+    })
 }
 
 /// How soon probes notice what happens, at worst.
@@ -107,9 +156,12 @@ fn join(items: impl Iterator<Item = impl ToString>, separator: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::config::lints::{Machine, findings};
+
+    fn summary(config: &Config) -> String {
+        super::summary(config, &findings(config, &Machine::default()))
+    }
 
     #[test]
     fn a_summary_names_everything_once() {

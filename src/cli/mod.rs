@@ -1,7 +1,7 @@
 //! The command line: words in, text and exit status out. What belongs to a process and not to a library happens here
 //! alone: signals, the log, the panic hook.
 //!
-//! The map: `run` (the proxy as a process), `check` (with `findings`), `explain`, `live`
+//! The map: `run` (the proxy as a process), `check`, `explain`, `live`
 //! (commands of a running process, with `client`, `reload`, `preview` and `status`), `import` (another product's configuration as ours), `demo` (with `origin`), `completions`.
 
 mod admin_site;
@@ -10,7 +10,6 @@ mod client;
 pub mod completions;
 mod demo;
 mod explain;
-mod findings;
 pub mod import;
 mod live;
 mod origin;
@@ -22,14 +21,15 @@ mod upgrade;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, lints};
 use crate::control::Mode;
+use crate::control::lints::machine;
 use crate::control::upgrade::handover::VERSION;
 use crate::model::units::parse_duration;
 
@@ -99,12 +99,30 @@ struct CheckArgs {
     /// Print the JSON Schema of configurations and read none
     #[arg(long, conflicts_with_all = ["show", "path"])]
     schema: bool,
+    /// Print everything that is looked for, with its code, reason and remedy, and read no configuration
+    #[arg(long, conflicts_with_all = ["schema", "show", "path"])]
+    list_codes: bool,
+    /// Fail (status 1) where anything is found that `[check] allow_codes` does not have
+    #[arg(long, conflicts_with_all = ["schema", "show", "list_codes"])]
+    strict: bool,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value = "text", conflicts_with_all = ["schema", "show", "list_codes"])]
+    format: Format,
     /// Print the configuration with everything that it does not say filled in
     #[arg(long)]
     show: bool,
     /// Fail (status 1) where noticing a dead endpoint may take longer than this, as in 30s
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["schema", "show"])]
     rto: Option<Duration>,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// Why a command did not do what it was asked; its text is for a person.
@@ -160,27 +178,52 @@ fn execute(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Confirm(arguments) => return preview::confirm(&arguments, out),
         Command::Completions(arguments) => completions::script(arguments.shell),
         Command::HandoverVersion => format!("{VERSION}\n"),
-        Command::Check(arguments) => check_text(&arguments)?,
+        Command::Check(arguments) => return check_config(&arguments, out),
         Command::Live(command) => live::execute(&command)?,
         Command::Explain(arguments) => explain::execute(&arguments)?,
     };
     print(out, &text)
 }
 
-fn check_text(arguments: &CheckArgs) -> Result<String, Failure> {
+fn check_config(arguments: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
     if arguments.schema {
-        return Ok(format!("{:#}\n", config::schema()));
+        return print(out, &format!("{:#}\n", config::schema()));
     }
-    let config = arguments.config.load()?;
-    let late = arguments.rto.map(|rto| findings::too_late(&config, rto)).unwrap_or_default();
+    if arguments.list_codes {
+        return print(out, &lints::page());
+    }
+    let path = &arguments.config.path;
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(errors) if arguments.format == Format::Json => {
+            print(out, &format!("{:#}\n", check::json_of_errors(path, &errors)))?;
+            return Err(Failure::Input(format!(
+                "{} is not valid: {} errors",
+                path.display(),
+                errors.count()
+            )));
+        }
+        Err(errors) => return Err(Failure::Input(errors.to_string())),
+    };
+    let late = arguments.rto.map(|rto| lints::too_late(&config, rto)).unwrap_or_default();
     if !late.is_empty() {
         return Err(Failure::Running(late.join("\n")));
     }
-    Ok(if arguments.show { config::show(&config) } else { summary(&arguments.config.path, &config) })
-}
-
-fn summary(path: &Path, config: &Config) -> String {
-    format!("{} is valid\n\n{}", path.display(), check::summary(config))
+    if arguments.show {
+        return print(out, &config::show(&config));
+    }
+    let findings = lints::findings(&config, &machine());
+    let text = match arguments.format {
+        Format::Text => format!("{} is valid\n\n{}", path.display(), check::summary(&config, &findings)),
+        Format::Json => format!("{:#}\n", check::json(path, &config, &findings)),
+    };
+    print(out, &text)?;
+    match findings.len() {
+        0 => Ok(()),
+        _ if !arguments.strict => Ok(()),
+        1 => Err(Failure::Running("there is a finding, and --strict wants none".to_owned())),
+        count => Err(Failure::Running(format!("there are {count} findings, and --strict wants none"))),
+    }
 }
 
 /// A reader that has gone (`plimsoll check --show | head`) is no failure.
@@ -195,6 +238,8 @@ fn print(out: &mut impl Write, text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn call(line: &str) -> Result<String, u8> {

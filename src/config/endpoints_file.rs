@@ -61,12 +61,16 @@ pub fn parse(text: String, path: &Path, pool: &PoolName) -> Result<Vec<Endpoint>
 pub fn listed(endpoints: &[Endpoint]) -> Json {
     let one = |endpoint: &Endpoint| {
         // A file lists addresses, none of which is resolved from a name.
-        let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _ } = endpoint;
+        let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _, capacity } =
+            endpoint;
         let mut object = json!({
             "name": name.as_str(), "address": address.to_string(), "weight": weight.get(), "tier": tier, "zone": zone,
         });
         if let Some(max) = max_requests {
             object["max_requests"] = json!(max);
+        }
+        if let Some(capacity) = capacity {
+            object["capacity"] = json!(capacity.to_string());
         }
         let mut probed = serde_json::Map::new();
         probed.extend(health.address.map(|address| ("address".to_owned(), json!(address))));

@@ -40,8 +40,6 @@ pub(super) enum Given {
     Required(&'static str),
     /// Nothing; with an example of a value.
     Optional(&'static str),
-    /// The key belongs to the contract, but its feature is not there yet.
-    Later,
 }
 
 /// What a value must be.
@@ -121,22 +119,12 @@ impl Section {
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
-
-    /// The keys that work already.
-    pub(super) fn supported(&self) -> impl Iterator<Item = &'static Key> {
-        self.keys.iter().filter(|key| !matches!(key.given, Given::Later))
-    }
 }
 
 impl Key {
     /// A key that works.
     pub(super) const fn new(name: &'static str, kind: Kind, given: Given, doc: &'static str) -> Self {
         Self { name, kind, given, doc, own: false, or: None }
-    }
-
-    /// A key of the contract whose feature is not there yet.
-    pub(super) const fn later(name: &'static str) -> Self {
-        Self { name, kind: Kind::Bool, given: Given::Later, doc: "", own: false, or: None }
     }
 
     /// Marks what each listener or pool has for itself.
@@ -153,7 +141,6 @@ impl Key {
     pub(super) fn example(&self) -> &'static str {
         match self.given {
             Given::Default(text) | Given::Required(text) | Given::Optional(text) => text,
-            Given::Later => "",
         }
     }
 }

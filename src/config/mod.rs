@@ -7,7 +7,7 @@
 //! the `tables` of keys (`key` says what those are, `form` what texts may be) and leaves typed `value`s,
 //! and `assemble` joins these to a [`Config`], each section by its own file, once `layers` has put what is written over
 //! its `preset`, the one it is like and the defaults. `secrets` reads files of keys. `origin` keeps what a configuration was made from. `names` finds what others name; `diagnostic` prints what is wrong. `schema` and `reference` are the tables in other clothes;
-//! `show` prints a [`Config`] as a file that says the same.
+//! `show` prints a [`Config`] as a file that says the same. `lints` are what is valid and perhaps not meant.
 
 mod admission;
 mod assemble;
@@ -20,6 +20,7 @@ pub mod health;
 mod include;
 mod key;
 mod layers;
+pub mod lints;
 pub mod listener;
 mod names;
 pub mod notify;

@@ -20,7 +20,7 @@ use crate::model::field::FieldName;
 use crate::model::name::{EndpointName, LABEL_MAX, PoolName};
 use crate::model::protocol::Protocol;
 use crate::model::proxy_protocol::Version;
-use crate::model::units::{ByteSize, Weight};
+use crate::model::units::{ByteSize, Rate, Weight};
 use crate::policy::admission::{ceiling, gradient, shedding};
 use crate::policy::{breaker, exclusive, failover, outlier};
 
@@ -77,6 +77,8 @@ pub struct Pool {
     pub breaker: Option<breaker::Settings>,
     /// How clients keep coming to the same endpoint.
     pub sticky: Option<Sticky>,
+    /// What it has to carry at its busiest, for `plimsoll check` alone.
+    pub load: Option<Rate>,
 }
 
 impl Pool {
@@ -107,6 +109,8 @@ pub struct Endpoint {
     pub health: EndpointHealth,
     /// The name that it was resolved from, where it was.
     pub host: Option<DnsName>,
+    /// What it can carry, for `plimsoll check` alone.
+    pub capacity: Option<Rate>,
 }
 
 /// Balancing policies.
@@ -265,6 +269,7 @@ impl Pool {
             outlier,
             breaker,
             sticky: Sticky::read(name, fields, around, report),
+            load: fields.get("load"),
         })
     }
 }
@@ -412,7 +417,7 @@ impl Endpoint {
         zone: String,
     ) -> Self {
         let health = EndpointHealth::default();
-        Self { name, address, weight, tier, max_requests: None, zone, health, host: None }
+        Self { name, address, weight, tier, max_requests: None, zone, health, host: None, capacity: None }
     }
 
     /// Reads tables of endpoints of a pool, whose names and addresses must differ.
@@ -468,6 +473,7 @@ impl Endpoint {
             zone: fields.get("zone")?,
             health: EndpointHealth::read(fields),
             host: None,
+            capacity: fields.get("capacity"),
         })
     }
 }

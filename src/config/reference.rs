@@ -17,7 +17,7 @@ pub fn reference() -> String {
         "Every key of a configuration with its default; what is commented out has none, and shows an example.",
     );
     comment(&mut page, "", ROOT.doc);
-    for key in ROOT.supported() {
+    for key in ROOT.keys.iter() {
         match &key.kind {
             Kind::Table(section) => block(&mut page, key.name, section, hidden(key)),
             Kind::Map { of: Kind::Table(section), .. } => {
@@ -40,8 +40,8 @@ pub fn reference() -> String {
 
 /// A section with its keys, and below it those sections of it that have only defaults.
 fn block(page: &mut String, path: &str, section: &'static Section, hide: bool) {
-    let below = || section.supported().filter(|key| is_block(key));
-    if section.supported().any(|key| !is_block(key)) {
+    let below = || section.keys.iter().filter(|key| is_block(key));
+    if section.keys.iter().any(|key| !is_block(key)) {
         heading(page, section.doc, &format!("[{path}]"), hide);
         keys(page, section, hide);
     } else {
@@ -55,7 +55,7 @@ fn block(page: &mut String, path: &str, section: &'static Section, hide: bool) {
                 page.push('\n');
                 comment(page, "", key.doc);
                 page.push_str(&format!("[{path}]\n"));
-                let own: Vec<_> = shared.supported().filter(|key| key.own).map(|key| key.name).collect();
+                let own: Vec<_> = shared.keys.iter().filter(|key| key.own).map(|key| key.name).collect();
                 comment(page, "", &format!("Any key of [{}.NAME] but {}.", key.name, own.join(", ")));
             }
             kind => {
@@ -81,7 +81,7 @@ fn hidden(key: &Key) -> bool {
 }
 
 fn keys(page: &mut String, section: &'static Section, hide: bool) {
-    for key in section.supported().filter(|key| !is_block(key)) {
+    for key in section.keys.iter().filter(|key| !is_block(key)) {
         // A route needs one of its actions to load.
         let live = std::ptr::eq(section, &ROUTE) && key.name == "pool";
         line(page, key, hide || (hidden(key) && !live));
@@ -98,7 +98,7 @@ fn heading(page: &mut String, doc: &str, header: &str, hide: bool) {
 fn line(page: &mut String, key: &'static Key, hide: bool) {
     comment(page, "", key.doc);
     if let Some(section) = key.kind.section() {
-        for inner in section.supported() {
+        for inner in section.keys.iter() {
             let value = match inner.given {
                 Given::Default(text) => format!("{} = {text}", inner.name),
                 _ => inner.name.to_owned(),

@@ -2,7 +2,7 @@
 
 use super::diagnostic::Report;
 use super::form::{Form, regex};
-use super::key::{Given, Key, Kind, Section, Word};
+use super::key::{Key, Kind, Section, Word};
 use super::source::Span;
 use super::suggest::nearest;
 use super::tree::{Entry, Node, Table, Tree, parse_value, quoted};
@@ -65,11 +65,6 @@ impl Walk<'_> {
                 self.unknown(entry, section, path);
                 continue;
             };
-            if matches!(key.given, Given::Later) {
-                let help = "remove it: this version cannot do it";
-                self.report.error(entry.key_span, format!("`{}` is not supported yet", key.name), help);
-                continue;
-            }
             if base && key.own {
                 let message = format!("`{}` cannot be shared by all in {}", key.name, title(path));
                 let owner = if path.ends_with("pool") { "[pool.NAME]" } else { "[listener.NAME]" };
@@ -93,13 +88,13 @@ impl Walk<'_> {
             "" => format!("there is no section `{name}`"),
             _ => format!("unknown key `{name}` in {}", title(path)),
         };
-        let keys = section.supported().map(|key| key.name);
+        let keys = section.keys.iter().map(|key| key.name);
         let help = if let Some(near) = nearest(&entry.key, keys) {
             format!("did you mean `{near}`?")
-        } else if let Some(inside) = section.supported().find(|key| holds(key, &entry.key)) {
+        } else if let Some(inside) = section.keys.iter().find(|key| holds(key, &entry.key)) {
             format!("write it in `{}`: {} = {{ {name} = ... }}", inside.name, inside.name)
         } else {
-            let keys: Vec<_> = section.supported().map(|key| format!("`{}`", key.name)).collect();
+            let keys: Vec<_> = section.keys.iter().map(|key| format!("`{}`", key.name)).collect();
             format!("possible are {}", keys.join(", "))
         };
         self.report.error(entry.key_span, message, help);

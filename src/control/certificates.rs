@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::journal::{Change, Kind};
+use crate::config::tls::certificate::SOON;
 use crate::model::name::ListenerName;
 use crate::runtime::snapshot::Snapshot;
-
-/// How long before its end a certificate is an alarm.
-pub const SOON: Duration = Duration::from_secs(21 * 24 * 3600);
 
 /// How often the same one is.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);

@@ -13,6 +13,12 @@ pub(super) fn connections_max(workers: usize, listeners: usize) -> usize {
     usize::try_from(limit.saturating_sub(own) / 2).unwrap_or(usize::MAX).max(1)
 }
 
+/// How many the process may have once the soft limit has been raised.
+#[must_use]
+pub(super) fn most() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 fn raise() -> u64 {
     let now = getrlimit(Resource::Nofile);
     let (current, maximum) = (now.current.unwrap_or(u64::MAX), now.maximum.unwrap_or(u64::MAX));

@@ -16,6 +16,7 @@ mod guard;
 pub mod health;
 pub mod inherited;
 pub mod journal;
+pub mod lints;
 mod members;
 mod membership;
 pub mod names;

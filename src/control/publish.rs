@@ -15,6 +15,7 @@ use super::health::targets::{self, Watch};
 use super::health::warm::{Newcomer, Warmth, newcomers};
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
+use super::lints;
 use super::reload::{Answer, Cause, Job, ReloadError, ReloadOptions, Reloaded, Source, Stage, Step, Work};
 use super::supervisor::{Phase, Supervisor};
 use super::{Inner, Mode, guard, transparent, trial};
@@ -274,6 +275,9 @@ impl Supervisor {
         let is_new = !matches!(cause, Cause::Names | Cause::EndpointChange);
         if is_new {
             self.expiry.loaded();
+        }
+        if is_new {
+            lints::tell(Some(Arc::clone(&former)), Arc::clone(&self.config));
         }
         self.inner.note_running(&self.config, reloaded.generation, is_new);
         self.note_trial(cause, options.confirm, former, &last);

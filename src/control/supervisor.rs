@@ -17,6 +17,7 @@ use super::empty::{Emptiness, Step};
 use super::health::targets::Watch;
 use super::health::watch::Command as KeeperCommand;
 use super::journal::{Change, Kind};
+use super::lints;
 use super::membership::Membership;
 use super::names::Answers;
 use super::reload::{Answer, Cause, Queue, ReloadError, ReloadOptions, Source};
@@ -171,6 +172,7 @@ pub(super) fn start(
     let weights = inner.shared.running().overrides.weights();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
+            lints::tell(None, Arc::clone(&config));
             let Queues { commands, events, keeper, doors, names, withheld } = queues;
             let (files, changed) = mpsc::channel(CHANGES_MAX);
             let mut heard = Heard { commands, events, names, files: changed };

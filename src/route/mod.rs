@@ -2,7 +2,8 @@
 //!
 //! The map: `rule` (what is written), `path` and `host` (the forms that are compared), `precedence` (who is asked
 //! first), `path_tree` and `host_index` (finding without asking everyone), `condition` (everything beside host and
-//! path), `table` (all of it for one listener), `sni` (tcp listeners, by name alone), `explain` (the same question, answered with reasons).
+//! path), `table` (all of it for one listener), `sni` (tcp listeners, by name alone), `explain` (the same question, answered with reasons),
+//! `shadow` (routes that nothing can reach).
 //! What becomes of a request that has taken one: `template` (text with variables in it), `rewrite` (another target) and `edits` (other fields).
 //!
 //! # What is compared
@@ -29,6 +30,7 @@ mod pattern;
 mod precedence;
 pub mod rewrite;
 mod rule;
+pub mod shadow;
 mod sni;
 mod table;
 pub mod template;

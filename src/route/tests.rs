@@ -432,3 +432,75 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn routes_behind_wider_ones_are_hidden() {
+    let hidden = |rules: &[Rule]| shadow::hidden(&rules.iter().collect::<Vec<_>>());
+    // The same again; a longer prefix is asked first, a shorter one of higher priority before it.
+    assert_eq!(hidden(&[rule("a", "/x"), rule("a", "/x/")]), [(1, 0)]);
+    assert_eq!(hidden(&[rule("", ""), rule("", "/")]), [(1, 0)]);
+    assert_eq!(
+        hidden(&[rule("a", "/x"), rule("a", "/x/y"), rule("a", "=/x"), rule("a", "~^/x"), rule("", "")]),
+        []
+    );
+    let first = |host, path| Rule { priority: 1, ..rule(host, path) };
+    assert_eq!(hidden(&[rule("a", "/x/y"), first("a", "/x"), rule("a", "/z")]), [(0, 1)]);
+    assert_eq!(hidden(&[rule("b.a", "=/x"), first("*.a", "")]), [(0, 1)]);
+    assert_eq!(hidden(&[rule("a", "=/x"), first("*.a", "")]), []);
+    assert_eq!(hidden(&[rule("a", "~^/x"), rule("a", "~^/x"), rule("a", "")]), [(1, 0)]);
+    assert_eq!(hidden(&[rule("a", "~.*"), rule("a", "")]), [(1, 0)]);
+    // All of its hosts must be taken, by whomever.
+    let both =
+        Rule { hosts: [rule("a", ""), rule("b", "")].into_iter().flat_map(|r| r.hosts).collect(), ..any() };
+    assert_eq!(hidden(&[rule("a", ""), both.clone()]), []);
+    assert_eq!(hidden(&[rule("a", ""), rule("b", ""), both]), [(2, 0)]);
+}
+
+#[test]
+fn conditions_say_whether_a_route_hides_another() {
+    let hidden = |rules: &[Rule]| shadow::hidden(&rules.iter().collect::<Vec<_>>());
+    let header = |value: ValuePattern| vec![(FieldName::new("x-a").expect("token"), value)];
+    let with = |value| Rule { headers: header(value), ..any() };
+    assert_eq!(hidden(&[with(exact("1")), with(exact("2")), with(exact("1"))]), [(2, 0)]);
+    assert_eq!(
+        hidden(&[with(ValuePattern::Regex(regex("^1"))), with(exact("1")), with(exact("2"))]),
+        [(1, 0)]
+    );
+    let methods = |all: &[&str]| Rule { methods: all.iter().map(|&one| one.to_owned()).collect(), ..any() };
+    assert_eq!(hidden(&[methods(&["GET", "POST"]), methods(&["POST"]), methods(&["PUT"]), any()]), [(1, 0)]);
+    let from = |net: &str| Rule { source: vec![net.parse().expect("a network")], ..any() };
+    assert_eq!(hidden(&[from("10.0.0.0/8"), from("10.1.0.0/16"), from("0.0.0.0/0")]), [(1, 0)]);
+    let at = |name: &str| Rule {
+        listeners: vec![crate::model::name::ListenerName::new(name).expect("a name")],
+        ..any()
+    };
+    assert_eq!(hidden(&[at("a"), at("b"), any(), at("b")]), [(3, 1)]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what is quadratic is seen in real time alone")]
+fn ten_thousand_routes_of_one_path_are_not_compared_with_each_other() {
+    let one = |number: usize| Rule {
+        headers: vec![(FieldName::new("x-a").expect("token"), exact(&number.to_string()))],
+        ..rule("a", "/x")
+    };
+    let rules: Vec<Rule> = (0..10_000).map(one).collect();
+    let begun = std::time::Instant::now();
+    assert_eq!(shadow::hidden(&rules.iter().collect::<Vec<_>>()), []);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+proptest! {
+    #[test]
+    fn no_request_takes_a_hidden_route(
+        rules in prop::collection::vec(some_rule(), 0..24),
+        requests in prop::collection::vec(some_request(), 1..32),
+    ) {
+        let hidden: Vec<usize> =
+            shadow::hidden(&rules.iter().collect::<Vec<_>>()).into_iter().map(|(rule, _)| rule).collect();
+        for request in &requests {
+            let taken = model_find(&rules, request);
+            prop_assert!(taken.is_none_or(|taken| !hidden.contains(&taken)), "{:?} takes {:?}", request, taken);
+        }
+    }
+}

@@ -119,7 +119,7 @@ fn admission(page: &mut Page, limits: &PoolLimits) {
 
 fn endpoint(page: &mut Page, endpoint: &Endpoint) {
     // What it was resolved from is nothing that can be written.
-    let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _ } = endpoint;
+    let Endpoint { name, address, weight, tier, max_requests, zone, health, host: _, capacity } = endpoint;
     let mut keys = vec![
         format!("name = {}", quote(name.as_str())),
         format!("address = {}", quote(&address.to_string())),
@@ -130,6 +130,7 @@ fn endpoint(page: &mut Page, endpoint: &Endpoint) {
     if !zone.is_empty() {
         keys.push(format!("zone = {}", quote(zone)));
     }
+    keys.extend(capacity.map(|rate| format!("capacity = {}", quote(&rate.to_string()))));
     let address = health.address.map(|address| format!("address = {}", quote(&address.to_string())));
     let port = health.port.map(|port| format!("port = {port}"));
     if address.is_some() || port.is_some() {
@@ -162,6 +163,9 @@ fn order(page: &mut Page, pool: &Pool) {
     page.amount("min_available", pool.failover.min_available);
     page.text("send_proxy", pool.send_proxy.map_or("off", Version::word));
     page.text("source_address", pool.source);
+    if let Some(load) = pool.load {
+        page.text("load", load);
+    }
     page.time("slow_start", pool.slow_start);
     page.time("drain_timeout", pool.drain_timeout);
     page.time("max_connection_age", pool.max_connection_age.unwrap_or_default());

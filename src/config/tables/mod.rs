@@ -2,9 +2,6 @@
 //! data. Here are the root and what concerns the process; `listener`, `route` and `pool` have a file each, `admission` has
 //! what says who is let in, and of a
 //! pool `health` has the probes, `passive` all that live traffic teaches, `sticky` how clients stay.
-//!
-//! Keys of the contract whose feature is not there yet are here too, so that they are told from misspelt
-//! ones.
 
 mod admission;
 mod edits;
@@ -24,6 +21,7 @@ use std::time::Duration;
 
 use super::form::Form;
 use super::key::{Given, Key, Kind, Section, Word};
+use super::lints::LINTS;
 use Given::{Default, Optional, Required};
 use admission::OVERLOAD;
 use listener::LISTENER;
@@ -325,27 +323,21 @@ static CHECK: Section = Section::new(
             "allow_codes",
             Kind::List { of: &Kind::Choice(&FINDINGS), min: 0 },
             Default("[]"),
-            "Findings that are not to be reported. L001: probes notice a dead endpoint later than objective; L002: with an \
-             objective, a pool has no probes; L003: answers may take longer than client_timeout; L004: traffic or \
-             probes do not verify TLS; L005: the admin API's tokens cross a network in the clear; L006: rendezvous over too many endpoints; L007: \
-             retry rules without effect; L008: a certificate of a listener has expired, or does within 21 days; L010: a \
-             listener takes PROXY headers of nobody.",
+            "Findings that are not to be reported, by their codes; `plimsoll check --list-codes` and conf/lints.md say what each is.",
         ),
     ],
 );
 
 /// The codes of what `plimsoll check` finds.
-static FINDINGS: [Word; 9] = [
-    Word::new("L001"),
-    Word::new("L002"),
-    Word::new("L003"),
-    Word::new("L004"),
-    Word::new("L005"),
-    Word::new("L006"),
-    Word::new("L007"),
-    Word::new("L008"),
-    Word::new("L010"),
-];
+static FINDINGS: [Word; LINTS.len()] = {
+    let mut words = [const { Word::new("") }; LINTS.len()];
+    let mut at = 0;
+    while at < LINTS.len() {
+        words[at] = Word::new(LINTS[at].code);
+        at += 1;
+    }
+    words
+};
 
 static NOTIFY: Section = Section::new(
     "Where events are sent, beside the log: a webhook or a program.",
@@ -395,7 +387,7 @@ mod tests {
     use super::*;
 
     fn check(section: &'static Section, path: &str) {
-        for key in section.supported() {
+        for key in section.keys.iter() {
             let path = format!("{path}.{}", key.name);
             assert!(read_text(key.example(), key).is_some(), "{path} cannot be {}", key.example());
             assert!(key.doc.ends_with('.'), "{path} has no sentence about it");

@@ -155,6 +155,14 @@ pub(in super::super) static POOL: Section = Section::new(
              to the system. \"client\" is each client's own: it needs CAP_NET_ADMIN, and endpoints whose way back leads through \
              this node (IP_TRANSPARENT); probes and clients without an address of the endpoint's family come from the node.",
         ),
+        Key::new(
+            "load",
+            Kind::Text(Form::Rate),
+            Optional(r#""800/s""#),
+            "What the pool has to carry at its busiest, for `plimsoll check` alone: whether its endpoints can, also without one of \
+             their zones, where each says its capacity.",
+        )
+        .own(),
         Key::new("slow_start", DELAY, Default(r#""0s""#), "A returned endpoint grows to its full share in so long."),
         Key::new("drain_timeout", DELAY, Default(r#""10m""#), "Long-lived work on a drained or removed endpoint."),
         Key::new(
@@ -266,7 +274,12 @@ static ENDPOINT: Section = Section::new(
             Optional("{ port = 9000 }"),
             "Where its probes go, where that is not its own address.",
         ),
-        Key::later("capacity"),
+        Key::new(
+            "capacity",
+            Kind::Text(Form::Rate),
+            Optional(r#""500/s""#),
+            "What it can carry, for `plimsoll check` alone, which holds load of the pool to it.",
+        ),
     ],
 );
 

@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
+/// How long before its end a certificate is an alarm.
+pub const SOON: Duration = Duration::from_secs(21 * 24 * 3600);
+
 /// What of a certificate matters to whoever shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
