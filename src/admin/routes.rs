@@ -124,12 +124,7 @@ impl Control for Handle {
     }
     fn explain(&self, ask: Ask) -> Explaining {
         let handle = self.clone();
-        // Of many routes each is asked, and a reload may have to be waited for.
-        let explaining = tokio::task::spawn_blocking(move || handle.explain(&ask));
-        Box::pin(async move {
-            let explained = explaining.await.map_err(|error| error.to_string())?;
-            explained.map_err(|wrong| wrong.to_string())
-        })
+        Box::pin(async move { handle.explain(ask).await.map_err(|wrong| wrong.to_string()) })
     }
     fn sessions(&self, endpoint: Option<String>) -> Listing {
         let handle = self.clone();

@@ -27,6 +27,7 @@ mod treatment;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Handle;
@@ -187,23 +188,34 @@ struct Live<'a> {
 }
 
 impl Handle {
-    /// What would become of a request that came now. It may wait for a reload to end: not for a worker.
+    /// What would become of a request that came now.
     ///
     /// # Errors
     /// [`Wrong`].
-    pub fn explain(&self, ask: &Ask) -> Result<Explanation, Wrong> {
+    pub async fn explain(&self, ask: Ask) -> Result<Explanation, Wrong> {
         for _ in 0..LOOKS {
-            let (running, snapshot) = (self.running(), self.0.store.load());
-            if running.generation != snapshot.generation {
-                std::thread::sleep(LOOK_AGAIN);
-                continue;
+            let (handle, ask) = (self.clone(), ask.clone());
+            // Of many routes each is asked: others are answered meanwhile.
+            let looking = tokio::task::spawn_blocking(move || handle.look(&ask));
+            match looking.await {
+                Ok(Some(told)) => return told,
+                Ok(None) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(error) => return Err(Wrong(error.to_string())),
             }
-            let draining = self.0.draining.load(std::sync::atomic::Ordering::Relaxed);
-            let stage = self.0.fleet.pressure.stage();
-            let live = Live { handle: self, snapshot: &snapshot, stage, draining };
-            return scene::explain(&running.config, Some(live), ask);
         }
         Err(Wrong("the configuration is being replaced just now; ask again".to_owned()))
+    }
+
+    /// The same; nothing while what runs is being replaced.
+    fn look(&self, ask: &Ask) -> Option<Result<Explanation, Wrong>> {
+        let (running, snapshot) = (self.running(), self.0.store.load());
+        if running.generation != snapshot.generation {
+            return None;
+        }
+        let draining = self.0.draining.load(Ordering::Relaxed);
+        let stage = self.0.fleet.pressure.stage();
+        let live = Live { handle: self, snapshot: &snapshot, stage, draining };
+        Some(scene::explain(&running.config, Some(live), ask))
     }
 }
 

@@ -175,7 +175,8 @@ fn retries(scene: &Scene<'_>, (pool, retry): (&Pool, &Retry), lines: &mut Vec<St
     let on = &retry.on;
     let mut causes: Vec<String> = [(on.connect, "connect"), (on.reset, "reset"), (on.timeout, "timeout")]
         .into_iter()
-        .filter_map(|(listed, word)| listed.then(|| word.to_owned()))
+        .filter(|(listed, _)| *listed)
+        .map(|(_, word)| word.to_owned())
         .collect();
     causes.extend(on.statuses.iter().map(|(low, high)| match low == high {
         true => low.to_string(),

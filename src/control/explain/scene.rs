@@ -53,7 +53,7 @@ pub(super) fn explain(config: &Config, live: Option<Live<'_>>, ask: &Ask) -> Res
         }
         Protocol::Http => scene.http(&mut told),
     };
-    told.outcome = live.and(stop.or(end));
+    told.outcome = stop.or(end).filter(|_| live.is_some());
     Ok(told)
 }
 

@@ -30,6 +30,9 @@ pub(super) struct Belongs {
 /// What stands for an endpoint: its pool and its name, where it still is there.
 type Found = Option<(String, String)>;
 
+/// What a value of the cookie says, and which endpoint it means.
+type Open<'a> = dyn Fn(&[u8]) -> Option<(Opened, Found)> + 'a;
+
 /// What a pool's stickiness makes of a request, in lines, and where its client belongs.
 pub(super) fn explain(
     config: &Config,
@@ -161,12 +164,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn cookies(
-        &self,
-        open: &dyn Fn(&[u8]) -> Option<(Opened, Found)>,
-        request: &Imagined,
-        belongs: &mut Option<Belongs>,
-    ) -> Vec<String> {
+    fn cookies(&self, open: &Open<'_>, request: &Imagined, belongs: &mut Option<Belongs>) -> Vec<String> {
         let mut said = Vec::new();
         let now = seconds();
         for value in cookie_values(request, self.name).take(COOKIES_MAX) {
