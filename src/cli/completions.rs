@@ -50,7 +50,7 @@ mod tests {
             for command in definition.get_subcommands().filter(|command| !command.is_hide_set()) {
                 assert!(text.contains(command.get_name()), "{shell:?} does not know {}", command.get_name());
             }
-            assert!(text.contains("--observe"), "{shell:?} knows no options");
+            assert!(text.contains("observe"), "{shell:?} knows no options");
         }
     }
 }

@@ -148,7 +148,7 @@ def debian():
 class Scene:
     def __init__(self, root, packages):
         files = {"/etc/systemd/system/trial.target": "[Unit]\nAllowIsolate=yes\n"}
-        files |= {f"/root/{name}.deb": file for name, file in packages.items()}
+        files |= {f"/var/tmp/{name}.deb": file for name, file in packages.items()}
         self.guest = guest.Guest(files, "trial.target", root)
         self.config = CONFIG
         self.origin = stand.Process(self.guest.near(os.path.realpath(sys.executable), "-c", ORIGIN))
@@ -187,7 +187,7 @@ def held(ends):
 
 
 def installed(scene):
-    done = scene.dpkg("--install", "/root/first.deb")
+    done = scene.dpkg("--install", "/var/tmp/first.deb")
     quiet = not re.search("warn|err|fail", done.stderr, re.IGNORECASE)
     REPORT.check("it installs", done.returncode == 0 and quiet, "" if quiet else done.stderr)
     stand.until("the service", lambda: scene.guest.show(UNIT, "ActiveState") == "active")
@@ -234,7 +234,7 @@ def upgraded(scene, name, what):
     slow = stand.Process(scene.guest.near("curl", "--silent", "http://127.0.0.1/slow"))
     time.sleep(0.3)
     begun = time.monotonic()
-    done = scene.dpkg("--install", f"/root/{name}.deb")
+    done = scene.dpkg("--install", f"/var/tmp/{name}.deb")
     took = time.monotonic() - begun
     time.sleep(1)
     REPORT.equal(f"{what} installs", (done.returncode, done.stderr), (0, ""))
@@ -262,7 +262,7 @@ def elsewhere(scene):
 def broken(scene):
     """A program that does not even start: nothing is replaced, and the one who installed it is told."""
     load, before = Load(scene), scene.main_process()
-    done = scene.dpkg("--install", "/root/broken.deb")
+    done = scene.dpkg("--install", "/var/tmp/broken.deb")
     told = done.returncode == 0 and "the program of before runs on" in done.stderr
     REPORT.check("a program that does not work is installed, and said not to run", told, done.stderr.strip().splitlines()[:1])
     ends = load.stop()
@@ -278,7 +278,7 @@ def removed(scene):
     REPORT.equal("the configuration and the logs stay", left, (0, 0))
     scene.guest.must("rm", "-r", DROP_IN)
     done = scene.dpkg("--purge", "plimsoll")
-    left = scene.guest.run("sh", "-c", "find / -xdev -path '*plimsoll*' -not -path '/root/*' -not -path '/proc/*'").stdout
+    left = scene.guest.run("sh", "-c", "find / -xdev -path '*plimsoll*' -not -path '/var/tmp/*' -not -path '/proc/*'").stdout
     left += scene.guest.run("sh", "-c", "ls -d /var/l*/plimsoll /etc/systemd/system/*/plimsoll* /etc/systemd/system/plimsoll*").stdout
     REPORT.equal("a purge leaves nothing", (done.returncode, left), (0, ""))
 

@@ -290,24 +290,6 @@ impl<'c, C: ClientHalf> Bridge<'c, C> {
         .await
     }
 
-    /// An answer whose body has not moved for as long as the side that it waits for may take.
-    pub(super) fn poll_stalled(
-        &self,
-        cx: &mut Context<'_>,
-        moved: bool,
-        waiting: Waiting,
-        timeouts: &Timeouts,
-    ) -> Poll<Result<(), Error>> {
-        let (patience, late) = match waiting {
-            Waiting::Endpoint => (timeouts.idle, Error::Stalled),
-            Waiting::Client => (self.listener.timeouts.client_idle, Error::ClientTimeout),
-        };
-        if moved {
-            self.timer.set(Instant::now() + patience);
-        }
-        self.timer.poll_expired(cx).map(|_| Err(late))
-    }
-
     /// What is left of the request goes on beside its answer. A failure on the endpoint's side shows in the answer, or does
     /// not matter.
     pub(super) fn poll_rest(

@@ -6,6 +6,7 @@
 
 mod encoder;
 pub mod exchange;
+mod patience;
 pub mod request;
 pub mod subrequest;
 pub mod transform;
