@@ -207,6 +207,16 @@ fn relay(front: &Proxy, doors: &[Door], listeners: &mut [Block], around: &mut Ar
     for step in
         around.sections.steps(front.back, &front.name).map(|of| of.steps.as_slice()).unwrap_or_default()
     {
+        if step.effect == Effect::Rest {
+            if step.terms.iter().any(|term| names_of(term).is_some_and(Vec::is_empty)) {
+                break;
+            }
+            around.report.not_possible(
+                step.at,
+                "names that lead to no backend are not told apart here: take them out of the map",
+            );
+            continue;
+        }
         let (Stage::Switch, Effect::Go(backend)) = (step.stage, &step.effect) else {
             around.report.not_possible(step.at, "there are no requests where bytes are relayed (mode tcp)");
             continue;

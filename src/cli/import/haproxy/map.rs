@@ -11,7 +11,8 @@ use super::template::sample_of;
 /// Maps with more entries are for an endpoint to look into.
 const ENTRIES_MAX: usize = 5_000;
 
-/// Rules without anything put in, each with the condition under which it is that one, and what is to be said of all.
+/// Rules without anything put in, each with the condition under which it is that one, and what is to be said of all. A
+/// backend that is named may not be there.
 pub(super) type Expanded = (Vec<(Vec<String>, Term)>, Said);
 
 /// What a rule comes to whose words have something put in by a map, or that chooses a backend by a sample; nothing
@@ -48,20 +49,17 @@ pub(super) fn expand(
         (words, term)
     };
     Some(made.map(|(values, said)| {
-        let there =
-            |words: &[String]| !switch || words.get(1).is_some_and(|name| backends.contains(&name.as_str()));
-        let all: Vec<(Vec<String>, Term)> = values.into_iter().map(of_value).collect();
-        let lost = all
-            .iter()
-            .find(|(words, _)| !there(words))
-            .map(|(words, _)| words.get(1).cloned().unwrap_or_default());
+        let rules: Vec<(Vec<String>, Term)> = values.into_iter().map(of_value).collect();
+        let named = |words: &[String]| words.get(1).cloned().unwrap_or_default();
+        let lost =
+            rules.iter().map(|(words, _)| named(words)).find(|name| !backends.contains(&name.as_str()));
         let said = match lost {
-            Some(name) => wrong(format!(
-                "there is no backend {name}: HAProxy goes on with the next rule for these requests"
+            Some(name) if switch => wrong(format!(
+                "there is no backend {name}: HAProxy sends these requests where it sends the rest"
             )),
-            None => said,
+            _ => said,
         };
-        (all.into_iter().filter(|(words, _)| there(words)).collect(), said)
+        (rules, said)
     }))
 }
 
@@ -83,7 +81,10 @@ fn by_name(
         }
     }
     if out.is_empty() {
-        return Err(wrong("no backend has such a name"));
+        return Ok((
+            out,
+            wrong("no backend has such a name: HAProxy sends these requests where it sends the rest"),
+        ));
     }
     Ok((out, approximated("there is a route for each backend that it can name: a new one needs a route")))
 }

@@ -173,12 +173,17 @@ impl<'a> Walker<'a> {
                 }
                 Effect::Answer(answer) => self.push(Some(step.at), inner, Action::Answer(answer.clone())),
                 Effect::Go(backend) => self.go(backend, Some(step.at), inner),
+                Effect::Rest => self.end(end, inner),
                 Effect::Auth(_) | Effect::Trust(_) | Effect::Nothing => continue,
             }
             if all {
                 return;
             }
         }
+        self.end(end, way);
+    }
+
+    fn end(&mut self, end: &End<'_>, way: Way) {
         match end {
             End::Frontend => match &self.front.default_backend {
                 Some((backend, at)) => self.go(backend, Some(*at), way),

@@ -59,6 +59,9 @@ pub(super) enum Effect {
     Answer(Answer),
     /// To this backend.
     Go(String),
+    /// To where requests go that no rule sends anywhere, whatever else is written: the name that was put together for them
+    /// is none of a backend.
+    Rest,
     /// No further rule of `http-request` is asked.
     Allow,
     /// Nothing that a route does.

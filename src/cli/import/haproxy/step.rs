@@ -187,9 +187,16 @@ impl Reader<'_, '_> {
             (Ok(expanded), Ok(terms)) => (expanded, terms),
             (Err(said), _) | (_, Err(said)) => return said.about("", at, self.report),
         };
+        let switch = rule.stage == Stage::Switch;
+        let is_exhaustive = rules.last().is_some_and(|(_, term)| *term == Term::default());
         for (words, more) in rules {
-            let (effect, own) = effect(rule, &words, self.clauses.around);
-            if !matches!(effect, Effect::Go(_) | Effect::Answer(_) | Effect::Edit(_)) {
+            let (mut effect, own) = effect(rule, &words, self.clauses.around);
+            if let Effect::Go(name) = &effect
+                && !self.backends.contains(&name.as_str())
+            {
+                effect = Effect::Rest;
+            }
+            if !matches!(effect, Effect::Go(_) | Effect::Rest | Effect::Answer(_) | Effect::Edit(_)) {
                 return own.about("", at, self.report);
             }
             let both = |term: &Term| Term {
@@ -198,6 +205,10 @@ impl Reader<'_, '_> {
             };
             let stage = if rule.stage == Stage::Response { Stage::Redirect } else { rule.stage };
             self.out.steps.push(Step { at, stage, terms: terms.iter().map(both).collect(), effect });
+        }
+        // A name that is none of a backend ends the search for one: HAProxy asks no further rule.
+        if switch && !is_exhaustive {
+            self.out.steps.push(Step { at, stage: rule.stage, terms, effect: Effect::Rest });
         }
         said.about("", at, self.report);
     }
