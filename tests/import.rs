@@ -5,39 +5,83 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plimsoll::cli::import::Import;
-use plimsoll::cli::import::haproxy::{self, Surroundings};
+use plimsoll::cli::import::haproxy;
 use plimsoll::cli::import::report::Verdict;
+use plimsoll::cli::import::surroundings::Surroundings;
 use plimsoll::config::{self, lints};
 
-fn folders(product: &str) -> Vec<PathBuf> {
-    let all = fs::read_dir(Path::new("tests/import").join(product)).expect("the folder can be read");
-    let mut all: Vec<PathBuf> =
-        all.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
-    all.sort();
-    all
+/// A product whose configurations are imported.
+struct Product {
+    /// Its folder.
+    name: &'static str,
+    import: fn(&[(&str, &str)], Surroundings<'_>) -> Import,
+    /// Whether a file beside a case is one that the importer is given, and not one that it finds.
+    given: fn(&str) -> bool,
 }
 
-/// What a case may look at: the files beside it, and no environment but what `environment` says.
-fn import(folder: &Path) -> Import {
-    let text = fs::read_to_string(folder.join("haproxy.cfg")).expect("there is a source");
-    let variables = fs::read_to_string(folder.join("environment")).unwrap_or_default();
-    let environment = |name: &str| {
-        let pairs = variables.lines().filter_map(|line| line.split_once('='));
-        pairs.filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).next_back()
+const PRODUCTS: &[Product] =
+    &[Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" }];
+
+/// A folder with a source, and beside it what is made of it.
+struct Case {
+    product: &'static Product,
+    folder: PathBuf,
+    /// The names and texts that the importer is given.
+    files: Vec<(String, String)>,
+}
+
+fn cases() -> Vec<Case> {
+    PRODUCTS.iter().flat_map(of_product).collect()
+}
+
+fn of_product(product: &'static Product) -> Vec<Case> {
+    let all = fs::read_dir(Path::new("tests/import").join(product.name)).expect("the folder can be read");
+    let mut folders: Vec<PathBuf> =
+        all.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert!(folders.len() >= 30, "{} has {} cases", product.name, folders.len());
+    folders.into_iter().map(|folder| Case { product, files: given(product, &folder), folder }).collect()
+}
+
+fn given(product: &Product, folder: &Path) -> Vec<(String, String)> {
+    let names = fs::read_dir(folder).expect("the folder can be read");
+    let names = names.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> =
+        names.filter(|name| name != "plimsoll.toml" && (product.given)(name)).collect();
+    names.sort();
+    assert!(!names.is_empty(), "{} has no source", folder.display());
+    let read = |name: String| {
+        let text = fs::read_to_string(folder.join(&name)).expect("a source can be read");
+        (name, text)
     };
-    // Absolute names lead nowhere: a case is the same on every machine.
-    let around = Surroundings {
-        environment: &environment,
-        read: &|path| path.is_relative().then(|| fs::read_to_string(folder.join(path)).ok())?,
-        list: &|path| {
-            let entries = path.is_relative().then(|| fs::read_dir(folder.join(path)).ok())??;
-            let mut files: Vec<PathBuf> =
-                entries.filter_map(|e| Some(path.join(e.ok()?.file_name()))).collect();
-            files.sort();
-            Some(files)
-        },
-    };
-    haproxy::import(&[("haproxy.cfg", &text)], around)
+    names.into_iter().map(read).collect()
+}
+
+impl Case {
+    /// What is made of it. It may look at the files beside it, and at no environment but what `environment` says.
+    fn import(&self) -> Import {
+        let folder = &self.folder;
+        let variables = fs::read_to_string(folder.join("environment")).unwrap_or_default();
+        let environment = |name: &str| {
+            let pairs = variables.lines().filter_map(|line| line.split_once('='));
+            pairs.filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).next_back()
+        };
+        // Absolute names lead nowhere: a case is the same on every machine.
+        let around = Surroundings {
+            environment: &environment,
+            read: &|path| path.is_relative().then(|| fs::read_to_string(folder.join(path)).ok())?,
+            list: &|path| {
+                let entries = path.is_relative().then(|| fs::read_dir(folder.join(path)).ok())??;
+                let mut files: Vec<PathBuf> =
+                    entries.filter_map(|e| Some(path.join(e.ok()?.file_name()))).collect();
+                files.sort();
+                Some(files)
+            },
+        };
+        let files: Vec<(&str, &str)> =
+            self.files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        (self.product.import)(&files, around)
+    }
 }
 
 fn expect(path: &Path, have: &str, wrong: &mut Vec<String>) {
@@ -61,8 +105,8 @@ fn expect(path: &Path, have: &str, wrong: &mut Vec<String>) {
 #[test]
 fn sources_become_what_stands_beside_them() {
     let mut wrong = Vec::new();
-    for folder in folders("haproxy") {
-        let import = import(&folder);
+    for case in cases() {
+        let (folder, import) = (&case.folder, case.import());
         expect(&folder.join("plimsoll.toml"), &import.text, &mut wrong);
         expect(&folder.join("report.txt"), &import.report.to_string(), &mut wrong);
         if let Err(errors) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) {
@@ -76,8 +120,8 @@ fn sources_become_what_stands_beside_them() {
 #[test]
 fn what_is_found_in_an_import_is_known() {
     let mut wrong = Vec::new();
-    for folder in folders("haproxy") {
-        let import = import(&folder);
+    for case in cases() {
+        let (folder, import) = (&case.folder, case.import());
         let Ok(config) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) else {
             continue;
         };
@@ -93,13 +137,15 @@ fn what_is_found_in_an_import_is_known() {
 
 #[test]
 fn every_line_that_says_something_has_a_verdict() {
-    for folder in folders("haproxy") {
-        let import = import(&folder);
-        let text = fs::read_to_string(folder.join("haproxy.cfg")).expect("there is a source");
-        let says = |(_, line): &(usize, &str)| !line.trim().is_empty() && !line.trim().starts_with('#');
-        let lines: Vec<usize> = text.lines().enumerate().filter(says).map(|(at, _)| at + 1).collect();
-        let told: Vec<usize> = import.report.verdicts().map(|(at, _)| at.line).collect();
-        assert_eq!(told, lines, "{}", folder.display());
+    for case in cases() {
+        let (folder, import) = (&case.folder, case.import());
+        for (file, (name, text)) in case.files.iter().enumerate() {
+            let says = |(_, line): &(usize, &str)| !line.trim().is_empty() && !line.trim().starts_with('#');
+            let lines: Vec<usize> = text.lines().enumerate().filter(says).map(|(at, _)| at + 1).collect();
+            let told = import.report.verdicts().filter(|(at, _)| at.file == file);
+            let told: Vec<usize> = told.map(|(at, _)| at.line).collect();
+            assert_eq!(told, lines, "{}/{name}", folder.display());
+        }
         for (at, verdict) in import.report.verdicts() {
             let explained = import.report.remarks(at).iter().any(|remark| !remark.text.is_empty());
             assert!(

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Place, Report};
+use super::report::{Place, Report, Verdict};
 
 /// A value as it will stand in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,14 @@ impl Value {
     /// A list of texts.
     pub fn texts<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Self {
         Self::List(texts.into_iter().map(Self::text).collect())
+    }
+
+    /// A text, or a list of several, as `host` takes it.
+    pub(super) fn one_or_list(texts: &[String]) -> Self {
+        match texts {
+            [one] => Self::text(one),
+            many => Self::texts(many.to_vec()),
+        }
     }
 
     /// A table in one line.
@@ -174,6 +182,9 @@ pub struct Document {
     pub pools: Vec<Block>,
 }
 
+/// The top names no more lines than this that are not carried over: the report has them all.
+const MISSING_MAX: usize = 40;
+
 impl Document {
     /// The table `name` at the root, made when it is not there.
     pub fn single(&mut self, name: &str) -> &mut Table {
@@ -183,6 +194,30 @@ impl Document {
         });
         // There is one at `at`: it was found or has just been put there.
         &mut self.singles[at].table
+    }
+
+    /// Says at the top where it comes from, and what is not carried over. `product` is the word behind `plimsoll import`.
+    pub(super) fn introduce(&mut self, product: &str, report: &Report) {
+        let names: Vec<&str> = report.names().collect();
+        self.head.push(format!(
+            "From {}, by `plimsoll import {product}`. The report with it has a verdict on every line;",
+            names.join(", ")
+        ));
+        self.head.push(
+            "lines named here are lines there. `plimsoll check --show` prints this with every default filled in."
+                .to_owned(),
+        );
+        let missing: Vec<String> = report
+            .verdicts()
+            .filter(|(_, verdict)| *verdict == Verdict::NotPossible)
+            .map(|(at, _)| format!("  {}: {}", place(at, report), report.source(at)))
+            .take(MISSING_MAX)
+            .collect();
+        if !missing.is_empty() {
+            self.head.push(String::new());
+            self.head.push("Not, or not all, of this is carried over:".to_owned());
+            self.head.extend(missing);
+        }
     }
 
     /// The text of the configuration, with the lines of `report` named where keys come from them.

@@ -1,13 +1,19 @@
 //! `plimsoll import`: the configuration of another product as ours, with an honest report on every line of it.
 //!
-//! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `lift` says
-//! once what all say, `mend` takes out what would not load; none of them knows a product. Each product has a folder: `haproxy`.
+//! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
+//! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
+//! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
+//! product has a folder: `haproxy`.
 
 pub mod document;
 pub mod haproxy;
 mod lift;
 mod mend;
+mod order;
+mod pattern;
+mod region;
 pub mod report;
+pub mod surroundings;
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,8 +23,8 @@ use clap::{Args, Subcommand};
 
 use super::{Failure, print};
 use crate::config;
-use haproxy::Surroundings;
 use report::Report;
+use surroundings::Surroundings;
 
 /// What an import comes to.
 #[derive(Debug)]
@@ -41,6 +47,17 @@ enum Product {
     Haproxy(Files),
 }
 
+/// What translates the files of a product: names and texts, in the order in which they were given.
+type Importer = fn(&[(&str, &str)], Surroundings<'_>) -> Import;
+
+impl Product {
+    const fn parts(&self) -> (Importer, &Files) {
+        match self {
+            Self::Haproxy(files) => (haproxy::import, files),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct Files {
     /// The configuration of the other product
@@ -61,7 +78,7 @@ const FILES_MAX: usize = 10_000;
 
 /// Imports; status 1 when something of the source is not possible, 2 when it cannot be read.
 pub(super) fn import(arguments: &ImportArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let Product::Haproxy(files) = &arguments.product;
+    let (importer, files) = arguments.product.parts();
     let mut texts = Vec::new();
     for path in &files.files {
         let bytes =
@@ -77,7 +94,7 @@ pub(super) fn import(arguments: &ImportArgs, out: &mut impl Write) -> Result<(),
         read: &|path| read_beside(folder, path),
         list: &|path| list_beside(folder, path),
     };
-    let import = haproxy::import(&texts, around);
+    let import = importer(&texts, around);
     finish(&import, files, out)
 }
 
@@ -100,7 +117,7 @@ fn finish(import: &Import, files: &Files, out: &mut impl Write) -> Result<(), Fa
         }
     }
     if !import.text.contains("\n[listener.") {
-        let what = "the source has no frontend that listens, so what was written is no whole configuration";
+        let what = "the source has nothing that listens, so what was written is no whole configuration";
         return Err(Failure::Running(what.to_owned()));
     }
     if let Err(errors) = config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) {

@@ -148,6 +148,11 @@ impl Report {
         self.lines.get(&at).map_or(&[], Vec::as_slice)
     }
 
+    /// The names of all files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The name of a file.
     #[must_use]
     pub fn name(&self, file: usize) -> &str {
@@ -175,7 +180,7 @@ fn worst(remarks: &[Remark]) -> Option<Verdict> {
 /// A summary, then every line with its verdict and remarks.
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.names().collect();
         writeln!(out, "{}: {} lines that say something", names.join(", "), self.lines.len())?;
         for verdict in Verdict::ALL {
             let count = self.verdicts().filter(|(_, of_line)| *of_line == verdict).count();

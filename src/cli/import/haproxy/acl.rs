@@ -5,10 +5,11 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::pattern::{Method, fault, regex};
+use super::super::pattern::{Method, fault, regex};
+use super::super::region::{Part, PathTest, ValueTest};
+use super::super::surroundings::Surroundings;
 use super::said::{Said, not_possible, wrong};
-use super::section::Surroundings;
-use super::test::{Part, PathTest, Test, ValueTest, merge};
+use super::test::{Test, merge};
 
 /// An ACL, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -433,7 +434,7 @@ fn value(question: &Question<'_>, part: Part) -> Result<Acl, Said> {
     let value = match question.texts.as_slice() {
         [one] if method == Method::Exact && !question.any_case && !listed => ValueTest::Exact(one.clone()),
         texts if listed => {
-            let any: Vec<String> = texts.iter().map(|text| super::pattern::escape(text)).collect();
+            let any: Vec<String> = texts.iter().map(|text| super::super::pattern::escape(text)).collect();
             ValueTest::Regex(format!(r"(?i)(?:^|,)\s*(?:{})\s*(?:,|$)", any.join("|")))
         }
         texts => ValueTest::Regex(regex(method, texts, question.any_case)),

@@ -1,8 +1,8 @@
 //! What a request gets without an endpoint: refusals, fixed answers and redirects.
 
+use super::super::surroundings::Surroundings;
 use super::rule::{Answer, Effect, nothing};
 use super::said::{Said, approximated, not_possible, translated, wrong};
-use super::section::Surroundings;
 use super::template::{self, Where};
 
 /// The largest body that is written into a configuration.

@@ -1,8 +1,8 @@
 //! Health checks: `option httpchk` and its kin, `http-check`, `tcp-check`, and the probe that they come to.
 
 use super::super::document::{Table, Value};
+use super::super::pattern::escape;
 use super::super::report::Place;
-use super::pattern::escape;
 use super::proxy::Reading;
 use super::said::{Said, approximated, ignored, not_possible, translated, wrong};
 use super::section::Statement;

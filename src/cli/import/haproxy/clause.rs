@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use super::super::report::{Place, Report};
+use super::super::surroundings::Surroundings;
 use super::acl::{self, Acl};
 use super::said::{Said, not_possible, wrong};
-use super::section::{Statement, Surroundings};
+use super::section::Statement;
 use super::test::{Test, merge};
 
 /// One way for a condition to hold: all of these do, and none of those.
@@ -246,7 +247,7 @@ fn settle(term: &mut Term) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::import::haproxy::test::PathTest;
+    use crate::cli::import::region::PathTest;
 
     fn terms(condition: &str) -> Result<Vec<Term>, Said> {
         let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();

@@ -174,7 +174,7 @@ pub(super) fn set_target(action: &str, text: &str) -> (Effect, Said) {
 /// `replace-path`, `replace-pathq` and `replace-uri`.
 pub(super) fn replace_target(action: &str, words: &[String]) -> (Effect, Said) {
     let [regex, format, ..] = words else { return nothing(wrong("it has a regular expression and a text")) };
-    if let Some(why) = super::pattern::fault(regex) {
+    if let Some(why) = super::super::pattern::fault(regex) {
         return nothing(not_possible(format!(
             "the regular expression is not one that Plimsoll reads ({why})"
         )));

@@ -5,18 +5,19 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use super::super::document::{Block, Table, Value, place};
+use super::super::order::priorities;
+use super::super::region::{Door, Region};
 use super::super::report::{Place, Report};
 use super::answer::Reply;
 use super::bind::Bind;
 use super::clause::Term;
 use super::global::Global;
-use super::order::priorities;
 use super::pool::duration;
 use super::proxy::{Proxy, Stage};
 use super::route::{Action, Draft, Edits, Fields, Sections, drafts};
 use super::rule::{Answer, Effect};
 use super::step::Steps;
-use super::test::{Door, Part, PathTest, Test, ValueTest};
+use super::test::Test;
 
 /// What frontends are written with.
 pub(super) struct Around<'a> {
@@ -235,7 +236,7 @@ fn relay(front: &Proxy, doors: &[Door], listeners: &mut [Block], around: &mut Ar
                 table.set("name", Value::text(name), None);
                 table.set("listeners", Value::texts(doors.iter().map(|door| door.listener.clone())), None);
                 let all: Vec<String> = names.into_iter().flatten().cloned().collect();
-                table.set("sni", one_or_list(&all), Some(step.at));
+                table.set("sni", Value::one_or_list(&all), Some(step.at));
                 table.set("pool", Value::text(found), Some(step.at));
                 routes.push(Block { name: String::new(), comments: Vec::new(), table });
             }
@@ -270,13 +271,6 @@ fn names_of(term: &Term) -> Option<&Vec<String>> {
         ([], []) => Some(&NONE),
         ([Test::Sni(names) | Test::Hosts(names)], []) => Some(names),
         _ => None,
-    }
-}
-
-fn one_or_list(texts: &[String]) -> Value {
-    match texts {
-        [one] => Value::text(one),
-        many => Value::texts(many.to_vec()),
     }
 }
 
@@ -335,14 +329,15 @@ fn write(drafts: &[Draft], front: &Proxy, doors: &[Door], around: &mut Around<'_
     let mut names: Vec<String> =
         drafts.iter().rev().map(|draft| around.name(&[&front.name, &word(draft)])).collect();
     names.reverse();
+    let regions: Vec<&Region> = drafts.iter().map(|draft| &draft.region).collect();
     let mut blocks = Vec::new();
-    for ((draft, priority), name) in drafts.iter().zip(priorities(drafts)).zip(names) {
+    for ((draft, priority), name) in drafts.iter().zip(priorities(&regions)).zip(names) {
         let mut table = Table::default();
         table.set("name", Value::text(name), None);
         if priority != 0 {
             table.set("priority", Value::Integer(priority), None);
         }
-        conditions(draft, doors, around.many, &mut table);
+        draft.region.write(doors, around.many, &mut table);
         action(draft, &mut table);
         pages(draft, front, around.sections, &mut table);
         let mut comments: Vec<String> = Vec::new();
@@ -377,45 +372,6 @@ fn word(draft: &Draft) -> String {
         Action::Answer(Answer::Health(_)) => "health".to_owned(),
         Action::Answer(Answer::Respond(reply)) if reply.status >= 400 => "deny".to_owned(),
         Action::Answer(Answer::Respond(_)) => "respond".to_owned(),
-    }
-}
-
-fn conditions(draft: &Draft, doors: &[Door], many: bool, table: &mut Table) {
-    let (region, at) = (&draft.region, None);
-    let all = || (0..doors.len()).collect::<Vec<_>>();
-    if many || region.doors.is_some() {
-        let served = region.doors.clone().unwrap_or_else(all);
-        let names = served.iter().filter_map(|door| doors.get(*door)).map(|door| door.listener.clone());
-        table.set("listeners", Value::texts(names), at);
-    }
-    if let Some(hosts) = &region.hosts {
-        table.set("host", one_or_list(hosts), at);
-    }
-    match &region.path {
-        Some(PathTest::Exact(path)) => table.set("path", Value::text(path), at),
-        Some(PathTest::Prefix(path)) => table.set("path_prefix", Value::text(path), at),
-        Some(PathTest::Regex(regex)) => table.set("path_regex", Value::text(regex), at),
-        None => {}
-    }
-    if let Some(methods) = &region.methods {
-        table.set("methods", Value::texts(methods.clone()), at);
-    }
-    for (part, key) in [(Part::Header, "headers"), (Part::Query, "query"), (Part::Cookie, "cookies")] {
-        let of = region.values.iter().filter(|(own, ..)| *own == part);
-        let pairs: Vec<(String, Value)> = of.map(|(_, name, value)| (name.clone(), pattern(value))).collect();
-        if !pairs.is_empty() {
-            table.set(key, Value::Inline(pairs), at);
-        }
-    }
-    if let Some(source) = &region.source {
-        table.set("source", Value::texts(source.iter().map(ToString::to_string)), at);
-    }
-}
-
-fn pattern(value: &ValueTest) -> Value {
-    match value {
-        ValueTest::Exact(text) => Value::text(text),
-        ValueTest::Regex(regex) => Value::inline([("regex", Value::text(regex))]),
     }
 }
 

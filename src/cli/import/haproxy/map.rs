@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use super::super::surroundings::Surroundings;
 use super::acl::{self, top_level};
 use super::clause::Term;
 use super::said::{Said, approximated, not_possible, translated, wrong};
-use super::section::Surroundings;
 use super::template::sample_of;
 
 /// Maps with more entries are for an endpoint to look into.

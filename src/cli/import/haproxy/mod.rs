@@ -3,10 +3,10 @@
 //! The map, in the order of the way: `lexer` makes words of a line, `condition` follows `.if`, `section` has the
 //! statements of each section. `proxy` reads a section by its table of directives, with `bind`, `server`, `option` and
 //! `check` (`address`, `units` and `said` serve them); `global` has what is no proxy. Of what decides about requests,
-//! `acl` reads one question (`pattern` its comparison), `clause` a condition of several, `rule` what is done
+//! `acl` reads one question, `clause` a condition of several, `rule` what is done
 //! (`edit` to heads, `answer` without an endpoint, `template` the texts that are put together); `map` makes several of a rule that looks something
 //! up, `variable` none of one that keeps something; `step` puts them in order (`limit` makes limits of counters) and `route` makes routes of them, by the
-//! regions of `test`, with `order` for their priorities. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
+//! regions of `test`. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
 //! `page` has the pages of errors, `users` the lists of names and passwords.
 
 mod acl;
@@ -23,9 +23,7 @@ mod limit;
 mod listener;
 mod map;
 mod option;
-mod order;
 mod page;
-mod pattern;
 mod pool;
 mod probe;
 mod proxy;
@@ -50,10 +48,10 @@ use super::document::{Block, Document, Value, place};
 use super::lift::lift;
 use super::mend::settle;
 use super::report::{Place, Remark, Report, Verdict};
+use super::surroundings::Surroundings;
 use global::Global;
 use proxy::{Proxy, Reading};
 use route::Sections;
-pub use section::Surroundings;
 use section::{Section, Source};
 use step::AllSteps;
 
@@ -76,7 +74,7 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     write(&proxies, around, &global, &mut document, &mut report);
     conclude(&source, &proxies, &global, &mut document, &mut report);
     settle(&mut document, &mut report);
-    head(&mut document, &report);
+    document.introduce("haproxy", &report);
     let text = document.print(&report);
     Import { text, report }
 }
@@ -382,34 +380,6 @@ fn general(proxies: &[Proxy], report: &mut Report) {
     }
     if proxies.iter().any(|proxy| proxy.servers.iter().any(|server| server.options.check)) {
         report.general("an endpoint is used once its first probe is good; HAProxy takes servers for up until a check fails. After the first bad probe the next comes 500 ms later.");
-    }
-}
-
-fn head(document: &mut Document, report: &Report) {
-    let mut names: Vec<&str> = Vec::new();
-    let mut file = 0;
-    while !report.name(file).is_empty() {
-        names.push(report.name(file));
-        file += 1;
-    }
-    document.head.push(format!(
-        "From {}, by `plimsoll import haproxy`. The report with it has a verdict on every line;",
-        names.join(", ")
-    ));
-    document.head.push(
-        "lines named here are lines there. `plimsoll check --show` prints this with every default filled in."
-            .to_owned(),
-    );
-    let missing: Vec<String> = report
-        .verdicts()
-        .filter(|(_, verdict)| *verdict == Verdict::NotPossible)
-        .map(|(at, _)| format!("  {}: {}", place(at, report), report.source(at)))
-        .take(40)
-        .collect();
-    if !missing.is_empty() {
-        document.head.push(String::new());
-        document.head.push("Not, or not all, of this is carried over:".to_owned());
-        document.head.extend(missing);
     }
 }
 

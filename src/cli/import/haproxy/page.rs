@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::super::document::Value;
 use super::super::report::Place;
+use super::super::surroundings::Surroundings;
 use super::said::{Said, approximated, ignored, not_possible, translated, wrong};
-use super::section::{Statement, Surroundings};
+use super::section::Statement;
 
 /// A page, and the line that it comes from.
 pub(super) type Pages = BTreeMap<u16, (Value, Place)>;

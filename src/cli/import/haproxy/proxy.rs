@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::super::document::Value;
 use super::super::report::{Place, Report};
+use super::super::surroundings::Surroundings;
 use super::bind::{self, Bind};
 use super::check::{self, Check};
 use super::global::Global;
 use super::option;
 use super::page::{self, Pages};
 use super::said::{Said, approximated, ignored, translated, wrong};
-use super::section::{Statement, Surroundings};
+use super::section::Statement;
 use super::server::{self, Options, Server};
 use super::units::time;
 use crate::policy::compression::MediaType;

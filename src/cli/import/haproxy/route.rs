@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::super::document::Value;
+use super::super::region::{Door, Region};
 use super::super::report::{Place, Report};
 use super::answer::Reply;
 use super::clause::Term;
@@ -14,7 +15,7 @@ use super::proxy::{Proxy, Stage};
 use super::rule::{Answer, Change, Edit, Effect};
 use super::said::{Said, not_possible, wrong};
 use super::step::{AllSteps, Step, Steps};
-use super::test::{Door, Narrowed, Region, Test};
+use super::test::{Narrowed, Test};
 
 /// A route before it has a name.
 #[derive(Debug, Clone)]

@@ -1,11 +1,11 @@
 //! What a rule does: `http-request`, `http-response`, `redirect`, `use_backend` and their kin, its condition taken off.
 
 use super::super::document::Value;
+use super::super::surroundings::Surroundings;
 use super::answer::{Reply, deny, redirect, respond, status};
 use super::edit::{Target, delete, header, replace_header, replace_target, set_target};
 use super::proxy::{Rule, Stage};
 use super::said::{Said, approximated, ignored, not_possible, translated, wrong};
-use super::section::Surroundings;
 
 /// The client is whom a PROXY header names.
 pub(super) const PROXY_HEADER: &str = "PROXY";

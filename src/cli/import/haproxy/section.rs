@@ -2,28 +2,11 @@
 //! statements mean is not asked here.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use super::super::report::{Place, Report};
+use super::super::surroundings::Surroundings;
 use super::condition::{Answer, VERSION, evaluate};
 use super::lexer::{Line, read_line};
-
-/// What an import may look at beside its source.
-#[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
-    /// The environment.
-    pub environment: &'a dyn Fn(&str) -> Option<String>,
-    /// The contents of a file that the source names; nothing where there is none.
-    pub read: &'a dyn Fn(&Path) -> Option<String>,
-    /// The files in a folder that the source names, sorted; nothing where there is none.
-    pub list: &'a dyn Fn(&Path) -> Option<Vec<PathBuf>>,
-}
-
-impl std::fmt::Debug for Surroundings<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Surroundings")
-    }
-}
 
 /// One line that says something.
 #[derive(Debug, Clone)]

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use super::super::document::Value;
+use super::super::region::PathTest;
 use super::super::report::{Place, Report, Verdict};
+use super::super::surroundings::Surroundings;
 use super::answer::Reply;
 use super::clause::{Clauses, Term, split};
 use super::limit::{self, Counter, Counters};
@@ -14,8 +16,7 @@ use super::map;
 use super::proxy::{Proxy, Rule, Stage};
 use super::rule::{Answer, Change, Edit, Effect, PROXY_HEADER, effect, key};
 use super::said::{Said, approximated, not_possible};
-use super::section::Surroundings;
-use super::test::{PathTest, Test};
+use super::test::Test;
 
 /// A rule whose condition has been read.
 #[derive(Debug, Clone)]

@@ -6,52 +6,10 @@ use std::hash::Hash;
 
 use ipnet::IpNet;
 
-use super::pattern::matches;
-
-/// What a path must be.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum PathTest {
-    /// Exactly this.
-    Exact(String),
-    /// This and what lies below it, element by element; without the slash at its end.
-    Prefix(String),
-    /// A regular expression.
-    Regex(String),
-}
-
-impl PathTest {
-    /// The regular expression that says the same.
-    fn regex(&self) -> String {
-        let escape = super::pattern::escape;
-        match self {
-            Self::Exact(path) => format!("^{}$", escape(path)),
-            Self::Prefix(path) => format!("^{}(?:/|$)", escape(path)),
-            Self::Regex(regex) => regex.clone(),
-        }
-    }
-}
-
-/// Whether `path` is `prefix` or lies below it.
-fn below(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// What a value must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ValueTest {
-    /// Exactly this.
-    Exact(String),
-    /// A regular expression.
-    Regex(String),
-}
-
-/// Where a named value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    Header,
-    Query,
-    Cookie,
-}
+use super::super::pattern::{escape, matches};
+use super::super::region::{
+    Door, Part, PathTest, Region, ValueTest, is_start, meet, narrow_path, narrower_host, narrower_network,
+};
 
 /// One question.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,29 +34,6 @@ pub(super) enum Test {
     Auth(String, Option<String>),
     /// Requests of one key come faster than so many in a window, or are more than so many.
     Faster(super::limit::Asked),
-}
-
-/// A listener that a frontend comes to, as far as conditions ask for it.
-#[derive(Debug, Clone)]
-pub(super) struct Door {
-    /// The name of the listener.
-    pub(super) listener: String,
-    /// It has TLS.
-    pub(super) tls: bool,
-    /// Its ports.
-    pub(super) ports: Vec<u16>,
-}
-
-/// Requests that a route can be made for.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Region {
-    pub(super) hosts: Option<Vec<String>>,
-    pub(super) path: Option<PathTest>,
-    pub(super) methods: Option<Vec<String>>,
-    pub(super) values: Vec<(Part, String, ValueTest)>,
-    pub(super) source: Option<Vec<IpNet>>,
-    /// Which of the frontend's listeners.
-    pub(super) doors: Option<Vec<usize>>,
 }
 
 /// What a region comes to with one more question.
@@ -195,83 +130,6 @@ impl Region {
         self.doors = Some(after).filter(|after| after.len() < doors.len());
         To(self)
     }
-
-    /// How many conditions there are beside host and path, as Plimsoll counts them.
-    #[must_use]
-    pub(super) fn conditions(&self) -> usize {
-        usize::from(self.methods.is_some()) + self.values.len() + usize::from(self.source.is_some())
-    }
-}
-
-/// What is in both lists; all of the second where there is no first. Nothing when that is empty.
-fn meet<T: Clone + PartialEq>(
-    own: Option<&[T]>,
-    other: &[T],
-    both: impl Fn(&T, &T) -> Option<T>,
-) -> Option<Vec<T>> {
-    let Some(own) = own else { return Some(other.to_vec()) };
-    let mut out: Vec<T> = Vec::new();
-    for found in own.iter().flat_map(|a| other.iter().filter_map(|b| both(a, b))) {
-        if !out.contains(&found) {
-            out.push(found);
-        }
-    }
-    (!out.is_empty()).then_some(out)
-}
-
-/// The host that both patterns take.
-pub(super) fn narrower_host(a: &str, b: &str) -> Option<String> {
-    let takes = |wide: &str, narrow: &str| {
-        wide == narrow
-            || wide.strip_prefix('*').is_some_and(|end| narrow.trim_start_matches('*').ends_with(end))
-    };
-    if takes(a, b) {
-        Some(b.to_owned())
-    } else if takes(b, a) {
-        Some(a.to_owned())
-    } else {
-        None
-    }
-}
-
-fn narrower_network(a: &IpNet, b: &IpNet) -> Option<IpNet> {
-    if a.contains(b) {
-        Some(*b)
-    } else if b.contains(a) {
-        Some(*a)
-    } else {
-        None
-    }
-}
-
-/// The path that both take; nothing when none does.
-fn narrow_path(own: Option<&PathTest>, other: &PathTest) -> Result<Option<PathTest>, &'static str> {
-    use PathTest::{Exact, Prefix, Regex};
-    let Some(own) = own else { return Ok(Some(other.clone())) };
-    Ok(match (own, other) {
-        (a, b) if a == b => Some(a.clone()),
-        (Exact(_), Exact(_)) => None,
-        (Exact(path), Prefix(prefix)) | (Prefix(prefix), Exact(path)) => {
-            below(prefix, path).then(|| Exact(path.clone()))
-        }
-        (Exact(path), Regex(regex)) | (Regex(regex), Exact(path)) => {
-            matches(regex, path).then(|| Exact(path.clone()))
-        }
-        (Prefix(a), Prefix(b)) if below(a, b) => Some(Prefix(b.clone())),
-        (Prefix(a), Prefix(b)) => below(b, a).then(|| Prefix(a.clone())),
-        // A regular expression that is a start, and a prefix below it.
-        (Prefix(prefix), Regex(regex)) | (Regex(regex), Prefix(prefix))
-            if is_start(regex) && matches(regex, prefix) =>
-        {
-            Some(Prefix(prefix.clone()))
-        }
-        _ => return Err("a route has one condition on the path, and these two cannot be made one"),
-    })
-}
-
-/// `^/text`, without anything behind that looks further.
-fn is_start(regex: &str) -> bool {
-    regex.starts_with('^') && !regex.contains(['$', '*', '+', '?', '[', '{', '|', '('])
 }
 
 /// Several questions, one of which must be answered yes, as few as say the same.
@@ -404,7 +262,7 @@ fn merge_paths(paths: &[PathTest]) -> Option<PathTest> {
 fn start_with_slash(regex: &str) -> Option<String> {
     let text = regex.strip_prefix('^')?.strip_suffix('/')?;
     let plain: String = text.replace('\\', "");
-    (is_start(regex) && !text.contains("\\\\") && super::pattern::escape(&plain) == text).then_some(plain)
+    (is_start(regex) && !text.contains("\\\\") && escape(&plain) == text).then_some(plain)
 }
 
 #[cfg(test)]
@@ -422,24 +280,6 @@ mod tests {
         let To(narrow) = region.and(&hosts(&["x.b.test", "c.test"]), &[]) else { panic!("it narrows") };
         assert_eq!(narrow.hosts, Some(vec!["x.b.test".to_owned()]));
         assert_eq!(region.and(&hosts(&["b.test"]), &[]), Empty);
-    }
-
-    #[test]
-    fn paths_narrow_or_cannot_be_said() {
-        let exact = |path: &str| PathTest::Exact(path.to_owned());
-        let prefix = |path: &str| PathTest::Prefix(path.to_owned());
-        let regex = |path: &str| PathTest::Regex(path.to_owned());
-        let check = |a: PathTest, b: PathTest, want: Result<Option<PathTest>, ()>| {
-            assert_eq!(narrow_path(Some(&a), &b).map_err(|_| ()), want, "{a:?} {b:?}");
-            assert_eq!(narrow_path(Some(&b), &a).map_err(|_| ()), want, "{b:?} {a:?}");
-        };
-        check(exact("/a/b"), prefix("/a"), Ok(Some(exact("/a/b"))));
-        check(exact("/ab"), prefix("/a"), Ok(None));
-        check(prefix("/a"), prefix("/a/b"), Ok(Some(prefix("/a/b"))));
-        check(prefix("/a"), prefix("/b"), Ok(None));
-        check(exact("/a.jpg"), regex("jpg$"), Ok(Some(exact("/a.jpg"))));
-        check(regex("^/a"), prefix("/a/b"), Ok(Some(prefix("/a/b"))));
-        check(regex("a"), regex("b"), Err(()));
     }
 
     #[test]

@@ -1,34 +1,33 @@
-//! Which route is asked before which: HAProxy goes by the order of its lines, Plimsoll by how close a route is. Where
-//! that would be another order for some request, a route gets a priority; else it needs none.
+//! Which route is asked before which: most products go by the order of their lines or by rules of their own, Plimsoll by
+//! how close a route is. Where that would be another order for some request, a route gets a priority; else it needs none.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::route::Draft;
-use super::test::{PathTest, Region, narrower_host};
+use super::region::{PathTest, Region, overlap};
 
 /// The priority of each route, 0 where none is needed.
 #[must_use]
-pub(super) fn priorities(drafts: &[Draft]) -> Vec<i64> {
-    let mut of = vec![0_i64; drafts.len()];
-    let index = Index::new(drafts);
+pub(super) fn priorities(regions: &[&Region]) -> Vec<i64> {
+    let mut of = vec![0_i64; regions.len()];
+    let index = Index::new(regions);
     // Of all that stand behind: the highest priority, and where the first would be asked.
     let (mut highest, mut soonest): (i64, Option<Rank>) = (0, None);
-    for (at, draft) in drafts.iter().enumerate().rev() {
-        let (mut own, last) = (0, worst(&draft.region));
+    for (at, region) in regions.iter().enumerate().rev() {
+        let (mut own, last) = (0, worst(region));
         let most = highest + i64::from(soonest.is_some_and(|soonest| last > soonest));
-        for later in index.after(at, &draft.region) {
+        for later in index.after(at, region) {
             // Nothing behind can ask for more.
             if own >= most {
                 break;
             }
-            let (Some(other), Some(priority)) = (drafts.get(later), of.get(later)) else { continue };
-            if overlap(&draft.region, &other.region) {
-                let before = last <= best(&other.region);
+            let (Some(other), Some(priority)) = (regions.get(later), of.get(later)) else { continue };
+            if overlap(region, other) {
+                let before = last <= best(other);
                 own = own.max(priority + i64::from(!before));
             }
         }
-        let first = best(&draft.region);
+        let first = best(region);
         (highest, soonest) = (highest.max(own), Some(soonest.map_or(first, |soonest| soonest.min(first))));
         if let Some(place) = of.get_mut(at) {
             *place = own;
@@ -45,10 +44,10 @@ struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    fn new(drafts: &'a [Draft]) -> Self {
-        let mut index = Self { by_host: HashMap::new(), loose: Vec::new(), count: drafts.len() };
-        for (at, draft) in drafts.iter().enumerate() {
-            match exact_hosts(&draft.region) {
+    fn new(regions: &[&'a Region]) -> Self {
+        let mut index = Self { by_host: HashMap::new(), loose: Vec::new(), count: regions.len() };
+        for (at, region) in regions.iter().enumerate() {
+            match exact_hosts(region) {
                 Some(hosts) => hosts.for_each(|host| index.by_host.entry(host).or_default().push(at)),
                 None => index.loose.push(at),
             }
@@ -105,66 +104,31 @@ fn worst(region: &Region) -> Rank {
     ranks(region).max().unwrap_or_else(|| rank(region, None))
 }
 
-/// Whether one request may fit both, as far as that is plain to see.
-fn overlap(a: &Region, b: &Region) -> bool {
-    fn common<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, meet: impl Fn(&T, &T) -> bool) -> bool {
-        match (a, b) {
-            (Some(a), Some(b)) => a.iter().any(|a| b.iter().any(|b| meet(a, b))),
-            _ => true,
-        }
-    }
-    common(a.hosts.as_ref(), b.hosts.as_ref(), |a, b| narrower_host(a, b).is_some())
-        && common(a.methods.as_ref(), b.methods.as_ref(), |a, b| a == b)
-        && common(a.doors.as_ref(), b.doors.as_ref(), |a, b| a == b)
-        && common(a.source.as_ref(), b.source.as_ref(), |a, b| a.contains(b) || b.contains(a))
-        && paths_overlap(a.path.as_ref(), b.path.as_ref())
-}
-
-fn paths_overlap(a: Option<&PathTest>, b: Option<&PathTest>) -> bool {
-    use PathTest::{Exact, Prefix};
-    let below = |prefix: &str, path: &str| {
-        path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'))
-    };
-    match (a, b) {
-        (Some(Exact(a)), Some(Exact(b))) => a == b,
-        (Some(Exact(path)), Some(Prefix(prefix))) | (Some(Prefix(prefix)), Some(Exact(path))) => {
-            below(prefix, path)
-        }
-        (Some(Prefix(a)), Some(Prefix(b))) => below(a, b) || below(b, a),
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::route::Action;
     use super::*;
 
-    fn draft(host: Option<&str>, path: Option<PathTest>) -> Draft {
-        let hosts = host.map(|host| vec![host.to_owned()]);
-        let region = Region { hosts, path, ..Region::default() };
-        Draft { at: None, region, edits: Vec::new(), spared: Vec::new(), action: Action::Nobody }
+    fn region(host: Option<&str>, path: Option<PathTest>) -> Region {
+        Region { hosts: host.map(|host| vec![host.to_owned()]), path, ..Region::default() }
+    }
+
+    fn of<const N: usize>(regions: &[Region; N]) -> Vec<i64> {
+        priorities(&regions.each_ref())
     }
 
     #[test]
     fn a_priority_is_given_only_where_the_order_would_be_another() {
         let prefix = |path: &str| Some(PathTest::Prefix(path.to_owned()));
         let regex = || Some(PathTest::Regex("^/a".to_owned()));
+        assert_eq!(of(&[region(Some("a"), None), region(Some("b"), None), region(None, None)]), [0, 0, 0]);
+        assert_eq!(of(&[region(None, regex()), region(None, prefix("/b")), region(None, None)]), [1, 0, 0]);
+        assert_eq!(of(&[region(None, None), region(Some("b"), None)]), [1, 0]);
         assert_eq!(
-            priorities(&[draft(Some("a"), None), draft(Some("b"), None), draft(None, None)]),
-            [0, 0, 0]
-        );
-        assert_eq!(
-            priorities(&[draft(None, regex()), draft(None, prefix("/b")), draft(None, None)]),
-            [1, 0, 0]
-        );
-        assert_eq!(priorities(&[draft(None, None), draft(Some("b"), None)]), [1, 0]);
-        assert_eq!(
-            priorities(&[
-                draft(None, regex()),
-                draft(None, None),
-                draft(Some("b"), None),
-                draft(Some("b"), prefix("/a"))
+            of(&[
+                region(None, regex()),
+                region(None, None),
+                region(Some("b"), None),
+                region(Some("b"), prefix("/a"))
             ]),
             [2, 2, 1, 0]
         );
