@@ -130,12 +130,13 @@ class Case:
         settle(running, dead, 0.0)
         for (_, count), now in zip(PHASES, self.dead()):
             if now != dead:
+                back = dead - now
                 for origin in self.origins.on(now - dead):
                     origin.fail()
-                for origin in self.origins.on(dead - now):
+                for origin in self.origins.on(back):
                     origin.start()
                 dead = now
-                settle(running, dead, self.product.bans)
+                settle(running, dead, self.product.bans if back else 0.0)
             for request in self.requests[number:number + count]:
                 side.play(request)
             number += count
@@ -219,7 +220,7 @@ class Ours:
         found = {}
         for pool in self.ask("/v1/status")["pools"]:
             for endpoint in pool["endpoints"]:
-                if endpoint["probe"]:
+                if endpoint["probe"]["state"] != "off":
                     found[f"{pool['name']}/{endpoint['address']}"] = endpoint["reason"] != "down"
         return found
 

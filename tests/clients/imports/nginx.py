@@ -4,6 +4,7 @@ import re
 import stand
 from imports.product import Original, Product, replace
 
+BAN = "fail_timeout=3s"
 # What belongs to the machine that the file was written for.
 MACHINE = [
     (r"^\s*(?:user|pid|daemon|worker_processes|worker_rlimit_nofile|worker_cpu_affinity)\s[^;]*;", ""),
@@ -11,8 +12,8 @@ MACHINE = [
     (r"\baccess_log\s[^;]*;", "access_log off;"),
     (r"\binclude\s+/etc/nginx/(?:mime\.types|modules-enabled/\*\.conf);", ""),
     (r"\b(?:ssl_crl|proxy_ssl_crl|ssl_dhparam|ssl_password_file)\s[^;]*;", ""),
-    # No suite waits for the end of a long ban. A time of 0 means that none is banned.
-    (r"\bfail_timeout=(?!0[ms]?[\s;])[^\s;]+", "fail_timeout=1s"),
+    # Bans outlast the requests of a phase, and are over after a wait that a suite can bear. A time of 0 means that none is banned.
+    (r"\bfail_timeout=(?!0[ms]?[\s;])[^\s;]+", BAN),
     (r"\bserver(\s+[\d\[][^;{}]*?)\s*;", lambda found: f"server{banned(found[1])};"),
     # The address of the suite is one of IPv4.
     (r"\blisten\s+\[::\]:\d+[^;]*;", ""),
@@ -20,14 +21,14 @@ MACHINE = [
 
 
 def banned(server):
-    return server if "fail_timeout=" in server else f"{server} fail_timeout=1s"
+    return server if "fail_timeout=" in server else f"{server} {BAN}"
 
 
 class Nginx(Product):
     name = "nginx"
     passive = True
-    # nginx counts whole seconds, and one that is banned for a second is let in again in the second after it.
-    bans = 2.5
+    # nginx counts whole seconds, and one that is banned for three is let in again in the fourth.
+    bans = 4.5
     announced = (
         ("request-field", "x-forwarded-for|x-forwarded-proto|x-forwarded-host|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
         ("own-body", ".*", "our own answers have short texts as their bodies"),

@@ -16,7 +16,7 @@ class Product:
     announced = ()
     # Whether it leaves an endpoint out because requests fail there. Where only checks tell, only endpoints that are checked die.
     passive = False
-    # Seconds for which it leaves such an endpoint out; so long is waited after one has died or come back.
+    # Seconds for which it leaves such an endpoint out; so long is waited after one has come back.
     bans = 0.0
 
     def sources(self, folder):
