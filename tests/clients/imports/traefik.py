@@ -97,10 +97,10 @@ class Running(Original):
 
     def states(self):
         found = {}
-        for service in self.ask("http/services?per_page=1000"):
-            if "healthCheck" not in service.get("loadBalancer", {}):
-                continue
-            for url, status in service.get("serverStatus", {}).items():
-                address = url.split("://")[1].split("/")[0]
-                found[f"{service['name']}/{address}"] = status == "UP"
+        for kind in ("http", "tcp"):
+            for service in self.ask(f"{kind}/services?per_page=1000"):
+                if "healthCheck" in service.get("loadBalancer", {}):
+                    for url, status in service.get("serverStatus", {}).items():
+                        address = url.split("://")[-1].split("/")[0]
+                        found[f"{kind} {service['name']}/{address}"] = status == "UP"
         return found
