@@ -23,6 +23,7 @@ class Traefik(Product):
     name = "traefik"
     announced = (
         ("request-field", "x-forwarded-.*|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
+        ("request-field", "accept-encoding", "asks endpoints for gzip where the client asks for nothing"),
         ("own-body", ".*", "our own answers have short texts as their bodies"),
         ("own-field", "content-type|cache-control|retry-after|x-content-type-options", "our own answers have short texts as their bodies"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
