@@ -218,7 +218,7 @@ class Ours:
         found = {}
         for pool in self.ask("/v1/status")["pools"]:
             for endpoint in pool["endpoints"]:
-                if endpoint["probe"]:
+                if endpoint["probe"] and endpoint["probe"]["state"] != "off":
                     found[f"{pool['name']}/{endpoint['address']}"] = endpoint["reason"] != "down"
         return found
 
