@@ -30,6 +30,7 @@ class Traefik(Product):
         ("answer-field", "set-cookie|cache-control", "endpoints do not see the sticky cookie", "", r"original \[\]|import \[\]"),
         ("request-line", "", "paths go on to endpoints as they came", r"/\.+(?:[/? ]|$)|//|%"),
         ("answer-field", "set-cookie", "the sticky cookie always says SameSite", "", "(?<!samesite=lax)'], import .*samesite="),
+        ("status", "40[04]-0", "a tcp listener resets who asks for a name that no route has"),
         ("status", "502-503", "an endpoint that cannot be reached is 503"),
         ("status", "200-204", "a preflight is answered with 204", "^OPTIONS "),
         ("own-body", ".*", "our own answers have short texts as their bodies"),
