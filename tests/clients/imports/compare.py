@@ -66,6 +66,16 @@ def of_phase(phase, requests, theirs, ours, pools):
     return found
 
 
+def of_copies(theirs, ours):
+    """Of those who get copies of requests: which ones they got."""
+    found = []
+    for address, got in theirs.items():
+        for whose, rest in (("original", got - ours[address]), ("import", ours[address] - got)):
+            if rest:
+                found.append(Difference("copies", address, f"{len(rest)} requests", f"only the {whose} copies {sorted(rest)[:3]}"))
+    return found
+
+
 def keeps(requests, side, addresses):
     seen = {"client": {}, "path": {}}
     for request in requests:
@@ -91,10 +101,11 @@ def keeps(requests, side, addresses):
 
 
 class Announced:
-    """What a report announces: a difference of this kind, there, is expected because the report says so."""
+    """What a report announces: a difference of this kind, there, is expected because the report says so. `detail` is a pattern
+    for what both sides did."""
 
-    def __init__(self, kind, where, report, about=".*", general=False):
-        self.kind, self.where, self.report, self.about = kind, where, report, about
+    def __init__(self, kind, where, report, about=".*", detail=".*", general=False):
+        self.kind, self.where, self.report, self.about, self.detail = kind, where, report, about, detail
         self.general, self.used = general, 0
 
     def covers(self, difference):
@@ -102,6 +113,7 @@ class Announced:
             re.fullmatch(self.kind, difference.kind)
             and re.fullmatch(self.where, difference.where)
             and re.search(self.about, difference.about)
+            and re.search(self.detail, difference.detail)
         )
         self.used += bool(holds)
         return bool(holds)
