@@ -227,16 +227,16 @@ impl Node {
 
     /// Judges what holds others by what it holds. Returns whether anything has been said of it or below it.
     fn settle(&self, report: &mut Report) -> bool {
+        let mut said = false;
         match &self.content {
-            Content::Null => false,
-            Content::Scalar { .. } => !report.remarks(self.at).is_empty(),
-            Content::List(items) => {
-                items.iter().fold(false, |said, item| settle_at(item.at, item, report) || said)
-            }
+            Content::Null => {}
+            Content::Scalar { .. } => said = !report.remarks(self.at).is_empty(),
+            Content::List(items) => items.iter().for_each(|item| said |= settle_at(item.at, item, report)),
             Content::Map(pairs) => {
-                pairs.iter().fold(false, |said, (key, value)| settle_at(key.at, value, report) || said)
+                pairs.iter().for_each(|(key, value)| said |= settle_at(key.at, value, report));
             }
         }
+        said
     }
 }
 
@@ -279,7 +279,7 @@ impl Lines {
                 }
             });
             for (at, last) in texts {
-                (at.line + 1..=last).for_each(|line| drop(known.insert(line)));
+                known.extend(at.line + 1..=last);
                 go_on(at, last, report);
             }
         }
