@@ -2,7 +2,7 @@
 //!
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
 //! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
-//! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
+//! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
 //! product has a folder: `haproxy`.
 
 pub mod document;
@@ -14,6 +14,7 @@ mod pattern;
 mod region;
 pub mod report;
 pub mod surroundings;
+mod tree;
 
 use std::fs;
 use std::io::{self, Write};
