@@ -141,3 +141,24 @@ pub(super) fn tell_rest(secret: &Object<'_>, report: &mut Report) {
         }
     }
 }
+
+/// Says how the file of an authority is written, which is a Secret's or a ConfigMap's `ca.crt`.
+pub(super) fn tell_authority(
+    cluster: &Cluster<'_>,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    file: &str,
+    named: Place,
+    report: &mut Report,
+) {
+    if kind == "Secret" {
+        return tell_file(cluster, namespace, name, "ca.crt", file, named, report);
+    }
+    let map = cluster.get("ConfigMap", namespace, name);
+    let at = map.and_then(|map| map.node.below(&["data"])?.entry("ca.crt")).map(|(key, _)| key.at);
+    report.approximated(
+        at.unwrap_or(named),
+        format!("write it into {file}: kubectl get configmap -n {namespace} {name} -o jsonpath='{{.data.ca\\.crt}}' > {file}"),
+    );
+}
