@@ -2,11 +2,12 @@
 //!
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
 //! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
-//! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
-//! product has a folder: `haproxy`.
+//! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
+//! product has a folder: `haproxy`, `ingress`.
 
 pub mod document;
 pub mod haproxy;
+pub mod ingress;
 mod lift;
 mod mend;
 mod order;
@@ -14,6 +15,7 @@ mod pattern;
 mod region;
 pub mod report;
 pub mod surroundings;
+mod tree;
 
 use std::fs;
 use std::io::{self, Write};
@@ -45,6 +47,8 @@ pub(super) struct ImportArgs {
 enum Product {
     /// Of HAProxy: haproxy.cfg, or several files in the order in which HAProxy reads them
     Haproxy(Files),
+    /// Of Kubernetes: Ingresses with the annotations of ingress-nginx, and Gateway API, as `kubectl get -o yaml` lists them
+    Ingress(Files),
 }
 
 /// What translates the files of a product: names and texts, in the order in which they were given.
@@ -54,6 +58,7 @@ impl Product {
     const fn parts(&self) -> (Importer, &Files) {
         match self {
             Self::Haproxy(files) => (haproxy::import, files),
+            Self::Ingress(files) => (ingress::import, files),
         }
     }
 }

@@ -80,6 +80,12 @@ impl Report {
         self.lines.entry(at).or_default();
     }
 
+    /// Whether the line says something.
+    #[must_use]
+    pub fn says(&self, at: Place) -> bool {
+        self.lines.contains_key(&at)
+    }
+
     /// Remarks on a line; the same remark twice is one.
     pub fn note(&mut self, at: Place, verdict: Verdict, text: impl Into<String>) {
         let remark = Remark { verdict, text: text.into() };

@@ -1,0 +1,631 @@
+//! The controller's own ConfigMap: what holds for all Ingresses, and which Services it relays without HTTP.
+
+use ipnet::IpNet;
+
+use super::super::document::{Table, Value};
+use super::super::report::{Place, Report};
+use super::super::tree::Node;
+use super::annotation::affinity::Affinity;
+use super::annotation::auth::Auth;
+use super::annotation::proxy::Proxy;
+use super::annotation::{Set, Word, as_networks, as_number, as_seconds, as_size, as_truth};
+use super::object::{Cluster, Object, split_name};
+use super::service::{PortName, Wanted};
+use super::value::{bytes, duration, list};
+use super::variable::template;
+
+/// What the controller is told for all.
+#[derive(Debug, Default)]
+pub(super) struct Controller {
+    pub(super) proxy: Proxy,
+    pub(super) auth: Auth,
+    pub(super) affinity: Affinity,
+    pub(super) ssl_redirect: Set<bool>,
+    pub(super) force_ssl: Set<bool>,
+    pub(super) as_one: bool,
+    redirect_code: Set<u32>,
+    limit_status: Set<u32>,
+    connections_status: Set<u32>,
+    hsts: Set<bool>,
+    hsts_age: Set<String>,
+    hsts_all: Set<bool>,
+    hsts_preload: Set<bool>,
+    /// X-Forwarded-* of clients are believed.
+    pub(super) forwarded: Option<Place>,
+    real_ip: Option<Place>,
+    networks: Set<Vec<IpNet>>,
+    field: Set<String>,
+    proxy_protocol: Option<Place>,
+    tls13: Option<Place>,
+    no_http2: Option<Place>,
+    gzip: Option<Place>,
+    brotli: Option<Place>,
+    types: Set<Vec<String>>,
+    min_size: Set<u64>,
+    head_time: Set<std::time::Duration>,
+    body_time: Set<std::time::Duration>,
+    keep_alive: Set<std::time::Duration>,
+    kept: Set<u32>,
+    kept_time: Set<std::time::Duration>,
+    streams: Set<u32>,
+    drain: Set<String>,
+    workers: Set<u32>,
+    ceiling: Set<u32>,
+    /// Fields of answers and of requests, with where they stand.
+    answers: Vec<(String, String, Place)>,
+    requests: Vec<(String, String, Place)>,
+    hidden: Set<Vec<String>>,
+    /// Ports that are relayed.
+    pub(super) relays: Vec<Relay>,
+}
+
+/// A port that is relayed to a Service.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) port: u16,
+    pub(super) to: Wanted,
+    pub(super) accept_proxy: bool,
+    pub(super) send_proxy: bool,
+    pub(super) at: Place,
+}
+
+/// What reads a key.
+type Read = fn(&mut Controller, Word<'_>, &mut Report);
+
+fn yes(word: Word<'_>, report: &mut Report) -> Option<Place> {
+    as_truth(word, report).filter(|yes| *yes).map(|_| word.at)
+}
+
+const KEYS: &[(&str, Read)] = &[
+    ("proxy-connect-timeout", |c, w, r| c.proxy.connect = as_seconds(w, r)),
+    ("proxy-read-timeout", |c, w, r| c.proxy.read = as_seconds(w, r)),
+    ("proxy-send-timeout", |c, w, r| c.proxy.send = as_seconds(w, r)),
+    ("proxy-body-size", |c, w, r| c.proxy.body = as_size(w, r)),
+    ("proxy-buffer-size", |c, w, r| c.proxy.head(w, r)),
+    ("proxy-next-upstream", |c, w, r| c.proxy.causes(w, r)),
+    ("proxy-next-upstream-tries", |c, w, r| c.proxy.tries = as_number(w, r)),
+    ("proxy-next-upstream-timeout", |c, w, r| c.proxy.within = as_seconds(w, r)),
+    ("retry-non-idempotent", |c, w, r| c.proxy.all_methods = yes(w, r)),
+    ("load-balance", |c, w, r| c.affinity.balance(w, r)),
+    ("ssl-redirect", |c, w, r| c.ssl_redirect = as_truth(w, r).map(|yes| (yes, w.at))),
+    ("force-ssl-redirect", |c, w, r| c.force_ssl = as_truth(w, r).map(|yes| (yes, w.at))),
+    ("preserve-trailing-slash", |_, w, r| {
+        if as_truth(w, r) == Some(false) {
+            r.approximated(w.at, "a slash at the end stays in redirects");
+        }
+    }),
+    ("http-redirect-code", |c, w, r| c.redirect_code = as_number(w, r)),
+    ("service-upstream", |c, w, r| c.as_one = as_truth(w, r) == Some(true)),
+    ("limit-req-status-code", |c, w, r| c.limit_status = as_number(w, r)),
+    ("limit-conn-status-code", |c, w, r| c.connections_status = as_number(w, r)),
+    ("hsts", |c, w, r| c.hsts = as_truth(w, r).map(|yes| (yes, w.at))),
+    ("hsts-max-age", |c, w, r| c.hsts_age = as_number(w, r).map(|(age, at)| (age.to_string(), at))),
+    ("hsts-include-subdomains", |c, w, r| c.hsts_all = as_truth(w, r).map(|yes| (yes, w.at))),
+    ("hsts-preload", |c, w, r| c.hsts_preload = as_truth(w, r).map(|yes| (yes, w.at))),
+    ("use-forwarded-headers", |c, w, r| c.forwarded = yes(w, r)),
+    ("enable-real-ip", |c, w, r| c.real_ip = yes(w, r)),
+    ("compute-full-forwarded-for", |_, w, r| {
+        if as_truth(w, r) == Some(false) {
+            r.approximated(w.at, "lists of trusted peers are extended, not cut to the client");
+        }
+    }),
+    ("proxy-real-ip-cidr", |c, w, r| c.networks = as_networks(w, r).map(|list| (list, w.at))),
+    ("forwarded-for-header", |c, w, _| c.field = Some((w.value.to_ascii_lowercase(), w.at))),
+    ("use-proxy-protocol", |c, w, r| c.proxy_protocol = yes(w, r)),
+    ("whitelist-source-range", |c, w, r| c.auth.allow = as_networks(w, r).map(|list| (list, w.at))),
+    ("denylist-source-range", |c, w, r| c.auth.deny = as_networks(w, r).map(|list| (list, w.at))),
+    ("block-cidrs", |c, w, r| {
+        if !w.value.is_empty() {
+            c.auth.deny = as_networks(w, r).map(|list| (list, w.at));
+        }
+    }),
+    ("ssl-protocols", |c, w, r| match w.value {
+        "TLSv1.3" => c.tls13 = Some(w.at),
+        "TLSv1.2 TLSv1.3" => {}
+        _ => r.approximated(w.at, "TLS 1.2 and 1.3 are what is spoken"),
+    }),
+    ("use-http2", |c, w, r| {
+        if as_truth(w, r) == Some(false) {
+            c.no_http2 = Some(w.at);
+        }
+    }),
+    ("http2-max-concurrent-streams", |c, w, r| c.streams = as_number(w, r)),
+    ("use-gzip", |c, w, r| c.gzip = yes(w, r)),
+    ("enable-brotli", |c, w, r| c.brotli = yes(w, r)),
+    ("gzip-types", |c, w, _| c.types = Some((w.value.split_whitespace().map(str::to_owned).collect(), w.at))),
+    ("brotli-types", |c, w, _| {
+        let types = w.value.split_whitespace().map(str::to_owned).collect();
+        c.types = c.types.take().or(Some((types, w.at)));
+    }),
+    ("gzip-min-length", |c, w, r| c.min_size = as_size(w, r)),
+    ("brotli-min-length", |c, w, r| c.min_size = c.min_size.or(as_size(w, r))),
+    ("gzip-level", |_, w, r| {
+        r.approximated(w.at, "effort of `compress` says how much work goes into answers")
+    }),
+    ("brotli-level", |_, w, r| {
+        r.approximated(w.at, "effort of `compress` says how much work goes into answers")
+    }),
+    ("client-header-timeout", |c, w, r| c.head_time = as_seconds(w, r)),
+    ("client-body-timeout", |c, w, r| c.body_time = as_seconds(w, r)),
+    ("keep-alive", |c, w, r| c.keep_alive = as_seconds(w, r)),
+    ("upstream-keepalive-connections", |c, w, r| c.kept = as_number(w, r)),
+    ("upstream-keepalive-timeout", |c, w, r| c.kept_time = as_seconds(w, r)),
+    ("worker-processes", |c, w, r| {
+        if w.value != "auto" {
+            c.workers = as_number(w, r);
+        }
+    }),
+    ("max-worker-connections", |c, w, r| {
+        c.ceiling = as_number(w, r);
+        r.approximated(w.at, "max_connections is of each listener, for all workers together");
+    }),
+    ("worker-shutdown-timeout", |c, w, _| c.drain = Some((w.value.to_owned(), w.at))),
+    ("add-headers", add_headers),
+    ("proxy-set-headers", set_headers),
+    ("hide-headers", |c, w, _| c.hidden = Some((list(w.value), w.at))),
+    ("global-allowed-response-headers", |_, _, _| {}),
+    ("allow-snippet-annotations", |_, _, _| {}),
+    ("allow-cross-namespace-resources", |_, w, r| {
+        if as_truth(w, r) == Some(true) {
+            r.not_possible(w.at, "Secrets of other namespaces are taken for mistakes: name their files in the routes that ask for them");
+        }
+    }),
+];
+
+/// Keys that nothing has to stand for.
+const IDLE: &[(&str, &str)] = &[
+    ("worker-cpu-affinity", "workers are spread by the system"),
+    ("worker-rlimit-nofile", "descriptors are limited by the service's unit"),
+    ("max-worker-open-files", "descriptors are limited by the service's unit"),
+    ("server-tokens", "answers do not say who made them"),
+    ("server-name-hash-max-size", "there are no tables to size"),
+    ("server-name-hash-bucket-size", "there are no tables to size"),
+    ("proxy-headers-hash-max-size", "there are no tables to size"),
+    ("proxy-headers-hash-bucket-size", "there are no tables to size"),
+    ("map-hash-bucket-size", "there are no tables to size"),
+    ("variables-hash-bucket-size", "there are no tables to size"),
+    ("variables-hash-max-size", "there are no tables to size"),
+    ("reuse-port", "each worker has sockets of its own anyway"),
+    ("enable-multi-accept", "connections are taken as they come"),
+    ("error-log-level", "[log] level is our own"),
+    ("error-log-path", "the log goes to standard error, and on from there"),
+    ("proxy-buffering", "answers go on as they come: buffer_response of a route takes them in"),
+    ("proxy-request-buffering", "request bodies go on as they come: buffer_request of a route takes them in"),
+    ("proxy-buffers-number", "there are no such buffers"),
+    ("proxy-busy-buffers-size", "there are no such buffers"),
+    ("proxy-max-temp-file-size", "nothing is put into files on the way"),
+    ("client-body-buffer-size", "there are no such buffers"),
+    ("client-header-buffer-size", "there are no such buffers: limits.head is the most of a head"),
+    ("keep-alive-requests", "a connection has no number of requests after which it ends"),
+    ("upstream-keepalive-requests", "a connection has no number of requests after which it ends"),
+    ("upstream-keepalive-time", "a connection has no age at which it ends"),
+    ("ssl-session-cache", "sessions are resumed by tickets"),
+    ("ssl-session-cache-size", "sessions are resumed by tickets"),
+    ("ssl-session-tickets", "sessions are resumed by tickets"),
+    ("ssl-session-timeout", "sessions are resumed by tickets"),
+    ("ssl-session-ticket-key", "ticket_keys in tls of the listener shares them between nodes"),
+    ("ssl-buffer-size", "records are as large as what is sent"),
+    ("ssl-dh-param", "keys are agreed on by elliptic curves"),
+    ("ssl-ecdh-curve", "curves are those of the TLS library"),
+    ("ssl-early-data", "there are no early data, which could be replayed"),
+    (
+        "ssl-ciphers",
+        "cipher suites are those of TLS 1.2 and 1.3 with forward secrecy and authenticated encryption",
+    ),
+    ("ssl-prefer-server-ciphers", "the server's order has the word"),
+    ("generate-request-id", "every request has one"),
+    ("ignore-invalid-headers", "a head that breaks the rules is refused"),
+    ("enable-underscores-in-headers", "names of fields may have underscores"),
+    ("use-geoip2", "nothing asks where clients are"),
+    ("strict-validate-path-type", "it is for the controller's own check of Ingresses"),
+    ("annotations-risk-level", "it is for the controller's own check of Ingresses"),
+    ("annotation-value-word-blocklist", "it is for the controller's own check of Ingresses"),
+    ("disable-ipv6", "listeners name their addresses"),
+    ("disable-ipv6-dns", "addresses of both families are asked for"),
+    ("use-http3", "there is no HTTP/3"),
+    ("nginx-status-ipv4-whitelist", "the admin API listens on loopback"),
+    ("nginx-status-ipv6-whitelist", "the admin API listens on loopback"),
+    ("proxy-http-version", "endpoints are spoken to in HTTP/1.1, or 2 where they are told"),
+    ("relative-redirects", "redirects of endpoints go on as they are"),
+    ("use-port-in-redirects", "redirects name the host alone"),
+    ("limit-conn-zone-variable", "clients are told apart by their addresses"),
+    ("proxy-redirect-from", "redirects of endpoints go on as they are"),
+    ("proxy-redirect-to", "redirects of endpoints go on as they are"),
+    ("large-client-header-buffers", "limits.head and limits.target of the listeners are 64KiB and 8KiB"),
+    ("enable-access-log-for-default-backend", "the access log has every request"),
+    ("log-format-escape-json", "[log] format = \"json\" is escaped"),
+];
+
+/// Keys that nothing can stand for.
+const NOT: &[(&str, &str)] = &[
+    ("log-format-upstream", "the access log has a format of its own: [log] format is text or json"),
+    ("log-format-stream", "the access log has a format of its own: [log] format is text or json"),
+    ("main-snippet", "it is nginx's own language: write what it does as keys"),
+    ("http-snippet", "it is nginx's own language: write what it does as keys"),
+    ("server-snippet", "it is nginx's own language: write what it does as keys of the routes"),
+    ("location-snippet", "it is nginx's own language: write what it does as keys of the routes"),
+    ("stream-snippet", "it is nginx's own language: write what it does as keys of tcp listeners"),
+    (
+        "block-user-agents",
+        "routes with headers = { user-agent = { regex = ... } } and respond = { status = 403 }, and a priority, do it",
+    ),
+    (
+        "block-referers",
+        "routes with headers = { referer = { regex = ... } } and respond = { status = 403 }, and a priority, do it",
+    ),
+    ("custom-http-errors", "pages of errors are files: error_pages of the listeners"),
+    ("global-auth-url", "write forward_auth in the routes: until then nobody is asked"),
+    ("enable-modsecurity", "requests are not inspected: keep ModSecurity in a proxy of its own"),
+    ("enable-owasp-modsecurity-crs", "requests are not inspected: keep ModSecurity in a proxy of its own"),
+    ("modsecurity-snippet", "requests are not inspected: keep ModSecurity in a proxy of its own"),
+    ("enable-opentelemetry", "traces go by OTLP over HTTP: otlp in [tracing]"),
+    ("otlp-collector-host", "traces go by OTLP over HTTP: otlp in [tracing]"),
+    ("otlp-collector-port", "traces go by OTLP over HTTP: otlp in [tracing]"),
+    ("ssl-reject-handshake", "a client that asks for another name gets the first certificate"),
+    ("bind-address", "write the addresses in `bind` of the listeners"),
+    ("disable-access-log", "access = \"off\" in [log]"),
+    ("access-log-path", "access in [log] is a file"),
+    ("http-access-log-path", "access in [log] is a file"),
+    ("skip-access-log-urls", "the access log has every request"),
+    ("no-auth-locations", "routes of these paths without basic_auth and forward_auth do it"),
+    ("no-tls-redirect-locations", "routes of these paths on the http listener do it"),
+    ("proxy-stream-timeout", "timeouts.tunnel of the pools"),
+    ("limit-rate", "limits.bandwidth_out of the listeners holds for each connection"),
+    ("limit-rate-after", "limits.bandwidth_out of the listeners holds for each connection"),
+    ("proxy-cookie-path", "Set-Cookie of endpoints is not rewritten"),
+    ("proxy-cookie-domain", "Set-Cookie of endpoints is not rewritten"),
+];
+
+/// Reads what the files have of the controller's ConfigMaps.
+pub(super) fn read(cluster: &Cluster<'_>, report: &mut Report) -> Controller {
+    let mut controller = Controller::default();
+    for map in cluster.of("ConfigMap") {
+        match role(map) {
+            Some(Role::Own) => {
+                for (key, node) in data(map) {
+                    let value = node.text().unwrap_or("").trim();
+                    let word = Word { value, at: key.at, namespace: map.namespace, cluster, strict: false };
+                    own(&mut controller, &key.text, word, report);
+                }
+            }
+            Some(Role::Relay { udp }) => {
+                for (key, node) in data(map) {
+                    relay(&mut controller, &key.text, node.text().unwrap_or(""), key.at, udp, report);
+                }
+                report.approximated(map.at, "the controller is told by an argument that this ConfigMap has ports to relay: its name says so here");
+            }
+            None => {}
+        }
+    }
+    controller
+}
+
+enum Role {
+    Own,
+    Relay { udp: bool },
+}
+
+/// What a ConfigMap is for, by its name and labels.
+fn role(map: &Object<'_>) -> Option<Role> {
+    let label = |name: &str| map.node.below(&["metadata", "labels", name]).and_then(Node::text);
+    if map.name.ends_with("tcp-services") || map.name.ends_with("-tcp") {
+        return Some(Role::Relay { udp: false });
+    }
+    if map.name.ends_with("udp-services") || map.name.ends_with("-udp") {
+        return Some(Role::Relay { udp: true });
+    }
+    let named = [
+        "ingress-nginx-controller",
+        "nginx-configuration",
+        "nginx-load-balancer-conf",
+        "ingress-controller",
+        "ingress-nginx",
+    ];
+    let labelled = label("app.kubernetes.io/name") == Some("ingress-nginx")
+        && label("app.kubernetes.io/component").is_none_or(|part| part == "controller");
+    (named.contains(&map.name) || labelled || map.name.ends_with("ingress-nginx-controller"))
+        .then_some(Role::Own)
+}
+
+fn data<'a>(map: &Object<'a>) -> &'a [(super::super::tree::Key, Node)] {
+    map.node.get("data").map_or(&[], Node::pairs)
+}
+
+/// The texts of a ConfigMap, with where they stand.
+pub(super) fn field_map<'a>(map: &Object<'a>) -> Vec<(String, &'a str, Place)> {
+    data(map).iter().map(|(key, node)| (key.text.clone(), node.text().unwrap_or(""), key.at)).collect()
+}
+
+/// What no line of a ConfigMap has been said about: nothing reads it.
+pub(super) fn tell_rest(map: &Object<'_>, report: &mut Report) {
+    for (key, value) in data(map) {
+        if report.remarks(key.at).is_empty() {
+            report.ignored(key.at, "nothing that is carried over reads it");
+            report.ignored(value.at, "nothing that is carried over reads it");
+        }
+    }
+}
+
+fn own(controller: &mut Controller, key: &str, word: Word<'_>, report: &mut Report) {
+    if let Some((_, read)) = KEYS.iter().find(|(name, _)| *name == key) {
+        report.translated(word.at);
+        return read(controller, word, report);
+    }
+    let off = word.value == "false" || word.value.is_empty();
+    match (IDLE.iter().find(|(name, _)| *name == key), NOT.iter().find(|(name, _)| *name == key)) {
+        (Some((_, why)), _) => report.ignored(word.at, *why),
+        (_, Some((_, why))) if off => report.ignored(word.at, format!("it is off or empty: {why}")),
+        (_, Some((_, remedy))) => report.not_possible(word.at, *remedy),
+        _ if key.starts_with("otel-") || key.starts_with("opentelemetry-") => {
+            report.ignored(word.at, "spans are made as [tracing] says");
+        }
+        _ if key.starts_with("global-auth-") => {
+            report.not_possible(word.at, "write forward_auth in the routes")
+        }
+        _ => report
+            .not_possible(word.at, "the importer does not know this key: see what it does, and write that"),
+    }
+}
+
+fn map_of<'w>(word: Word<'w>, report: &mut Report) -> Option<Vec<(String, &'w str, Place)>> {
+    let (space, name) = split_name(word.value, word.namespace);
+    let found = word.cluster.get("ConfigMap", space, name);
+    if found.is_none() {
+        report.not_possible(
+            word.at,
+            format!("the ConfigMap {space}/{name} is not in the files: write its fields in the routes"),
+        );
+    }
+    found.map(field_map)
+}
+
+fn add_headers(controller: &mut Controller, word: Word<'_>, report: &mut Report) {
+    for (name, value, at) in map_of(word, report).unwrap_or_default() {
+        if let Some(field) = field(&name, value, at, report) {
+            controller.answers.push(field);
+        }
+    }
+}
+
+fn set_headers(controller: &mut Controller, word: Word<'_>, report: &mut Report) {
+    for (name, value, at) in map_of(word, report).unwrap_or_default() {
+        if let Some(field) = field(&name, value, at, report) {
+            controller.requests.push(field);
+        }
+    }
+}
+
+fn field(name: &str, value: &str, at: Place, report: &mut Report) -> Option<(String, String, Place)> {
+    let lower = name.to_ascii_lowercase();
+    if crate::model::field::FieldName::new(&lower).is_err()
+        || value.chars().any(|c| c.is_control() || !c.is_ascii())
+    {
+        report.wrong(at, "it is no field: nginx refuses it");
+        return None;
+    }
+    match template(value) {
+        Ok(text) => {
+            report.translated(at);
+            Some((lower, text, at))
+        }
+        Err(name) => {
+            report.not_possible(at, format!("${name} has no counterpart: the field is left out"));
+            None
+        }
+    }
+}
+
+/// `PORT: NAMESPACE/SERVICE:PORT[:PROXY[:PROXY]]`.
+fn relay(controller: &mut Controller, port: &str, to: &str, at: Place, udp: bool, report: &mut Report) {
+    let parts: Vec<&str> = to.trim().split(':').collect();
+    let number = port.parse::<u16>().ok().filter(|port| *port > 0);
+    let target = parts.first().and_then(|name| name.split_once('/'));
+    let service_port = parts.get(1).and_then(|port| PortName::parse(port));
+    let (Some(number), Some((namespace, service)), Some(service_port)) = (number, target, service_port)
+    else {
+        return report.wrong(at, "it is PORT: NAMESPACE/SERVICE:PORT: the controller leaves it out");
+    };
+    report.translated(at);
+    let proxy =
+        |place: usize| !udp && parts.get(place).is_some_and(|part| part.eq_ignore_ascii_case("PROXY"));
+    let to = Wanted {
+        namespace: namespace.to_owned(),
+        service: service.to_owned(),
+        port: service_port,
+        udp,
+        as_one: false,
+    };
+    if controller.relays.iter().any(|relay| relay.port == number && relay.to.udp == udp) {
+        return report.wrong(at, "the port is relayed already");
+    }
+    controller.relays.push(Relay { port: number, to, accept_proxy: proxy(2), send_proxy: proxy(3), at });
+}
+
+impl Controller {
+    /// The status of redirects to HTTPS.
+    pub(super) fn redirect_status(&self) -> i64 {
+        let code = self.redirect_code.map_or(308, |(code, _)| code);
+        if [301, 302, 307, 308].contains(&code) { i64::from(code) } else { 308 }
+    }
+
+    /// The statuses of requests that come too fast, and of too many at once.
+    pub(super) fn limit_statuses(&self) -> (u16, u16) {
+        let of = |set: Set<u32>| {
+            let code =
+                set.and_then(|(code, _)| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
+            code.unwrap_or(503)
+        };
+        (of(self.limit_status), of(self.connections_status))
+    }
+
+    /// `Strict-Transport-Security` of answers over TLS.
+    fn hsts(&self) -> Option<(String, Option<Place>)> {
+        if matches!(self.hsts, Some((false, _))) {
+            return None;
+        }
+        let age = self.hsts_age.as_ref().map_or("31536000", |(age, _)| age);
+        let all = self.hsts_all.is_none_or(|(yes, _)| yes);
+        let preload = self.hsts_preload.is_some_and(|(yes, _)| yes);
+        let all = if all { "; includeSubDomains" } else { "" };
+        let preload = if preload { "; preload" } else { "" };
+        let at = self.hsts_age.as_ref().map(|(_, at)| *at).or(self.hsts_all.map(|(_, at)| at));
+        Some((format!("max-age={age}{all}{preload}"), at))
+    }
+
+    /// `request_headers` and `response_headers` of a route, with what is its own.
+    pub(super) fn write_fields(
+        &self,
+        tls: bool,
+        own_request: Vec<(String, Value)>,
+        own_answer: Vec<(String, Value)>,
+        from: Option<Place>,
+        table: &mut Table,
+    ) {
+        let of = |list: &[(String, String, Place)], own: &[(String, Value)]| {
+            let new = |name: &String| !own.iter().any(|(known, _)| known == name);
+            let list = list.iter().filter(|(name, ..)| new(name));
+            list.map(|(name, value, _)| (name.clone(), Value::text(value))).collect::<Vec<_>>()
+        };
+        let mut set = of(&self.requests, &own_request);
+        let at = self.requests.first().map(|(.., at)| *at);
+        set.extend(own_request);
+        if !set.is_empty() {
+            table.set("request_headers", Value::inline([("set", Value::Inline(set))]), from.or(at));
+        }
+        let mut set = of(&self.answers, &own_answer);
+        set.extend(own_answer);
+        let mut at = from.or(self.answers.first().map(|(.., at)| *at));
+        if let Some((hsts, from)) = self.hsts().filter(|_| tls) {
+            set.push(("strict-transport-security".to_owned(), Value::text(hsts)));
+            at = at.or(from);
+        }
+        let mut pairs = Vec::new();
+        if let Some((names, from)) = &self.hidden {
+            let names = names.iter().map(|name| name.to_ascii_lowercase());
+            pairs.push(("remove", Value::texts(names)));
+            at = at.or(Some(*from));
+        }
+        if !set.is_empty() {
+            pairs.push(("set", Value::Inline(set)));
+        }
+        if !pairs.is_empty() {
+            table.set("response_headers", Value::inline(pairs), at);
+        }
+    }
+
+    /// `compress` of a route.
+    pub(super) fn write_compress(&self, table: &mut Table) {
+        let Some(at) = self.gzip.or(self.brotli) else { return };
+        let mut codings = Vec::new();
+        if self.brotli.is_some() {
+            codings.push("br");
+        }
+        if self.gzip.is_some() {
+            codings.push("gzip");
+        }
+        table.set("compress.codings", Value::texts(codings), Some(at));
+        if let Some((types, from)) = &self.types {
+            table.set("compress.types", Value::texts(types.clone()), Some(*from));
+        }
+        let (least, from) = self.min_size.map_or((256, None), |(size, at)| (size, Some(at)));
+        table.set("compress.min_size", bytes(least), from);
+    }
+
+    /// Keys of an http listener.
+    pub(super) fn write_listener(&self, table: &mut Table) {
+        if let Some((most, at)) = self.ceiling.filter(|(most, _)| *most > 0) {
+            table.set("max_connections", Value::Integer(i64::from(most.min(10_000_000))), Some(at));
+        }
+        if let Some(at) = self.forwarded.or(self.real_ip).or(self.proxy_protocol) {
+            let (networks, from) = match &self.networks {
+                Some((list, from)) => (list.iter().map(ToString::to_string).collect(), *from),
+                None => (vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()], at),
+            };
+            table.set("trusted_proxies", Value::texts(networks), Some(from));
+        }
+        let field = self.field.as_ref().filter(|_| self.forwarded.is_some() || self.real_ip.is_some());
+        if let Some((field, at)) = field
+            .filter(|(field, _)| ["x-real-ip", "cf-connecting-ip", "forwarded"].contains(&field.as_str()))
+        {
+            table.set("client_address", Value::text(field), Some(*at));
+        }
+        if let Some(at) = self.proxy_protocol {
+            table.set("accept_proxy_protocol", Value::Bool(true), Some(at));
+        }
+        let times = [
+            ("timeouts.request_header", self.head_time, 60),
+            ("timeouts.keep_alive", self.keep_alive, 75),
+            ("timeouts.client_idle", self.body_time, 60),
+        ];
+        for (key, set, default) in times {
+            let default = std::time::Duration::from_secs(default);
+            let (time, at) = set.map_or((default, None), |(time, at)| (time, Some(at)));
+            table.set(key, duration(time), at);
+        }
+        if let Some((streams, at)) = self.streams.filter(|(streams, _)| *streams > 0) {
+            table.set("limits.http2.streams", Value::Integer(i64::from(streams.min(10_000))), Some(at));
+        }
+    }
+
+    /// Keys of `tls` of an http listener.
+    pub(super) fn write_tls(&self, table: &mut Table) {
+        if let Some(at) = self.tls13 {
+            table.set("tls.min_version", Value::text("1.3"), Some(at));
+        }
+        if let Some(at) = self.no_http2 {
+            table.set("tls.alpn", Value::texts(["http/1.1"]), Some(at));
+        }
+    }
+
+    /// Keys of every pool.
+    pub(super) fn write_pool(&self, table: &mut Table) {
+        if let Some((kept, at)) = self.kept {
+            table.set("limits.idle_connections", Value::Integer(i64::from(kept.min(100_000))), Some(at));
+        }
+        let default = std::time::Duration::from_secs(60);
+        let (time, at) = self.kept_time.map_or((default, None), |(time, at)| (time, Some(at)));
+        table.set("timeouts.keep_alive", duration(time), at);
+    }
+
+    /// Keys of `[process]`.
+    pub(super) fn process(&self) -> Vec<(&'static str, Value, Place)> {
+        let mut out = Vec::new();
+        if let Some((workers, at)) = self.workers.filter(|(workers, _)| *workers > 0) {
+            out.push(("workers", Value::Integer(i64::from(workers.min(1024))), at));
+        }
+        if let Some((time, at)) = &self.drain
+            && let Some(time) = super::value::gateway_duration(time).filter(|time| !time.is_zero())
+        {
+            out.push(("drain_timeout", duration(time), *at));
+        }
+        out
+    }
+
+    /// Says of keys that only matter together what they come to.
+    pub(super) fn settle(&self, report: &mut Report) {
+        let trusts = self.forwarded.or(self.real_ip).or(self.proxy_protocol);
+        match (trusts, &self.networks) {
+            (Some(at), None) => report.wrong(at, "without proxy-real-ip-cidr everybody is believed who says whom they are: name the networks of the proxies in front"),
+            (None, Some((_, at))) => report.ignored(*at, "nobody is believed: use-forwarded-headers, enable-real-ip and use-proxy-protocol are not true"),
+            _ => {}
+        }
+        if let (None, Some((_, at))) = (trusts, &self.field) {
+            report.ignored(*at, "nobody is believed: use-forwarded-headers and enable-real-ip are not true");
+        }
+        for at in
+            [self.types.as_ref().map(|(_, at)| *at), self.min_size.map(|(_, at)| at)].into_iter().flatten()
+        {
+            if self.gzip.is_none() && self.brotli.is_none() {
+                report.ignored(at, "use-gzip and enable-brotli are not true");
+            }
+        }
+        for (set, name) in [
+            (self.limit_status, "limit-req-status-code"),
+            (self.connections_status, "limit-conn-status-code"),
+        ] {
+            if let Some((code, at)) = set.filter(|(code, _)| !(400..600).contains(code)) {
+                report.wrong(at, format!("{name} is a status of an error, and {code} is none: it is 503"));
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The listeners of Gateways: what each takes, and which routes may come to it.
+
+use super::super::super::report::{Place, Report};
+use super::super::super::tree::Node;
+use super::super::object::{Cluster, Object};
+use super::super::secret;
+use super::super::service::port_number;
+use super::grant;
+
+/// The group of Gateway API.
+pub(super) const GROUP: &str = "gateway.networking.k8s.io";
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Protocol {
+    Http,
+    Https,
+    /// TLS that goes through.
+    Passthrough,
+    /// TLS that ends here, and relayed bytes behind.
+    Tls,
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub(super) const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+}
+
+/// A listener of a Gateway.
+#[derive(Debug)]
+pub(super) struct Entry<'c, 'a> {
+    pub(super) gateway: &'c Object<'a>,
+    pub(super) name: &'a str,
+    pub(super) port: u16,
+    pub(super) protocol: Protocol,
+    /// `""` is every host.
+    pub(super) host: String,
+    /// Files of certificates and keys, with where they come from.
+    pub(super) certificates: Vec<(String, String, Place)>,
+    pub(super) authority: Option<(String, bool, Place)>,
+    pub(super) at: Place,
+    allowed: Option<&'a Node>,
+}
+
+/// The listeners of all Gateways.
+pub(super) fn read<'c, 'a>(cluster: &'c Cluster<'a>, report: &mut Report) -> Vec<Entry<'c, 'a>> {
+    let mut out: Vec<Entry<'c, 'a>> = Vec::new();
+    for gateway in cluster.of("Gateway") {
+        if !known(gateway, &["v1", "v1beta1"], report) {
+            continue;
+        }
+        let listeners = gateway.spec(&["listeners"]).map_or(&[][..], Node::items);
+        if listeners.is_empty() {
+            report.wrong(gateway.at, "a Gateway has a listener at least: Kubernetes refuses it");
+        }
+        for node in listeners {
+            let Some(entry) = read_one(gateway, node, cluster, report) else { continue };
+            let same =
+                |other: &&Entry<'_, '_>| std::ptr::eq(other.gateway, gateway) && other.name == entry.name;
+            let clash = |other: &&Entry<'_, '_>| {
+                std::ptr::eq(other.gateway, gateway)
+                    && other.port == entry.port
+                    && (other.protocol == Protocol::Udp) == (entry.protocol == Protocol::Udp)
+                    && (other.protocol != entry.protocol || other.host == entry.host)
+            };
+            if out.iter().any(|other| same(&other)) {
+                report.wrong(
+                    entry.at,
+                    "another listener of the Gateway has this name: Kubernetes refuses it. It is left out",
+                );
+            } else if let Some(other) = out.iter().find(|other| clash(other)) {
+                report.wrong(entry.at, format!("{} has this port and protocol already (line {}): the two are in conflict. It is left out", other.name, other.at.line));
+            } else {
+                out.push(entry);
+            }
+        }
+    }
+    out
+}
+
+/// Whether an object is of a version that there is.
+pub(super) fn known(object: &Object<'_>, versions: &[&str], report: &mut Report) -> bool {
+    if object.group == GROUP && versions.contains(&object.version) && !object.name.is_empty() {
+        return true;
+    }
+    let why = if object.name.is_empty() {
+        "an object has a name"
+    } else {
+        "Gateway API has no such kind in this group and version"
+    };
+    report.wrong(object.at, format!("{why}: Kubernetes refuses it, and it is left out"));
+    false
+}
+
+fn read_one<'c, 'a>(
+    gateway: &'c Object<'a>,
+    node: &'a Node,
+    cluster: &Cluster<'_>,
+    report: &mut Report,
+) -> Option<Entry<'c, 'a>> {
+    let at = node.get("name").map_or(node.at, |name| name.at);
+    let name = node.get("name").and_then(Node::text).unwrap_or("");
+    let mode = node.below(&["tls", "mode"]).and_then(Node::text).unwrap_or("Terminate");
+    let mut wrong = |at: Place, why: &str| {
+        report.wrong(at, format!("{why}. The listener is left out"));
+        None::<Protocol>
+    };
+    let tls = node.get("tls");
+    let protocol = match (node.get("protocol").and_then(Node::text).unwrap_or(""), mode, tls) {
+        ("HTTP", _, Some(tls)) => wrong(tls.at, "with protocol HTTP there is no tls: Kubernetes refuses it"),
+        ("HTTP", _, None) => Some(Protocol::Http),
+        ("HTTPS", "Terminate", Some(_)) => Some(Protocol::Https),
+        ("TLS", "Terminate", Some(_)) => Some(Protocol::Tls),
+        ("TLS", "Passthrough", Some(_)) => Some(Protocol::Passthrough),
+        ("HTTPS", "Passthrough", _) => {
+            wrong(at, "with protocol HTTPS TLS ends here: Kubernetes refuses mode Passthrough")
+        }
+        ("HTTPS" | "TLS", _, None) => {
+            wrong(at, "there is no tls with a certificate: the listener does not come up")
+        }
+        ("HTTPS" | "TLS", _, _) => {
+            wrong(at, "the mode of tls is Terminate or Passthrough: Kubernetes refuses it")
+        }
+        ("TCP", ..) => Some(Protocol::Tcp),
+        ("UDP", ..) => Some(Protocol::Udp),
+        (other, ..) if other.contains('/') => wrong(at, "the protocol is an implementation's own"),
+        _ => wrong(at, "the protocol is HTTP, HTTPS, TLS, TCP or UDP"),
+    }?;
+    let Some(port) = node.get("port").and_then(port_number) else {
+        report.wrong(at, "a listener has a port from 1 to 65535: Kubernetes refuses it. It is left out");
+        return None;
+    };
+    if name.is_empty() {
+        report.wrong(at, "a listener has a name: Kubernetes refuses it. It is left out");
+        return None;
+    }
+    let host = node.get("hostname");
+    let text = host.and_then(Node::text).unwrap_or("").to_ascii_lowercase();
+    if let (Some(why), Some(host)) = (wrong_host(&text), host) {
+        report.wrong(host.at, format!("{why}: Kubernetes refuses it. The listener is left out"));
+        return None;
+    }
+    let certificates = certificates(gateway, node, protocol, at, cluster, report)?;
+    let authority = authority(gateway, node, cluster, report);
+    let allowed = node.get("allowedRoutes");
+    Some(Entry { gateway, name, port, protocol, host: text, certificates, authority, at, allowed })
+}
+
+/// Why Gateway API takes no such host.
+pub(super) fn wrong_host(host: &str) -> Option<&'static str> {
+    if host.is_empty() {
+        return None;
+    }
+    if host == "*" {
+        return Some("every host is what there is without a hostname");
+    }
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return Some("a hostname is no address");
+    }
+    if host.contains(':') {
+        return Some("a hostname has no port");
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    if name.contains('*') {
+        return Some("a star is the whole first label");
+    }
+    let valid = name.len() <= 253
+        && name.split('.').all(|label| !label.is_empty() && label.len() <= 63)
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    (!valid).then_some("it is no name of a host")
+}
+
+/// The files of the certificates of a listener; nothing where it cannot come up.
+fn certificates(
+    gateway: &Object<'_>,
+    node: &Node,
+    protocol: Protocol,
+    at: Place,
+    cluster: &Cluster<'_>,
+    report: &mut Report,
+) -> Option<Vec<(String, String, Place)>> {
+    if !matches!(protocol, Protocol::Https | Protocol::Tls) {
+        return Some(Vec::new());
+    }
+    let mut out = Vec::new();
+    for reference in node.below(&["tls", "certificateRefs"]).map_or(&[][..], Node::items) {
+        let text = |name: &str| reference.get(name).and_then(Node::text);
+        let at = reference.get("name").map_or(reference.at, |name| name.at);
+        let kind = (text("group").unwrap_or(""), text("kind").unwrap_or("Secret"));
+        let namespace = text("namespace").unwrap_or(gateway.namespace);
+        let Some(name) = text("name").filter(|_| kind == ("", "Secret")) else {
+            report.wrong(at, "a certificate is a Secret: an implementation that knows others is its own");
+            continue;
+        };
+        let from = (GROUP, "Gateway", gateway.namespace);
+        if !grant::allows(cluster, from, ("", "Secret", namespace, name)) {
+            report.wrong(at, format!("no ReferenceGrant in {namespace} lets a Gateway of {} have this Secret: the listener does not come up with it", gateway.namespace));
+            continue;
+        }
+        let (cert, key) = secret::tell_certificate(cluster, namespace, name, at, report);
+        out.push((cert, key, at));
+    }
+    if out.is_empty() {
+        report.wrong(
+            at,
+            "it has no certificate that it may have: the listener does not come up, and is left out",
+        );
+        return None;
+    }
+    Some(out)
+}
+
+/// `frontendValidation`: certificates that clients must have.
+fn authority(
+    gateway: &Object<'_>,
+    node: &Node,
+    cluster: &Cluster<'_>,
+    report: &mut Report,
+) -> Option<(String, bool, Place)> {
+    let references = node.below(&["tls", "frontendValidation", "caCertificateRefs"])?;
+    let first = references.items().first()?;
+    let text = |name: &str| first.get(name).and_then(Node::text);
+    let (name, namespace) = (text("name")?, text("namespace").unwrap_or(gateway.namespace));
+    let at = first.get("name").map_or(first.at, |name| name.at);
+    let file = secret::file(namespace, name, "ca.crt");
+    let kind = text("kind").unwrap_or("ConfigMap");
+    secret::tell_authority(cluster, kind, namespace, name, &file, at, report);
+    for other in references.items().iter().skip(1) {
+        report.approximated(other.at, format!("write it into {file} too, behind the other one"));
+    }
+    Some((file, true, at))
+}
+
+impl Entry<'_, '_> {
+    /// Whether a route may come to it, by its kind and its namespace.
+    pub(super) fn allows(&self, kind: &str, namespace: &str, cluster: &Cluster<'_>) -> Result<(), String> {
+        let fits = match kind {
+            "HTTPRoute" | "GRPCRoute" => self.protocol.is_http(),
+            "TLSRoute" => matches!(self.protocol, Protocol::Tls | Protocol::Passthrough),
+            "TCPRoute" => matches!(self.protocol, Protocol::Tcp | Protocol::Tls),
+            _ => self.protocol == Protocol::Udp,
+        };
+        if !fits {
+            return Err(format!("the listener {} speaks something else", self.name));
+        }
+        let kinds = self.allowed.and_then(|allowed| allowed.get("kinds")).map_or(&[][..], Node::items);
+        let named = |node: &Node| node.get("kind").and_then(Node::text) == Some(kind);
+        if !kinds.is_empty() && !kinds.iter().any(named) {
+            return Err(format!("the listener {} takes other kinds of routes", self.name));
+        }
+        let from =
+            self.allowed.and_then(|allowed| allowed.below(&["namespaces", "from"])).and_then(Node::text);
+        let fits = match from.unwrap_or("Same") {
+            "All" => true,
+            "Same" => namespace == self.gateway.namespace,
+            "Selector" => self
+                .allowed
+                .and_then(|allowed| allowed.below(&["namespaces", "selector"]))
+                .is_some_and(|selector| grant::selects(selector, namespace, cluster)),
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(format!("the listener {} takes no routes of the namespace {namespace}", self.name))
+    }
+}

@@ -1,0 +1,314 @@
+//! What all Ingresses together say of each host, as the controller puts it together: the oldest has the word.
+
+use std::collections::HashMap;
+
+use super::super::report::{Place, Report};
+use super::annotation::Set;
+use super::annotation::backend::{Backend, ClientTls};
+use super::controller::Controller;
+use super::ingress::{Ingress, PathKind};
+use super::service::Wanted;
+
+/// Where a location leads.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Service(Wanted, Place),
+    /// The controller's default: 404.
+    Nothing,
+}
+
+/// A path of a host.
+#[derive(Debug, Clone)]
+pub(super) struct Location {
+    pub(super) path: String,
+    pub(super) kind: PathKind,
+    pub(super) at: Place,
+    pub(super) to: Target,
+    /// Whose annotations hold.
+    pub(super) ingress: usize,
+    /// Nobody has written it: it is what the controller gives every host.
+    pub(super) is_default: bool,
+    /// The Ingress of its canary, with the Service.
+    pub(super) canary: Option<(usize, Wanted, Place)>,
+}
+
+/// The certificate of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Certificate {
+    Secret {
+        namespace: String,
+        name: String,
+        at: Place,
+    },
+    /// The controller's own.
+    Default(Place),
+}
+
+/// A host with all its locations.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// `""` is every other host.
+    pub(super) name: String,
+    pub(super) aliases: Vec<String>,
+    pub(super) locations: Vec<Location>,
+    pub(super) certificate: Option<Certificate>,
+    /// TLS to endpoints, of the first Ingress that has any.
+    pub(super) backend: Option<Backend>,
+    pub(super) client_tls: Option<ClientTls>,
+    pub(super) passthrough: Option<Place>,
+    pub(super) www: Option<Place>,
+    /// Paths are regular expressions, all of them.
+    pub(super) regex: bool,
+}
+
+impl Host {
+    /// All names, as routes have them.
+    pub(super) fn names(&self) -> Option<Vec<String>> {
+        (!self.name.is_empty()).then(|| {
+            let mut names = vec![self.name.clone()];
+            names.extend(self.aliases.iter().cloned());
+            names
+        })
+    }
+}
+
+/// The hosts of all Ingresses.
+pub(super) fn hosts(ingresses: &[Ingress<'_, '_>], report: &mut Report) -> Vec<Host> {
+    let mut all = Hosts { list: vec![any_host()], index: HashMap::from([(String::new(), 0)]) };
+    for (number, ingress) in ingresses.iter().enumerate().filter(|(_, one)| !one.settings.canary.enabled) {
+        all.open(number, ingress, report);
+    }
+    for (number, ingress) in ingresses.iter().enumerate().filter(|(_, one)| !one.settings.canary.enabled) {
+        all.of_host(ingress, report);
+        all.certificates(ingress, report);
+        all.locations(number, ingress, report);
+    }
+    for (number, ingress) in ingresses.iter().enumerate().filter(|(_, one)| one.settings.canary.enabled) {
+        all.canary(number, ingress, report);
+    }
+    let names: Vec<String> = all.list.iter().map(|host| host.name.clone()).collect();
+    for host in &mut all.list {
+        host.aliases.retain(|alias| !names.contains(alias));
+        host.regex = host.locations.iter().any(|location| {
+            ingresses.get(location.ingress).is_some_and(|ingress| {
+                let rewrite = &ingress.settings.rewrite;
+                let rewritten = rewrite.target.as_ref().is_some_and(|(target, _)| *target != location.path);
+                rewrite.regex || rewritten
+            })
+        });
+        // Longest first; of the same length the last in the alphabet.
+        host.locations.sort_by(|a, b| b.path.cmp(&a.path));
+        host.locations.sort_by_key(|location| std::cmp::Reverse(location.path.len()));
+    }
+    // Nobody has asked for what nobody else serves.
+    all.list.retain(|host| {
+        !host.name.is_empty()
+            || host
+                .locations
+                .iter()
+                .any(|location| !location.is_default || !matches!(location.to, Target::Nothing))
+    });
+    all.list.sort_by_key(|host| {
+        (
+            host.name.is_empty(),
+            host.name.starts_with('*'),
+            std::cmp::Reverse(host.name.starts_with('*').then_some(host.name.len())),
+        )
+    });
+    all.list
+}
+
+fn any_host() -> Host {
+    Host {
+        name: String::new(),
+        aliases: Vec::new(),
+        locations: Vec::new(),
+        certificate: None,
+        backend: None,
+        client_tls: None,
+        passthrough: None,
+        www: None,
+        regex: false,
+    }
+}
+
+struct Hosts {
+    list: Vec<Host>,
+    index: HashMap<String, usize>,
+}
+
+impl Hosts {
+    fn get(&mut self, name: &str) -> Option<&mut Host> {
+        self.list.get_mut(*self.index.get(name)?)
+    }
+
+    /// Makes the hosts of an Ingress, each with what its paths leave.
+    fn open(&mut self, number: usize, ingress: &Ingress<'_, '_>, report: &mut Report) {
+        let default = |at: Place| Location {
+            path: "/".to_owned(),
+            kind: PathKind::Prefix,
+            at,
+            to: ingress.default.clone().map_or(Target::Nothing, |(wanted, at)| Target::Service(wanted, at)),
+            ingress: number,
+            is_default: true,
+            canary: None,
+        };
+        if let (Some((_, at)), true) = (&ingress.default, ingress.rules.is_empty())
+            && let Some(any) = self.get("")
+        {
+            match any.locations.iter().find(|location| location.path == "/") {
+                Some(_) => report.wrong(*at, "another Ingress has the requests that no rule takes already: it is older, and this is not served"),
+                None => any.locations.push(Location { is_default: false, ..default(*at) }),
+            }
+        }
+        for rule in &ingress.rules {
+            if rule.host.is_empty() || self.index.contains_key(&rule.host) {
+                continue;
+            }
+            self.index.insert(rule.host.clone(), self.list.len());
+            self.list.push(Host { name: rule.host.clone(), locations: vec![default(rule.at)], ..any_host() });
+        }
+    }
+
+    /// What an Ingress says of its hosts as a whole: the first that does has the word.
+    fn of_host(&mut self, ingress: &Ingress<'_, '_>, report: &mut Report) {
+        let (settings, mut told) = (&ingress.settings, false);
+        for rule in &ingress.rules {
+            let Some(host) = self.get(&rule.host) else { continue };
+            if let Some((aliases, at)) = &settings.rewrite.aliases {
+                if host.aliases.is_empty() {
+                    host.aliases.clone_from(aliases);
+                } else if host.aliases != *aliases {
+                    report
+                        .wrong(*at, "an older Ingress has aliases of the host already: these are not served");
+                }
+            }
+            host.passthrough = host.passthrough.or(settings.backend.passthrough);
+            host.www = host.www.or(settings.rewrite.www);
+            if host.backend.is_none() && settings.backend.has_own_tls() {
+                host.backend = Some(settings.backend.clone());
+            }
+            match (&host.client_tls, &settings.backend.client_tls) {
+                (None, Some(client)) => host.client_tls = Some(client.clone()),
+                (Some(old), Some(new)) if old != new && old.at != new.at && !told => {
+                    let same = (&old.authority, old.optional, old.closed)
+                        == (&new.authority, new.optional, new.closed);
+                    told = true;
+                    if !same {
+                        report.wrong(new.at, "an older Ingress says already which certificates clients of the host have: that has the word");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn certificates(&mut self, ingress: &Ingress<'_, '_>, report: &mut Report) {
+        for rule in &ingress.rules {
+            let Some(host) = self.get(&rule.host).filter(|host| host.certificate.is_none()) else { continue };
+            let Some(first) = ingress.tls.first() else { continue };
+            let of = |tls: &&super::ingress::Tls| tls.hosts.contains(&rule.host);
+            host.certificate = Some(match ingress.tls.iter().find(of) {
+                Some(tls) => match &tls.secret {
+                    Some(name) => Certificate::Secret {
+                        namespace: ingress.object.namespace.to_owned(),
+                        name: name.clone(),
+                        at: tls.at,
+                    },
+                    None => Certificate::Default(tls.at),
+                },
+                None => Certificate::Default(first.at),
+            });
+        }
+        for tls in &ingress.tls {
+            for name in tls.hosts.iter().filter(|name| !ingress.rules.iter().any(|rule| rule.host == **name))
+            {
+                report.wrong(
+                    tls.at,
+                    format!(
+                        "{name} has no rule here: the controller does not serve it with this certificate"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn locations(&mut self, number: usize, ingress: &Ingress<'_, '_>, report: &mut Report) {
+        for rule in &ingress.rules {
+            let Some(host) = self.get(&rule.host) else { continue };
+            for path in rule.paths.iter().flatten() {
+                let Some((wanted, at)) = path.to.clone() else { continue };
+                let new = Location {
+                    path: path.path.clone(),
+                    kind: path.kind,
+                    at: path.at,
+                    to: Target::Service(wanted, at),
+                    ingress: number,
+                    is_default: false,
+                    canary: None,
+                };
+                let same = |old: &&mut Location| old.path == new.path && old.kind == new.kind;
+                match host.locations.iter_mut().find(same) {
+                    Some(old) if old.is_default => *old = new,
+                    Some(old) => report.wrong(
+                        path.at,
+                        format!(
+                            "the host has this path already, on line {}: this one is not served",
+                            old.at.line
+                        ),
+                    ),
+                    None => host.locations.push(new),
+                }
+            }
+        }
+    }
+
+    fn canary(&mut self, number: usize, ingress: &Ingress<'_, '_>, report: &mut Report) {
+        for rule in &ingress.rules {
+            for path in rule.paths.iter().flatten() {
+                let Some((wanted, at)) = path.to.clone() else { continue };
+                let host = self.get(&rule.host);
+                let same = |old: &&mut Location| old.path == path.path && old.kind == path.kind;
+                let found = host.and_then(|host| host.locations.iter_mut().find(same));
+                let Some(Location { to: Target::Service(main, _), canary, .. }) = found else {
+                    report.wrong(path.at, "no other Ingress has this host and path: there is nothing that it is a canary of, and it is not served");
+                    continue;
+                };
+                if *main == wanted {
+                    report.wrong(path.at, "it is a canary of itself: the controller leaves it out");
+                } else if canary.is_some() {
+                    report.wrong(
+                        path.at,
+                        "the controller asks one canary of a Service alone: this one gets nothing",
+                    );
+                } else {
+                    *canary = Some((number, wanted, at));
+                }
+            }
+        }
+        if let Some((_, at)) = &ingress.default {
+            report.not_possible(
+                *at,
+                "a canary of the requests that no rule takes: write `split` in their route",
+            );
+        }
+    }
+}
+
+/// Whether requests for a location are sent to HTTPS.
+pub(super) fn leads_to_tls(
+    location: &Location,
+    secured: bool,
+    ingresses: &[Ingress<'_, '_>],
+    controller: &Controller,
+) -> bool {
+    // `no-tls-redirect-locations`.
+    if location.path.starts_with("/.well-known/acme-challenge") {
+        return false;
+    }
+    let Some(ingress) = ingresses.get(location.ingress) else { return false };
+    let rewrite = &ingress.settings.rewrite;
+    let yes = |set: Set<bool>, all: Set<bool>, default: bool| set.or(all).map_or(default, |(yes, _)| yes);
+    yes(rewrite.force_ssl, controller.force_ssl, false)
+        || secured && yes(rewrite.ssl_redirect, controller.ssl_redirect, true)
+}

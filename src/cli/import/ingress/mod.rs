@@ -1,0 +1,159 @@
+//! From Kubernetes: Ingresses with the annotations of ingress-nginx, and Gateway API, with a verdict on every line.
+//!
+//! The map, in the order of the way: `object` finds the objects in the files, `field` knows the fields of each kind,
+//! `service` and `secret` look up what others name, `value` and `variable` read texts. `annotation` has what annotations
+//! say, `controller` the ConfigMap of the controller; `ingress` reads Ingresses, `host` puts together what they say of each
+//! host and `location` makes routes of it. `gateway` has Gateway API. `draft`, `pool` and `listener` write what it all
+//! comes to.
+
+mod annotation;
+mod controller;
+mod draft;
+mod field;
+mod gateway;
+mod host;
+mod ingress;
+mod kind;
+mod listener;
+mod location;
+mod object;
+mod pool;
+mod secret;
+mod service;
+mod value;
+mod variable;
+
+use super::Import;
+use super::document::Document;
+use super::lift::lift;
+use super::mend::settle;
+use super::report::{Remark, Report, Verdict};
+use super::surroundings::Surroundings;
+use super::tree::{self, Lines, read_yaml};
+use controller::Controller;
+use draft::Names;
+use host::Host;
+use location::Maker;
+use object::Cluster;
+use pool::Pools;
+
+/// Translates the objects of all files together, as one cluster would have them.
+#[must_use]
+pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
+    let mut report = Report::default();
+    let mut read: Vec<(Lines, Vec<tree::Document>)> = Vec::new();
+    for (name, text) in files {
+        let file = report.file(name, text);
+        let lines = Lines::expect(file, text, &mut report);
+        read.push((lines, read_yaml(file, text)));
+    }
+    let mut cluster = Cluster::default();
+    for (_, documents) in &read {
+        cluster.read(documents, &mut report);
+    }
+    let mut document = Document::default();
+    translate(&cluster, &mut document, &mut report);
+    for object in &cluster.objects {
+        match object.kind {
+            "Secret" => secret::tell_rest(object, &mut report),
+            "ConfigMap" => controller::tell_rest(object, &mut report),
+            _ => {}
+        }
+    }
+    for (lines, documents) in &read {
+        lines.settle(documents, &mut report);
+    }
+    report.finish(|_| Remark {
+        verdict: Verdict::NotPossible,
+        text: "the importer does not know what to do with it: please report it".to_owned(),
+    });
+    lift(&mut document);
+    settle(&mut document, &mut report);
+    document.introduce("ingress", &report);
+    let text = document.print(&report);
+    Import { text, report }
+}
+
+fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report) {
+    for object in &cluster.objects {
+        if !field::tell(object, report) {
+            kind::tell(object, report);
+        }
+    }
+    let controller = controller::read(cluster, report);
+    controller.settle(report);
+    let ingresses = ingress::read(cluster, controller.as_one, report);
+    let hosts = host::hosts(&ingresses, report);
+    let mut pools = Pools::new(cluster);
+    let mut names = Names::default();
+    let both = gateway::is_there(cluster);
+    if !hosts.is_empty() {
+        serve(cluster, &controller, &ingresses, &hosts, both, &mut pools, &mut names, document, report);
+    }
+    listener::write_relays(&controller, &mut pools, document, report);
+    gateway::write(cluster, &mut pools, &mut names, document, report);
+    for (key, value, at) in controller.process() {
+        document.single("process").set(key, value, Some(at));
+    }
+    document.pools.append(&mut pools.blocks);
+    general(!hosts.is_empty(), both, &controller, report);
+}
+
+#[allow(clippy::too_many_arguments, reason = "everything that routes are made with")]
+fn serve<'c, 'a>(
+    cluster: &Cluster<'a>,
+    controller: &Controller,
+    ingresses: &[ingress::Ingress<'c, 'a>],
+    hosts: &[Host],
+    both: bool,
+    pools: &mut Pools<'c, 'a>,
+    names: &mut Names,
+    document: &mut Document,
+    report: &mut Report,
+) {
+    let forced = |host: &Host| {
+        host.locations.iter().any(|location| host::leads_to_tls(location, false, ingresses, controller))
+    };
+    let tls = hosts.iter().any(|host| host.certificate.is_some() || forced(host));
+    let doors = listener::doors(tls);
+    listener::write(hosts, &doors, controller, cluster, document, report);
+    let mut maker = Maker {
+        ingresses,
+        controller,
+        pools,
+        hosts,
+        doors: (0, tls.then_some(1)),
+        authority: listener::authority(hosts),
+        out: Vec::new(),
+        report,
+    };
+    hosts.iter().filter(|host| host.passthrough.is_none()).for_each(|host| maker.host(host));
+    let passed: Vec<_> = hosts.iter().filter_map(|host| maker.passthrough(host)).collect();
+    let drafts = std::mem::take(&mut maker.out);
+    document.routes.extend(draft::write(drafts, &doors, both, names));
+    listener::write_passthrough(hosts, &passed, &doors, document);
+}
+
+/// Differences of the two products.
+fn general(ingresses: bool, gateways: bool, controller: &Controller, report: &mut Report) {
+    if !ingresses && !gateways {
+        return;
+    }
+    report.general("an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); the controller goes by what Kubernetes says is ready.");
+    report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); the controller has no ceiling.");
+    report.general("paths are compared in normal form: //admin and /%61dmin are /admin. What is ambiguous in HTTP's framing is refused.");
+    if !ingresses {
+        return;
+    }
+    report.general("what the cluster says anew (pods, certificates, Ingresses) does not come here by itself: names are asked of DNS again and again, files are watched with `watch` in [process].");
+    report.general("endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; the controller tells them X-Forwarded-Port, -Scheme, X-Scheme and X-Original-Forwarded-For too: request_headers where an application reads them.");
+    report.general("hosts without a certificate are served at port 80 alone; the controller serves them at 443 too, with a certificate of its own that no browser takes.");
+    report.general("what no rule takes gets 404, as from the controller, and /healthz of no host is nobody's: [health] answers balancers in front.");
+    report.general("a redirect to HTTPS keeps a slash at the end of the path; the controller cuts it off unless preserve-trailing-slash is true.");
+    report.general("a request is tried again with a body of up to 64KiB and within the retry budget of 20 % ([pool.NAME.retry]); nginx keeps whole bodies in files. Each try goes to another endpoint.");
+    report.general("timeouts.response_header is the time to the head of an answer, and timeouts.idle between two pieces of it: proxy-read-timeout is both.");
+    report.general("limits count for this node, as they do for each replica of the controller.");
+    if controller.forwarded.is_none() {
+        report.general("nobody is believed who says whom a request is from, as with the controller: behind another balancer write trusted_proxies.");
+    }
+}

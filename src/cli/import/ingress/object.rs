@@ -1,0 +1,157 @@
+//! The objects of a cluster, as far as the files have them: what is named by a kind, a namespace and a name.
+
+use std::collections::HashMap;
+
+use super::super::report::{Place, Report};
+use super::super::tree::{Document, Node};
+
+/// An object of Kubernetes' API.
+#[derive(Debug, Clone)]
+pub(super) struct Object<'a> {
+    /// What it is, such as `Ingress`.
+    pub(super) kind: &'a str,
+    /// The group of its API, `""` for the core.
+    pub(super) group: &'a str,
+    /// The version of its API.
+    pub(super) version: &'a str,
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its namespace, also of kinds that have none.
+    pub(super) namespace: &'a str,
+    /// Where its name stands.
+    pub(super) at: Place,
+    /// All of it.
+    pub(super) node: &'a Node,
+}
+
+/// Where an object is without saying so.
+const NAMESPACE: &str = "default";
+
+/// Lists are looked into so deeply.
+const NESTED_MAX: usize = 4;
+
+impl<'a> Object<'a> {
+    fn of(node: &'a Node) -> Option<Self> {
+        let kind = node.get("kind")?.text()?;
+        let api = node.get("apiVersion").and_then(Node::text).unwrap_or("");
+        let (group, version) = api.split_once('/').unwrap_or(("", api));
+        let text = |name: &str| node.below(&["metadata", name]).and_then(Node::text);
+        let at = node.below(&["metadata", "name"]).map_or(node.at, |name| name.at);
+        Some(Self {
+            kind,
+            group,
+            version,
+            name: text("name").unwrap_or(""),
+            namespace: text("namespace").filter(|name| !name.is_empty()).unwrap_or(NAMESPACE),
+            at,
+            node,
+        })
+    }
+
+    /// The value behind several names of its `spec`.
+    pub(super) fn spec(&self, names: &[&str]) -> Option<&'a Node> {
+        names.iter().try_fold(self.node.get("spec")?, |node, name| node.get(name))
+    }
+
+    /// When it was made, as far as it is said: times of RFC 3339 in UTC are in the order of their text.
+    pub(super) fn born(&self) -> Option<&'a str> {
+        let born = self.node.below(&["metadata", "creationTimestamp"])?.text()?;
+        (born.len() >= 20 && born.ends_with('Z')).then_some(born)
+    }
+
+    /// `Ingress shop/checkout`.
+    pub(super) fn title(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+
+    /// Its annotations, each with where it stands.
+    pub(super) fn annotations(&self) -> &'a [(super::super::tree::Key, Node)] {
+        self.node.below(&["metadata", "annotations"]).map_or(&[], Node::pairs)
+    }
+}
+
+/// All objects of the files, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Cluster<'a> {
+    pub(super) objects: Vec<Object<'a>>,
+    index: HashMap<(&'a str, &'a str, &'a str), usize>,
+    /// Slices of endpoints by the namespace and name of their Service.
+    slices: HashMap<(&'a str, &'a str), Vec<usize>>,
+}
+
+/// What says of a slice which Service it is of.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+impl<'a> Cluster<'a> {
+    /// Takes in what documents say, and tells what is no object.
+    pub(super) fn read(&mut self, documents: &'a [Document], report: &mut Report) {
+        for document in documents {
+            if document.tell(report) && !document.root.is_empty() {
+                self.take(&document.root, 0, report);
+            }
+            for twice in &document.twice {
+                let first = twice.first.line;
+                report.wrong(
+                    twice.again,
+                    format!("`{}` is there already, on line {first}: Kubernetes takes one of them, here it is the first", twice.name),
+                );
+            }
+        }
+    }
+
+    fn take(&mut self, node: &'a Node, depth: usize, report: &mut Report) {
+        let Some(object) = Object::of(node) else {
+            let what = if node.pairs().is_empty() { "this is no object" } else { "an object has a `kind`" };
+            let text = format!("{what}: Kubernetes takes objects with apiVersion, kind and metadata");
+            node.tell(super::super::report::Verdict::WrongInSource, &text, report);
+            report.wrong(node.at, text);
+            return;
+        };
+        if object.kind.ends_with("List") && node.get("items").is_some() && depth < NESTED_MAX {
+            for item in node.get("items").map_or(&[][..], Node::items) {
+                self.take(item, depth + 1, report);
+            }
+            return;
+        }
+        let key = (object.kind, object.namespace, object.name);
+        if let Some(first) = self.index.get(&key).and_then(|at| self.objects.get(*at)) {
+            let text = format!("{} is there already, on line {}", object.title(), first.at.line);
+            report.wrong(
+                object.at,
+                format!("{text}: of two the later one counts in a cluster, here the first"),
+            );
+            node.tell(super::super::report::Verdict::Ignored, "the object is there twice", report);
+            return;
+        }
+        let at = self.objects.len();
+        self.index.insert(key, at);
+        if object.kind == "EndpointSlice"
+            && let Some(service) = node.below(&["metadata", "labels", SERVICE_LABEL]).and_then(Node::text)
+        {
+            self.slices.entry((object.namespace, service)).or_default().push(at);
+        }
+        self.objects.push(object);
+    }
+
+    /// The object of that kind and name.
+    pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Object<'a>> {
+        self.objects.get(*self.index.get(&(kind, namespace, name))?)
+    }
+
+    /// All objects of a kind.
+    pub(super) fn of<'s>(&'s self, kind: &'s str) -> impl Iterator<Item = &'s Object<'a>> {
+        self.objects.iter().filter(move |object| object.kind == kind)
+    }
+
+    /// The slices of endpoints of a Service.
+    pub(super) fn slices(&self, namespace: &str, service: &str) -> Vec<&Object<'a>> {
+        let of = self.slices.get(&(namespace, service));
+        of.into_iter().flatten().filter_map(|at| self.objects.get(*at)).collect()
+    }
+}
+
+/// `NAMESPACE/NAME`, or a name in the namespace that it is said in.
+#[must_use]
+pub(super) fn split_name<'t>(text: &'t str, namespace: &'t str) -> (&'t str, &'t str) {
+    text.split_once('/').unwrap_or((namespace, text))
+}
