@@ -2,10 +2,10 @@
 namespace of its own, where every address of the configuration is one of the loopback interface.
 
 Keys of `equivalence.json`, all optional: `requests` adds hosts, paths, fields, cookies, queries, clients and methods to those that
-the configuration names; `substitute` is a list of [pattern, text] for the source, as names of endpoints that are in no DNS; `health`
-gives statuses of paths of origins ("10.0.0.1:8008/primary": 503), all others are 200; `through` names listeners through which
-clients speak TLS with the origin; `announced` lists the differences that the report announces: `kind`, `where`, `report` (its
-text), and `about` (a pattern for the request or the phase)."""
+the configuration names, and `answers` to the statuses that origins are asked for; `substitute` is a list of [pattern, text] for
+the source, as names of endpoints that are in no DNS; `health` gives statuses of paths of origins ("10.0.0.1:8008/primary": 503),
+all others are 200; `through` names listeners through which clients speak TLS with the origin; `announced` lists the differences
+that the report announces: `kind`, `where`, `report` (its text), and `about` (a pattern for the request or the phase)."""
 import json
 import os
 import ssl
@@ -23,7 +23,7 @@ from imports.origins import Origins
 from imports.requests import Vocabulary, generate
 
 OURS = "10.254.0.1"
-# Requests while all is well, while one endpoint of each checked pool is dead, while all of one pool are, and afterwards.
+# Requests while all is well, while one endpoint of each pool is dead whose death is noticed, while all of one pool are, and afterwards.
 PHASES = (("all are well", 130), ("the first of each pool is dead", 80), ("all of the first pool are dead", 40), ("all are back", 50))
 
 
@@ -36,24 +36,32 @@ class Case:
         if (folder / "environment").exists():
             lines = (folder / "environment").read_text().splitlines()
             self.environment = dict(line.split("=", 1) for line in lines if "=" in line)
-        self.files = [self.adapted(path) for path in product.sources(folder)]
+        sources, included = product.sources(folder), product.included(folder)
+        self.beside(sources + included)
+        self.files = [self.adapted(path) for path in sources + included][:len(sources)]
         self.report, self.config = self.imported()
         self.pools = {name: addresses(pool) for name, pool in self.config.get("pool", {}).items()}
         self.doors = self.doors_of(self.config["listener"])
-        source = "\n".join(path.read_text() for path in product.sources(folder))
+        source = "\n".join(path.read_text() for path in sources + included)
         words = Vocabulary(source, self.says.get("requests", {}))
         self.requests = generate(folder.name, sum(count for _, count in PHASES), words, self.doors)
         self.up(words)
         self.origins = Origins(self.places(), self.site.tls, self.health)
 
+    def beside(self, adapted):
+        """What a configuration finds beside it, as it is."""
+        for path in self.folder.rglob("*"):
+            there = self.site.folder / path.relative_to(self.folder)
+            if path.is_file() and path not in adapted and not there.exists():
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(path.read_bytes())
+
     def adapted(self, path):
         text = path.read_text()
         for pattern, by in self.says.get("substitute", []):
             text = compare.re.sub(pattern, by, text)
-        for beside in self.folder.iterdir():
-            if beside.is_file() and not (self.site.folder / beside.name).exists():
-                (self.site.folder / beside.name).write_bytes(beside.read_bytes())
-        written = self.site.folder / path.name
+        written = self.site.folder / path.relative_to(self.folder)
+        written.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(self.product.adapt(text, self.site))
         return written
 
@@ -108,10 +116,10 @@ class Case:
 
     def dead(self):
         """Hosts that die in each phase."""
-        checked = [a for n, a in self.pools.items() if "health" in self.pool(n) and len(a) > 1]
+        noticed = [a for n, a in self.pools.items() if len(a) > 1 and (self.product.passive or "health" in self.pool(n))]
         host = lambda address: address.rsplit(":", 1)[0]
-        first = {host(pool[0]) for pool in checked}
-        return [set(), first, {host(address) for address in checked[0]} if checked else set(), set()]
+        first = {host(pool[0]) for pool in noticed}
+        return [set(), first, {host(address) for address in noticed[0]} if noticed else set(), set()]
 
     def pool(self, name):
         return over(self.config.get("defaults", {}).get("pool", {}), self.config["pool"][name])
@@ -119,15 +127,16 @@ class Case:
     def play(self, running):
         """All requests through one side, with the same deaths."""
         side, number, dead = Side(self.origins), 0, set()
-        settle(running, dead)
+        settle(running, dead, 0.0)
         for (_, count), now in zip(PHASES, self.dead()):
             if now != dead:
+                back = dead - now
                 for origin in self.origins.on(now - dead):
                     origin.fail()
-                for origin in self.origins.on(dead - now):
+                for origin in self.origins.on(back):
                     origin.start()
                 dead = now
-                settle(running, dead)
+                settle(running, dead, self.product.bans if back else 0.0)
             for request in self.requests[number:number + count]:
                 side.play(request)
             number += count
@@ -211,7 +220,7 @@ class Ours:
         found = {}
         for pool in self.ask("/v1/status")["pools"]:
             for endpoint in pool["endpoints"]:
-                if endpoint["probe"]:
+                if endpoint["probe"]["state"] != "off":
                     found[f"{pool['name']}/{endpoint['address']}"] = endpoint["reason"] != "down"
         return found
 
@@ -223,20 +232,20 @@ class Ours:
 LOOKS = 16
 
 
-def settle(running, dead):
-    """Until the dead are known to be dead, and nothing changes any more."""
-    last, calm = None, 0
+def settle(running, dead, least):
+    """Until the dead are known to be dead, nothing changes any more, and at least so many seconds have passed."""
+    last, calm, end = None, 0, stand.time.monotonic() + least
 
     def rests():
         nonlocal last, calm
         now = running.states()
         if now is None:
             calm += 1
-            return calm > 3 * LOOKS
+            return calm > 3 * LOOKS and stand.time.monotonic() >= end
         known = all(not up for server, up in now.items() if server.split("/")[1].rsplit(":", 1)[0] in dead)
         calm = calm + 1 if known and now == last else 0
         last = now
         stand.time.sleep(0.03)
-        return calm >= LOOKS
+        return calm >= LOOKS and stand.time.monotonic() >= end
 
     stand.until("checks to notice", rests)

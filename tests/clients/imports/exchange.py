@@ -6,6 +6,8 @@ import ssl
 
 import recorder
 
+# What origins say with every answer.
+ORIGINS = ("x-answered-by", "origin")
 # Owed to one hop, to the moment, or to the length of a text that may differ.
 HOP = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "date", "content-length", "te", "upgrade"}
 
@@ -80,15 +82,15 @@ class Result:
 
     def __init__(self, status, fields, body, reached, made):
         self.status, self.body = status, body
-        self.answer = sorted((n, hidden_answer(v) if n == "set-cookie" else v) for n, v in fields if n not in HOP)
+        self.answer = sorted((n, HIDDEN.get(n, str)(v)) for n, v in fields if n not in HOP)
         self.addresses = [address for address, *_ in reached]
         self.request = None
         if reached:
             _, method, target, got, sent = reached[-1]
             kept = [(n, hidden(v, made) if n == "cookie" else v) for n, v in got if n not in HOP]
             self.request = (method, target, sorted(kept), sent)
-        # An endpoint's answer carries its name; ours and theirs do not.
-        self.own = ("x-powered-by", "a suite") not in fields and ("server", "origin") not in fields
+        # What an endpoint answers carries a field that no configuration knows.
+        self.own = ORIGINS not in fields
 
 
 def hidden(cookies, made):
@@ -99,3 +101,7 @@ def hidden(cookies, made):
 def hidden_answer(cookie):
     pair, *attributes = [part.strip() for part in cookie.split(";")]
     return "; ".join([pair.split("=")[0] + "=..", *sorted(attribute.lower() for attribute in attributes)])
+
+
+# What of an answer's fields is made on the way, or owed to the moment.
+HIDDEN = {"set-cookie": hidden_answer, "expires": lambda value: "a date" if value.endswith(" GMT") else value}

@@ -109,11 +109,12 @@ class Origin:
             status = self.health(target)
         else:
             self.seen(case, self.address, method, target, fields, body)
-        text = b"" if method == "HEAD" else f"{case} {method}".encode()
+        text = b"" if method == "HEAD" or status in (204, 304) else f"{case} {method}".encode()
+        length = "" if status in (204, 304) else f"Content-Length: {len(text) if method != 'HEAD' else 4}\r\n"
         more = f"Set-Cookie: {named['x-cookie']}={self.address.replace(':', '-')}; path=/\r\n" if "x-cookie" in named else ""
         connection.sendall(
-            f"HTTP/1.1 {status} Told\r\nServer: origin\r\nX-Powered-By: a suite\r\nContent-Type: text/plain\r\n"
-            f"Content-Length: {len(text) if method != 'HEAD' else 4}\r\n{more}\r\n".encode() + text
+            f"HTTP/1.1 {status} Told\r\nServer: origin\r\nX-Powered-By: a suite\r\nX-Answered-By: origin\r\nContent-Type: text/plain\r\n"
+            f"{length}{more}\r\n".encode() + text
         )
 
 

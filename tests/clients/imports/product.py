@@ -14,10 +14,18 @@ class Product:
     # Differences that the general remarks of every report of this product announce: (kind, where, text of the report,
     # and where that is needed a pattern for the request or the phase).
     announced = ()
+    # Whether it leaves an endpoint out because requests fail there. Where only checks tell, only endpoints that are checked die.
+    passive = False
+    # Seconds for which it leaves such an endpoint out; so long is waited after one has come back.
+    bans = 0.0
 
     def sources(self, folder):
         """The files of a case that are the configuration, in the order in which they are read."""
         raise NotImplementedError
+
+    def included(self, folder):
+        """Files that the sources include: adapted as they are, and at the same place beside them."""
+        return []
 
     def adapt(self, text, site):
         """The text as both sides read it: names of certificates, users, sockets and times of checks become those of the
@@ -25,7 +33,7 @@ class Product:
         raise NotImplementedError
 
     def start(self, files, environment, site):
-        """Starts the original; gives an `Original`."""
+        """Starts the original with the sources, adapted; gives an `Original`."""
         raise NotImplementedError
 
 

@@ -25,6 +25,7 @@ class Vocabulary:
         inside = {address for address in inside if ipaddress.ip_address(address).packed[0] not in (0, 127, 224)}
         self.clients = sorted(inside) + ["192.0.2.7", "192.0.2.8", "192.0.2.9"] + more.get("clients", [])
         self.methods = METHODS + more.get("methods", [])
+        self.answers = ["404", "500", "204"] + more.get("answers", [])
         self.bodies = more.get("bodies", [b""])
 
     @staticmethod
@@ -50,7 +51,7 @@ class Request:
         self.method = rng.choice(words.methods)
         self.fields = [("x-case", str(number)), ("user-agent", "suite/1")]
         if rng.random() < 0.1:
-            self.fields.append(("x-answer", rng.choice(["404", "500", "204"])))
+            self.fields.append(("x-answer", rng.choice(words.answers)))
         for name, values in words.fields.items():
             if rng.random() < 0.5:
                 self.fields.append((name, rng.choice(values)))
