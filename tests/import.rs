@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use plimsoll::cli::import::Import;
 use plimsoll::cli::import::haproxy;
+use plimsoll::cli::import::nginx;
 use plimsoll::cli::import::report::Verdict;
 use plimsoll::cli::import::surroundings::Surroundings;
 use plimsoll::config::{self, lints};
@@ -19,8 +20,10 @@ struct Product {
     given: fn(&str) -> bool,
 }
 
-const PRODUCTS: &[Product] =
-    &[Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" }];
+const PRODUCTS: &[Product] = &[
+    Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" },
+    Product { name: "nginx", import: nginx::import, given: |name| name == "nginx.conf" },
+];
 
 /// A folder with a source, and beside it what is made of it.
 struct Case {

@@ -3,12 +3,13 @@
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
 //! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
 //! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
-//! product has a folder: `haproxy`.
+//! product has a folder: `haproxy`, `nginx`.
 
 pub mod document;
 pub mod haproxy;
 mod lift;
 mod mend;
+pub mod nginx;
 mod order;
 mod pattern;
 mod region;
@@ -45,6 +46,8 @@ pub(super) struct ImportArgs {
 enum Product {
     /// Of HAProxy: haproxy.cfg, or several files in the order in which HAProxy reads them
     Haproxy(Files),
+    /// Of nginx: nginx.conf, whose includes are read beside it
+    Nginx(Files),
 }
 
 /// What translates the files of a product: names and texts, in the order in which they were given.
@@ -54,6 +57,7 @@ impl Product {
     const fn parts(&self) -> (Importer, &Files) {
         match self {
             Self::Haproxy(files) => (haproxy::import, files),
+            Self::Nginx(files) => (nginx::import, files),
         }
     }
 }
