@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use plimsoll::cli::import::Import;
 use plimsoll::cli::import::haproxy;
 use plimsoll::cli::import::ingress;
+use plimsoll::cli::import::nginx;
 use plimsoll::cli::import::report::Verdict;
 use plimsoll::cli::import::surroundings::Surroundings;
 use plimsoll::config::{self, lints};
@@ -23,6 +24,7 @@ struct Product {
 const PRODUCTS: &[Product] = &[
     Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" },
     Product { name: "ingress", import: ingress::import, given: |name| name.ends_with(".yaml") },
+    Product { name: "nginx", import: nginx::import, given: |name| name == "nginx.conf" },
 ];
 
 /// A folder with a source, and beside it what is made of it.

@@ -2,14 +2,15 @@
 //!
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
 //! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
-//! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
-//! product has a folder: `haproxy`, `ingress`.
+//! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them
+//! knows a product. Each product has a folder: `haproxy`, `ingress`, `nginx`.
 
 pub mod document;
 pub mod haproxy;
 pub mod ingress;
 mod lift;
 mod mend;
+pub mod nginx;
 mod order;
 mod pattern;
 mod region;
@@ -49,6 +50,8 @@ enum Product {
     Haproxy(Files),
     /// Of Kubernetes: Ingresses with the annotations of ingress-nginx, and Gateway API, as `kubectl get -o yaml` lists them
     Ingress(Files),
+    /// Of nginx: nginx.conf, whose includes are read beside it
+    Nginx(Files),
 }
 
 /// What translates the files of a product: names and texts, in the order in which they were given.
@@ -59,6 +62,7 @@ impl Product {
         match self {
             Self::Haproxy(files) => (haproxy::import, files),
             Self::Ingress(files) => (ingress::import, files),
+            Self::Nginx(files) => (nginx::import, files),
         }
     }
 }

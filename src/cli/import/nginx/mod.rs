@@ -1,0 +1,246 @@
+//! From nginx.conf: read as nginx reads it, translated to what Plimsoll has, with a verdict on every line.
+//!
+//! The map, in the order of the way: `lexer` makes words, `tree` directives with what they include (`glob`), `catalogue` knows
+//! where each may stand and `notes` what has been said of it. `scope` is what holds at a place. `upstream` and `pools` (with
+//! `probe` and `tls`) are where requests go, `listen`, `site` and `listener` (with `certificate`) where they come from.
+//! What becomes of a request: `location` finds its location, `walk` follows directives to routes (`condition` reads an `if`, `ask`
+//! narrows what is asked, `switch` has tables such as maps, `variable` texts, `rewrite` other targets), `content` ends in
+//! one, with `header`, `guard`, `limit`, `page` and `compress`; `draft` is what is written of it. `stream` has what is no http.
+
+mod ask;
+mod catalogue;
+mod certificate;
+mod compress;
+mod condition;
+mod content;
+mod draft;
+mod glob;
+mod guard;
+mod header;
+mod lexer;
+mod limit;
+mod listen;
+mod listener;
+mod location;
+mod notes;
+mod page;
+mod pools;
+mod probe;
+mod rewrite;
+mod routes;
+mod scope;
+mod site;
+mod stream;
+mod switch;
+mod tls;
+mod tree;
+mod units;
+mod upstream;
+mod variable;
+mod verdicts;
+mod walk;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::Import;
+use super::document::{Block, Document, Value, place};
+use super::lift::lift;
+use super::mend::settle;
+use super::region::Door;
+use super::report::{Report, Verdict};
+use super::surroundings::Surroundings;
+use catalogue::{HTTP, SERVER};
+use draft::Draft;
+use limit::Zones;
+use listen::Listen;
+use location::Locations;
+use notes::Notes;
+use pools::Pools;
+use scope::{Level, Scope};
+use site::{Group, Names};
+use tree::{Directive, Source};
+use walk::{Ground, Site};
+
+/// Translates the files of a configuration of nginx: the main one first, others as if they stood behind it.
+#[must_use]
+pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
+    let mut report = Report::default();
+    let source = tree::read(files, around, &mut report);
+    let mut document = Document::default();
+    let mut notes = Notes::new(&mut report, source.count, source.crowds.clone());
+    translate(&source, around, &mut document, &mut notes);
+    lift(&mut document);
+    settle(&mut document, &mut report);
+    document.introduce("nginx", &report);
+    let text = document.print(&report);
+    Import { text, report }
+}
+
+fn translate(source: &Source, around: Surroundings<'_>, document: &mut Document, notes: &mut Notes<'_>) {
+    let root = Level::new(catalogue::MAIN, &source.root);
+    let blocks = root.all("http");
+    let streams = root.all("stream");
+    for more in blocks.iter().chain(streams).filter(|of| !std::ptr::eq(**of, *blocks.first().unwrap_or(of))) {
+        if more.name == "http" || !std::ptr::eq(*more, *streams.first().unwrap_or(more)) {
+            notes.wrong(more, "there is another block of that name: nginx rejects the file");
+            more.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "its block is there twice"));
+        }
+    }
+    let loose = ["server", "upstream", "map", "geo", "split_clients"].iter().any(|name| root.first(name).is_some());
+    let snippet = blocks.is_empty() && loose;
+    verdicts::places(&source.root, if snippet { HTTP } else { catalogue::MAIN }, notes);
+    if snippet {
+        notes.report.general("the file has no http block: it is read as what stands in one, as the files of conf.d do.");
+    }
+    let list: &[Directive] = match blocks.first() {
+        Some(http) => {
+            notes.ok(http);
+            http.inside()
+        }
+        None if snippet => &source.root,
+        None => &[],
+    };
+    let mut pools = Pools::default();
+    let relayed = streams.first().map(|of| stream::write(of, &mut pools, document, notes));
+    let (relayed, keys) = relayed.map_or_else(Default::default, |relayed| (relayed.upstreams, relayed.keys));
+    let http = Rc::new(Level::new(HTTP, list));
+    write_http(&http, &mut pools, (&relayed, &keys), around, document, notes);
+    resolver(&http, document, notes);
+    verdicts::conclude(source, notes);
+    general(!http.all("server").is_empty(), &pools, notes.report);
+}
+
+/// Names are looked up by whom the source says.
+fn resolver(http: &Level<'_>, document: &mut Document, notes: &mut Notes<'_>) {
+    let Some(of) = http.first("resolver") else { return };
+    let servers: Vec<String> = of
+        .words
+        .iter()
+        .filter(|word| !word.contains('='))
+        .filter_map(|word| upstream::address(word, Some(53)).ok())
+        .filter(|address| address.parse::<std::net::SocketAddr>().is_ok())
+        .collect();
+    if servers.is_empty() {
+        return notes.skip(of, "names are asked of the servers of /etc/resolv.conf");
+    }
+    document.single("process").set("resolvers", Value::texts(servers), Some(of.at));
+    if of.words.iter().any(|word| word.contains('=')) {
+        notes.near(of, "an answer holds for as long as it says, and the last good one stays while nobody answers; valid and ipv6 have no use");
+    } else {
+        notes.ok(of);
+    }
+}
+
+type Streams<'a, 't> = (&'a HashMap<String, upstream::Upstream<'t>>, &'a HashMap<usize, Vec<draft::Key>>);
+
+fn write_http<'t>(
+    http: &Rc<Level<'t>>,
+    pools: &mut Pools<'t>,
+    (relayed, keys): Streams<'_, 't>,
+    around: Surroundings<'_>,
+    document: &mut Document,
+    notes: &mut Notes<'_>,
+) {
+    let scope = Scope::default().with(Rc::clone(http));
+    let mut zones = Zones::default();
+    zones.read(http, notes);
+    let mut listens: Vec<Vec<Listen<'t>>> = Vec::new();
+    let mut names: Vec<Names<'t>> = Vec::new();
+    let mut sites: Vec<Site<'t>> = Vec::new();
+    for of in http.all("server") {
+        let level = Rc::new(Level::new(SERVER, of.inside()));
+        zones.read(&level, notes);
+        let scope = scope.with(Rc::clone(&level));
+        listens.push(addresses(of, &level, &scope, notes));
+        let own = Names::read(&level, notes);
+        let locations = Locations::read(&level, &scope, notes);
+        notes.ok(of);
+        sites.push(Site { of, scope, level, names: own.plain(), doors: Vec::new(), locations });
+        names.push(own);
+    }
+    let groups = site::groups(&listens, notes);
+    for (at, group) in groups.iter().enumerate() {
+        for site in &group.sites {
+            if let Some(site) = sites.get_mut(*site) {
+                site.doors.push(at);
+            }
+        }
+    }
+    let doors: Vec<Door> = groups.iter().map(Group::door).collect();
+    let upstreams = upstream::read(http, true, notes);
+    let switches = switch::read(http, notes);
+    let matches = http.all("match").to_vec();
+    let ground = Ground { switches, doors, zones, upstreams, matches, around };
+    let mut drafts: Vec<Vec<Draft>> = Vec::new();
+    let mut told = Vec::new();
+    for site in &sites {
+        let (own, certificates) = if site.doors.is_empty() { (Vec::new(), false) } else { walk::drafts(site, &ground, pools, notes) };
+        drafts.push(own);
+        told.push(certificates);
+    }
+    let shares = site::shares(&groups, &names, notes);
+    let mut routes = routes::assemble(&drafts, &shares, &sites, &groups, &ground.doors);
+    document.pools.extend(pools.write(&mut routes.drafts, &ground, relayed, keys, notes));
+    for group in &groups {
+        let told = group.sites.iter().any(|site| told.get(*site).copied().unwrap_or(false));
+        let mut block = listener::block(group, &sites, told, notes);
+        block.comments.extend(about(group, &sites, notes.report));
+        document.listeners.push(block);
+    }
+    document.routes.extend(routes.write(&sites, &ground.doors, !keys.is_empty(), pools, notes.report));
+}
+
+/// What a server listens on.
+fn addresses<'t>(of: &'t Directive, level: &Level<'t>, scope: &Scope<'t>, notes: &mut Notes<'_>) -> Vec<Listen<'t>> {
+    let mut out: Vec<Listen<'t>> = level.all("listen").iter().flat_map(|listen| listen::read(listen, true, notes)).collect();
+    if level.all("listen").is_empty() {
+        notes.how(of, "without a listen nginx listens on port 80");
+        let none = listen::read(of, true, notes);
+        out.extend(none);
+    }
+    for name in ["ssl", "http2"] {
+        if let Some(switch) = scope.find(name) {
+            notes.ok(switch);
+            for listen in out.iter_mut().filter(|_| switch.word(0) == "on") {
+                if name == "ssl" {
+                    listen.ssl = true;
+                } else {
+                    listen.http2 = true;
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The comment above a listener.
+fn about(group: &Group<'_>, sites: &[Site<'_>], report: &Report) -> Option<String> {
+    let lines = group.sites.iter().filter_map(|site| sites.get(*site)).map(|site| place(site.of.at, report));
+    let lines: Vec<String> = lines.take(8).collect();
+    let more = if group.sites.len() > lines.len() { format!(" and {} more", group.sites.len() - lines.len()) } else { String::new() };
+    let word = if group.sites.len() == 1 { "server" } else { "servers" };
+    (!lines.is_empty()).then(|| format!("{word} ({}{more})", lines.join(", ")))
+}
+
+/// Differences of the two products.
+fn general(http: bool, pools: &Pools<'_>, report: &mut Report) {
+    if http {
+        report.general("endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; nginx tells them what is written. Where nginx would say Host: $proxy_host, that is set; else Host goes on as it came, with a port where clients name one.");
+        report.general("HTTP/1.1 is spoken with endpoints, and connections are kept; nginx speaks 1.0 and closes them unless told. Upgrades such as WebSocket go through without a line for them.");
+        report.general("paths are compared in normal form: //admin and /%61dmin are /admin, and other escapes stay escapes where nginx decodes them. They go on as they came. What is ambiguous in HTTP's framing is refused.");
+        report.general("our own answers have short texts as their bodies, and 503 a Retry-After, not nginx's pages with its Server. nginx puts its own Server in the place of the endpoints', which goes on here; rejections by rate have Retry-After and RateLimit.");
+        report.general("the status is 503 where no endpoint can be reached; nginx says 502, or 504 where one does not accept in time.");
+        report.general("requests and answers stream; nginx takes in a request's body, and as much of an answer as it has room for, before it goes on (buffer_request, buffer_response). Location of an endpoint's answer goes on as it is (proxy_redirect).");
+        report.general("a certificate is chosen by the names that it has, in nginx by server_name.");
+    }
+    if !pools.is_empty() {
+        report.general("an endpoint that fails live traffic as max_fails and fail_timeout say is out for all workers, and never the last one that is usable; nginx counts for each worker, without a zone. Retries draw on a budget of 20 % of the requests.");
+        report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); nginx has no ceiling unless max_conns is written.");
+    }
+}
+
+/// What stands above a block that is not made of a line of its own.
+fn comment_block(comment: String, table: super::document::Table) -> Block {
+    Block { name: String::new(), comments: vec![comment], table }
+}

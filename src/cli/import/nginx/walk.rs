@@ -1,0 +1,632 @@
+//! From directives to routes. nginx goes through the directives of a server, then of the location that it finds, and may go
+//! to another one; a route stands alone. So each way through them becomes a route of its own, with all that was asked on the
+//! way as its conditions; what was asked in vain is said by routes that are asked before.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::super::region::{Door, PathTest, Region};
+use super::super::report::{Place, Verdict};
+use super::super::surroundings::Surroundings;
+use super::ask::{Ask, Narrowed, narrow};
+use super::catalogue::{self, IF};
+use super::condition::{self, Condition};
+use super::draft::{Action, Draft, Rewrite};
+use super::limit::Zones;
+use super::location::{Entry, Goal, Kind, Location, Locations};
+use super::notes::Notes;
+use super::pools::Pools;
+use super::scope::{Level, Scope};
+use super::switch::{Case, Switch, Values, referers};
+use super::tree::Directive;
+use super::upstream::Upstream;
+use super::variable::{Bound, Facts, pieces, put_in};
+
+/// What all servers share.
+pub(super) struct Ground<'t, 'a> {
+    pub(super) switches: HashMap<String, Switch<'t>>,
+    pub(super) doors: Vec<Door>,
+    pub(super) zones: Zones<'t>,
+    pub(super) upstreams: HashMap<String, Upstream<'t>>,
+    pub(super) matches: Vec<&'t Directive>,
+    pub(super) around: Surroundings<'a>,
+}
+
+/// A server, as far as its requests go.
+pub(super) struct Site<'t> {
+    pub(super) of: &'t Directive,
+    pub(super) scope: Scope<'t>,
+    pub(super) level: Rc<Level<'t>>,
+    pub(super) names: Vec<String>,
+    pub(super) doors: Vec<usize>,
+    pub(super) locations: Locations<'t>,
+}
+
+/// A server whose directives lead to more ways than this has not all of them written out.
+const WAYS_MAX: usize = 512;
+/// Ways are followed into one another so deeply.
+const DEPTH_MAX: usize = 120;
+/// Requests are sent to another location as often as nginx does.
+const HOPS_MAX: usize = 10;
+
+pub(super) struct Walker<'w, 't, 'a, 'r> {
+    pub(super) ground: &'w Ground<'t, 'a>,
+    pub(super) site: &'w Site<'t>,
+    pub(super) pools: &'w mut Pools<'t>,
+    pub(super) notes: &'w mut Notes<'r>,
+    pub(super) out: Vec<Draft>,
+    /// Endpoints are told of clients' certificates.
+    pub(super) certificates: bool,
+    entries: Rc<Vec<Entry>>,
+    forks: usize,
+}
+
+/// A way: which requests take it, and what is known and done on it.
+#[derive(Debug, Clone)]
+pub(super) struct Way<'t> {
+    pub(super) region: Region,
+    pub(super) scope: Scope<'t>,
+    pub(super) bound: Bound,
+    /// Variables that nothing can be said of, and why.
+    pub(super) unknown: HashMap<String, String>,
+    /// The location that it has come to.
+    pub(super) at: Option<usize>,
+    /// Another path than the one that was asked for, and what it may be.
+    pub(super) target: Option<Rewrite>,
+    pub(super) samples: Vec<String>,
+    /// Names of groups of the route's regular expression.
+    pub(super) groups: Option<Vec<String>>,
+    pub(super) moved: bool,
+    pub(super) stopped: bool,
+    pub(super) hops: usize,
+    pub(super) depth: usize,
+}
+
+impl<'t> Way<'t> {
+    pub(super) fn to(&self, region: Region) -> Self {
+        Self { region, depth: self.depth + 1, ..self.clone() }
+    }
+
+    pub(super) fn know(mut self, variable: &str, value: String) -> Self {
+        self.bound.insert(variable.to_owned(), value);
+        self
+    }
+}
+
+/// What goes on with each way that a fork leads to.
+type Next<'n, 'w, 't, 'a, 'r> = &'n mut dyn FnMut(&mut Walker<'w, 't, 'a, 'r>, Way<'t>);
+
+/// The routes of a server, most wanted first.
+pub(super) fn drafts<'t>(
+    site: &Site<'t>,
+    ground: &Ground<'t, '_>,
+    pools: &mut Pools<'t>,
+    notes: &mut Notes<'_>,
+) -> (Vec<Draft>, bool) {
+    let entries = Rc::new(site.locations.entries(notes));
+    let mut walker =
+        Walker { ground, site, pools, notes, out: Vec::new(), certificates: false, entries, forks: 0 };
+    let all = site.doors.len() == ground.doors.len();
+    let region = Region { doors: (!all).then(|| site.doors.clone()), ..Region::default() };
+    let way = Way {
+        region,
+        scope: site.scope.clone(),
+        bound: Bound::new(),
+        unknown: HashMap::new(),
+        at: None,
+        target: None,
+        samples: Vec::new(),
+        groups: None,
+        moved: false,
+        stopped: false,
+        hops: 0,
+        depth: 0,
+    };
+    walker.run(vec![site.level.list], way);
+    // Of two routes for the same requests the second is never asked.
+    let mut seen = std::collections::HashSet::new();
+    walker.out.retain(|draft| seen.insert(format!("{:?}", draft.region)));
+    (walker.out, walker.certificates)
+}
+
+impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
+    /// The location of a way.
+    pub(super) fn location(&self, way: &Way<'t>) -> Option<&'w Location<'t>> {
+        self.site.locations.all.get(way.at?)
+    }
+
+    /// What is known where texts of a way are put together.
+    pub(super) fn facts(&self, way: &Way<'t>) -> Facts {
+        let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
+        let mut ports: Vec<u16> =
+            served.iter().filter_map(|at| self.ground.doors.get(*at)).flat_map(|door| door.ports.clone()).collect();
+        ports.dedup();
+        let port = match ports.as_slice() {
+            [one] => Some(*one),
+            _ => None,
+        };
+        let server_name = self.site.names.first().cloned().unwrap_or_default();
+        Facts { server_name, port, proxy_host: None, groups: way.groups.clone() }
+    }
+
+    /// Follows directives; of several lists the last one first.
+    pub(super) fn run(&mut self, mut todo: Vec<&'t [Directive]>, mut way: Way<'t>) {
+        if way.depth > DEPTH_MAX {
+            return self.give_up(&way);
+        }
+        while let Some(list) = todo.pop() {
+            let [one, rest @ ..] = list else { continue };
+            todo.push(rest);
+            if !["set", "break", "return", "rewrite", "if"].contains(&one.name.as_str()) {
+                continue;
+            }
+            if let Some(variable) = self.unknown_in(one, &way) {
+                todo.push(std::slice::from_ref(one));
+                return self.fork(&variable, way, one, &mut |walker, way| walker.run(todo.clone(), way));
+            }
+            match one.name.as_str() {
+                "set" => self.set(one, &mut way),
+                "break" => {
+                    self.notes.ok(one);
+                    way.stopped = true;
+                    todo.clear();
+                }
+                "return" => return self.returned(one, &way),
+                "rewrite" => match self.rewrite(one, &mut todo, way) {
+                    Some(on) => way = on,
+                    None => return,
+                },
+                _ => match self.condition(one, &mut todo, way) {
+                    Some(on) => way = on,
+                    None => return,
+                },
+            }
+        }
+        self.end(way);
+    }
+
+    fn end(&mut self, way: Way<'t>) {
+        match way.at {
+            None => self.locate(way),
+            Some(_) if way.moved && !way.stopped => {
+                let hops = way.hops + 1;
+                let scope = self.site.scope.clone();
+                self.locate(Way { hops, scope, ..way });
+            }
+            Some(_) => self.content(way),
+        }
+    }
+
+    fn set(&mut self, one: &'t Directive, way: &mut Way<'t>) {
+        let Some(name) = one.word(0).strip_prefix('$').filter(|_| one.words.len() == 2) else {
+            return self.notes.wrong(one, "it names a variable and a value: nginx rejects it");
+        };
+        let value = put_in(one.word(1), &way.bound);
+        if pieces(&value).iter().any(|piece| matches!(piece, super::variable::Piece::Variable(own) if own == name)) {
+            // Its own last value was none.
+            let empty: Bound = [(name.to_owned(), String::new())].into_iter().collect();
+            way.bound.insert(name.to_owned(), put_in(&value, &empty));
+        } else {
+            way.bound.insert(name.to_owned(), value);
+        }
+        self.notes.ok(one);
+    }
+
+    /// A variable of a directive whose value has to be known first.
+    fn unknown_in(&self, one: &'t Directive, way: &Way<'t>) -> Option<String> {
+        let texts: Vec<&str> = match one.name.as_str() {
+            "set" => vec![one.word(1)],
+            "return" => one.words.iter().map(String::as_str).collect(),
+            "rewrite" => vec![one.word(1)],
+            "if" => {
+                let words = condition::words(one);
+                return words.iter().find_map(|word| self.open(word, way, true));
+            }
+            _ => Vec::new(),
+        };
+        texts.into_iter().find_map(|text| self.open(text, way, false))
+    }
+
+    /// The first variable of a text whose value depends on the request and is not known yet. What can be `asked` about
+    /// need not be known.
+    pub(super) fn open(&self, text: &str, way: &Way<'t>, asked: bool) -> Option<String> {
+        let mut text = put_in(text, &way.bound);
+        for _ in 0..16 {
+            let found = pieces(&text).into_iter().find_map(|piece| match piece {
+                super::variable::Piece::Variable(name) if self.is_open(&name, way, asked) => Some(name),
+                _ => None,
+            })?;
+            let source = self.ground.switches.get(&found).map(|switch| put_in(switch.source(), &way.bound));
+            // What a table is looked up with comes first.
+            let inner = source.as_ref().is_some_and(|source| {
+                pieces(source).iter().any(|piece| {
+                    matches!(piece, super::variable::Piece::Variable(name) if *name != found && self.is_open(name, way, true))
+                })
+            });
+            match source {
+                Some(source) if inner => text = source,
+                _ => return Some(found),
+            }
+        }
+        None
+    }
+
+    fn is_open(&self, name: &str, way: &Way<'t>, asked: bool) -> bool {
+        if way.bound.contains_key(name) || way.unknown.contains_key(name) {
+            return false;
+        }
+        match name {
+            "invalid_referer" => way.scope.find("valid_referers").is_some(),
+            "https" => !asked,
+            "server_port" => !asked && self.facts(way).port.is_none(),
+            _ => self.ground.switches.contains_key(name),
+        }
+    }
+
+    /// Goes on with each value that a variable can have.
+    pub(super) fn fork(&mut self, variable: &str, way: Way<'t>, of: &'t Directive, next: Next<'_, 'w, 't, 'a, 'r>) {
+        let values = match variable {
+            "invalid_referer" => match way.scope.find("valid_referers") {
+                Some(of) => referers(of, &self.site.names, self.notes),
+                None => Values::One(String::new()),
+            },
+            "https" => {
+                let case = Case { ask: Ask::Tls(true), value: "on".to_owned(), of, groups: None };
+                Values::Cases(vec![case], String::new())
+            }
+            "server_port" => self.ports(of),
+            _ => match self.ground.switches.get(variable) {
+                Some(switch) => switch.values(&way.bound, &self.ground.doors, self.notes),
+                None => Values::One(String::new()),
+            },
+        };
+        match values {
+            Values::One(value) => {
+                let value = put_in(&value, &way.bound);
+                let way = Way { depth: way.depth + 1, ..way };
+                self.go_on(way.know(variable, value), next);
+            }
+            Values::Unknown(why) => {
+                let mut way = Way { depth: way.depth + 1, ..way };
+                way.unknown.insert(variable.to_owned(), why);
+                self.go_on(way, next);
+            }
+            Values::Cases(cases, default) => self.cases(variable, way, cases, default, next),
+            Values::Parts(parts, by_client) => self.parts(variable, &way, parts, by_client, next),
+        }
+    }
+
+    fn go_on(&mut self, way: Way<'t>, next: Next<'_, 'w, 't, 'a, 'r>) {
+        if way.depth > DEPTH_MAX || self.forks > WAYS_MAX {
+            return self.give_up(&way);
+        }
+        next(self, way);
+    }
+
+    fn ports(&self, of: &'t Directive) -> Values<'t> {
+        let mut ports: Vec<u16> = self.ground.doors.iter().flat_map(|door| door.ports.iter().copied()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let last = ports.pop().map(|port| port.to_string()).unwrap_or_default();
+        let case = |port: u16| Case { ask: Ask::Ports(vec![port]), value: port.to_string(), of, groups: None };
+        Values::Cases(ports.into_iter().map(case).collect(), last)
+    }
+
+    fn cases(
+        &mut self,
+        variable: &str,
+        way: Way<'t>,
+        cases: Vec<Case<'t>>,
+        default: String,
+        next: Next<'_, 'w, 't, 'a, 'r>,
+    ) {
+        for case in cases {
+            let value = put_in(&case.value, &way.bound);
+            match narrow(&way.region, &case.ask, &self.ground.doors) {
+                Narrowed::Empty => {}
+                Narrowed::To(region) => {
+                    self.forks += 1;
+                    let always = region == way.region;
+                    let mut inner = way.to(region).know(variable, value);
+                    if let Some(groups) = &case.groups {
+                        inner.groups = Some(groups.clone());
+                    }
+                    self.go_on(inner, next);
+                    if always {
+                        return;
+                    }
+                }
+                Narrowed::Impossible(why) => {
+                    self.notes.cannot(case.of, format!("its value {value:?} is left out: {why}"));
+                }
+            }
+        }
+        let depth = way.depth + 1;
+        let default = put_in(&default, &way.bound);
+        self.go_on(Way { depth, ..way }.know(variable, default), next);
+    }
+
+    /// Ways that differ by chance become one route with a split.
+    fn parts(
+        &mut self,
+        variable: &str,
+        way: &Way<'t>,
+        parts: Vec<(i64, String, &'t Directive)>,
+        by_client: bool,
+        next: Next<'_, 'w, 't, 'a, 'r>,
+    ) {
+        let kept = std::mem::take(&mut self.out);
+        let mut all: Vec<(i64, Vec<Draft>, &'t Directive)> = Vec::new();
+        for (weight, value, of) in parts {
+            self.forks += 1;
+            let value = put_in(&value, &way.bound);
+            self.go_on(way.to(way.region.clone()).know(variable, value), next);
+            all.push((weight, std::mem::take(&mut self.out), of));
+        }
+        self.out = kept;
+        let Some((_, first, _)) = all.first() else { return };
+        let by = if by_client { "source" } else { "random" };
+        let merged: Option<Vec<Draft>> = (0..first.len())
+            .map(|at| {
+                let of: Vec<(i64, &Draft)> = all.iter().filter_map(|(weight, drafts, _)| Some((*weight, drafts.get(at)?))).collect();
+                merge(&of, all.len(), by, self.pools)
+            })
+            .collect();
+        match merged.filter(|_| all.iter().all(|(_, drafts, _)| drafts.len() == first.len())) {
+            Some(drafts) => self.out.extend(drafts),
+            None => {
+                for (_, _, of) in &all {
+                    self.notes.cannot(of, "the parts of a split differ by their pools alone: what else they differ by is as the largest has it");
+                }
+                let largest = all.into_iter().max_by_key(|(weight, ..)| *weight);
+                self.out.extend(largest.into_iter().flat_map(|(_, drafts, _)| drafts));
+            }
+        }
+    }
+
+    /// `if`: what it is about goes another way.
+    fn condition(&mut self, one: &'t Directive, todo: &mut Vec<&'t [Directive]>, way: Way<'t>) -> Option<Way<'t>> {
+        let (ask, negated) = match condition::read(one, &way, &self.ground.doors, self.facts(&way)) {
+            Condition::Wrong(what) => {
+                self.notes.wrong(one, what);
+                return Some(way);
+            }
+            Condition::Cannot(why) => return self.unsayable(one, &why, way),
+            Condition::File(exists) => {
+                let what = "whether a file is there is not asked: [[route]] maintenance, or an endpoint, does what it is for";
+                self.notes.cannot(one, format!("{what}; here it never is"));
+                if exists {
+                    self.lost(one);
+                    return Some(way);
+                }
+                (Ask::Always, false)
+            }
+            Condition::Ask(ask, negated) => (ask, negated),
+        };
+        let narrowed = match narrow(&way.region, &ask, &self.ground.doors) {
+            Narrowed::Impossible(why) => return self.unsayable(one, &why, way),
+            Narrowed::Empty => None,
+            Narrowed::To(region) => Some(region),
+        };
+        self.notes.ok(one);
+        let all = narrowed.as_ref().is_some_and(|region| *region == way.region);
+        let into = |way: Way<'t>| Self::inside(one, way);
+        let Some(region) = narrowed.filter(|_| !all) else {
+            if all == negated {
+                self.lost_as(one, "its condition never holds where it is asked");
+                return Some(way);
+            }
+            todo.push(one.inside());
+            return Some(into(way));
+        };
+        self.forks += 1;
+        if self.forks > WAYS_MAX {
+            self.give_up(&way);
+            return None;
+        }
+        let narrow = way.to(region);
+        let mut body = todo.clone();
+        body.push(one.inside());
+        if negated {
+            self.run(todo.clone(), narrow);
+            *todo = body;
+            return Some(into(way));
+        }
+        self.run(body, into(narrow));
+        Some(way)
+    }
+
+    /// What holds inside an `if` of a location.
+    fn inside(one: &'t Directive, way: Way<'t>) -> Way<'t> {
+        if way.at.is_none() {
+            return way;
+        }
+        let scope = way.scope.without(IF).with(Rc::new(Level::new(IF, one.inside())));
+        Way { scope, ..way }
+    }
+
+    /// A condition that no route can say. What would keep clients out keeps all of them out.
+    fn unsayable(&mut self, one: &'t Directive, why: &str, way: Way<'t>) -> Option<Way<'t>> {
+        if super::location::refuses(&Level::new(IF, one.inside())) {
+            self.notes.cannot(one, format!("{why}. As it keeps clients out, nobody is let in here"));
+            self.lost(one);
+            self.close(one.at, &way, "who is to be kept out cannot be said: see the report");
+            return None;
+        }
+        self.notes.cannot(one, format!("{why}. Here it never holds"));
+        self.lost(one);
+        Some(way)
+    }
+
+    fn lost(&mut self, one: &'t Directive) {
+        self.lost_as(one, "its condition is not carried over");
+    }
+
+    fn lost_as(&mut self, one: &'t Directive, why: &str) {
+        for inner in one.inside() {
+            self.notes.all(inner, Verdict::Ignored, why);
+        }
+    }
+
+    /// Nobody is let in.
+    pub(super) fn close(&mut self, at: Place, way: &Way<'t>, why: &str) {
+        let action = Action::Respond { status: 503, body: String::new(), kind: None };
+        let mut draft = Draft::new(at, way.region.clone(), action);
+        draft.why = Some(why.to_owned());
+        self.out.push(draft);
+    }
+
+    pub(super) fn give_up(&mut self, way: &Way<'t>) {
+        let remedy = format!("its directives lead to more than {WAYS_MAX} different ways: write the routes by hand; here nobody is let in");
+        let of = self.location(way).map_or(self.site.of, |location| location.of);
+        self.notes.cannot(of, remedy);
+        self.close(of.at, way, "too many different ways: see the report");
+    }
+
+    /// Finds the locations of a way.
+    fn locate(&mut self, way: Way<'t>) {
+        if way.hops > HOPS_MAX {
+            self.notes.wrong(self.site.of, "its rewrites send requests round in circles: nginx answers 500");
+            return self.close(self.site.of.at, &way, "nginx answers 500: a circle of rewrites");
+        }
+        if way.target.is_some() {
+            return self.relocate(way);
+        }
+        for entry in Rc::clone(&self.entries).iter() {
+            let region = match &entry.path {
+                None => Narrowed::To(way.region.clone()),
+                Some(path) => narrow(&way.region, &Ask::Path(path.clone()), &self.ground.doors),
+            };
+            let region = match region {
+                Narrowed::To(region) => region,
+                Narrowed::Empty => continue,
+                Narrowed::Impossible(why) => {
+                    if let Goal::At(at) | Goal::Slash(at) = entry.to
+                        && let Some(location) = self.site.locations.all.get(at)
+                    {
+                        self.notes.cannot(location.of, format!("not for requests that an earlier condition on the path has taken: {why}"));
+                    }
+                    continue;
+                }
+            };
+            let mut inner = way.to(region);
+            if let (Some(PathTest::Regex(_)), Goal::At(at)) = (&entry.path, entry.to)
+                && let Some(location) = self.site.locations.all.get(at).filter(|one| one.kind == Kind::Regex)
+            {
+                inner.groups = Some(location.groups.clone());
+            }
+            match entry.to {
+                Goal::At(at) => self.enter(at, inner),
+                Goal::Slash(at) => self.slash(at, &inner),
+                Goal::Nowhere => self.nowhere(&inner),
+            }
+        }
+        if !self.entries.iter().any(|entry| entry.path.is_none()) {
+            self.nowhere(&way);
+        }
+    }
+
+    /// Finds the location of a path that a rewrite has made.
+    fn relocate(&mut self, way: Way<'t>) {
+        let found: Vec<Option<usize>> = way.samples.iter().map(|path| self.site.locations.find(path)).collect();
+        match found.first().copied().filter(|first| found.iter().all(|other| other == first)) {
+            Some(Some(at)) => self.enter(at, Way { groups: None, ..way }),
+            Some(None) => self.nowhere(&way),
+            None => {
+                let at = way.target.as_ref().and_then(|target| target.at).unwrap_or(self.site.of.at);
+                self.notes.report.not_possible(at, "which location takes the path that comes of it depends on the request: write a route for each");
+                self.close(at, &way, "where a rewrite leads depends on the request: see the report");
+            }
+        }
+    }
+
+    /// Goes on in a location.
+    pub(super) fn enter(&mut self, at: usize, way: Way<'t>) {
+        let Some(location) = self.site.locations.all.get(at) else { return };
+        if let Some(internal) = location.level.first("internal") {
+            self.notes.ok(internal);
+            if way.hops == 0 && way.target.is_none() {
+                self.notes.ok(location.of);
+                let action = Action::Respond { status: 404, body: String::new(), kind: None };
+                let mut draft = Draft::new(internal.at, way.region, action);
+                draft.why = Some("clients cannot ask for it".to_owned());
+                return self.out.push(draft);
+            }
+        }
+        self.notes.ok(location.of);
+        let scope = location.scope.clone();
+        let way = Way { at: Some(at), scope, moved: false, stopped: false, depth: way.depth + 1, ..way };
+        self.run(vec![location.level.list], way);
+    }
+
+    /// The path without its last slash is sent to the one with it.
+    fn slash(&mut self, at: usize, way: &Way<'t>) {
+        let Some(location) = self.site.locations.all.get(at) else { return };
+        let to = super::variable::render(&location.path, super::variable::Where::Url, &Facts::default());
+        let to = format!("{{scheme}}://{{host}}{}", to.unwrap_or_default());
+        let mut draft = Draft::new(location.of.at, way.region.clone(), Action::Redirect { to, status: 301 });
+        draft.why = Some("nginx sends who leaves the slash out to the path with it.".to_owned());
+        self.out.push(draft);
+    }
+
+    /// No location: nginx would look for a file.
+    fn nowhere(&mut self, way: &Way<'t>) {
+        let action = Action::Respond { status: 404, body: String::new(), kind: None };
+        let mut draft = Draft::new(self.site.of.at, way.region.clone(), action);
+        draft.why = Some("no location takes the others: nginx would look for files".to_owned());
+        let root = way.scope.find("root");
+        if let Some(root) = root {
+            self.notes.cannot(root, catalogue::NO_FILES);
+        }
+        self.out.push(draft);
+    }
+}
+
+/// One route of several that differ by their pools.
+fn merge(of: &[(i64, &Draft)], count: usize, by: &'static str, pools: &Pools<'_>) -> Option<Draft> {
+    let (_, first) = of.first().filter(|_| of.len() == count)?;
+    let mut out = (*first).clone();
+    let mut parts: Vec<(usize, i64)> = Vec::new();
+    for (weight, draft) in of {
+        let Action::Pool(pool) = draft.action else {
+            return of.iter().all(|(_, other)| other == first).then(|| (*first).clone());
+        };
+        match parts.iter_mut().find(|(own, _)| *own == pool) {
+            Some((_, own)) => *own += weight,
+            None => parts.push((pool, *weight)),
+        }
+        if draft.region != first.region || draft.rewrite != first.rewrite || draft.keys != first.keys {
+            return None;
+        }
+    }
+    let head = |draft: &Draft, request: bool| if request { draft.request.clone() } else { draft.answer.clone() };
+    for request in [true, false] {
+        let fields = if request { &mut out.request } else { &mut out.answer };
+        for list in [&mut fields.set, &mut fields.add] {
+            for (at, pair) in list.iter_mut().enumerate() {
+                let is_set = |draft: &Draft| {
+                    let own = head(draft, request);
+                    let lists = [own.set, own.add];
+                    lists.into_iter().find_map(|list| list.get(at).filter(|(name, _)| *name == pair.0).map(|(_, value)| value.clone()))
+                };
+                let values: Vec<Option<String>> = of.iter().map(|(_, draft)| is_set(draft)).collect();
+                if values.iter().all(|value| value.as_ref() == Some(&pair.1)) {
+                    continue;
+                }
+                let named = of.iter().zip(&values).all(|((_, draft), value)| {
+                    let name = draft.pools().first().map(|pool| pools.name(*pool));
+                    name.is_some() && name == *value
+                });
+                if !named {
+                    return None;
+                }
+                "{pool}".clone_into(&mut pair.1);
+            }
+        }
+    }
+    out.action = match parts.as_slice() {
+        [(pool, _)] => Action::Pool(*pool),
+        _ => Action::Split(parts, by),
+    };
+    Some(out)
+}
