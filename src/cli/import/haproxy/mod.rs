@@ -6,7 +6,7 @@
 //! `acl` reads one question, `clause` a condition of several, `rule` what is done
 //! (`edit` to heads, `answer` without an endpoint, `template` the texts that are put together); `map` makes several of a rule that looks something
 //! up, `variable` none of one that keeps something; `step` puts them in order (`limit` makes limits of counters) and `route` makes routes of them, by the
-//! regions of `test`. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
+//! regions of `test` and what `seen` knows of requests that have been changed. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
 //! `page` has the pages of errors, `users` the lists of names and passwords.
 
 mod acl;
@@ -31,6 +31,7 @@ mod route;
 mod rule;
 mod said;
 mod section;
+mod seen;
 mod server;
 mod step;
 mod sticky;
@@ -88,9 +89,12 @@ fn read_proxies(
     let mut proxies: Vec<Proxy> = Vec::new();
     let mut defaults: Option<&Section> = None;
     let mut taken: HashMap<(&str, &str), Place> = HashMap::new();
+    let mut named: HashMap<&str, &Section> = HashMap::new();
+    let mut inherited = 0;
     for section in &source.sections {
         if section.kind == "defaults" {
             defaults = Some(section);
+            named.entry(&section.name).or_insert(section);
             continue;
         }
         if !["frontend", "backend", "listen"].contains(&section.kind.as_str()) {
@@ -112,38 +116,69 @@ fn read_proxies(
             section.statements.iter().for_each(|line| report.ignored(line.at, "its section is there twice"));
             continue;
         }
-        let base = named_defaults(source, section, report).or(defaults);
-        proxies.push(read_proxy(section, base, source, around, global, report));
+        let chain = chain(section, defaults, &named, report);
+        inherited += chain.iter().map(|defaults| defaults.statements.len()).sum::<usize>();
+        if inherited > INHERITED_MAX {
+            let remedy = format!(
+                "the defaults of the sections up to here are more than {INHERITED_MAX} lines, once for each section: import in parts"
+            );
+            report.not_possible(section.at, remedy);
+            continue;
+        }
+        proxies.push(read_proxy(section, &chain, source, around, global, report));
     }
     proxies
 }
 
-/// The defaults that a section names.
-fn named_defaults<'s>(source: &'s Source, section: &Section, report: &mut Report) -> Option<&'s Section> {
-    let name = section.from.as_deref()?;
-    let found = source.sections.iter().find(|other| other.kind == "defaults" && other.name == name);
-    if found.is_none() {
-        report.wrong(section.at, format!("there are no defaults called {name}: HAProxy rejects the file"));
+/// The lines that sections take over from their defaults are no more than this, all together.
+const INHERITED_MAX: usize = 500_000;
+
+/// Defaults of defaults are followed so far.
+const CHAIN_MAX: usize = 100;
+
+/// The defaults of a section, the nearest first. Each stands before what names it.
+fn chain<'s>(
+    section: &'s Section,
+    last: Option<&'s Section>,
+    named: &HashMap<&str, &'s Section>,
+    report: &mut Report,
+) -> Vec<&'s Section> {
+    let (mut chain, mut of) = (Vec::new(), section);
+    loop {
+        let next = match of.from.as_deref() {
+            Some(name) => match named.get(name).filter(|defaults| defaults.at < of.at) {
+                Some(defaults) => Some(*defaults),
+                None => {
+                    let what =
+                        format!("there are no defaults called {name} before it: HAProxy rejects the file");
+                    report.wrong(of.at, what);
+                    last.filter(|_| chain.is_empty())
+                }
+            },
+            None => last.filter(|_| chain.is_empty()),
+        };
+        let Some(defaults) = next else { return chain };
+        if chain.len() >= CHAIN_MAX {
+            let remedy = format!(
+                "defaults of more than {CHAIN_MAX} others are not followed: write them in one section"
+            );
+            report.not_possible(section.at, remedy);
+            return chain;
+        }
+        report.translated(defaults.at);
+        chain.push(defaults);
+        of = defaults;
     }
-    found
 }
 
 fn read_proxy(
     section: &Section,
-    base: Option<&Section>,
+    chain: &[&Section],
     source: &Source,
     around: Surroundings<'_>,
     global: &Global,
     report: &mut Report,
 ) -> Proxy {
-    let mut chain = vec![];
-    let mut next = base;
-    while let Some(defaults) = next.filter(|_| chain.len() < 16) {
-        report.translated(defaults.at);
-        chain.push(defaults);
-        let from = defaults.from.as_deref();
-        next = from.and_then(|name| source.sections.iter().find(|s| s.kind == "defaults" && s.name == name));
-    }
     let front = section.kind != "backend";
     let proxy = Proxy {
         name: section.name.clone(),

@@ -72,6 +72,10 @@ pub(super) struct Proxy {
     pub(super) binds: Vec<Bind>,
     /// Its servers.
     pub(super) servers: Vec<Server>,
+    /// Where each of them stands, by its name.
+    pub(super) server_names: HashMap<String, usize>,
+    /// Their names by their addresses.
+    pub(super) server_addresses: HashMap<String, String>,
     /// What `default-server` says.
     pub(super) default_server: Options,
     /// `timeout NAME`.

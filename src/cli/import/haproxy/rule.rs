@@ -102,7 +102,7 @@ fn connection(words: &[String]) -> (Effect, Said) {
         ("inspect-delay", _) => nothing(ignored(
             "a ClientHello has timeouts.tls_handshake of the listener, and nothing else is waited for",
         )),
-        (_, "accept") => nothing(translated()),
+        (_, "accept") => (Effect::Allow, translated()),
         (_, "reject") => (status(403), translated()),
         (_, "silent-drop") => (status(403), approximated("the connection is closed, not forgotten")),
         (_, "expect-proxy") => (Effect::Trust(PROXY_HEADER), translated()),
