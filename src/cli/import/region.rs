@@ -216,10 +216,10 @@ fn narrow_starts(
         inner.iter().all(|inner| outer.iter().any(|outer| inner.starts_with(outer.as_str())))
     };
     let apart = |a: &String| of_b.iter().all(|b| !a.starts_with(b.as_str()) && !b.starts_with(a.as_str()));
-    if within(of_b, of_a) {
-        Ok(Some(b.clone()))
-    } else if within(of_a, of_b) {
+    if within(of_a, of_b) {
         Ok(Some(a.clone()))
+    } else if within(of_b, of_a) {
+        Ok(Some(b.clone()))
     } else if of_a.iter().all(apart) {
         Ok(None)
     } else {

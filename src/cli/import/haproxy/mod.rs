@@ -197,6 +197,7 @@ fn read_proxy(
     inherited.for_each(|line| reading.statement(line));
     reading.inherited = false;
     section.statements.iter().for_each(|line| reading.statement(line));
+    proxy::identity(&mut reading);
     let check = reading.proxy.check.clone();
     check.conclude(&mut reading);
     reading.proxy
@@ -277,7 +278,16 @@ fn write_pools(
     for (pool, to, at) in failovers {
         let there = document.pools.iter().any(|block| block.name == *to);
         match document.pools.iter_mut().find(|block| block.name == *pool) {
-            Some(block) if there => add_failover(block, to, *at),
+            Some(block) if there => {
+                add_failover(block, to, *at);
+                let rules = steps.get(&(true, to.clone()));
+                if rules.is_some_and(|of| !of.steps.is_empty() || !of.answers.is_empty()) {
+                    let remedy = format!(
+                        "the rules of {to} are not asked of what fails over to it, only of what a route leads there: write what they do into the routes to {pool}"
+                    );
+                    report.not_possible(*at, remedy);
+                }
+            }
             _ => report
                 .not_possible(*at, "both have to be backends with servers: write `failover` in the pool"),
         }
@@ -411,7 +421,7 @@ fn general(proxies: &[Proxy], report: &mut Report) {
         report.general("an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); HAProxy goes by checks alone.");
         report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); HAProxy has no ceiling unless maxconn is written.");
         report.general("paths are compared in normal form: //admin and /%61dmin are /admin. What is ambiguous in HTTP's framing is refused.");
-        report.general("our own answers have short texts as their bodies, and 503 a Retry-After, not HAProxy's pages with their Cache-Control. response_headers hold for them too, as http-after-response does; http-response does not.");
+        report.general("our own answers have short texts as their bodies, 503 a Retry-After and 405 an Allow, not HAProxy's pages with their Cache-Control. response_headers hold for them too, as http-after-response does; http-response does not.");
     }
     if proxies.iter().any(|proxy| proxy.servers.iter().any(|server| server.options.check)) {
         report.general("an endpoint is used once its first probe is good; HAProxy takes servers for up until a check fails. After the first bad probe the next comes 500 ms later.");

@@ -88,7 +88,12 @@ pub(super) fn nothing(said: Said) -> (Effect, Said) {
 
 fn monitor(words: &[String]) -> (Effect, Said) {
     match words {
-        [word, _] if word == "monitor-uri" => (status(200), translated()),
+        [word, _] if word == "monitor-uri" => (
+            status(200),
+            approximated(
+                "it is answered with a query too, where HAProxy compares path and query, and says `usable` or another short text",
+            ),
+        ),
         // `monitor fail if`: it stands before `monitor-uri`, see `route`.
         [word, fail, ..] if word == "monitor" && fail == "fail" => (status(503), translated()),
         _ => nothing(wrong("HAProxy cannot read it")),

@@ -139,6 +139,9 @@ impl Reader<'_, '_> {
         if let Some(expanded) = map::expand(words, self.backends, self.clauses.around) {
             return self.several(rule, condition, expanded);
         }
+        if let Some(side) = self.other_side(words) {
+            return self.report.wrong(at, format!("it is for {side}: HAProxy rejects the file"));
+        }
         let (effect, said) = effect(rule, words, self.clauses.around);
         let nothing = effect == Effect::Nothing;
         let tracks = words.iter().any(|word| word.starts_with("track-sc"));
@@ -204,6 +207,16 @@ impl Reader<'_, '_> {
         // A limit in it would be another rule.
         if !terms.iter().any(|term| asked(&term.all).is_some()) {
             self.place(Step { at: rule.at, stage: rule.stage, terms, effect }, translated());
+        }
+    }
+
+    /// The sections that a rule belongs into, where this is none of them.
+    fn other_side(&self, words: &[String]) -> Option<&'static str> {
+        let word = |at: usize| words.get(at).map_or("", String::as_str);
+        match (word(1), word(2)) {
+            ("set-timeout", "server" | "tunnel") if !self.proxy.back => Some("sections with servers"),
+            ("set-timeout", "client") if !self.proxy.front => Some("sections with clients"),
+            _ => None,
         }
     }
 
