@@ -232,6 +232,32 @@ pub(super) fn is_start(regex: &str) -> bool {
     regex.starts_with('^') && !regex.contains(['$', '*', '+', '?', '[', '{', '|', '('])
 }
 
+/// Whether every request of `inner` is one of `outer` too, as far as that is plain to see.
+pub(super) fn within(inner: &Region, outer: &Region) -> bool {
+    fn each<T>(inner: Option<&Vec<T>>, outer: Option<&Vec<T>>, takes: impl Fn(&T, &T) -> bool) -> bool {
+        match (inner, outer) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(inner), Some(outer)) => {
+                inner.iter().all(|inner| outer.iter().any(|outer| takes(outer, inner)))
+            }
+        }
+    }
+    let path = match (&inner.path, &outer.path) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(inner), Some(outer)) => {
+            narrow_path(Some(inner), outer).is_ok_and(|both| both.as_ref() == Some(inner))
+        }
+    };
+    path && each(inner.hosts.as_ref(), outer.hosts.as_ref(), |outer, inner| {
+        narrower_host(outer, inner).as_ref() == Some(inner)
+    }) && each(inner.methods.as_ref(), outer.methods.as_ref(), |outer, inner| outer == inner)
+        && each(inner.doors.as_ref(), outer.doors.as_ref(), |outer, inner| outer == inner)
+        && each(inner.source.as_ref(), outer.source.as_ref(), |outer, inner| outer.contains(inner))
+        && outer.values.iter().all(|value| inner.values.contains(value))
+}
+
 /// Whether one request may fit both, as far as that is plain to see.
 pub(super) fn overlap(a: &Region, b: &Region) -> bool {
     fn common<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, meet: impl Fn(&T, &T) -> bool) -> bool {

@@ -4,9 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::cover::covered;
 use super::super::document::Value;
 use super::super::region::{Door, PathTest, Region};
-use super::super::report::{Place, Report};
+use super::super::report::{Place, Report, Verdict};
 use super::answer::Reply;
 use super::clause::Term;
 use super::edit::Target;
@@ -77,13 +78,18 @@ pub(super) fn drafts(
         Walker { sections, doors, front, problems: Vec::new(), out: Vec::new(), forks: 0, work: 0 };
     let steps = walker.steps_of(front.back, &front.name, true);
     walker.walk(&steps, Way::default(), &End::Frontend);
-    // Of two routes for the same requests the second is never asked.
-    let mut seen = HashSet::new();
-    walker.out.retain(|draft| seen.insert(format!("{:?}", draft.region)));
+    let covered = covered(&walker.out.iter().map(|draft| &draft.region).collect::<Vec<_>>());
+    let all: Vec<(Draft, bool)> = walker.out.into_iter().zip(covered).collect();
+    let asked: HashSet<Option<Place>> =
+        all.iter().filter(|(_, covered)| !covered).map(|(draft, _)| draft.at).collect();
+    for at in all.iter().filter(|(draft, _)| !asked.contains(&draft.at)).filter_map(|(draft, _)| draft.at) {
+        let what = "no route is made of it: rules before it take all of its requests";
+        report.note(at, Verdict::Translated, what);
+    }
     for (at, said) in walker.problems {
         said.about("", at, report);
     }
-    walker.out
+    all.into_iter().filter(|(_, covered)| !covered).map(|(draft, _)| draft).collect()
 }
 
 /// What is behind the last rule.
