@@ -37,6 +37,8 @@ mod step;
 mod sticky;
 mod template;
 mod test;
+#[cfg(test)]
+mod tests;
 mod units;
 mod users;
 mod variable;
@@ -425,40 +427,5 @@ fn general(proxies: &[Proxy], report: &mut Report) {
     }
     if proxies.iter().any(|proxy| proxy.servers.iter().any(|server| server.options.check)) {
         report.general("an endpoint is used once its first probe is good; HAProxy takes servers for up until a check fails. After the first bad probe the next comes 500 ms later.");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn imported(text: &str) -> Import {
-        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
-        import(&[("haproxy.cfg", text)], around)
-    }
-
-    #[test]
-    fn a_frontend_and_a_backend_may_have_one_name() {
-        let import = imported(
-            "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend app\n bind :80\n \
-             http-request deny if { path /front }\n default_backend app\nbackend app\n http-request deny if { path /back }\n \
-             server a 10.0.0.1:80\n",
-        );
-        for part in
-            ["[listener.app]", "path = \"/front\"", "path = \"/back\"", "pool = \"app\"", "[pool.app]"]
-        {
-            assert!(import.text.contains(part), "{part} is not in\n{}", import.text);
-        }
-        assert_eq!(import.text.matches("path = \"/front\"").count(), 1, "{}", import.text);
-        assert!(!import.report.is_incomplete(), "{}", import.report);
-    }
-
-    #[test]
-    fn routes_that_nothing_can_reach_are_left_out() {
-        let import = imported(
-            "defaults\n mode http\nfrontend f\n bind :80\n use_backend a if { src 10.0.0.0/8 }\n use_backend b if { src 10.0.0.0/8 }\n \
-             default_backend a\nbackend a\n server a 10.0.0.1:80\nbackend b\n server b 10.0.0.2:80\n",
-        );
-        assert!(!import.text.contains("pool = \"b\""), "{}", import.text);
     }
 }
