@@ -4,7 +4,11 @@
 //! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
 //! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them
 //! knows a product. Each product has a folder: `haproxy`, `ingress`, `nginx`.
+//! conditions of a route (`pattern` their regular expressions), `order` which is asked first, `cover` which are never asked, `lift` says once what all say,
+//! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
+//! product has a folder: `haproxy`.
 
+mod cover;
 pub mod document;
 pub mod haproxy;
 pub mod ingress;

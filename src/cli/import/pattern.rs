@@ -24,12 +24,15 @@ pub(super) enum Method {
 /// As much memory as the configuration allows a compiled one.
 const BYTES_MAX: usize = 1 << 20;
 
+/// What is special in a regular expression.
+const SPECIAL: &str = r"\.+*?()|[]{}^$";
+
 /// `text` with everything special in a regular expression escaped, and no more than that.
 #[must_use]
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
+        if SPECIAL.contains(c) {
             out.push('\\');
         }
         out.push(c);
@@ -69,6 +72,45 @@ fn trim(method: Method, text: &str) -> &str {
         Method::Directory => text.trim_matches('/'),
         Method::Domain => text.trim_matches(['.', '/', ':', '?']),
         _ => text,
+    }
+}
+
+/// The text that a regular expression of no special characters is; nothing where it has some.
+#[must_use]
+pub(super) fn literal(regex: &str) -> Option<String> {
+    let mut out = String::with_capacity(regex.len());
+    let mut chars = regex.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(chars.next().filter(char::is_ascii_punctuation)?),
+            c if SPECIAL.contains(c) => return None,
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+/// The texts of which one begins everything that matches, where nothing more is asked: of `^a` and `^(?:a|b)`, also with
+/// a `(.*)` behind.
+#[must_use]
+pub(super) fn starts(regex: &str) -> Option<Vec<String>> {
+    let rest = regex.strip_prefix('^')?;
+    let rest = rest.strip_suffix("(.*)$").or_else(|| rest.strip_suffix("(.*)")).unwrap_or(rest);
+    literals(rest)
+}
+
+/// The texts of which one ends everything that matches, where nothing more is asked.
+#[must_use]
+pub(super) fn ends(regex: &str) -> Option<Vec<String>> {
+    literals(regex.strip_suffix('$')?)
+}
+
+fn literals(regex: &str) -> Option<Vec<String>> {
+    match regex.strip_prefix("(?:").and_then(|rest| rest.strip_suffix(')')) {
+        // No text that is escaped has a bar of its own.
+        Some(inside) if !inside.contains("\\|") => inside.split('|').map(literal).collect(),
+        Some(_) => None,
+        None => Some(vec![literal(regex)?]),
     }
 }
 

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::document::{Table, Value};
-use super::pattern::{escape, matches};
+use super::pattern::{escape, matches, starts};
 
 /// What a path must be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -181,19 +181,81 @@ pub(super) fn narrow_path(
         }
         (Prefix(a), Prefix(b)) if below(a, b) => Some(Prefix(b.clone())),
         (Prefix(a), Prefix(b)) => below(b, a).then(|| Prefix(a.clone())),
-        // A regular expression that is a start, and a prefix below it.
-        (Prefix(prefix), Regex(regex)) | (Regex(regex), Prefix(prefix))
-            if is_start(regex) && matches(regex, prefix) =>
-        {
-            Some(Prefix(prefix.clone()))
-        }
-        _ => return Err("a route has one condition on the path, and these two cannot be made one"),
+        (Prefix(prefix), Regex(regex)) | (Regex(regex), Prefix(prefix)) => match starts(regex) {
+            Some(list) => return narrow_prefix(prefix, regex, &list),
+            None => return Err(ONE_PATH),
+        },
+        (Regex(a), Regex(b)) => match (starts(a), starts(b)) {
+            (Some(a), Some(b)) => return narrow_starts((own, &a), (other, &b)),
+            _ => return Err(ONE_PATH),
+        },
     })
+}
+
+const ONE_PATH: &str = "a route has one condition on the path, and these two cannot be made one";
+
+/// A prefix, and a regular expression that asks for one of several starts.
+fn narrow_prefix(prefix: &str, regex: &str, list: &[String]) -> Result<Option<PathTest>, &'static str> {
+    if list.iter().any(|start| prefix.starts_with(start.as_str())) {
+        Ok(Some(PathTest::Prefix(prefix.to_owned())))
+    } else if list.iter().all(|start| start != prefix && below(prefix, start)) {
+        Ok(Some(PathTest::Regex(regex.to_owned())))
+    } else if list.iter().all(|start| !start.starts_with(prefix)) {
+        Ok(None)
+    } else {
+        Err(ONE_PATH)
+    }
+}
+
+/// Of two conditions that each ask for one of several starts, the one that takes less.
+fn narrow_starts(
+    (a, of_a): (&PathTest, &[String]),
+    (b, of_b): (&PathTest, &[String]),
+) -> Result<Option<PathTest>, &'static str> {
+    let within = |inner: &[String], outer: &[String]| {
+        inner.iter().all(|inner| outer.iter().any(|outer| inner.starts_with(outer.as_str())))
+    };
+    let apart = |a: &String| of_b.iter().all(|b| !a.starts_with(b.as_str()) && !b.starts_with(a.as_str()));
+    if within(of_a, of_b) {
+        Ok(Some(a.clone()))
+    } else if within(of_b, of_a) {
+        Ok(Some(b.clone()))
+    } else if of_a.iter().all(apart) {
+        Ok(None)
+    } else {
+        Err(ONE_PATH)
+    }
 }
 
 /// `^/text`, without anything behind that looks further.
 pub(super) fn is_start(regex: &str) -> bool {
     regex.starts_with('^') && !regex.contains(['$', '*', '+', '?', '[', '{', '|', '('])
+}
+
+/// Whether every request of `inner` is one of `outer` too, as far as that is plain to see.
+pub(super) fn within(inner: &Region, outer: &Region) -> bool {
+    fn each<T>(inner: Option<&Vec<T>>, outer: Option<&Vec<T>>, takes: impl Fn(&T, &T) -> bool) -> bool {
+        match (inner, outer) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(inner), Some(outer)) => {
+                inner.iter().all(|inner| outer.iter().any(|outer| takes(outer, inner)))
+            }
+        }
+    }
+    let path = match (&inner.path, &outer.path) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(inner), Some(outer)) => {
+            narrow_path(Some(inner), outer).is_ok_and(|both| both.as_ref() == Some(inner))
+        }
+    };
+    path && each(inner.hosts.as_ref(), outer.hosts.as_ref(), |outer, inner| {
+        narrower_host(outer, inner).as_ref() == Some(inner)
+    }) && each(inner.methods.as_ref(), outer.methods.as_ref(), |outer, inner| outer == inner)
+        && each(inner.doors.as_ref(), outer.doors.as_ref(), |outer, inner| outer == inner)
+        && each(inner.source.as_ref(), outer.source.as_ref(), |outer, inner| outer.contains(inner))
+        && outer.values.iter().all(|value| inner.values.contains(value))
 }
 
 /// Whether one request may fit both, as far as that is plain to see.
@@ -246,5 +308,11 @@ mod tests {
         check(exact("/a.jpg"), regex("jpg$"), Ok(Some(exact("/a.jpg"))));
         check(regex("^/a"), prefix("/a/b"), Ok(Some(prefix("/a/b"))));
         check(regex("a"), regex("b"), Err(()));
+        check(regex("^/a/b"), prefix("/a"), Ok(Some(regex("^/a/b"))));
+        check(regex("^/b"), prefix("/a"), Ok(None));
+        check(regex("^/ab"), prefix("/a"), Err(()));
+        check(regex("^/a(.*)$"), regex("^(?:/ab|/ac)"), Ok(Some(regex("^(?:/ab|/ac)"))));
+        check(regex("^/a"), regex("^/b"), Ok(None));
+        check(regex("^(?:/a|/b)"), regex("^(?:/ab|/c)"), Err(()));
     }
 }

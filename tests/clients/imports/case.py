@@ -8,6 +8,11 @@ all others are 200; `through` names listeners through which clients speak TLS wi
 between which a share decides, whose requests may go to any of them; `copies` lists addresses that only get copies of requests;
 `announced` lists the differences that the report announces: `kind`, `where`, `report` (its text), and where needed `about` (a
 pattern for the request or the phase) and `detail` (one for what both sides did)."""
+the configuration names; `substitute` is a list of [pattern, text] for the source, as names of endpoints that are in no DNS; `health`
+gives statuses of paths of origins ("10.0.0.1:8008/primary": 503), all others are 200; `through` names listeners through which
+clients speak TLS with the origin; `announced` lists the differences that the report announces: `kind`, `where`, `report` (its
+text), `about` (a pattern for the request or the phase)
+and `detail` (one for what both did)."""
 import json
 import os
 import ssl
@@ -188,7 +193,8 @@ def addresses(pool):
 def site():
     """Certificates and a folder."""
     files = certificates.Files()
-    names = "DNS:*.example.com,DNS:*.internal,DNS:*.test,DNS:localhost"
+    # A star right below the root is no name to our TLS.
+    names = "DNS:*.example.com,DNS:app.internal,DNS:*.test,DNS:localhost"
     files.issue("site", ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], f"subjectAltName={names}")
     both = files / "site.pem"
     both.write_bytes((files / "site.crt").read_bytes() + (files / "site.key").read_bytes())
@@ -208,6 +214,8 @@ class Ours:
 
     def __init__(self, file, config, environment):
         bind = config.get("admin", {}).get("bind", "127.0.0.1:9900")
+        # An agent that is gone says nothing of its server, on either side.
+        self.agents = {name for name, pool in config.get("pool", {}).items() if pool.get("health", {}).get("check") == "agent"}
         self.url = f"http://{bind}"
         self.process = stand.Process([stand.BINARY, "run", "--config", file], env={**os.environ, **environment}, cwd=file.parent)
         stand.until("the proxy to be ready", self.ready)
@@ -229,6 +237,7 @@ class Ours:
         for pool in self.ask("/v1/status")["pools"]:
             for endpoint in pool["endpoints"]:
                 if endpoint["probe"] and endpoint["probe"]["state"] != "off":
+                if endpoint["probe"] and pool["name"] not in self.agents:
                     found[f"{pool['name']}/{endpoint['address']}"] = endpoint["reason"] != "down"
         return found
 

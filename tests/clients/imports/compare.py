@@ -105,6 +105,9 @@ class Announced:
     for what both sides did."""
 
     def __init__(self, kind, where, report, about=".*", detail=".*", general=False):
+    """What a report announces: a difference of this kind, there, is expected because the report says so. `about` is a pattern
+    for the request or the phase, `detail` one for what both sides did."""
+    def __init__(self, kind, where, report, about="", detail="", general=False):
         self.kind, self.where, self.report, self.about, self.detail = kind, where, report, about, detail
         self.general, self.used = general, 0
 

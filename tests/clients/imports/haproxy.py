@@ -18,13 +18,19 @@ MACHINE = [
 ]
 
 
+OWN = "our own answers have short texts as their bodies"
+
+
 class Haproxy(Product):
     name = "haproxy"
     announced = (
         ("request-field", "x-forwarded-for|x-forwarded-proto|x-forwarded-host|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
-        ("own-body", ".*", "our own answers have short texts as their bodies"),
-        ("own-field", "content-type|cache-control|retry-after", "our own answers have short texts as their bodies"),
-        ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
+        # HAProxy's pages of errors; whatever else it answers by itself is to be ours too.
+        ("own-body", "", OWN, "", r"^original b'(<html><body><h1>\d{3} [^']*)?', import b'(\d{3} [^']*)?'$"),
+        ("own-field", "content-type", OWN, "", r"^original \['text/html'\], import \[('text/plain; charset=utf-8')?\]$"),
+        ("own-field", "cache-control", OWN, "", r"^original \['no-cache'\], import \[\]$"),
+        ("own-field", "retry-after", OWN, " ", r"^original \[\], import \['\d+'\]$"),
+        ("own-field", "allow", OWN, "", r"^original \[\], import "),
     )
 
     def sources(self, folder):

@@ -86,8 +86,10 @@ fn reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, S
     if matches!(made.status, 204 | 205 | 304) {
         made.body.clear();
     }
-    if made.body.is_empty() || made.content_type.as_deref().is_some_and(|kind| kind == "text/plain") {
+    if made.body.is_empty() {
         made.content_type = None;
+    } else if made.content_type.is_none() {
+        said = wrong("a body has a content-type: HAProxy rejects the file without one");
     }
     (Effect::Answer(Answer::Respond(made)), said)
 }

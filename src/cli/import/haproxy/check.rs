@@ -290,7 +290,12 @@ fn expect(check: &mut Check, statement: &Statement) -> Said {
         }
         rest = behind;
     }
-    let [what, value, ..] = rest else { return wrong("what is expected is missing") };
+    let [what, value, more @ ..] = rest else { return wrong("what is expected is missing") };
+    if let ("string" | "rstring" | "status" | "rstatus", Some(word)) = (what.as_str(), more.first()) {
+        return wrong(format!(
+            "`{word}` is one word too many, and HAProxy rejects the file: a text with spaces stands in quotes"
+        ));
+    }
     match what.as_str() {
         "status" if negated => {
             let Some(ranges) = complement(value) else { return wrong("it is no list of statuses") };

@@ -45,7 +45,7 @@ pub(super) struct Clauses<'a> {
     read: HashMap<String, Result<Acl, Said>>,
 }
 
-/// A part of a condition: an ACL, or what it is not.
+/// A part of a condition: an ACL, or what it is not. One of no test may hold or not.
 type Literal = (bool, Vec<Test>);
 
 impl<'a> Clauses<'a> {
@@ -65,7 +65,28 @@ impl<'a> Clauses<'a> {
         at: Place,
         report: &mut Report,
     ) -> Result<Vec<Term>, Said> {
+        self.terms_of(condition, false, at, report)
+    }
+
+    /// Alternatives that take at least the requests of a condition that no route can have: what of it cannot be asked may
+    /// hold. Nothing where that would be everything because a client is counted.
+    pub(super) fn at_least(&mut self, condition: Option<(bool, &[String])>, at: Place) -> Option<Vec<Term>> {
+        self.terms_of(condition, true, at, &mut Report::default()).ok()
+    }
+
+    fn terms_of(
+        &mut self,
+        condition: Option<(bool, &[String])>,
+        at_least: bool,
+        at: Place,
+        report: &mut Report,
+    ) -> Result<Vec<Term>, Said> {
         let Some((unless, words)) = condition else { return Ok(vec![Term::default()]) };
+        let or_unknown = |asked: Result<Vec<Test>, Said>, fetches: &[&str]| match asked {
+            // What is known of the client's past is a limit, not a right.
+            Err(_) if at_least && !fetches.iter().any(|fetch| counts(fetch)) => Ok(Vec::new()),
+            asked => asked,
+        };
         let mut alternatives: Vec<Vec<Literal>> = vec![Vec::new()];
         let mut negated = false;
         let mut rest = words;
@@ -88,13 +109,18 @@ impl<'a> Clauses<'a> {
                         .ok_or_else(|| wrong("a brace is not closed"))?;
                     let inside = behind.get(..end).unwrap_or_default();
                     rest = behind.get(end + 1..).unwrap_or_default();
-                    let acl = acl::read(inside, self.around)?;
-                    remark(&acl, at, report);
-                    (word == "!{", acl.any)
+                    let acl = acl::read(inside, self.around);
+                    acl.iter().for_each(|acl| remark(acl, at, report));
+                    let fetch = inside.first().map_or("", String::as_str);
+                    (word == "!{", or_unknown(acl.map(|acl| acl.any), &[fetch])?)
                 }
                 name => {
                     let bare = name.strip_prefix('!');
-                    (bare.is_some(), self.named(bare.unwrap_or(name), at, report)?)
+                    let named = bare.unwrap_or(name);
+                    let any = self.named(named, at, report);
+                    let lines = self.acls.get(named).into_iter().flatten();
+                    let fetches: Vec<&str> = lines.map(|line| line.word(2)).collect();
+                    (bare.is_some(), or_unknown(any, &fetches)?)
                 }
             };
             let (not, any) = literal;
@@ -170,6 +196,13 @@ impl<'a> Clauses<'a> {
     }
 }
 
+/// Whether a fetch is a counter of a client.
+fn counts(fetch: &str) -> bool {
+    let name = fetch.split(['(', ',']).next().unwrap_or(fetch);
+    name.starts_with("src_") && name != "src_port"
+        || name.starts_with("sc") && name.contains('_') && !name.starts_with("scook")
+}
+
 fn remark(acl: &Acl, at: Place, report: &mut Report) {
     if let Some(caveat) = acl.caveat {
         report.approximated(at, caveat);
@@ -205,7 +238,7 @@ fn expand(alternatives: &[Vec<Literal>]) -> Result<Vec<Term>, Said> {
     let mut out = Vec::new();
     for alternative in alternatives {
         let mut terms = vec![Term::default()];
-        for (not, any) in alternative {
+        for (not, any) in alternative.iter().filter(|(_, any)| !any.is_empty()) {
             if *not {
                 terms.iter_mut().for_each(|term| term.none.extend(any.iter().cloned()));
                 continue;

@@ -85,6 +85,8 @@ pub(super) fn header(
     }
     let said = if template::may_be_empty(&value) {
         approximated("where its value comes out empty the field is left out; HAProxy sends it empty")
+    } else if value.contains("{tls_cipher}") {
+        approximated("the two agree on a cipher by an order of preference of Plimsoll's own")
     } else {
         translated()
     };

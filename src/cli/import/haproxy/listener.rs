@@ -1,6 +1,6 @@
 //! What a frontend comes to: a listener for each kind of its `bind` lines, and the routes behind them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 
@@ -55,10 +55,11 @@ pub(super) fn blocks(front: &Proxy, around: &mut Around<'_>) -> (Vec<Block>, Vec
 /// The `bind` lines by what they have in common, each with the name of a listener.
 fn groups(front: &Proxy) -> Vec<(String, Vec<&Bind>)> {
     let mut groups: Vec<(String, Vec<&Bind>)> = Vec::new();
+    let (mut known, mut taken) = (HashMap::new(), HashSet::new());
     for bind in &front.binds {
-        if let Some((_, binds)) =
-            groups.iter_mut().find(|(_, binds)| binds.iter().all(|other| other.keys == bind.keys))
-        {
+        let next = groups.len();
+        let at = *known.entry(format!("{:?}", bind.keys)).or_insert(next);
+        if let Some((_, binds)) = groups.get_mut(at) {
             binds.push(bind);
             continue;
         }
@@ -68,8 +69,9 @@ fn groups(front: &Proxy) -> Vec<(String, Vec<&Bind>)> {
             format!("{}-{}", front.name, if bind.tls { "tls" } else { "plain" }),
             format!("{}-{}", front.name, port.map_or_else(|| "unix".to_owned(), |port| port.to_string())),
         ];
-        let free = candidates.into_iter().find(|name| !groups.iter().any(|(taken, _)| taken == name));
+        let free = candidates.into_iter().find(|name| !taken.contains(name));
         let name = free.unwrap_or_else(|| format!("{}-{}", front.name, groups.len() + 1));
+        taken.insert(name.clone());
         groups.push((name, vec![bind]));
     }
     groups
@@ -91,12 +93,9 @@ fn listener(
     around: &mut Around<'_>,
 ) -> Block {
     let mut table = Table::default();
-    let mut addresses: Vec<&str> = Vec::new();
-    for (address, _) in binds.iter().flat_map(|bind| &bind.addresses) {
-        if !addresses.contains(&address.as_str()) {
-            addresses.push(address);
-        }
-    }
+    let mut known = HashSet::new();
+    let addresses = binds.iter().flat_map(|bind| &bind.addresses).map(|(address, _)| address.as_str());
+    let addresses: Vec<&str> = addresses.filter(|address| known.insert(*address)).collect();
     let first = binds.first().map(|bind| bind.at);
     table.set("bind", Value::texts(addresses), first);
     if !front.http {

@@ -6,7 +6,7 @@
 //! `acl` reads one question, `clause` a condition of several, `rule` what is done
 //! (`edit` to heads, `answer` without an endpoint, `template` the texts that are put together); `map` makes several of a rule that looks something
 //! up, `variable` none of one that keeps something; `step` puts them in order (`limit` makes limits of counters) and `route` makes routes of them, by the
-//! regions of `test`. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
+//! regions of `test` and what `seen` knows of requests that have been changed. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
 //! `page` has the pages of errors, `users` the lists of names and passwords.
 
 mod acl;
@@ -31,11 +31,14 @@ mod route;
 mod rule;
 mod said;
 mod section;
+mod seen;
 mod server;
 mod step;
 mod sticky;
 mod template;
 mod test;
+#[cfg(test)]
+mod tests;
 mod units;
 mod users;
 mod variable;
@@ -88,9 +91,12 @@ fn read_proxies(
     let mut proxies: Vec<Proxy> = Vec::new();
     let mut defaults: Option<&Section> = None;
     let mut taken: HashMap<(&str, &str), Place> = HashMap::new();
+    let mut named: HashMap<&str, &Section> = HashMap::new();
+    let mut inherited = 0;
     for section in &source.sections {
         if section.kind == "defaults" {
             defaults = Some(section);
+            named.entry(&section.name).or_insert(section);
             continue;
         }
         if !["frontend", "backend", "listen"].contains(&section.kind.as_str()) {
@@ -112,38 +118,69 @@ fn read_proxies(
             section.statements.iter().for_each(|line| report.ignored(line.at, "its section is there twice"));
             continue;
         }
-        let base = named_defaults(source, section, report).or(defaults);
-        proxies.push(read_proxy(section, base, source, around, global, report));
+        let chain = chain(section, defaults, &named, report);
+        inherited += chain.iter().map(|defaults| defaults.statements.len()).sum::<usize>();
+        if inherited > INHERITED_MAX {
+            let remedy = format!(
+                "the defaults of the sections up to here are more than {INHERITED_MAX} lines, once for each section: import in parts"
+            );
+            report.not_possible(section.at, remedy);
+            continue;
+        }
+        proxies.push(read_proxy(section, &chain, source, around, global, report));
     }
     proxies
 }
 
-/// The defaults that a section names.
-fn named_defaults<'s>(source: &'s Source, section: &Section, report: &mut Report) -> Option<&'s Section> {
-    let name = section.from.as_deref()?;
-    let found = source.sections.iter().find(|other| other.kind == "defaults" && other.name == name);
-    if found.is_none() {
-        report.wrong(section.at, format!("there are no defaults called {name}: HAProxy rejects the file"));
+/// The lines that sections take over from their defaults are no more than this, all together.
+const INHERITED_MAX: usize = 500_000;
+
+/// Defaults of defaults are followed so far.
+const CHAIN_MAX: usize = 100;
+
+/// The defaults of a section, the nearest first. Each stands before what names it.
+fn chain<'s>(
+    section: &'s Section,
+    last: Option<&'s Section>,
+    named: &HashMap<&str, &'s Section>,
+    report: &mut Report,
+) -> Vec<&'s Section> {
+    let (mut chain, mut of) = (Vec::new(), section);
+    loop {
+        let next = match of.from.as_deref() {
+            Some(name) => match named.get(name).filter(|defaults| defaults.at < of.at) {
+                Some(defaults) => Some(*defaults),
+                None => {
+                    let what =
+                        format!("there are no defaults called {name} before it: HAProxy rejects the file");
+                    report.wrong(of.at, what);
+                    last.filter(|_| chain.is_empty())
+                }
+            },
+            None => last.filter(|_| chain.is_empty()),
+        };
+        let Some(defaults) = next else { return chain };
+        if chain.len() >= CHAIN_MAX {
+            let remedy = format!(
+                "defaults of more than {CHAIN_MAX} others are not followed: write them in one section"
+            );
+            report.not_possible(section.at, remedy);
+            return chain;
+        }
+        report.translated(defaults.at);
+        chain.push(defaults);
+        of = defaults;
     }
-    found
 }
 
 fn read_proxy(
     section: &Section,
-    base: Option<&Section>,
+    chain: &[&Section],
     source: &Source,
     around: Surroundings<'_>,
     global: &Global,
     report: &mut Report,
 ) -> Proxy {
-    let mut chain = vec![];
-    let mut next = base;
-    while let Some(defaults) = next.filter(|_| chain.len() < 16) {
-        report.translated(defaults.at);
-        chain.push(defaults);
-        let from = defaults.from.as_deref();
-        next = from.and_then(|name| source.sections.iter().find(|s| s.kind == "defaults" && s.name == name));
-    }
     let front = section.kind != "backend";
     let proxy = Proxy {
         name: section.name.clone(),
@@ -162,6 +199,7 @@ fn read_proxy(
     inherited.for_each(|line| reading.statement(line));
     reading.inherited = false;
     section.statements.iter().for_each(|line| reading.statement(line));
+    proxy::identity(&mut reading);
     let check = reading.proxy.check.clone();
     check.conclude(&mut reading);
     reading.proxy
@@ -242,7 +280,16 @@ fn write_pools(
     for (pool, to, at) in failovers {
         let there = document.pools.iter().any(|block| block.name == *to);
         match document.pools.iter_mut().find(|block| block.name == *pool) {
-            Some(block) if there => add_failover(block, to, *at),
+            Some(block) if there => {
+                add_failover(block, to, *at);
+                let rules = steps.get(&(true, to.clone()));
+                if rules.is_some_and(|of| !of.steps.is_empty() || !of.answers.is_empty()) {
+                    let remedy = format!(
+                        "the rules of {to} are not asked of what fails over to it, only of what a route leads there: write what they do into the routes to {pool}"
+                    );
+                    report.not_possible(*at, remedy);
+                }
+            }
             _ => report
                 .not_possible(*at, "both have to be backends with servers: write `failover` in the pool"),
         }
@@ -376,44 +423,9 @@ fn general(proxies: &[Proxy], report: &mut Report) {
         report.general("an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); HAProxy goes by checks alone.");
         report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); HAProxy has no ceiling unless maxconn is written.");
         report.general("paths are compared in normal form: //admin and /%61dmin are /admin. What is ambiguous in HTTP's framing is refused.");
-        report.general("our own answers have short texts as their bodies, and 503 a Retry-After, not HAProxy's pages with their Cache-Control. response_headers hold for them too, as http-after-response does; http-response does not.");
+        report.general("our own answers have short texts as their bodies, 503 a Retry-After and 405 an Allow, not HAProxy's pages with their Cache-Control. response_headers hold for them too, as http-after-response does; http-response does not.");
     }
     if proxies.iter().any(|proxy| proxy.servers.iter().any(|server| server.options.check)) {
         report.general("an endpoint is used once its first probe is good; HAProxy takes servers for up until a check fails. After the first bad probe the next comes 500 ms later.");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn imported(text: &str) -> Import {
-        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
-        import(&[("haproxy.cfg", text)], around)
-    }
-
-    #[test]
-    fn a_frontend_and_a_backend_may_have_one_name() {
-        let import = imported(
-            "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend app\n bind :80\n \
-             http-request deny if { path /front }\n default_backend app\nbackend app\n http-request deny if { path /back }\n \
-             server a 10.0.0.1:80\n",
-        );
-        for part in
-            ["[listener.app]", "path = \"/front\"", "path = \"/back\"", "pool = \"app\"", "[pool.app]"]
-        {
-            assert!(import.text.contains(part), "{part} is not in\n{}", import.text);
-        }
-        assert_eq!(import.text.matches("path = \"/front\"").count(), 1, "{}", import.text);
-        assert!(!import.report.is_incomplete(), "{}", import.report);
-    }
-
-    #[test]
-    fn routes_that_nothing_can_reach_are_left_out() {
-        let import = imported(
-            "defaults\n mode http\nfrontend f\n bind :80\n use_backend a if { src 10.0.0.0/8 }\n use_backend b if { src 10.0.0.0/8 }\n \
-             default_backend a\nbackend a\n server a 10.0.0.1:80\nbackend b\n server b 10.0.0.2:80\n",
-        );
-        assert!(!import.text.contains("pool = \"b\""), "{}", import.text);
     }
 }

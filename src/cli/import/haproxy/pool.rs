@@ -160,7 +160,7 @@ fn endpoints(proxy: &Proxy, table: &mut Table, report: &mut Report) {
         }
     }
     let same_ceiling = same_maxconn(proxy).is_some();
-    let mut backups = 0;
+    let (mut backups, all) = (0, probe::All::of(proxy));
     let lines = proxy.servers.iter().map(|server| {
         let mut pairs = vec![
             ("name".to_owned(), Value::text(&server.name)),
@@ -177,7 +177,7 @@ fn endpoints(proxy: &Proxy, table: &mut Table, report: &mut Report) {
         if let Some(ceiling) = server.options.maxconn.filter(|n| *n > 0 && !same_ceiling) {
             pairs.push(("max_requests".to_owned(), Value::Integer(ceiling.min(1_000_000))));
         }
-        if let Some(health) = probe::of_endpoint(proxy, server) {
+        if let Some(health) = probe::of_endpoint(server, all) {
             pairs.push(("health".to_owned(), health));
         }
         (Value::Inline(pairs), Some(server.at))

@@ -13,9 +13,27 @@ const TRACKS_MAX: usize = 8;
 /// Probes are sent no more often than this.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// What is known of all endpoints of a pool before each of them is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct All {
+    probed: bool,
+    other_ports: bool,
+}
+
+impl All {
+    pub(super) fn of(proxy: &Proxy) -> Self {
+        let port = |server: &Server| server.options.check_port;
+        let first = proxy.servers.first().and_then(port);
+        Self {
+            probed: proxy.servers.iter().any(|server| server.options.check || server.options.agent),
+            other_ports: proxy.servers.iter().any(|server| port(server) != first),
+        }
+    }
+}
+
 /// Where the probes of one endpoint go, where that is not the same for all.
-pub(super) fn of_endpoint(proxy: &Proxy, server: &Server) -> Option<Value> {
-    if !proxy.servers.iter().any(|server| server.options.check || server.options.agent) {
+pub(super) fn of_endpoint(server: &Server, all: All) -> Option<Value> {
+    if !all.probed {
         return None;
     }
     let mut pairs = Vec::new();
@@ -24,10 +42,8 @@ pub(super) fn of_endpoint(proxy: &Proxy, server: &Server) -> Option<Value> {
     {
         pairs.push(("address", Value::text(address)));
     }
-    let port = |server: &Server| server.options.check_port;
-    if proxy.servers.iter().any(|other| port(other) != port(server)) {
-        let own = server.address.rsplit_once(':').and_then(|(_, own)| own.parse::<u16>().ok());
-        if let Some(port) = port(server).or(own) {
+    if all.other_ports {
+        if let Some(port) = server.options.check_port.or_else(|| port_of(&server.address)) {
             pairs.push(("port", Value::Integer(i64::from(port))));
         }
     }
@@ -83,7 +99,7 @@ fn root<'a>(
     let (mut backend, mut name) = track.split_once('/').unwrap_or((own, track));
     for _ in 0..TRACKS_MAX {
         let proxy = proxies.get(backend)?;
-        let server = proxy.servers.iter().find(|server| server.name == name)?;
+        let server = proxy.servers.get(*proxy.server_names.get(name)?)?;
         match &server.options.track {
             None if server.options.check || server.options.agent => return Some((proxy, server)),
             None => return None,

@@ -72,6 +72,10 @@ pub(super) struct Proxy {
     pub(super) binds: Vec<Bind>,
     /// Its servers.
     pub(super) servers: Vec<Server>,
+    /// Where each of them stands, by its name.
+    pub(super) server_names: HashMap<String, usize>,
+    /// Their names by their addresses.
+    pub(super) server_addresses: HashMap<String, String>,
     /// What `default-server` says.
     pub(super) default_server: Options,
     /// `timeout NAME`.
@@ -116,6 +120,8 @@ pub(super) struct Proxy {
     pub(super) keys: Vec<(&'static str, Value, Place)>,
     /// Fields that every endpoint behind it is told.
     pub(super) fields: Vec<(String, String, Place)>,
+    /// `unique-id-header`.
+    pub(super) unique_id: Set<String>,
     /// `compression algo` and `compression type`.
     pub(super) codings: Vec<String>,
     /// `stats`, whose page is served elsewhere.
@@ -211,7 +217,7 @@ impl Reading<'_, '_> {
 type Directive = fn(&mut Reading<'_, '_>, &Statement);
 
 /// What changes the translation.
-const DIRECTIVES: [(&str, Directive); 48] = [
+const DIRECTIVES: [(&str, Directive); 49] = [
     ("mode", mode),
     ("bind", bind::bind),
     ("server", server::server),
@@ -259,6 +265,11 @@ const DIRECTIVES: [(&str, Directive); 48] = [
     ("errorloc303", error_elsewhere),
     ("compression", compression),
     ("unique-id-header", unique_id),
+    ("unique-id-format", |r, s| {
+        r.proxy.options.insert("unique-id-format".to_owned(), s.at);
+        r.report
+            .ignored(s.at, "X-Request-Id has a form of its own, and is kept where a trusted proxy sent one");
+    }),
     ("stats", stats),
     ("http-reuse", reuse),
     ("disabled", |r, s| {
@@ -273,7 +284,7 @@ const DIRECTIVES: [(&str, Directive); 48] = [
     ("fullconn", |r, s| in_back(r, s, |p| p.full = number(s))),
 ];
 
-const IGNORED: [(&str, &str); 16] = [
+const IGNORED: [(&str, &str); 15] = [
     (
         "dynamic-cookie-key",
         "the cookie is signed with a key of its own: key_file in sticky shares it between nodes",
@@ -287,7 +298,6 @@ const IGNORED: [(&str, &str); 16] = [
     ("log-format", "the access log has fields of its own, as text or JSON ([log] format)"),
     ("log-format-sd", "the access log has fields of its own, as text or JSON ([log] format)"),
     ("error-log-format", "the access log has fields of its own, as text or JSON ([log] format)"),
-    ("unique-id-format", "X-Request-Id has a form of its own, and is kept where a trusted proxy sent one"),
     (
         "load-server-state-from-file",
         "a reload keeps what is known of endpoints, a restart too with [process] state_dir",
@@ -493,13 +503,26 @@ fn unique_id(reading: &mut Reading<'_, '_>, statement: &Statement) {
         return reading.report.wrong(statement.at, "that is no field that a request can be given");
     }
     if name == "x-request-id" {
-        return reading.report.translated(statement.at);
+        return reading.report.note(
+            statement.at,
+            super::super::report::Verdict::Translated,
+            "x-request-id is always sent",
+        );
     }
-    reading.proxy.fields.push((name, "{request_id}".to_owned(), statement.at));
-    reading.report.approximated(
-        statement.at,
-        "the identity of a request is also in X-Request-Id, and has a form of its own",
-    );
+    reading.proxy.unique_id = Some((name, statement.at));
+}
+
+/// The field of `unique-id-header`, which HAProxy sends where the section also has a `unique-id-format`.
+pub(super) fn identity(reading: &mut Reading<'_, '_>) {
+    let Some((name, at)) = reading.proxy.unique_id.take() else { return };
+    if !reading.proxy.has("unique-id-format") {
+        let what = "there is no `unique-id-format`, so that HAProxy sends no such field, and here there is none either";
+        return reading.report.wrong(at, what);
+    }
+    reading.proxy.fields.push((name, "{request_id}".to_owned(), at));
+    reading
+        .report
+        .approximated(at, "the identity of a request is also in X-Request-Id, and has a form of its own");
 }
 
 fn stats(reading: &mut Reading<'_, '_>, statement: &Statement) {

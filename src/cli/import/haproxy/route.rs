@@ -2,11 +2,12 @@
 //! alone. So each way through the rules of a frontend and of the backend behind it becomes a route of its own, with
 //! all that was asked on the way as its conditions; what was asked in vain is said by routes that are asked before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::super::cover::covered;
 use super::super::document::Value;
-use super::super::region::{Door, Region};
-use super::super::report::{Place, Report};
+use super::super::region::{Door, PathTest, Region};
+use super::super::report::{Place, Report, Verdict};
 use super::answer::Reply;
 use super::clause::Term;
 use super::edit::Target;
@@ -14,6 +15,7 @@ use super::limit::Limit;
 use super::proxy::{Proxy, Stage};
 use super::rule::{Answer, Change, Edit, Effect};
 use super::said::{Said, not_possible, wrong};
+use super::seen::{Known, Lost, Seen};
 use super::step::{AllSteps, Step, Steps};
 use super::test::{Narrowed, Test};
 
@@ -43,6 +45,12 @@ pub(super) enum Action {
 
 /// A frontend whose rules lead to more ways than this has not all of them written out.
 const WAYS_MAX: usize = 512;
+/// What ways through rules may cost: a rule that is asked is 1. Files of 1 MB that say as much as they can stay below it.
+const WORK_MAX: usize = 4_000_000;
+/// What a change that is carried along costs, a problem, and a route.
+const EDIT_WORK: usize = 10;
+const PROBLEM_WORK: usize = 50;
+const ROUTE_WORK: usize = 100;
 /// Rules are followed into one another so deeply.
 const DEPTH_MAX: usize = 200;
 
@@ -66,16 +74,22 @@ pub(super) fn drafts(
     sections: &Sections<'_>,
     report: &mut Report,
 ) -> Vec<Draft> {
-    let mut walker = Walker { sections, doors, front, problems: Vec::new(), out: Vec::new(), forks: 0 };
+    let mut walker =
+        Walker { sections, doors, front, problems: Vec::new(), out: Vec::new(), forks: 0, work: 0 };
     let steps = walker.steps_of(front.back, &front.name, true);
     walker.walk(&steps, Way::default(), &End::Frontend);
-    // Of two routes for the same requests the second is never asked.
-    let mut seen = std::collections::HashSet::new();
-    walker.out.retain(|draft| seen.insert(format!("{:?}", draft.region)));
+    let covered = covered(&walker.out.iter().map(|draft| &draft.region).collect::<Vec<_>>());
+    let all: Vec<(Draft, bool)> = walker.out.into_iter().zip(covered).collect();
+    let asked: HashSet<Option<Place>> =
+        all.iter().filter(|(_, covered)| !covered).map(|(draft, _)| draft.at).collect();
+    for at in all.iter().filter(|(draft, _)| !asked.contains(&draft.at)).filter_map(|(draft, _)| draft.at) {
+        let what = "no route is made of it: rules before it take all of its requests";
+        report.note(at, Verdict::Translated, what);
+    }
     for (at, said) in walker.problems {
         said.about("", at, report);
     }
-    walker.out
+    all.into_iter().filter(|(_, covered)| !covered).map(|(draft, _)| draft).collect()
 }
 
 /// What is behind the last rule.
@@ -91,22 +105,53 @@ enum End<'a> {
 struct Way {
     region: Region,
     edits: Vec<(Edit, Place)>,
+    /// What is known of the last change of the path.
+    known: Known,
     /// Rules that it is spared by.
     spared: Vec<Place>,
     depth: usize,
 }
 
 impl Way {
-    fn to(&self, region: Region) -> Self {
-        Self { region, edits: self.edits.clone(), spared: self.spared.clone(), depth: self.depth + 1 }
+    fn seen(&self) -> Seen<'_> {
+        Seen { edits: &self.edits, known: self.known }
+    }
+
+    /// The regular expression of a path that changes only where it matches, when the Host or the query changes too:
+    /// a route changes them together.
+    fn tangled(&self) -> Option<String> {
+        let regex = self.edits.iter().find_map(|(edit, _)| by_regex(edit))?;
+        let more = self.edits.iter().any(|(edit, _)| match &edit.change {
+            Change::Target(target) => target.regex.is_none() && target.query.is_some(),
+            Change::Set(name, _) => edit.request && name == "host",
+            _ => false,
+        });
+        (more && self.known != Known::Matches).then(|| regex.to_owned())
+    }
+
+    /// Does one thing more to the request. A path that is put together of what the path was is one change with that.
+    fn edit(&mut self, edit: &Edit, at: Place) {
+        if let Change::Target(Target { path: Some(_), regex, .. }) = &edit.change {
+            self.known = Known::Nothing;
+            for (earlier, _) in &mut self.edits {
+                if let (Change::Target(target), None) = (&mut earlier.change, regex)
+                    && target.regex.is_none()
+                {
+                    target.path = None;
+                }
+            }
+        }
+        self.edits.push((edit.clone(), at));
     }
 }
 
 /// What a term leaves of a way.
 enum Taken {
-    /// Requests that it takes, and those that it would take but for a condition against them.
-    Some(Region, Vec<(Region, Test)>),
+    /// Requests that it takes, those that it would take but for a condition against them, and what it does to them.
+    Some(Region, Vec<(Region, Test)>, Effect),
     None,
+    /// It depends on whether this matches the path.
+    Perhaps(String),
 }
 
 struct Walker<'a> {
@@ -118,6 +163,8 @@ struct Walker<'a> {
     out: Vec<Draft>,
     /// How often a way has been split where that multiplies what follows.
     forks: usize,
+    /// What has been done, see `WORK_MAX`.
+    work: usize,
 }
 
 impl<'a> Walker<'a> {
@@ -141,36 +188,52 @@ impl<'a> Walker<'a> {
         }
         let mut rest = steps;
         while let [step, behind @ ..] = rest {
+            let Some(term) = step.terms.first() else {
+                rest = behind;
+                continue;
+            };
+            self.work += 1 + term.all.len() + term.none.len();
+            if self.work > WORK_MAX {
+                return self.give_up(Some(step.at));
+            }
+            let (taken, spared, effect) = match self.take(step, term, &way) {
+                Taken::Some(taken, spared, effect) => (taken, spared, effect),
+                Taken::None => {
+                    rest = behind;
+                    continue;
+                }
+                Taken::Perhaps(regex) => {
+                    let at = step.at;
+                    if self.fork(at) || self.part(&regex, &mut way, |own, way| own.walk(rest, way, end)) {
+                        return;
+                    }
+                    continue;
+                }
+            };
             rest = behind;
-            let Some(term) = step.terms.first() else { continue };
-            let Taken::Some(taken, spared) = self.take(step, term, &way.region) else { continue };
             let all = taken == way.region && spared.is_empty();
-            if let (Effect::Edit(edit), true) = (&step.effect, all) {
-                way.edits.push((edit.clone(), step.at));
+            if let (Effect::Edit(edit), true) = (&effect, all) {
+                way.edit(edit, step.at);
                 continue;
             }
             // Whatever else splits the ways is written out once more for each part.
-            let fork = matches!(step.effect, Effect::Edit(_) | Effect::Allow) || !spared.is_empty();
-            if fork && !behind.is_empty() {
-                self.forks += 1;
-                if self.forks > WAYS_MAX {
-                    return self.give_up(Some(step.at));
-                }
+            let fork = matches!(effect, Effect::Edit(_) | Effect::Allow) || !spared.is_empty();
+            if fork && !behind.is_empty() && self.fork(step.at) {
+                return;
             }
             for (spared, test) in spared {
                 self.spare(step, behind, &way, spared, &test, end);
             }
-            let inner = way.to(taken);
-            match &step.effect {
+            let inner = self.to(&way, taken);
+            match &effect {
                 Effect::Edit(edit) => {
                     let mut inner = inner;
-                    inner.edits.push((edit.clone(), step.at));
+                    inner.edit(edit, step.at);
                     self.walk(behind, inner, end);
                 }
                 Effect::Allow => {
-                    let at =
-                        behind.iter().position(|step| step.stage > Stage::Request).unwrap_or(behind.len());
-                    self.walk(behind.get(at..).unwrap_or_default(), inner, end);
+                    let at = behind.iter().position(|later| later.stage > step.stage);
+                    self.walk(behind.get(at.unwrap_or(behind.len())..).unwrap_or_default(), inner, end);
                 }
                 Effect::Answer(answer) => self.push(Some(step.at), inner, Action::Answer(answer.clone())),
                 Effect::Go(backend) => self.go(backend, Some(step.at), inner),
@@ -182,6 +245,43 @@ impl<'a> Walker<'a> {
             }
         }
         self.end(end, way);
+    }
+
+    /// The way of a part of the requests of one.
+    fn to(&mut self, way: &Way, region: Region) -> Way {
+        self.work += EDIT_WORK * (way.edits.len() + way.spared.len());
+        Way { region, depth: way.depth + 1, ..way.clone() }
+    }
+
+    /// Counts one more way; says whether they are too many.
+    fn fork(&mut self, at: Place) -> bool {
+        self.forks += 1;
+        let too_many = self.forks > WAYS_MAX;
+        if too_many {
+            self.give_up(Some(at));
+        }
+        too_many
+    }
+
+    /// Does `then` to requests whose path has changed, apart from the others, which are left. Says whether none are.
+    fn part(&mut self, regex: &str, way: &mut Way, then: impl FnOnce(&mut Self, Way)) -> bool {
+        match way.region.and(&Test::Path(PathTest::Regex(regex.to_owned())), self.doors) {
+            Narrowed::To(narrow) => {
+                let all = narrow == way.region;
+                let narrow = Way { known: Known::Matches, ..self.to(way, narrow) };
+                then(self, narrow);
+                if all {
+                    return true;
+                }
+            }
+            Narrowed::Empty => {}
+            Narrowed::Impossible(_) => {
+                way.known = Known::Never;
+                return false;
+            }
+        }
+        way.edits.retain(|(edit, _)| by_regex(edit).is_none());
+        false
     }
 
     fn end(&mut self, end: &End<'_>, way: Way) {
@@ -200,15 +300,15 @@ impl<'a> Walker<'a> {
     /// conditions of the two cannot be said together, all that `test` is about, which it takes none of either.
     fn spare(&mut self, step: &Step, behind: &[Step], way: &Way, spared: Region, test: &Test, end: &End<'_>) {
         let (routes, problems) = (self.out.len(), self.problems.len());
-        let mut narrow = way.to(spared);
+        let mut narrow = self.to(way, spared);
         narrow.spared.push(step.at);
         self.walk(behind, narrow, end);
         if self.problems.len() == problems {
             return;
         }
-        if let Narrowed::To(wide) = way.region.and(test, self.doors) {
+        if let Ok(Narrowed::To(wide)) = self.narrow(&way.region, test, way) {
             let (kept, said) = (self.out.split_off(routes), self.problems.split_off(problems));
-            let mut wide = way.to(wide);
+            let mut wide = self.to(way, wide);
             wide.spared.push(step.at);
             self.walk(behind, wide, end);
             if self.problems.len() > problems {
@@ -220,31 +320,57 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn take(&mut self, step: &Step, term: &Term, region: &Region) -> Taken {
-        let mut taken = region.clone();
+    fn take(&mut self, step: &Step, term: &Term, way: &Way) -> Taken {
+        // What is to be refused is refused where only a part of the condition can be said.
+        let refuses = refuses(&step.effect);
+        let mut taken = way.region.clone();
         for test in &term.all {
-            match taken.and(test, self.doors) {
-                Narrowed::To(narrow) => taken = narrow,
-                Narrowed::Empty => return Taken::None,
-                Narrowed::Impossible(why) => {
-                    self.problems.push((step.at, not_possible(why)));
-                    return Taken::None;
+            match self.narrow(&taken, test, way) {
+                Ok(Narrowed::To(narrow)) => taken = narrow,
+                Ok(Narrowed::Empty) => return Taken::None,
+                Ok(Narrowed::Impossible(why)) | Err(Lost::Hidden(why)) => {
+                    self.unsaid(step, why, refuses);
+                    if !refuses {
+                        return Taken::None;
+                    }
                 }
+                Err(Lost::Perhaps(regex)) => return Taken::Perhaps(regex),
             }
         }
         let mut spared = Vec::new();
         for test in &term.none {
-            match taken.and(test, self.doors) {
-                Narrowed::To(narrow) if narrow == taken => return Taken::None,
-                Narrowed::To(narrow) => spared.push((narrow, test.clone())),
-                Narrowed::Empty => {}
-                Narrowed::Impossible(why) => {
-                    self.problems.push((step.at, not_possible(why)));
-                    return Taken::None;
+            match self.narrow(&taken, test, way) {
+                Ok(Narrowed::To(narrow)) if narrow == taken => return Taken::None,
+                Ok(Narrowed::To(narrow)) => spared.push((narrow, test.clone())),
+                Ok(Narrowed::Empty) => {}
+                Ok(Narrowed::Impossible(why)) | Err(Lost::Hidden(why)) => {
+                    self.unsaid(step, why, refuses);
+                    if !refuses {
+                        return Taken::None;
+                    }
                 }
+                Err(Lost::Perhaps(regex)) => return Taken::Perhaps(regex),
             }
         }
-        Taken::Some(taken, spared)
+        match way.seen().effect(&step.effect) {
+            Ok(effect) => Taken::Some(taken, spared, effect),
+            Err(Lost::Perhaps(regex)) => Taken::Perhaps(regex),
+            Err(Lost::Hidden(why)) => {
+                self.unsaid(step, why, false);
+                Taken::None
+            }
+        }
+    }
+
+    /// The part of a region to whose requests, as the way has left them, the answer is yes.
+    fn narrow(&self, region: &Region, test: &Test, way: &Way) -> Result<Narrowed, Lost> {
+        Ok(region.and(&way.seen().question(test)?, self.doors))
+    }
+
+    fn unsaid(&mut self, step: &Step, why: &str, refuses: bool) {
+        self.work += PROBLEM_WORK;
+        let what = if refuses { format!("{why}. {CLOSED}") } else { why.to_owned() };
+        self.problems.push((step.at, not_possible(what)));
     }
 
     fn go(&mut self, name: &str, at: Option<Place>, way: Way) {
@@ -270,10 +396,15 @@ impl<'a> Walker<'a> {
         self.walk(&steps, way, &End::Backend(name, at));
     }
 
-    fn arrive(&mut self, name: &str, at: Option<Place>, way: Way) {
+    fn arrive(&mut self, name: &str, at: Option<Place>, mut way: Way) {
         let proxy = self.sections.proxies.get(name);
         let somebody = proxy.is_some_and(|proxy| !proxy.servers.is_empty() && !proxy.disabled);
         let action = if somebody { Action::Pool(name.to_owned()) } else { Action::Nobody };
+        if let (Action::Pool(_), Some(regex)) = (&action, way.tangled())
+            && self.part(&regex, &mut way, |own, way| own.push(at, way, action.clone()))
+        {
+            return;
+        }
         self.push(at, way, action);
     }
 
@@ -288,37 +419,50 @@ impl<'a> Walker<'a> {
                 !matches!(&action, Action::Answer(Answer::Respond(Reply { status, .. })) if *status >= 400);
             way.edits.retain(|(edit, _)| edit.own_too || open && guards(edit));
         }
-        self.one_target(&way.edits);
+        self.one_target(&way);
+        self.work += ROUTE_WORK;
         self.out.push(Draft { at, region: way.region, edits: way.edits, spared: way.spared, action });
     }
 
     /// A route rewrites its target once.
-    fn one_target(&mut self, edits: &[(Edit, Place)]) {
+    fn one_target(&mut self, way: &Way) {
         let rewrites = |(edit, _): &&(Edit, Place)| matches!(&edit.change, Change::Target(target) if target.path.is_some());
-        let mut paths = edits.iter().filter(rewrites);
-        let first = paths.next();
-        let more = paths.map(|(_, at)| *at).next();
-        let host = edits
-            .iter()
-            .any(|(edit, _)| edit.request && matches!(&edit.change, Change::Set(name, _) if name == "host"));
-        let by_regex = first
-            .filter(|(edit, _)| matches!(&edit.change, Change::Target(target) if target.regex.is_some()));
-        if let Some(at) = more {
+        if let Some((_, at)) = way.edits.iter().filter(rewrites).nth(1) {
             let remedy = "a route rewrites its path once, here as the last rule says: make one regular expression of them";
-            self.problems.push((at, not_possible(remedy)));
-        } else if let (true, Some((_, at))) = (host, by_regex) {
-            let remedy = "the Host is set only where the path is rewritten: give the other requests a route of their own";
+            self.problems.push((*at, not_possible(remedy)));
+        } else if way.tangled().is_some()
+            && let Some((_, at)) = way.edits.iter().find(|(edit, _)| by_regex(edit).is_some())
+        {
+            let remedy = "the Host and the query are set only where the path is rewritten: give the other requests a route of their own";
             self.problems.push((*at, not_possible(remedy)));
         }
     }
 
     fn give_up(&mut self, at: Option<Place>) {
         if let Some(at) = at {
-            let remedy = format!(
-                "the conditions up to here lead to more than {WAYS_MAX} different ways: from here on routes have to be written by hand"
-            );
+            let remedy = "the rules up to here lead to more different ways than are written out: from here on routes have to be written by hand";
             self.problems.push((at, not_possible(remedy)));
         }
+    }
+}
+
+/// The regular expression where a path changes only if it matches.
+fn by_regex(edit: &Edit) -> Option<&str> {
+    match &edit.change {
+        Change::Target(target) => target.regex.as_deref(),
+        _ => None,
+    }
+}
+
+/// Said where a refusal takes more requests than it should.
+pub(super) const CLOSED: &str = "Until then all that it might refuse is refused";
+
+/// Whether nobody is to get past this who might be meant.
+pub(super) fn refuses(effect: &Effect) -> bool {
+    match effect {
+        Effect::Answer(Answer::Respond(Reply { status, .. })) => *status >= 400,
+        Effect::Edit(Edit { change: Change::Key("basic_auth", _), .. }) => true,
+        _ => false,
     }
 }
 
@@ -351,7 +495,14 @@ impl Edits {
     #[must_use]
     pub(super) fn of(edits: &[(Edit, Place)]) -> Self {
         let mut out = Self::default();
+        let mut known: HashSet<(bool, &str)> = HashSet::new();
         for (edit, at) in edits {
+            let again = match &edit.change {
+                Change::Set(name, _) | Change::Add(name, _) | Change::Remove(name) => {
+                    !known.insert((edit.request, name))
+                }
+                _ => false,
+            };
             let fields = if edit.request { &mut out.request } else { &mut out.answer };
             match &edit.change {
                 Change::Target(target) => {
@@ -371,14 +522,14 @@ impl Edits {
                     continue;
                 }
                 Change::Remove(name) => {
-                    fields.forget(name);
+                    fields.forget(name, again);
                     fields.remove.push(name.clone());
                 }
                 Change::Set(name, value) => {
-                    fields.forget(name);
+                    fields.forget(name, again);
                     fields.set.push((name.clone(), value.clone()));
                 }
-                Change::Add(name, value) if fields.add.iter().any(|(other, _)| other == name) => {
+                Change::Add(name, value) if again && fields.add.iter().any(|(other, _)| other == name) => {
                     // One value of a name can be added: both together are a list.
                     if let Some((_, own)) = fields.add.iter_mut().find(|(other, _)| other == name) {
                         own.push_str(", ");
@@ -405,7 +556,11 @@ fn over(before: Option<(Target, Place)>, later: &Target) -> Target {
 }
 
 impl Fields {
-    fn forget(&mut self, name: &str) {
+    /// Forgets what was to be done to a field that something is to be done to `again`.
+    fn forget(&mut self, name: &str, again: bool) {
+        if !again {
+            return;
+        }
         self.remove.retain(|other| other != name);
         self.set.retain(|(other, _)| other != name);
         self.add.retain(|(other, _)| other != name);

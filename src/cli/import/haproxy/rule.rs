@@ -88,7 +88,12 @@ pub(super) fn nothing(said: Said) -> (Effect, Said) {
 
 fn monitor(words: &[String]) -> (Effect, Said) {
     match words {
-        [word, _] if word == "monitor-uri" => (status(200), translated()),
+        [word, _] if word == "monitor-uri" => (
+            status(200),
+            approximated(
+                "it is answered with a query too, where HAProxy compares path and query, and says `usable` or another short text",
+            ),
+        ),
         // `monitor fail if`: it stands before `monitor-uri`, see `route`.
         [word, fail, ..] if word == "monitor" && fail == "fail" => (status(503), translated()),
         _ => nothing(wrong("HAProxy cannot read it")),
@@ -102,7 +107,7 @@ fn connection(words: &[String]) -> (Effect, Said) {
         ("inspect-delay", _) => nothing(ignored(
             "a ClientHello has timeouts.tls_handshake of the listener, and nothing else is waited for",
         )),
-        (_, "accept") => nothing(translated()),
+        (_, "accept") => (Effect::Allow, translated()),
         (_, "reject") => (status(403), translated()),
         (_, "silent-drop") => (status(403), approximated("the connection is closed, not forgotten")),
         (_, "expect-proxy") => (Effect::Trust(PROXY_HEADER), translated()),

@@ -91,10 +91,8 @@ pub(super) fn read(files: &[(&str, &str)], around: Surroundings<'_>, report: &mu
         for (index, line) in text.lines().enumerate() {
             reader.line(Place { file, line: index + 1 }, line);
         }
-        if !reader.conditions.is_empty() {
-            let last = Place { file, line: text.lines().count().max(1) };
-            reader.report.wrong(last, "an `.if` has no `.endif`");
-            reader.conditions.clear();
+        for open in std::mem::take(&mut reader.conditions) {
+            reader.report.wrong(open.at, "it has no `.endif`");
         }
     }
     reader.source
@@ -103,6 +101,8 @@ pub(super) fn read(files: &[(&str, &str)], around: Surroundings<'_>, report: &mu
 /// An `.if` that is open.
 #[derive(Debug, Clone, Copy)]
 struct Condition {
+    /// Where it opens.
+    at: Place,
     /// Lines are taken now.
     active: bool,
     /// A branch was taken already, or none may be.
@@ -203,14 +203,14 @@ impl Reader<'_, '_> {
                 let holds = self.is_active() && self.holds(at, rest);
                 // Inside of what does not hold no branch may be taken.
                 let done = holds || !self.is_active();
-                self.conditions.push(Condition { active: holds, done });
+                self.conditions.push(Condition { at, active: holds, done });
             }
             ".elif" | ".else" => {
                 let Some(open) = self.conditions.pop() else {
                     return self.report.wrong(at, format!("there is no `.if` that this `{word}` belongs to"));
                 };
                 let active = !open.done && (word == ".else" || self.holds(at, rest));
-                self.conditions.push(Condition { active, done: open.done || active });
+                self.conditions.push(Condition { at: open.at, active, done: open.done || active });
             }
             ".endif" => {
                 if self.conditions.pop().is_none() {

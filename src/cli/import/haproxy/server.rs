@@ -359,18 +359,19 @@ pub(super) fn server(reading: &mut Reading<'_, '_>, statement: &Statement) {
                 }
             },
         };
-        if reading.proxy.servers.iter().any(|other| other.name == name) {
+        if reading.proxy.server_names.contains_key(&name) {
             return reading.report.wrong(at, format!("there is another server {name} in this section"));
         }
-        if let Some(first) = reading.proxy.servers.iter().find(|other| other.address == address) {
+        if let Some(first) = reading.proxy.server_addresses.get(&address) {
             let remedy = format!(
-                "{} has the same address: an endpoint is there once, and its weight says how much of the traffic it gets",
-                first.name
+                "{first} has the same address: an endpoint is there once, and its weight says how much of the traffic it gets"
             );
             return reading.report.not_possible(at, remedy);
         }
         reading.report.translated(at);
         let options = of_server.clone();
+        reading.proxy.server_names.insert(name.clone(), reading.proxy.servers.len());
+        reading.proxy.server_addresses.insert(address.clone(), name.clone());
         reading.proxy.servers.push(Server { at, name: name.clone(), address, options });
     }
 }

@@ -9,13 +9,14 @@ use super::super::document::Value;
 use super::super::region::PathTest;
 use super::super::report::{Place, Report, Verdict};
 use super::super::surroundings::Surroundings;
-use super::answer::Reply;
+use super::answer::{Reply, status};
 use super::clause::{Clauses, Term, split};
 use super::limit::{self, Counter, Counters};
 use super::map;
 use super::proxy::{Proxy, Rule, Stage};
+use super::route::{CLOSED, refuses};
 use super::rule::{Answer, Change, Edit, Effect, PROXY_HEADER, effect, key};
-use super::said::{Said, approximated, not_possible};
+use super::said::{Said, approximated, ignored, not_possible, translated};
 use super::test::Test;
 
 /// A rule whose condition has been read.
@@ -72,7 +73,13 @@ pub(super) struct Beside<'a> {
 pub(super) fn read(proxy: &Proxy, beside: &Beside<'_>, report: &mut Report) -> Steps {
     let mut rules: Vec<&Rule> = proxy.rules.iter().collect();
     // `monitor fail` is asked before the page that it is about.
-    rules.sort_by_key(|rule| (rule.stage, rule.words.first().is_some_and(|word| word == "monitor-uri")));
+    // New connections are asked about before their sessions, and these before what they bring.
+    let late = |rule: &&Rule| {
+        let word = |at: usize| rule.words.get(at).map_or("", String::as_str);
+        let list = ["connection", "session", "content"].iter().position(|list| *list == word(1));
+        (rule.stage, word(0) == "monitor-uri", list.filter(|_| rule.stage == Stage::Connection))
+    };
+    rules.sort_by_key(late);
     let mut reader = Reader {
         proxy,
         tables: beside.tables,
@@ -81,6 +88,7 @@ pub(super) fn read(proxy: &Proxy, beside: &Beside<'_>, report: &mut Report) -> S
         report,
         out: Steps::default(),
         monitor: None,
+        accepted: HashMap::new(),
     };
     if proxy.http {
         reader.always();
@@ -102,6 +110,8 @@ struct Reader<'a, 'r> {
     out: Steps,
     /// The pool whose health the monitor page tells.
     monitor: Option<String>,
+    /// Of each list of `tcp-request`, whom it has accepted before its other rules are asked.
+    accepted: HashMap<String, Vec<IpNet>>,
 }
 
 impl Reader<'_, '_> {
@@ -129,6 +139,9 @@ impl Reader<'_, '_> {
         if let Some(expanded) = map::expand(words, self.backends, self.clauses.around) {
             return self.several(rule, condition, expanded);
         }
+        if let Some(side) = self.other_side(words) {
+            return self.report.wrong(at, format!("it is for {side}: HAProxy rejects the file"));
+        }
         let (effect, said) = effect(rule, words, self.clauses.around);
         let nothing = effect == Effect::Nothing;
         let tracks = words.iter().any(|word| word.starts_with("track-sc"));
@@ -147,10 +160,17 @@ impl Reader<'_, '_> {
         }
         let mut terms = match self.clauses.terms(condition, at, self.report) {
             Ok(terms) => terms,
-            Err(_) if nothing => return said.about("", at, self.report),
-            Err(of_condition) => return of_condition.about("", at, self.report),
+            Err(_) if nothing || effect == Effect::Allow && !self.refuses_behind(rule) => {
+                return said.about("", at, self.report);
+            }
+            Err(of_condition) => return self.unsaid(rule, condition, effect, of_condition),
         };
         if nothing {
+            return said.about("", at, self.report);
+        }
+        if rule.stage == Stage::Connection
+            && let Some(said) = self.accepted(rule, &mut terms, &effect)
+        {
             return said.about("", at, self.report);
         }
         if terms.iter().any(|term| asked(&term.all).is_some()) {
@@ -173,6 +193,72 @@ impl Reader<'_, '_> {
             _ if terms.is_empty() => said.about("", at, self.report),
             (effect, _) => self.place(Step { at, stage: rule.stage, terms, effect }, said),
         }
+    }
+
+    /// A rule whose condition cannot be said. What might be refused is, until somebody has said it; nothing else is done.
+    fn unsaid(&mut self, rule: &Rule, condition: Option<(bool, &[String])>, effect: Effect, why: Said) {
+        let effect = match effect {
+            Effect::Auth(_) => status(401),
+            other => other,
+        };
+        let wide = refuses(&effect).then(|| self.clauses.at_least(condition, rule.at)).flatten();
+        let Some(terms) = wide else { return why.about("", rule.at, self.report) };
+        Said(why.0, format!("{}. {CLOSED}", why.1)).about("", rule.at, self.report);
+        // A limit in it would be another rule.
+        if !terms.iter().any(|term| asked(&term.all).is_some()) {
+            self.place(Step { at: rule.at, stage: rule.stage, terms, effect }, translated());
+        }
+    }
+
+    /// The sections that a rule belongs into, where this is none of them.
+    fn other_side(&self, words: &[String]) -> Option<&'static str> {
+        let word = |at: usize| words.get(at).map_or("", String::as_str);
+        match (word(1), word(2)) {
+            ("set-timeout", "server" | "tunnel") if !self.proxy.back => Some("sections with servers"),
+            ("set-timeout", "client") if !self.proxy.front => Some("sections with clients"),
+            _ => None,
+        }
+    }
+
+    /// Notes whom a rule of `tcp-request` accepts, and spares them the others; says what is to be said where that is all.
+    fn accepted(&mut self, rule: &Rule, terms: &mut [Term], effect: &Effect) -> Option<Said> {
+        let list = rule.words.get(1)?;
+        if *effect == Effect::Allow {
+            let networks = match sources(terms) {
+                _ if terms.contains(&Term::default()) => everybody(),
+                Some(networks) => networks,
+                None if self.proxy.http || !self.refuses_behind(rule) => return None,
+                None => {
+                    return Some(not_possible(
+                        "a tcp listener is told by networks whom it takes: allow and deny of the listener",
+                    ));
+                }
+            };
+            self.accepted.entry(list.clone()).or_default().extend(networks);
+            return Some(translated());
+        }
+        let accepted = self.accepted.get(list)?;
+        if everybody().iter().all(|network| accepted.contains(network)) {
+            return Some(ignored("a rule before it accepts everybody"));
+        }
+        if refuses(effect) && *terms == [Term::default()] {
+            self.out.allow.extend(accepted.iter().map(|network| (*network, rule.at)));
+            return Some(translated());
+        }
+        terms.iter_mut().for_each(|term| term.none.push(Test::Source(accepted.clone())));
+        None
+    }
+
+    /// Whether a later rule of the same list of `tcp-request` turns clients away.
+    fn refuses_behind(&self, rule: &Rule) -> bool {
+        let behind = self.proxy.rules.iter().filter(|other| {
+            other.at > rule.at
+                && other.words.first() == rule.words.first()
+                && other.words.get(1) == rule.words.get(1)
+        });
+        let turns =
+            |word: Option<&String>| word.is_some_and(|word| word == "reject" || word == "silent-drop");
+        behind.into_iter().any(|other| turns(other.words.get(2)))
     }
 
     /// A rule that is several, each with a condition more.
@@ -218,11 +304,18 @@ impl Reader<'_, '_> {
     fn auth(&mut self, rule: &Rule, terms: Vec<Term>, realm: &str, said: Said) {
         for mut term in terms {
             let Some((list, group)) = list_of(&term) else {
-                return self.report.not_possible(
-                    rule.at,
-                    "users are asked for by `http-request auth unless { http_auth(LIST) }`: write basic_auth in the route",
-                );
+                self.report.approximated(rule.at, "it asks no list of users, so that nobody gets past it");
+                let effect = status(401);
+                self.out.steps.push(Step { at: rule.at, stage: Stage::Request, terms: vec![term], effect });
+                continue;
             };
+            let lists = term.none.iter().filter(|test| matches!(test, Test::Auth(..))).count();
+            if lists > 1 {
+                let remedy = format!(
+                    "a route asks for the users of one file, here those of {list}: put all of them into it"
+                );
+                self.report.not_possible(rule.at, remedy);
+            }
             term.none.retain(|test| !matches!(test, Test::Auth(..)));
             let file = super::users::file(&list, group.as_deref());
             let value = Value::inline([("realm", Value::text(realm)), ("users_file", Value::text(file))]);
@@ -234,15 +327,10 @@ impl Reader<'_, '_> {
 
     /// Whom proxies before this one name, where they are told apart by their networks.
     fn trust(&mut self, at: Place, terms: &[Term], field: &'static str, said: Said) {
-        let networks = |term: &Term| match (term.all.as_slice(), term.none.as_slice()) {
-            ([Test::Source(list)], []) => Some(list.clone()),
-            _ => None,
-        };
-        let everybody = terms == [Term::default()];
-        let lists: Option<Vec<Vec<IpNet>>> = terms.iter().map(networks).collect();
-        let all: Vec<IpNet> = match lists {
-            _ if everybody => ["0.0.0.0/0", "::/0"].iter().filter_map(|text| text.parse().ok()).collect(),
-            Some(lists) => lists.into_iter().flatten().collect(),
+        let from_all = terms == [Term::default()];
+        let all: Vec<IpNet> = match sources(terms) {
+            _ if from_all => everybody(),
+            Some(networks) => networks,
             None => {
                 return self.report.not_possible(
                     at,
@@ -260,7 +348,7 @@ impl Reader<'_, '_> {
             PROXY_HEADER => self.out.proxy_header = Some(at),
             field => self.out.client_field = Some((field, at)),
         }
-        if everybody && field != PROXY_HEADER {
+        if from_all && field != PROXY_HEADER {
             self.report.wrong(
                 at,
                 "every client can say there who it is: name the networks of your proxies in trusted_proxies",
@@ -369,9 +457,16 @@ impl Reader<'_, '_> {
                 said
             }
             (Stage::Connection, Effect::Answer(_)) if self.close(&step) => said,
-            (Stage::Connection, Effect::Answer(_)) if !self.proxy.http => not_possible(
-                "a connection is refused by its client's network: allow and deny of the listener",
-            ),
+            (Stage::Connection, Effect::Answer(_)) if !self.proxy.http => {
+                self.out.deny.extend(everybody().into_iter().map(|network| (network, at)));
+                if step.terms == [Term::default()] {
+                    said
+                } else {
+                    let how =
+                        "a connection is refused by its client's network: allow and deny of the listener";
+                    not_possible(format!("{how}. {CLOSED}"))
+                }
+            }
             (Stage::Switch, Effect::Go(backend)) => match only_short(&step.terms) {
                 Some((pool, fewer)) => {
                     self.out.failovers.push((pool.to_owned(), backend.clone(), at));
@@ -442,6 +537,21 @@ fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
         },
         _ => None,
     }
+}
+
+/// The networks of clients, where conditions ask for nothing else.
+fn sources(terms: &[Term]) -> Option<Vec<IpNet>> {
+    let networks = |term: &Term| match (term.all.as_slice(), term.none.as_slice()) {
+        ([Test::Source(list)], []) => Some(list.clone()),
+        _ => None,
+    };
+    let lists: Option<Vec<Vec<IpNet>>> = terms.iter().map(networks).collect();
+    Some(lists?.into_iter().flatten().collect())
+}
+
+/// Every client.
+fn everybody() -> Vec<IpNet> {
+    ["0.0.0.0/0", "::/0"].iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// How a limit differs from the rule that it is made of.

@@ -69,7 +69,7 @@ fn cookie(proxy: &Proxy, table: &mut Table, report: &mut Report) -> bool {
         approximated("the application keeps its cookie as it is: clients get one of the pool's beside it")
     } else {
         approximated(
-            "its value is signed and names no server: clients with a cookie of HAProxy's are balanced anew, once",
+            "its value is signed and names no server: clients with a cookie of HAProxy's are balanced anew, once. It has HttpOnly and SameSite=Lax, and an answer that sets it is Cache-Control: private",
         )
     };
     if has("preserve") || has("postonly") {

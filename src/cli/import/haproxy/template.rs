@@ -202,8 +202,12 @@ fn variable(name: &str, argument: &str, converters: &[&str]) -> Option<String> {
 /// Whether a text with variables may come out empty, so that its field is left out.
 #[must_use]
 pub(super) fn may_be_empty(template: &str) -> bool {
-    let starts = ["{header:", "{cookie:", "{query:", "{query}", "{sni}", "{tls_"];
-    starts.iter().any(|start| template.starts_with(start)) && template.ends_with('}')
+    let empty = ["header:", "cookie:", "query:", "query}", "sni}", "tls_"];
+    let mut parts = template.split('{');
+    let first = parts.next().unwrap_or("");
+    let mut parts = parts.peekable();
+    let gone = |part: &str| part.ends_with('}') && empty.iter().any(|start| part.starts_with(start));
+    first.is_empty() && parts.peek().is_some() && parts.all(gone)
 }
 
 #[cfg(test)]
@@ -221,6 +225,20 @@ mod tests {
             Some("https://{hostname}/{path}")
         );
         assert_eq!(url("/{a}"), None);
+    }
+
+    #[test]
+    fn a_text_is_empty_when_all_of_it_is() {
+        for (text, empty) in [
+            ("{header:a}", true),
+            ("{sni}{query}", true),
+            ("{tls_version}/{tls_cipher}", false),
+            ("{header:a}-x", false),
+            ("x", false),
+            ("{client}", false),
+        ] {
+            assert_eq!(may_be_empty(text), empty, "{text}");
+        }
     }
 
     #[test]
