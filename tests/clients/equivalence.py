@@ -10,7 +10,7 @@ import sys
 import namespaces
 import stand
 
-PRODUCTS = {"haproxy": "Haproxy"}
+PRODUCTS = {"haproxy": "Haproxy", "traefik": "Traefik"}
 # Each case mostly waits for checks.
 AT_ONCE = 4
 SHOWN = 12

@@ -4,7 +4,8 @@ namespace of its own, where every address of the configuration is one of the loo
 Keys of `equivalence.json`, all optional: `requests` adds hosts, paths, fields, cookies, queries, clients and methods to those that
 the configuration names; `substitute` is a list of [pattern, text] for the source, as names of endpoints that are in no DNS; `health`
 gives statuses of paths of origins ("10.0.0.1:8008/primary": 503), all others are 200; `through` names listeners through which
-clients speak TLS with the origin; `announced` lists the differences that the report announces: `kind`, `where`, `report` (its
+clients speak TLS with the origin; `shares` gives a name to addresses between which a share decides, whose requests may go to any of them;
+`copies` lists addresses that only get copies of requests; `announced` lists the differences that the report announces: `kind`, `where`, `report` (its
 text), and `about` (a pattern for the request or the phase)."""
 import json
 import os
@@ -44,7 +45,8 @@ class Case:
         words = Vocabulary(source, self.says.get("requests", {}))
         self.requests = generate(folder.name, sum(count for _, count in PHASES), words, self.doors)
         self.up(words)
-        self.origins = Origins(self.places(), self.site.tls, self.health)
+        self.shares = self.says.get("shares", {})
+        self.origins = Origins(self.places(), self.site.tls, self.health, self.says.get("copies", []))
 
     def adapted(self, path):
         text = path.read_text()
@@ -73,6 +75,8 @@ class Case:
         defaults = self.config.get("defaults", {}).get("listener", {})
         for name, listener in listeners.items():
             listener = over(defaults, listener)
+            if listener.get("protocol") == "udp":
+                continue
             bound = [one.rsplit(":", 1) for one in listener["bind"] if not one.startswith("unix:")]
             known = [(host, port) for host, port in bound if not host.startswith("[")]
             tls = self.site.client if "tls" in listener or name in self.says.get("through", []) else None
@@ -132,21 +136,24 @@ class Case:
                 side.play(request)
             number += count
         running.stop()
+        side.copies = self.origins.take_copies()
         return side
 
     def run(self):
         theirs = self.play(self.product.start(self.files, self.environment, self.site))
         ours = self.play(Ours(self.site.folder / "imported.toml", self.config, self.environment))
         pools_of = {}
-        for name, pool in self.pools.items():
+        pools = {**self.pools, **self.shares}
+        for name, pool in pools.items():
             for address in pool:
                 pools_of.setdefault(address, set()).add(name)
         found, number = [], 0
         for request in self.requests:
             found += compare.of_request(request, theirs.results[request.number], ours.results[request.number], pools_of)
         for phase, count in PHASES:
-            found += compare.of_phase(phase, self.requests[number:number + count], theirs, ours, self.pools)
+            found += compare.of_phase(phase, self.requests[number:number + count], theirs, ours, pools)
             number += count
+        found += compare.of_copies(theirs.copies, ours.copies)
         announced = [compare.Announced(*one, general=True) for one in self.product.announced]
         announced += [compare.Announced(**one) for one in self.says.get("announced", [])]
         rest, wrong = compare.unannounced(found, announced, self.report)

@@ -66,6 +66,16 @@ def of_phase(phase, requests, theirs, ours, pools):
     return found
 
 
+def of_copies(theirs, ours):
+    """Of those who get copies of requests: which ones they got."""
+    found = []
+    for address, got in theirs.items():
+        for whose, rest in (("original", got - ours[address]), ("import", ours[address] - got)):
+            if rest:
+                found.append(Difference("copies", address, f"{len(rest)} requests", f"only the {whose} copies {sorted(rest)[:3]}"))
+    return found
+
+
 def keeps(requests, side, addresses):
     seen = {"client": {}, "path": {}}
     for request in requests:

@@ -54,7 +54,7 @@ class Side:
     """Either product: what came of each request, and what clients keep."""
 
     def __init__(self, origins):
-        self.origins, self.jars, self.results = origins, {}, {}
+        self.origins, self.jars, self.results, self.copies = origins, {}, {}, {}
 
     def play(self, request):
         jar = self.jars.setdefault(request.client, {})

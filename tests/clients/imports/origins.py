@@ -118,10 +118,11 @@ class Origin:
 
 
 class Origins:
-    """All of them, by address."""
+    """All of them, by address. `copies` are those whose requests are copies: they tell nothing of where a request went."""
 
-    def __init__(self, addresses, tls, health):
+    def __init__(self, addresses, tls, health, copies):
         self.requests, self.lock = {}, threading.Lock()
+        self.copies = {address: set() for address in copies}
         self.all = {
             address: Origin(address, tls, lambda path, address=address: health(address, path), self.record)
             for address in addresses
@@ -129,11 +130,20 @@ class Origins:
 
     def record(self, case, address, method, target, fields, body):
         with self.lock:
+            if address in self.copies:
+                self.copies[address].add(f"{case} {method} {target}")
+                return
             self.requests.setdefault(case, []).append((address, method, target, fields, body))
 
     def take(self, case):
         with self.lock:
             return self.requests.pop(case, [])
+
+    def take_copies(self):
+        """Of each address that gets copies, the requests that it got so far."""
+        with self.lock:
+            taken, self.copies = self.copies, {address: set() for address in self.copies}
+        return taken
 
     def on(self, hosts):
         return [origin for origin in self.all.values() if origin.address.rsplit(":", 1)[0] in hosts]
