@@ -23,6 +23,7 @@ class Traefik(Product):
     name = "traefik"
     announced = (
         ("request-field", "x-forwarded-.*|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
+        ("request-field", "accept-encoding", "asks endpoints for gzip where the client asks for nothing"),
         ("own-body", ".*", "our own answers have short texts as their bodies"),
         ("own-field", "content-type|cache-control|retry-after|x-content-type-options", "our own answers have short texts as their bodies"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
@@ -97,10 +98,10 @@ class Running(Original):
 
     def states(self):
         found = {}
-        for service in self.ask("http/services?per_page=1000"):
-            if "healthCheck" not in service.get("loadBalancer", {}):
-                continue
-            for url, status in service.get("serverStatus", {}).items():
-                address = url.split("://")[1].split("/")[0]
-                found[f"{service['name']}/{address}"] = status == "UP"
+        for kind in ("http", "tcp"):
+            for service in self.ask(f"{kind}/services?per_page=1000"):
+                if "healthCheck" in service.get("loadBalancer", {}):
+                    for url, status in service.get("serverStatus", {}).items():
+                        address = url.split("://")[-1].split("/")[0]
+                        found[f"{kind} {service['name']}/{address}"] = status == "UP"
         return found
