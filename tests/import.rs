@@ -8,6 +8,7 @@ use plimsoll::cli::import::Import;
 use plimsoll::cli::import::haproxy;
 use plimsoll::cli::import::report::Verdict;
 use plimsoll::cli::import::surroundings::Surroundings;
+use plimsoll::cli::import::traefik;
 use plimsoll::config::{self, lints};
 
 /// A product whose configurations are imported.
@@ -19,8 +20,14 @@ struct Product {
     given: fn(&str) -> bool,
 }
 
-const PRODUCTS: &[Product] =
-    &[Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" }];
+const PRODUCTS: &[Product] = &[
+    Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" },
+    Product {
+        name: "traefik",
+        import: traefik::import,
+        given: |name| [".yml", ".yaml", ".toml"].iter().any(|end| name.ends_with(end)),
+    },
+];
 
 /// A folder with a source, and beside it what is made of it.
 struct Case {

@@ -2,10 +2,11 @@
 //!
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
 //! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
-//! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
-//! product has a folder: `haproxy`.
+//! `mend` takes out what would not load, `field` the fields that may be edited, `surroundings` what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
+//! product has a folder: `haproxy`, `traefik`.
 
 pub mod document;
+mod field;
 pub mod haproxy;
 mod lift;
 mod mend;
@@ -14,6 +15,7 @@ mod pattern;
 mod region;
 pub mod report;
 pub mod surroundings;
+pub mod traefik;
 mod tree;
 
 use std::fs;
@@ -46,6 +48,8 @@ pub(super) struct ImportArgs {
 enum Product {
     /// Of HAProxy: haproxy.cfg, or several files in the order in which HAProxy reads them
     Haproxy(Files),
+    /// Of Traefik: static and dynamic files together, in YAML or TOML, in any order
+    Traefik(Files),
 }
 
 /// What translates the files of a product: names and texts, in the order in which they were given.
@@ -55,6 +59,7 @@ impl Product {
     const fn parts(&self) -> (Importer, &Files) {
         match self {
             Self::Haproxy(files) => (haproxy::import, files),
+            Self::Traefik(files) => (traefik::import, files),
         }
     }
 }
