@@ -10,6 +10,7 @@ use plimsoll::cli::import::ingress;
 use plimsoll::cli::import::nginx;
 use plimsoll::cli::import::report::Verdict;
 use plimsoll::cli::import::surroundings::Surroundings;
+use plimsoll::cli::import::traefik;
 use plimsoll::config::{self, lints};
 
 /// A product whose configurations are imported.
@@ -25,6 +26,11 @@ const PRODUCTS: &[Product] = &[
     Product { name: "haproxy", import: haproxy::import, given: |name| name == "haproxy.cfg" },
     Product { name: "ingress", import: ingress::import, given: |name| name.ends_with(".yaml") },
     Product { name: "nginx", import: nginx::import, given: |name| name == "nginx.conf" },
+    Product {
+        name: "traefik",
+        import: traefik::import,
+        given: |name| [".yml", ".yaml", ".toml"].iter().any(|end| name.ends_with(end)),
+    },
 ];
 
 /// A folder with a source, and beside it what is made of it.

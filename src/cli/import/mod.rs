@@ -7,9 +7,12 @@
 //! conditions of a route (`pattern` their regular expressions), `order` which is asked first, `cover` which are never asked, `lift` says once what all say,
 //! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
 //! product has a folder: `haproxy`.
+//! `mend` takes out what would not load, `field` the fields that may be edited, `surroundings` what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
+//! product has a folder: `haproxy`, `traefik`.
 
 mod cover;
 pub mod document;
+mod field;
 pub mod haproxy;
 pub mod ingress;
 mod lift;
@@ -20,6 +23,7 @@ mod pattern;
 mod region;
 pub mod report;
 pub mod surroundings;
+pub mod traefik;
 mod tree;
 
 use std::fs;
@@ -56,6 +60,8 @@ enum Product {
     Ingress(Files),
     /// Of nginx: nginx.conf, whose includes are read beside it
     Nginx(Files),
+    /// Of Traefik: static and dynamic files together, in YAML or TOML, in any order
+    Traefik(Files),
 }
 
 /// What translates the files of a product: names and texts, in the order in which they were given.
@@ -67,6 +73,7 @@ impl Product {
             Self::Haproxy(files) => (haproxy::import, files),
             Self::Ingress(files) => (ingress::import, files),
             Self::Nginx(files) => (nginx::import, files),
+            Self::Traefik(files) => (traefik::import, files),
         }
     }
 }

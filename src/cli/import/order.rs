@@ -85,7 +85,7 @@ fn rank(region: &Region, host: Option<&String>) -> Rank {
     let of_path = match &region.path {
         Some(PathTest::Exact(_)) => (0, Reverse(0)),
         Some(PathTest::Prefix(prefix)) => (1, Reverse(prefix.len())),
-        Some(PathTest::Regex(_)) => (2, Reverse(0)),
+        Some(PathTest::Start(_) | PathTest::Regex(_)) => (2, Reverse(0)),
         None => (3, Reverse(0)),
     };
     (of_host, of_path, Reverse(region.conditions()))

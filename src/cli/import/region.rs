@@ -12,6 +12,8 @@ pub(super) enum PathTest {
     Exact(String),
     /// This and what lies below it, element by element; without the slash at its end.
     Prefix(String),
+    /// Whatever begins with this text, also in the middle of an element.
+    Start(String),
     /// A regular expression.
     Regex(String),
 }
@@ -22,6 +24,7 @@ impl PathTest {
         match self {
             Self::Exact(path) => format!("^{}$", escape(path)),
             Self::Prefix(path) => format!("^{}(?:/|$)", escape(path)),
+            Self::Start(text) => format!("^{}", escape(text)),
             Self::Regex(regex) => regex.clone(),
         }
     }
@@ -93,7 +96,9 @@ impl Region {
         match &self.path {
             Some(PathTest::Exact(path)) => table.set("path", Value::text(path), None),
             Some(PathTest::Prefix(path)) => table.set("path_prefix", Value::text(path), None),
-            Some(PathTest::Regex(regex)) => table.set("path_regex", Value::text(regex), None),
+            Some(test @ (PathTest::Start(_) | PathTest::Regex(_))) => {
+                table.set("path_regex", Value::text(test.regex()), None);
+            }
             None => {}
         }
         if let Some(methods) = &self.methods {
@@ -168,7 +173,7 @@ pub(super) fn narrow_path(
     own: Option<&PathTest>,
     other: &PathTest,
 ) -> Result<Option<PathTest>, &'static str> {
-    use PathTest::{Exact, Prefix, Regex};
+    use PathTest::{Exact, Prefix, Regex, Start};
     let Some(own) = own else { return Ok(Some(other.clone())) };
     Ok(match (own, other) {
         (a, b) if a == b => Some(a.clone()),
@@ -189,6 +194,34 @@ pub(super) fn narrow_path(
             (Some(a), Some(b)) => return narrow_starts((own, &a), (other, &b)),
             _ => return Err(ONE_PATH),
         },
+        (Start(text), Exact(path)) | (Exact(path), Start(text)) => {
+            path.starts_with(text).then(|| Exact(path.clone()))
+        }
+        (Start(a), Start(b)) if b.starts_with(a) => Some(Start(b.clone())),
+        (Start(a), Start(b)) => a.starts_with(b).then(|| Start(a.clone())),
+        (Start(text), Prefix(prefix)) | (Prefix(prefix), Start(text)) if prefix.starts_with(text) => {
+            Some(Prefix(prefix.clone()))
+        }
+        (Start(text), Prefix(prefix)) | (Prefix(prefix), Start(text)) => {
+            below(prefix, text).then(|| Start(text.clone()))
+        }
+        (Start(text), Regex(regex)) | (Regex(regex), Start(text))
+            if literal_start(regex).is_some_and(|start| start.starts_with(text)) =>
+        {
+            Some(Regex(regex.clone()))
+        }
+        (Start(text), Regex(regex)) | (Regex(regex), Start(text))
+            if literal_start(regex).is_some_and(|start| !text.starts_with(&start)) =>
+        {
+            None
+        }
+        // A regular expression that is a start, and a prefix below it.
+        (Prefix(prefix), Regex(regex)) | (Regex(regex), Prefix(prefix))
+            if is_start(regex) && matches(regex, prefix) =>
+        {
+            Some(Prefix(prefix.clone()))
+        }
+        _ => return Err("a route has one condition on the path, and these two cannot be made one"),
     })
 }
 
@@ -256,6 +289,50 @@ pub(super) fn within(inner: &Region, outer: &Region) -> bool {
         && each(inner.doors.as_ref(), outer.doors.as_ref(), |outer, inner| outer == inner)
         && each(inner.source.as_ref(), outer.source.as_ref(), |outer, inner| outer.contains(inner))
         && outer.values.iter().all(|value| inner.values.contains(value))
+/// The text that every path begins with that a regular expression matches; nothing where that is not plain to see.
+pub(super) fn literal_start(regex: &str) -> Option<String> {
+    let rest = regex.strip_prefix('^')?;
+    if rest.contains('|') {
+        return None;
+    let mut out = String::new();
+    let mut chars = rest.chars().peekable();
+    while let Some(c) = chars.next() {
+        let literal = match c {
+            '\\' => match chars.next() {
+                Some(c) if c.is_ascii_punctuation() => c,
+                _ => break,
+            },
+            c if ".+*?()[]{}^$".contains(c) => break,
+            c => c,
+        };
+        // What may be left out, or comes several times, is not for certain.
+        if chars.peek().is_some_and(|next| "*?{".contains(*next)) {
+            break;
+        out.push(literal);
+    Some(out)
+}
+
+impl Region {
+    /// The requests of this region with that value; nothing where there is none.
+    pub(super) fn narrow_value(
+        mut self,
+        part: Part,
+        name: &str,
+        value: &ValueTest,
+    ) -> Result<Option<Self>, &'static str> {
+        let own = self.values.iter_mut().find(|(p, n, _)| (*p, n.as_str()) == (part, name));
+        match own {
+            None => self.values.push((part, name.to_owned(), value.clone())),
+            Some((.., own)) if own == value => {}
+            Some((.., own)) => match (&*own, value) {
+                (ValueTest::Exact(text), ValueTest::Regex(regex)) if matches(regex, text) => {}
+                (ValueTest::Regex(regex), ValueTest::Exact(text)) if matches(regex, text) => {
+                    *own = value.clone();
+                }
+                (ValueTest::Exact(_), ValueTest::Exact(_)) => return Ok(None),
+                _ => return Err("a route has one pattern for each field, cookie and parameter"),
+            },
+        Ok(Some(self))
 }
 
 /// Whether one request may fit both, as far as that is plain to see.
@@ -274,7 +351,7 @@ pub(super) fn overlap(a: &Region, b: &Region) -> bool {
 }
 
 fn paths_overlap(a: Option<&PathTest>, b: Option<&PathTest>) -> bool {
-    use PathTest::{Exact, Prefix};
+    use PathTest::{Exact, Prefix, Start};
     let below = |prefix: &str, path: &str| {
         path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'))
     };
@@ -284,6 +361,13 @@ fn paths_overlap(a: Option<&PathTest>, b: Option<&PathTest>) -> bool {
             below(prefix, path)
         }
         (Some(Prefix(a)), Some(Prefix(b))) => below(a, b) || below(b, a),
+        (Some(Start(text)), Some(Exact(path))) | (Some(Exact(path)), Some(Start(text))) => {
+            path.starts_with(text)
+        }
+        (Some(Start(a)), Some(Start(b))) => a.starts_with(b) || b.starts_with(a),
+        (Some(Start(text)), Some(Prefix(prefix))) | (Some(Prefix(prefix)), Some(Start(text))) => {
+            prefix.starts_with(text) || below(prefix, text)
+        }
         _ => true,
     }
 }
@@ -314,5 +398,15 @@ mod tests {
         check(regex("^/a(.*)$"), regex("^(?:/ab|/ac)"), Ok(Some(regex("^(?:/ab|/ac)"))));
         check(regex("^/a"), regex("^/b"), Ok(None));
         check(regex("^(?:/a|/b)"), regex("^(?:/ab|/c)"), Err(()));
+        let start = |text: &str| PathTest::Start(text.to_owned());
+        check(start("/a"), start("/ab"), Ok(Some(start("/ab"))));
+        check(start("/a"), exact("/ab"), Ok(Some(exact("/ab"))));
+        check(start("/a"), prefix("/ab"), Ok(Some(prefix("/ab"))));
+        check(start("/a/b"), prefix("/a"), Ok(Some(start("/a/b"))));
+        check(start("/ab"), prefix("/a"), Ok(None));
+        check(start("/a"), regex("^/a/[0-9]+$"), Ok(Some(regex("^/a/[0-9]+$"))));
+        check(start("/a"), regex("^/b/[0-9]+$"), Ok(None));
+        check(start("/ab"), regex("^/a[0-9]+$"), Err(()));
+        check(start("/ab"), regex("^/ab?c"), Err(()));
     }
 }

@@ -66,7 +66,7 @@ fn reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, S
                 let field = behind.get(1).map_or("", String::as_str);
                 rest = behind.get(2..).unwrap_or_default();
                 match template::text(field, Where::Response) {
-                    _ if !super::edit::is_editable(value) => {
+                    _ if !super::super::field::is_editable(value) => {
                         return nothing(wrong(format!("`{value}` is no field that an answer can be given")));
                     }
                     Ok(text) if text.chars().any(char::is_control) => {

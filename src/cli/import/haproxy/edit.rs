@@ -1,5 +1,6 @@
 //! Changes to heads: fields that are set, added or taken away, and the target that endpoints are asked for.
 
+use super::super::field::{FRAMES, frames};
 use super::super::report::Verdict;
 use super::rule::{Change, Edit, Effect, nothing};
 use super::said::{Said, approximated, ignored, not_possible, translated, wrong};
@@ -24,32 +25,6 @@ const TOLD: [(&str, &[&str]); 5] = [
     ("x-real-ip", &["{client}"]),
     ("x-request-id", &["{request_id}"]),
 ];
-/// Fields that frame a message or belong to one connection.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-const FRAMES: &str = "it frames the message or belongs to one connection, and is the proxy's";
-
-/// Whether a field can be changed: it has a name, and is neither the Host nor the proxy's own.
-#[must_use]
-pub(super) fn is_editable(name: &str) -> bool {
-    crate::model::field::FieldName::new(name).is_ok() && !name.eq_ignore_ascii_case("host") && !frames(name)
-}
-
-/// Some gateways take an underscore for a hyphen.
-fn frames(name: &str) -> bool {
-    let spelt = name.to_ascii_lowercase().replace('_', "-");
-    FRAMING.contains(&spelt.as_str())
-}
-
 /// `set-header` and `add-header`.
 pub(super) fn header(
     request: bool,

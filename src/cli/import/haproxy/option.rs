@@ -164,7 +164,7 @@ fn forwarded_for(statement: &Statement) -> (super::said::Said, Option<String>) {
     let has = |word: &str| statement.words.iter().position(|own| own == word);
     let field = has("header").map(|at| statement.word(at + 1).to_ascii_lowercase());
     let field = field.filter(|name| !["x-forwarded-for", "x-real-ip"].contains(&name.as_str()));
-    if field.as_deref().is_some_and(|name| !super::edit::is_editable(name)) {
+    if field.as_deref().is_some_and(|name| !super::super::field::is_editable(name)) {
         return (wrong("that is no field that a request can be given"), None);
     }
     let said = match (has("header"), has("except"), has("if-none")) {

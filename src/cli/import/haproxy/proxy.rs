@@ -499,7 +499,7 @@ fn unique_id(reading: &mut Reading<'_, '_>, statement: &Statement) {
     if !reading.proxy.front || !reading.proxy.http {
         return;
     }
-    if !super::edit::is_editable(&name) {
+    if !super::super::field::is_editable(&name) {
         return reading.report.wrong(statement.at, "that is no field that a request can be given");
     }
     if name == "x-request-id" {

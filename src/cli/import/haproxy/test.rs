@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use ipnet::IpNet;
 
-use super::super::pattern::{escape, matches};
+use super::super::pattern::escape;
 use super::super::region::{
     Door, Part, PathTest, Region, ValueTest, is_start, meet, narrow_path, narrower_host, narrower_network,
 };
@@ -75,7 +75,13 @@ impl Region {
                 Ok(None) => return Empty,
                 Err(why) => return Impossible(why),
             },
-            Test::Value(part, name, value) => return out.narrow_value(*part, name, value),
+            Test::Value(part, name, value) => {
+                return match out.narrow_value(*part, name, value) {
+                    Ok(Some(out)) => To(out),
+                    Ok(None) => Empty,
+                    Err(why) => Impossible(why),
+                };
+            }
             Test::Tls(tls) => return out.through(|door| door.tls == *tls, doors),
             Test::Ports(ports) => {
                 return out.through(|door| door.ports.iter().any(|port| ports.contains(port)), doors);
@@ -102,23 +108,6 @@ impl Region {
             }
         }
         To(out)
-    }
-
-    fn narrow_value(mut self, part: Part, name: &str, value: &ValueTest) -> Narrowed {
-        let own = self.values.iter_mut().find(|(p, n, _)| (*p, n.as_str()) == (part, name));
-        match own {
-            None => self.values.push((part, name.to_owned(), value.clone())),
-            Some((.., own)) if own == value => {}
-            Some((.., own)) => match (&*own, value) {
-                (ValueTest::Exact(text), ValueTest::Regex(regex)) if matches(regex, text) => {}
-                (ValueTest::Regex(regex), ValueTest::Exact(text)) if matches(regex, text) => {
-                    *own = value.clone()
-                }
-                (ValueTest::Exact(_), ValueTest::Exact(_)) => return Empty,
-                _ => return Impossible("a route has one pattern for each field, cookie and parameter"),
-            },
-        }
-        To(self)
     }
 
     fn through(mut self, fits: impl Fn(&Door) -> bool, doors: &[Door]) -> Narrowed {

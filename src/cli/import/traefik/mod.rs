@@ -1,0 +1,366 @@
+//! From Traefik's files, static and dynamic, in YAML and TOML: read as Traefik reads them, translated to what Plimsoll
+//! has, with a verdict on every line.
+//!
+//! The map, in the order of the way: `source` sorts what the files say (`template` before that puts in what they ask the
+//! environment for), `fields` reads the options of one table. `entry` has the entry points, `statics` what else is
+//! static, `tls` certificates and options. A `router` has a rule (`rule`, `matcher`, `gorilla`), a list of middlewares
+//! (`middleware`, with `path`, `redirect`, `headers`, `auth`, `limit` and `breaker` for their kinds, whose sum is a
+//! `treatment`) and a `service`, which comes to pools by `balancer`, `transport` and `probe`. `route` makes routes of
+//! routers, `web` writes them with their listeners; `bytes` does all of this for TCP and UDP. `said` serves all.
+
+mod auth;
+mod balancer;
+mod breaker;
+mod bytes;
+mod entry;
+mod fields;
+mod gorilla;
+mod headers;
+mod limit;
+mod matcher;
+mod middleware;
+mod path;
+mod probe;
+mod redirect;
+mod route;
+mod router;
+mod rule;
+mod said;
+mod service;
+mod source;
+mod statics;
+mod template;
+mod tls;
+mod transport;
+mod treatment;
+mod web;
+
+use std::collections::{HashMap, HashSet};
+
+use super::Import;
+use super::document::{Block, Document, Value, place};
+use super::lift::lift;
+use super::mend::settle;
+use super::report::{Place, Remark, Report, Verdict};
+use super::surroundings::Surroundings;
+use entry::Entry;
+use router::Router;
+use service::Services;
+use source::Parts;
+use tls::Tls;
+
+/// Translates the files of a configuration of Traefik, static and dynamic ones.
+#[must_use]
+pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
+    let mut report = Report::default();
+    let source = source::read(files, around, &mut report);
+    let parts = source::parts(&source, &mut report);
+    let mut document = Document::default();
+    statics::read(&parts, &mut document, &mut report);
+    let mut entries = entry::read(&parts, &mut report);
+    assume(&parts, &mut entries, &mut report);
+    process(&parts, &mut document);
+    let tls = tls::read(&parts, &mut report);
+    write(&parts, &mut entries, &tls, &mut document, &mut report);
+    general(&parts, &mut report);
+    lift(&mut document);
+    settle(&mut document, &mut report);
+    source.settle(&mut report);
+    report.finish(|_| Remark {
+        verdict: Verdict::NotPossible,
+        text: "the importer does not know what to do with it: please report it".to_owned(),
+    });
+    document.introduce("traefik", &report);
+    let text = document.print(&report);
+    Import { text, report }
+}
+
+/// Entry points that routers name, where no static configuration is given.
+fn assume(parts: &Parts<'_>, entries: &mut Vec<Entry>, report: &mut Report) {
+    if !parts.statics.is_empty() {
+        return;
+    }
+    let known = [("web", 80), ("http", 80), ("websecure", 443), ("https", 443)];
+    for part in ["http", "tcp"] {
+        for element in &parts.of(part, "routers").all {
+            let mut silent = Report::default();
+            let mut fields = fields::Fields::of(element.at, element.node, &mut silent);
+            let named = fields.texts("entryPoints", &mut silent);
+            let secure = fields.take("tls").is_some();
+            let fallback = (if secure { "websecure" } else { "web" }, element.at);
+            let of = match &named {
+                Some((list, _)) if !list.is_empty() => {
+                    list.iter().map(|(name, at)| (name.as_str(), *at)).collect()
+                }
+                _ => vec![fallback],
+            };
+            for (name, at) in of {
+                if entries.iter().any(|entry| entry.name == name) {
+                    continue;
+                }
+                if let Some((_, port)) = known.iter().find(|(own, _)| *own == name) {
+                    report.not_possible(at, format!("no static file is given, so the address of {name} is not known: port {port} is written"));
+                    entries.push(entry::plain(name, *port));
+                } else {
+                    report.not_possible(at, format!("no static file is given, so the address of {name} is not known: give that file too"));
+                }
+            }
+        }
+    }
+}
+
+/// When the process ends.
+fn process(parts: &Parts<'_>, document: &mut Document) {
+    let [accept, grace] = entry::life_cycle(parts);
+    if let Some((time, at)) = accept {
+        let time = if time > 0 { said::duration(time) } else { Value::text("0s") };
+        document.single("process").set("drain_delay", time, Some(at));
+    }
+    if let Some((time, at)) = grace {
+        document.single("process").set("drain_timeout", said::duration(time.max(1)), Some(at));
+    }
+}
+
+fn write(
+    parts: &Parts<'_>,
+    entries: &mut Vec<Entry>,
+    tls: &Tls,
+    document: &mut Document,
+    report: &mut Report,
+) {
+    let ping = statics::ping(parts);
+    // Pings come to an entry point of Traefik's own unless another one is named.
+    if let Some((_, None, false)) = &ping
+        && !entries.iter().any(|entry| entry.name == entry::INTERNAL)
+    {
+        entries.push(entry::plain(entry::INTERNAL, 8080));
+    }
+    let entries = entries.as_slice();
+    let mut names: Vec<String> = Vec::new();
+    for entry in entries {
+        names.push(entry::listener_name(entry, &names));
+    }
+    let old = statics::old_rules(parts);
+    let mut routers = router::read(parts, entries, tls, old, report);
+    for entry in entries {
+        routers.extend(router::redirection(entry, entries, report));
+        if let Some((at, own, false)) = &ping
+            && own.as_deref().unwrap_or(entry::INTERNAL) == entry.name
+        {
+            routers.push(router::ping(entry, *at));
+        }
+    }
+    routers.sort_by_key(|router| std::cmp::Reverse(router.priority));
+    let of_bytes = bytes::read(parts, entries, tls, old, report);
+    let (web, relayed) = share(parts, entries, &routers, &of_bytes, report);
+    let mut site = web::Site {
+        parts,
+        entries,
+        tls,
+        services: Services::new(parts, "http"),
+        pools: Vec::new(),
+        breakers: HashMap::new(),
+        report,
+    };
+    web::write(&mut site, &routers, &web, &names, document);
+    let (services, extra) = (&site.services, std::mem::take(&mut site.pools));
+    pools(services, extra, document, site.report);
+    web::breakers(&mut site, document);
+    let web::Site { services: http, report, .. } = site;
+    let of = |part: &'static str| Services::new(parts, part);
+    let mut site = bytes::Site { parts, entries, tls, services: of("tcp"), report, pools: Vec::new() };
+    for at in relayed {
+        if let (Some(entry), Some(name)) = (entries.get(at), names.get(at)) {
+            bytes::tcp(&mut site, &of_bytes, entry, name, document);
+        }
+    }
+    let extra = std::mem::take(&mut site.pools);
+    pools(&site.services, extra, document, site.report);
+    let tcp = std::mem::replace(&mut site.services, of("udp"));
+    bytes::udp(&mut site, &names, document);
+    let extra = std::mem::take(&mut site.pools);
+    pools(&site.services, extra, document, site.report);
+    let bytes::Site { services: udp, report, .. } = site;
+    unused(parts, [&http, &tcp, &udp], report);
+}
+
+/// Which entry points serve HTTP, and which relay bytes.
+fn share(
+    parts: &Parts<'_>,
+    entries: &[Entry],
+    routers: &[Router],
+    of_bytes: &[bytes::Router],
+    report: &mut Report,
+) -> (Vec<usize>, Vec<usize>) {
+    let defaults = router::defaults(entries);
+    let metrics = parts.statics("metrics").is_some();
+    let (mut web, mut relayed) = (Vec::new(), Vec::new());
+    for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.udp && entry.usable) {
+        let http =
+            routers.iter().any(|router| router.entries.as_ref().unwrap_or(&defaults).contains(&entry.name));
+        let tcp = bytes::is_on(of_bytes, entry, entries);
+        let named = |name: &str| {
+            parts.statics("metrics").is_some_and(|(_, node)| {
+                let all = node.pairs().iter().flat_map(|(_, below)| below.pairs());
+                all.filter(|(key, _)| key.text.eq_ignore_ascii_case("entryPoint"))
+                    .any(|(_, value)| value.text() == Some(name))
+            })
+        };
+        match (http, tcp) {
+            (true, true) => {
+                bytes::beside_http(of_bytes, entry, entries, report);
+                web.push(at);
+            }
+            (true, false) => web.push(at),
+            (false, true) => relayed.push(at),
+            (false, false) => match entry.at {
+                Some(place) if entry.name == entry::INTERNAL => {
+                    report.approximated(place, "no listener is made for what [admin] and [health] have");
+                }
+                Some(place) if metrics && named(&entry.name) => {
+                    report.approximated(
+                        place,
+                        "no listener is made for metrics: they are at /metrics of [admin] bind",
+                    );
+                }
+                _ => web.push(at),
+            },
+        }
+    }
+    (web, relayed)
+}
+
+/// Writes the pools that routes, listeners and other pools lead to.
+fn pools(services: &Services<'_, '_>, extra: Vec<Block>, document: &mut Document, report: &Report) {
+    let mut wanted: HashSet<String> = HashSet::new();
+    let mut add = |value: &Value| names(value, &mut wanted);
+    for block in document.routes.iter().chain(&document.listeners) {
+        for entry in &block.table.entries {
+            if ["pool", "split", "mirror", "forward_auth"].contains(&entry.path.as_str()) {
+                add(&entry.value);
+            }
+        }
+    }
+    // Pools that take over are wanted too.
+    let mut left: Vec<String> = wanted.iter().cloned().collect();
+    while let Some(name) = left.pop() {
+        let Some((_, plan)) = services.plans.iter().find(|(own, _)| *own == name) else { continue };
+        for (other, _) in &plan.failover {
+            if wanted.insert(other.clone()) {
+                left.push(other.clone());
+            }
+        }
+    }
+    let http = services.is_http();
+    for (name, plan) in services.plans.iter().filter(|(name, _)| wanted.contains(name)) {
+        let Some(balancer) = services.balancers.get(&plan.service) else { continue };
+        let comment = match balancer.at() {
+            Some(at) => format!("Service {} ({})", plan.service, place(at, report)),
+            None => format!("Service {}", plan.service),
+        };
+        let mut block = balancer.block(name, plan, &comment);
+        if http {
+            block.table.set("retry", Value::text("off"), None);
+        }
+        document.pools.push(block);
+    }
+    document.pools.extend(extra.into_iter().filter(|block| wanted.contains(&block.name)));
+}
+
+/// The texts of a value: names of pools are among them.
+fn names(value: &Value, out: &mut HashSet<String>) {
+    match value {
+        Value::Text(text) => drop(out.insert(text.clone())),
+        Value::List(list) => list.iter().for_each(|value| names(value, out)),
+        Value::Inline(pairs) => {
+            pairs.iter().filter(|(key, _)| key == "pool").for_each(|(_, value)| names(value, out));
+        }
+        _ => {}
+    }
+}
+
+/// Elements that no router leads to.
+fn unused(parts: &Parts<'_>, services: [&Services<'_, '_>; 3], report: &mut Report) {
+    for (part, services) in ["http", "tcp", "udp"].into_iter().zip(services) {
+        for element in &parts.of(part, "services").all {
+            if !services.is_used(element.name) {
+                silent(element.at, element.node, report);
+            }
+        }
+    }
+    for part in ["http", "tcp"] {
+        for kind in ["middlewares", "serverstransports"] {
+            for element in &parts.of(part, kind).all {
+                if report.remarks(element.at).is_empty() {
+                    silent(element.at, element.node, report);
+                }
+            }
+        }
+    }
+}
+
+fn silent(at: Place, node: &super::tree::Node, report: &mut Report) {
+    const WHY: &str = "no router leads to it";
+    if report.remarks(at).is_empty() {
+        report.ignored(at, WHY);
+    }
+    said::each_silent(node, Verdict::Ignored, WHY, report);
+}
+
+/// Differences of the two products.
+fn general(parts: &Parts<'_>, report: &mut Report) {
+    if !parts.of("http", "routers").all.is_empty() {
+        for text in GENERAL {
+            report.general(text);
+        }
+    }
+    if !parts.of("tcp", "routers").all.is_empty() {
+        report.general("a tcp connection that no route takes is reset; Traefik ends the handshake with its own certificate and answers 404, or closes it.");
+    }
+}
+
+/// What differs always.
+const GENERAL: [&str; 9] = [
+    "endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; Traefik tells them X-Forwarded-Port and X-Forwarded-Server as well, and no X-Request-Id.",
+    "Traefik asks endpoints for gzip where the client asks for nothing, and unpacks the answer; here requests go on as they are.",
+    "our own answers have short texts as their bodies, and 503 a Retry-After. Requests that no route takes get 404, as from Traefik.",
+    "an endpoint that cannot be reached is 503 here; Traefik answers 502, and 504 where it cannot connect in time.",
+    "an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); Traefik goes by checks alone unless passiveHealthCheck is written.",
+    "nothing is tried again where no retry middleware is: retry = \"off\" in the pools. Without that line connections that fail would be tried elsewhere.",
+    "connecting has a limit of 2 s and an answer one of 60 s ([pool.NAME.timeouts]); Traefik has 30 s, and none.",
+    "an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); Traefik has no ceiling.",
+    "an endpoint that is checked is used once its first probe is good, and after a bad one the next comes 500 ms later; Traefik takes servers for up until a check fails.",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported(files: &[(&str, &str)]) -> Import {
+        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
+        import(files, around)
+    }
+
+    const STATIC: &str = "entryPoints:\n  web:\n    address: :80\n";
+
+    #[test]
+    fn a_prefix_is_text_and_a_negation_spares() {
+        let dynamic = "http:\n  routers:\n    a:\n      rule: PathPrefix(`/a`) && !Method(`POST`)\n      service: s\n    b:\n      rule: Method(`POST`)\n      service: t\n  \
+                       services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n    t:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.2\"}]\n";
+        let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
+        for part in ["path_regex = \"^/a\"", "methods = [\"POST\"]", "pool = \"s\"", "pool = \"t\""] {
+            assert!(import.text.contains(part), "{part} is not in\n{}", import.text);
+        }
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+    }
+
+    #[test]
+    fn what_keeps_people_out_and_cannot_be_said_lets_nobody_in() {
+        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n      digestAuth:\n        users: [\"a:b:c\"]\n  \
+                       services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
+        let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
+        assert!(import.text.contains("respond = { status = 503 }"), "{}", import.text);
+        assert!(!import.text.contains("pool = "), "{}", import.text);
+        assert!(import.report.is_incomplete());
+    }
+}

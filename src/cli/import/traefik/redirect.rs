@@ -1,0 +1,364 @@
+//! `redirectScheme` and `redirectRegex`: answers of routes, to all of their requests or to some.
+
+use super::super::pattern::{fault, matches};
+use super::super::region::{Part, PathTest, ValueTest};
+use super::super::report::Place;
+use super::fields::Fields;
+use super::matcher::Test;
+use super::middleware::{Around, known};
+use super::path::{expand, groups};
+use super::service::Lost;
+use super::treatment::{Answer, Branch, Treatment, plain, redirect_status};
+
+pub(super) fn scheme(
+    mut fields: Fields<'_>,
+    around: &mut Around<'_, '_>,
+    to: &mut Treatment,
+) -> Result<(), Lost> {
+    let at = fields.at;
+    let scheme = fields.text("scheme", around.report).filter(|(scheme, _)| !scheme.is_empty());
+    let port = fields.text("port", around.report);
+    let permanent = fields.flag("permanent", around.report);
+    let forced = fields.flag("forcePermanentRedirect", around.report);
+    known(fields, around.report)?;
+    let Some((scheme, of_scheme)) = scheme else {
+        return Err(Lost::Refused("it names no scheme".to_owned()));
+    };
+    for place in [port.as_ref().map(|p| p.1), permanent.map(|p| p.1), forced.map(|p| p.1), Some(of_scheme)] {
+        place.into_iter().for_each(|place| around.report.translated(place));
+    }
+    let permanent = permanent.is_some_and(|(yes, _)| yes);
+    let status =
+        if forced.is_some_and(|(yes, _)| yes) { 308 } else { redirect_status(permanent, at, around.report) };
+    let port = port.map_or_else(String::new, |(port, _)| port);
+    to_scheme(&scheme, &port, status, at, around, to)
+}
+
+/// Redirects what does not come by a scheme and port to them.
+pub(super) fn to_scheme(
+    scheme: &str,
+    port: &str,
+    status: i64,
+    at: Place,
+    around: &mut Around<'_, '_>,
+    to: &mut Treatment,
+) -> Result<(), Lost> {
+    let plain_port = port.is_empty() || matches!((scheme, port), ("http", "80") | ("https", "443"));
+    if !port.bytes().all(|b| b.is_ascii_digit()) || !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err(Lost::Unsaid("scheme and port of a redirect are plain words".to_owned()));
+    }
+    let own = if around.door.tls { "https" } else { "http" };
+    if scheme == own {
+        if plain_port {
+            around.report.ignored(at, format!("clients come by {own} here, and go on"));
+            return Ok(());
+        }
+        return Err(Lost::Unsaid("where only the port of a request is another one it would be redirected again and again: write the redirect of the route".to_owned()));
+    }
+    let colon = if plain_port { String::new() } else { format!(":{port}") };
+    let location = format!("{scheme}://{{hostname}}{colon}{{uri}}");
+    let answer = Answer::Redirect { to: location, status, at };
+    if around.door.trusts.is_empty() {
+        to.end = Some(answer);
+        return Ok(());
+    }
+    // Who came to a proxy before us by that scheme goes on.
+    around.report.approximated(
+        at,
+        "requests with X-Forwarded-Proto go on as they say, also of peers that are not trusted",
+    );
+    let said = |value: &str| {
+        vec![Test::Value(Part::Header, "x-forwarded-proto".to_owned(), ValueTest::Regex(value.to_owned()))]
+    };
+    let stays = if scheme == "https" { "(?i)^(?:https|wss)$" } else { "(?i)^(?:http|ws)$" };
+    to.passes.push((said(stays), answer));
+    Ok(())
+}
+
+/// A `redirectRegex` asks about the whole URL; a route about its host and path.
+pub(super) fn regex(
+    mut fields: Fields<'_>,
+    around: &mut Around<'_, '_>,
+    to: &mut Treatment,
+) -> Result<(), Lost> {
+    let regex = fields.text("regex", around.report);
+    let replacement = fields.text("replacement", around.report);
+    let permanent = fields.flag("permanent", around.report);
+    let status = fields.number("statusCode", around.report);
+    known(fields, around.report)?;
+    let Some((regex, at)) = regex else { return Ok(()) };
+    let (replacement, of_replacement) = replacement.unwrap_or((String::new(), at));
+    if let Some(why) = fault(&regex) {
+        return Err(Lost::Refused(format!("`{regex}` is no regular expression: {why}")));
+    }
+    for place in [Some(at), Some(of_replacement), permanent.map(|p| p.1), status.map(|s| s.1)] {
+        place.into_iter().for_each(|place| around.report.translated(place));
+    }
+    let status = match status {
+        Some((status, _)) if (300..400).contains(&status) => status,
+        Some((_, at)) => {
+            around.report.not_possible(at, "a redirect has a status of 300 to 399: 307 is written");
+            307
+        }
+        None => redirect_status(permanent.is_some_and(|(yes, _)| yes), at, around.report),
+    };
+    if to.target.is_some() {
+        return Err(Lost::Unsaid(
+            "a redirect behind a path that has been changed goes by the path as it came here".to_owned(),
+        ));
+    }
+    match take_apart(&regex) {
+        Some(parts) => branches(&parts, &replacement, status, at, around, to),
+        None => {
+            around.report.not_possible(at, format!("this is no scheme, host and path one after the other: write routes with `redirect`, for what goes to {replacement}"));
+            Ok(())
+        }
+    }
+}
+
+/// A regular expression of a URL in its parts.
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
+    /// Whether it is of requests by TLS; both where it may be either.
+    tls: Option<bool>,
+    /// Groups of the scheme: none or one.
+    scheme_groups: usize,
+    /// The expression of the host with its port.
+    host: String,
+    /// That of the path, and of the query where it goes that far.
+    path: String,
+}
+
+/// Beginnings of an expression: what they say of TLS, and their groups.
+const SCHEMES: [(&str, Option<bool>, usize); 10] = [
+    ("https?://", None, 0),
+    ("(https?)://", None, 1),
+    ("(http|https)://", None, 1),
+    ("(https|http)://", None, 1),
+    ("(?:https?)://", None, 0),
+    ("http(?:s)?://", None, 0),
+    ("(.*)://", None, 1),
+    ("(.+)://", None, 1),
+    ("http://", Some(false), 0),
+    ("https://", Some(true), 0),
+];
+
+fn take_apart(regex: &str) -> Option<Parts> {
+    let regex = regex.replace("\\/", "/");
+    let rest = regex.strip_prefix('^').unwrap_or(&regex);
+    let (begin, tls, scheme_groups) = SCHEMES.iter().find(|(begin, ..)| rest.starts_with(begin))?;
+    let rest = rest.get(begin.len()..)?;
+    let (mut depth, mut class, mut escaped) = (0_usize, false, false);
+    let mut end = rest.len();
+    for (at, c) in rest.char_indices() {
+        let group_of_path = depth == 0
+            && c == '('
+            && ["(/", "(?:/"].iter().any(|start| rest.get(at..).is_some_and(|r| r.starts_with(start)));
+        if !escaped && !class && depth == 0 && (c == '/' || c == '|' || group_of_path) {
+            if c == '|' {
+                return None;
+            }
+            end = at;
+            break;
+        }
+        match c {
+            '[' if !escaped => class = true,
+            ']' if !escaped => class = false,
+            '(' if !escaped && !class => depth += 1,
+            ')' if !escaped && !class => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    let (host, path) = rest.split_at(end);
+    // A bar outside of groups would be one of the whole.
+    let loose = path.split('(').next().is_some_and(|before| before.contains('|'));
+    (!loose).then(|| Parts {
+        tls: *tls,
+        scheme_groups: *scheme_groups,
+        host: host.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
+fn branches(
+    parts: &Parts,
+    replacement: &str,
+    status: i64,
+    at: Place,
+    around: &mut Around<'_, '_>,
+    to: &mut Treatment,
+) -> Result<(), Lost> {
+    if parts.tls.is_some_and(|tls| tls != around.door.tls) {
+        around.report.translated(at);
+        return Ok(());
+    }
+    let own = if around.door.tls { "https" } else { "http" };
+    let all = format!("^{}$", parts.host.trim_end_matches('$'));
+    let whole =
+        ["(.*)", "(.+)", "([^/]+)", "([^/]*)", ".*", ".+", "[^/]+", "[^/]*"].contains(&parts.host.as_str());
+    // Groups of the host are known where the hosts are; else they are all of it.
+    let hosts: Vec<(Vec<Test>, Vec<String>)> = if whole {
+        let of = if parts.host.starts_with('(') { vec!["{host}".to_owned()] } else { Vec::new() };
+        vec![(Vec::new(), of)]
+    } else if groups(&parts.host) == 0 {
+        let regex = format!("(?i)^(?:{})(?::[0-9]+)?$", parts.host.trim_end_matches('$'));
+        vec![(vec![Test::HostLike(None, regex)], Vec::new())]
+    } else {
+        let Some(hosts) = around.hosts.clone().filter(|hosts| hosts.len() <= 8) else {
+            around.report.not_possible(at, "what is taken of the host is known for routers of plain hosts only: write routes with `redirect`");
+            return Ok(());
+        };
+        hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
+    };
+    let _whole_of_host = all;
+    for (mut tests, of_host) in hosts {
+        let path = path_of(parts, &mut tests, at, around);
+        let offset = parts.scheme_groups + of_host.len();
+        let location = location(replacement, own, &of_host, offset, &path, parts, at, around);
+        if is_own(&location, own, around) {
+            around.report.ignored(at, "it leads to where the request is already, which Traefik does not do");
+            continue;
+        }
+        let answer = Answer::Redirect { to: location, status, at };
+        if tests.is_empty() {
+            to.end = Some(answer);
+            return Ok(());
+        }
+        let treatment = to.answered(answer);
+        to.branches.push(Branch { tests, treatment });
+    }
+    Ok(())
+}
+
+/// The host alone, where an expression matches it, with what its groups are.
+fn captures(regex: &str, host: &str) -> Option<(Vec<Test>, Vec<String>)> {
+    let regex = regex::Regex::new(&format!("(?i)^(?:{})", regex.trim_end_matches('$'))).ok()?;
+    let found = regex.captures(host)?;
+    let open = found.get(0).is_some_and(|all| all.end() < host.len());
+    if open {
+        return None;
+    }
+    let of = found.iter().skip(1).map(|group| group.map_or(String::new(), |group| plain(group.as_str())));
+    Some((vec![Test::Hosts(vec![host.to_owned()])], of.collect()))
+}
+
+/// What the path is to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Tail {
+    /// Path and query are one group, with or without the slash that they begin with.
+    Uri { slash: bool },
+    /// Path and query go with the group of the host.
+    OfHost,
+    /// Groups are of the path; the last one may go on into the query.
+    Groups { query: bool },
+}
+
+fn path_of(parts: &Parts, tests: &mut Vec<Test>, at: Place, around: &mut Around<'_, '_>) -> Tail {
+    let path = parts.path.trim_end_matches('$');
+    match path {
+        "" if !parts.path.ends_with('$') && (parts.host.ends_with("*)") || parts.host.ends_with("+)")) => {
+            return Tail::OfHost;
+        }
+        "/(.*)" | "/(.+)" | "/?(.*)" => return Tail::Uri { slash: false },
+        "(/.*)" | "(/.*)?" | "(/?.*)" | "(.*)" | "(/.+)" => return Tail::Uri { slash: true },
+        "/.*" | "/" | "/?" | "" if path.ends_with("*") || !parts.path.ends_with('$') => {
+            return Tail::Groups { query: false };
+        }
+        _ => {}
+    }
+    let open =
+        path.ends_with(".*)") || path.ends_with(".+)") || path.ends_with(".*") || !parts.path.ends_with('$');
+    if !open {
+        around.report.approximated(at, "the query of a request is not looked at");
+    }
+    let regex = format!("^{}", parts.path);
+    let literal = regex.strip_prefix('^').and_then(|text| text.strip_suffix('$'));
+    let literal = literal.map(|text| text.replace('\\', ""));
+    match literal {
+        Some(text) if super::matcher::literal(&text) == parts.path.trim_end_matches('$') => {
+            tests.push(Test::Path(PathTest::Exact(text)))
+        }
+        _ => tests.push(Test::Path(PathTest::Regex(regex))),
+    }
+    Tail::Groups { query: path.ends_with(".*)") || path.ends_with(".+)") || path.ends_with(".*)?") }
+}
+
+/// Where a redirect leads, with variables.
+#[expect(clippy::too_many_arguments, reason = "each is another part of one URL")]
+fn location(
+    replacement: &str,
+    own: &str,
+    of_host: &[String],
+    offset: usize,
+    tail: &Tail,
+    parts: &Parts,
+    at: Place,
+    around: &mut Around<'_, '_>,
+) -> String {
+    let count = offset + groups(&parts.path);
+    let all = "(.)".repeat(count.min(64));
+    let mut text = expand(replacement, 1000, &all);
+    for number in (1..=count.min(64)).rev() {
+        let variable = format!("{{{}}}", number + 1000);
+        let value = if number <= parts.scheme_groups {
+            own.to_owned()
+        } else if let Some(host) = of_host.get(number - parts.scheme_groups - 1) {
+            if *tail == Tail::OfHost && number == offset { format!("{host}{{uri}}") } else { host.clone() }
+        } else {
+            match tail {
+                Tail::Uri { slash: true } => "{uri}".to_owned(),
+                Tail::Uri { slash: false } => {
+                    text = text.replace(&format!("/{variable}"), "{uri}");
+                    "{uri}".to_owned()
+                }
+                _ => format!("{{{}}}", number - offset),
+            }
+        };
+        text = text.replace(&variable, &value);
+    }
+    let last = format!("{{{}}}", count.saturating_sub(offset));
+    if matches!(tail, Tail::Groups { query: true }) && text.ends_with(&last) {
+        text.push_str("?{query}");
+        around
+            .report
+            .approximated(at, "a request without a query is sent on with an empty one, a ? at the end");
+    }
+    text
+}
+
+/// Whether a redirect leads to where requests are.
+fn is_own(location: &str, own: &str, around: &Around<'_, '_>) -> bool {
+    let Some(rest) = location.strip_prefix(&format!("{own}://")) else { return false };
+    let Some(host) = rest.strip_suffix("{uri}") else { return false };
+    host == "{host}" || around.hosts.as_ref().is_some_and(|hosts| hosts.iter().all(|own| own == host))
+}
+
+/// Whether some host of a list is matched by an expression.
+#[must_use]
+pub(super) fn any_host(regex: &str, hosts: &[String]) -> bool {
+    hosts.iter().any(|host| matches(regex, host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let parts = |regex: &str| take_apart(regex).map(|parts| (parts.tls, parts.host, parts.path));
+        let of = |tls, host: &str, path: &str| Some((tls, host.to_owned(), path.to_owned()));
+        assert_eq!(
+            parts("^http://www\\.example\\.com/blog/(.*)$"),
+            of(Some(false), "www\\.example\\.com", "/blog/(.*)$")
+        );
+        assert_eq!(parts("^(https?)://example\\.com(/.*)?$"), of(None, "example\\.com", "(/.*)?$"));
+        assert_eq!(
+            parts("https://(.*)/.well-known/(?:card|cal)dav"),
+            of(Some(true), "(.*)", "/.well-known/(?:card|cal)dav")
+        );
+        assert_eq!(parts("^https?://(?:www\\.)?(.+)"), of(None, "(?:www\\.)?(.+)", ""));
+        assert_eq!(parts("^/a"), None);
+        assert_eq!(parts("^http://a|https://b"), None);
+    }
+}
