@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::super::document::{Table, Value};
+use super::super::pattern::{escape, fault};
 use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::affinity::Affinity;
@@ -55,6 +56,10 @@ pub(super) struct Controller {
     answers: Vec<(String, String, Place)>,
     requests: Vec<(String, String, Place)>,
     hidden: Set<Vec<String>>,
+    /// Why nobody is let in at all.
+    pub(super) denied: Option<Place>,
+    /// Fields with the regular expression of values that are refused.
+    pub(super) blocked: Vec<(&'static str, String, Place)>,
     /// Ports that are relayed.
     pub(super) relays: Vec<Relay>,
 }
@@ -112,12 +117,33 @@ const KEYS: &[(&str, Read)] = &[
     ("proxy-real-ip-cidr", |c, w, r| c.networks = as_networks(w, r).map(|list| (list, w.at))),
     ("forwarded-for-header", |c, w, _| c.field = Some((w.value.to_ascii_lowercase(), w.at))),
     ("use-proxy-protocol", |c, w, r| c.proxy_protocol = yes(w, r)),
-    ("whitelist-source-range", |c, w, r| c.auth.allow = as_networks(w, r).map(|list| (list, w.at))),
-    ("denylist-source-range", |c, w, r| c.auth.deny = as_networks(w, r).map(|list| (list, w.at))),
+    ("whitelist-source-range", |c, w, r| c.auth.allow = c.networks(w, r)),
+    ("denylist-source-range", |c, w, r| c.auth.deny = c.networks(w, r)),
     ("block-cidrs", |c, w, r| {
-        if !w.value.is_empty() {
-            c.auth.deny = as_networks(w, r).map(|list| (list, w.at));
+        c.auth.blocked = c.networks(w, r);
+        if c.auth.blocked.is_some() {
+            r.approximated(
+                w.at,
+                "nginx forgets it where an Ingress has lists of its own: here it holds everywhere",
+            );
         }
+    }),
+    ("block-user-agents", |c, w, r| c.block("user-agent", w, r)),
+    ("block-referers", |c, w, r| c.block("referer", w, r)),
+    ("global-auth-url", |c, w, r| {
+        if !c.auth.ask_for_all(w, r) {
+            c.denied = Some(w.at);
+        }
+    }),
+    ("global-auth-response-headers", |c, w, r| c.auth.take_over(w, r)),
+    ("global-auth-method", |_, w, r| {
+        if w.value != "GET" {
+            r.not_possible(w.at, "the service is asked by GET: let it answer that, or nobody gets in");
+        }
+    }),
+    ("global-auth-cache-key", |_, w, r| r.approximated(w.at, "the service is asked about every request")),
+    ("global-auth-cache-duration", |_, w, r| {
+        r.approximated(w.at, "the service is asked about every request")
     }),
     ("ssl-protocols", |c, w, r| match w.value {
         "TLSv1.3" => c.tls13 = Some(w.at),
@@ -245,16 +271,7 @@ const NOT: &[(&str, &str)] = &[
     ("server-snippet", "it is nginx's own language: write what it does as keys of the routes"),
     ("location-snippet", "it is nginx's own language: write what it does as keys of the routes"),
     ("stream-snippet", "it is nginx's own language: write what it does as keys of tcp listeners"),
-    (
-        "block-user-agents",
-        "routes with headers = { user-agent = { regex = ... } } and respond = { status = 403 }, and a priority, do it",
-    ),
-    (
-        "block-referers",
-        "routes with headers = { referer = { regex = ... } } and respond = { status = 403 }, and a priority, do it",
-    ),
     ("custom-http-errors", "pages of errors are files: error_pages of the listeners"),
-    ("global-auth-url", "write forward_auth in the routes: until then nobody is asked"),
     ("enable-modsecurity", "requests are not inspected: keep ModSecurity in a proxy of its own"),
     ("enable-owasp-modsecurity-crs", "requests are not inspected: keep ModSecurity in a proxy of its own"),
     ("modsecurity-snippet", "requests are not inspected: keep ModSecurity in a proxy of its own"),
@@ -442,6 +459,41 @@ fn relay(controller: &mut Controller, port: &str, to: &str, at: Place, udp: bool
 }
 
 impl Controller {
+    /// Networks that guard everything; where they cannot be read nobody is let in.
+    fn networks(&mut self, word: Word<'_>, report: &mut Report) -> Set<Vec<IpNet>> {
+        if word.value.is_empty() {
+            return None;
+        }
+        let list = as_networks(word, report);
+        if list.is_none() {
+            self.denied = Some(word.at);
+        }
+        list.map(|list| (list, word.at))
+    }
+
+    /// Values of a field that are refused: texts, or `~` and `~*` with a regular expression.
+    fn block(&mut self, field: &'static str, word: Word<'_>, report: &mut Report) {
+        let mut parts: Vec<String> = Vec::new();
+        for value in list(word.value) {
+            let (start, part) = match (value.strip_prefix("~*"), value.strip_prefix('~')) {
+                (Some(regex), _) => ("(?i:", regex.to_owned()),
+                (None, Some(regex)) => ("(?:", regex.to_owned()),
+                (None, None) => ("(?i:", format!("^{}$", escape(&value))),
+            };
+            let part = format!("{start}{part})");
+            match fault(&part) {
+                None => parts.push(part),
+                Some(why) => report.not_possible(
+                    word.at,
+                    format!("a regular expression of it is not one that Plimsoll reads ({why})"),
+                ),
+            }
+        }
+        if !parts.is_empty() {
+            self.blocked.push((field, parts.join("|"), word.at));
+        }
+    }
+
     /// The status of redirects to HTTPS.
     pub(super) fn redirect_status(&self) -> i64 {
         let code = self.redirect_code.map_or(308, |(code, _)| code);

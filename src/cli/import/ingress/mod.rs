@@ -33,7 +33,7 @@ use super::tree::{self, Lines, read_yaml};
 use controller::Controller;
 use draft::Names;
 use host::Host;
-use location::Maker;
+use location::{Maker, Places};
 use object::Cluster;
 use pool::Pools;
 
@@ -55,7 +55,10 @@ pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
     translate(&cluster, &mut document, &mut report);
     for object in &cluster.objects {
         match object.kind {
-            "Secret" => secret::tell_rest(object, &mut report),
+            "Secret" => {
+                secret::hide(object, &mut report);
+                secret::tell_rest(object, &mut report);
+            }
             "ConfigMap" => controller::tell_rest(object, &mut report),
             _ => {}
         }
@@ -117,19 +120,21 @@ fn serve<'c, 'a>(
     let tls = hosts.iter().any(|host| host.certificate.is_some() || forced(host));
     let doors = listener::doors(tls);
     listener::write(hosts, &doors, controller, cluster, document, report);
+    let places = Places::new(hosts, pools);
     let mut maker = Maker {
         ingresses,
         controller,
         pools,
-        hosts,
+        places,
         doors: (0, tls.then_some(1)),
         authority: listener::authority(hosts),
         out: Vec::new(),
         report,
     };
+    maker.blocked();
     hosts.iter().filter(|host| host.passthrough.is_none()).for_each(|host| maker.host(host));
     let passed: Vec<_> = hosts.iter().filter_map(|host| maker.passthrough(host)).collect();
-    let drafts = std::mem::take(&mut maker.out);
+    let drafts = draft::together(std::mem::take(&mut maker.out));
     document.routes.extend(draft::write(drafts, &doors, both, names));
     listener::write_passthrough(hosts, &passed, &doors, document);
 }
