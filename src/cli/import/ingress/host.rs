@@ -6,8 +6,8 @@ use super::super::report::{Place, Report};
 use super::annotation::Set;
 use super::annotation::backend::{Backend, ClientTls};
 use super::controller::Controller;
-use super::ingress::{Ingress, PathKind};
 use super::service::Wanted;
+use super::spec::{Ingress, PathKind};
 
 /// Where a location leads.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub(super) enum Certificate {
 pub(super) struct Host {
     /// `""` is every other host.
     pub(super) name: String,
+    /// Its first rule.
+    pub(super) at: Option<Place>,
     pub(super) aliases: Vec<String>,
     pub(super) locations: Vec<Location>,
     pub(super) certificate: Option<Certificate>,
@@ -121,6 +123,7 @@ pub(super) fn hosts(ingresses: &[Ingress<'_, '_>], report: &mut Report) -> Vec<H
 fn any_host() -> Host {
     Host {
         name: String::new(),
+        at: None,
         aliases: Vec::new(),
         locations: Vec::new(),
         certificate: None,
@@ -166,7 +169,12 @@ impl Hosts {
                 continue;
             }
             self.index.insert(rule.host.clone(), self.list.len());
-            self.list.push(Host { name: rule.host.clone(), locations: vec![default(rule.at)], ..any_host() });
+            self.list.push(Host {
+                name: rule.host.clone(),
+                at: Some(rule.at),
+                locations: vec![default(rule.at)],
+                ..any_host()
+            });
         }
     }
 
@@ -207,7 +215,7 @@ impl Hosts {
         for rule in &ingress.rules {
             let Some(host) = self.get(&rule.host).filter(|host| host.certificate.is_none()) else { continue };
             let Some(first) = ingress.tls.first() else { continue };
-            let of = |tls: &&super::ingress::Tls| tls.hosts.contains(&rule.host);
+            let of = |tls: &&super::spec::Tls| tls.hosts.contains(&rule.host);
             host.certificate = Some(match ingress.tls.iter().find(of) {
                 Some(tls) => match &tls.secret {
                     Some(name) => Certificate::Secret {
@@ -221,12 +229,11 @@ impl Hosts {
             });
         }
         for tls in &ingress.tls {
-            for name in tls.hosts.iter().filter(|name| !ingress.rules.iter().any(|rule| rule.host == **name))
-            {
+            for name in tls.hosts.iter().filter(|name| !has_rule(ingress, name)) {
                 report.wrong(
                     tls.at,
                     format!(
-                        "{name} has no rule here: the controller does not serve it with this certificate"
+                        "{name} has no rule in this Ingress: for that host the controller does not take this certificate"
                     ),
                 );
             }
@@ -293,6 +300,18 @@ impl Hosts {
             );
         }
     }
+}
+
+/// Whether an Ingress has a rule for a host, or sends it to another one.
+fn has_rule(ingress: &Ingress<'_, '_>, name: &str) -> bool {
+    let rewrite = &ingress.settings.rewrite;
+    let aliased = rewrite.aliases.iter().any(|(names, _)| names.iter().any(|own| own == name));
+    aliased
+        || ingress.rules.iter().any(|rule| {
+            let pair = rule.host.strip_prefix("www.") == Some(name)
+                || name.strip_prefix("www.") == Some(rule.host.as_str());
+            rule.host == name || rewrite.www.is_some() && pair
+        })
 }
 
 /// Whether requests for a location are sent to HTTPS.

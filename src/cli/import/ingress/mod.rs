@@ -2,24 +2,28 @@
 //!
 //! The map, in the order of the way: `object` finds the objects in the files, `field` knows the fields of each kind,
 //! `service` and `secret` look up what others name, `value` and `variable` read texts. `annotation` has what annotations
-//! say, `controller` the ConfigMap of the controller; `ingress` reads Ingresses, `host` puts together what they say of each
+//! say, `controller` the ConfigMap of the controller; `spec` reads Ingresses, `host` puts together what they say of each
 //! host and `location` makes routes of it. `gateway` has Gateway API. `draft`, `pool` and `listener` write what it all
 //! comes to.
 
+mod action;
 mod annotation;
 mod controller;
+mod default;
 mod draft;
 mod field;
 mod gateway;
 mod host;
-mod ingress;
+
 mod kind;
 mod listener;
 mod location;
 mod object;
+mod place;
 mod pool;
 mod secret;
 mod service;
+mod spec;
 mod value;
 mod variable;
 
@@ -35,6 +39,7 @@ use draft::Names;
 use host::Host;
 use location::Maker;
 use object::Cluster;
+use place::Places;
 use pool::Pools;
 
 /// Translates the objects of all files together, as one cluster would have them.
@@ -55,7 +60,10 @@ pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
     translate(&cluster, &mut document, &mut report);
     for object in &cluster.objects {
         match object.kind {
-            "Secret" => secret::tell_rest(object, &mut report),
+            "Secret" => {
+                secret::hide(object, &mut report);
+                secret::tell_rest(object, &mut report);
+            }
             "ConfigMap" => controller::tell_rest(object, &mut report),
             _ => {}
         }
@@ -82,7 +90,7 @@ fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report
     }
     let controller = controller::read(cluster, report);
     controller.settle(report);
-    let ingresses = ingress::read(cluster, controller.as_one, report);
+    let ingresses = spec::read(cluster, controller.as_one, report);
     let hosts = host::hosts(&ingresses, report);
     let mut pools = Pools::new(cluster);
     let mut names = Names::default();
@@ -99,11 +107,11 @@ fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report
     general(!hosts.is_empty(), both, &controller, report);
 }
 
-#[allow(clippy::too_many_arguments, reason = "everything that routes are made with")]
+#[expect(clippy::too_many_arguments, reason = "everything that routes are made with")]
 fn serve<'c, 'a>(
     cluster: &Cluster<'a>,
     controller: &Controller,
-    ingresses: &[ingress::Ingress<'c, 'a>],
+    ingresses: &[spec::Ingress<'c, 'a>],
     hosts: &[Host],
     both: bool,
     pools: &mut Pools<'c, 'a>,
@@ -117,19 +125,21 @@ fn serve<'c, 'a>(
     let tls = hosts.iter().any(|host| host.certificate.is_some() || forced(host));
     let doors = listener::doors(tls);
     listener::write(hosts, &doors, controller, cluster, document, report);
+    let places = Places::new(hosts, pools);
     let mut maker = Maker {
         ingresses,
         controller,
         pools,
-        hosts,
+        places,
         doors: (0, tls.then_some(1)),
         authority: listener::authority(hosts),
         out: Vec::new(),
         report,
     };
+    maker.blocked();
     hosts.iter().filter(|host| host.passthrough.is_none()).for_each(|host| maker.host(host));
     let passed: Vec<_> = hosts.iter().filter_map(|host| maker.passthrough(host)).collect();
-    let drafts = std::mem::take(&mut maker.out);
+    let drafts = draft::together(std::mem::take(&mut maker.out));
     document.routes.extend(draft::write(drafts, &doors, both, names));
     listener::write_passthrough(hosts, &passed, &doors, document);
 }

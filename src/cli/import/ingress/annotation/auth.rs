@@ -21,11 +21,15 @@ pub(in super::super) struct Auth {
     asked: Option<Asked>,
     response_fields: Set<Vec<String>>,
     signin: Option<Place>,
+    /// `enable-global-auth: false`.
+    not_global: bool,
     /// What only matters where a service is asked.
     about_url: Vec<Place>,
     pub(in super::super) allow: Set<Vec<IpNet>>,
     pub(in super::super) deny: Set<Vec<IpNet>>,
     satisfy: Set<bool>,
+    /// `block-cidrs` of the ConfigMap.
+    pub(in super::super) blocked: Set<Vec<IpNet>>,
 }
 
 /// The service that is asked about requests.
@@ -79,9 +83,7 @@ pub(super) const TABLE: &[(&str, Read)] = &[
             true,
         )
     }),
-    ("enable-global-auth", |_, w, r| {
-        let _yes = as_truth(w, r);
-    }),
+    ("enable-global-auth", |s, w, r| s.auth.not_global = as_truth(w, r) == Some(false)),
     ("whitelist-source-range", |s, w, r| networks(s, w, r, true)),
     ("allowlist-source-range", |s, w, r| networks(s, w, r, true)),
     ("denylist-source-range", |s, w, r| networks(s, w, r, false)),
@@ -93,13 +95,14 @@ pub(super) const TABLE: &[(&str, Read)] = &[
 ];
 
 const NOT_SIGNIN: &str = "whoever is not let in gets the answer of the service as it is: ask it for a path that redirects to its page by itself (of oauth2-proxy `/` with --upstream=static://202 and --reverse-proxy)";
+const TOLD: &str = "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method";
 const CACHE: &str = "the service is asked about every request";
 const KEEPALIVE: &str = "connections to the service are kept as [pool.NAME.limits] says";
 const REDIRECT: &str =
     "the service is told what was asked for in X-Forwarded-Uri, and no other place to go back to";
 const COOKIE: &str = "cookies of the service go to clients with its refusals alone";
 
-#[allow(clippy::unnecessary_wraps, reason = "what it fills is optional")]
+#[expect(clippy::unnecessary_wraps, reason = "what it fills is optional")]
 fn text(word: Word<'_>) -> Set<String> {
     Some((word.value.to_owned(), word.at))
 }
@@ -149,7 +152,7 @@ impl Auth {
         if let Some((url, at)) = &self.url {
             match parse(url, *at) {
                 Ok(asked) => {
-                    report.approximated(*at, "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method");
+                    report.approximated(*at, TOLD);
                     self.asked = Some(asked);
                 }
                 Err((wrong, why)) => {
@@ -229,14 +232,51 @@ impl Auth {
         self.asked.as_ref()
     }
 
+    /// The service of the whole controller, as its ConfigMap names it. Returns whether it can be asked.
+    pub(in super::super) fn ask_for_all(&mut self, word: Word<'_>, report: &mut Report) -> bool {
+        match parse(word.value, word.at) {
+            Ok(asked) => {
+                report.approximated(word.at, TOLD);
+                self.asked = Some(asked);
+                true
+            }
+            Err((_, why)) => {
+                report.not_possible(word.at, why);
+                false
+            }
+        }
+    }
+
+    /// The fields of its answer that endpoints get.
+    pub(in super::super) fn take_over(&mut self, word: Word<'_>, report: &mut Report) {
+        self.response_fields(word, report);
+    }
+
+    /// With the service of the whole controller where there is no other, and it is wanted.
+    pub(in super::super) fn or_asking(&self, all: &Self) -> Self {
+        if self.asked.is_some() || self.not_global || all.asked.is_none() {
+            return self.clone();
+        }
+        Self { asked: all.asked.clone(), response_fields: all.response_fields.clone(), ..self.clone() }
+    }
+
     /// `allow` and `deny` of a route.
     pub(in super::super) fn write_networks(&self, all: &Self, allow: bool, table: &mut Table) {
         let networks = |list: &[IpNet]| Value::texts(list.iter().map(ToString::to_string));
         if let Some((list, at)) = self.allow.as_ref().or(all.allow.as_ref()).filter(|_| allow) {
             table.set("allow", networks(list), Some(*at));
         }
-        if let Some((list, at)) = self.deny.as_ref().or(all.deny.as_ref()) {
-            table.set("deny", networks(list), Some(*at));
+        let own = self.deny.as_ref().or(all.deny.as_ref());
+        // What is blocked for all is so everywhere.
+        let mut list: Vec<IpNet> = own.map(|(list, _)| list.clone()).unwrap_or_default();
+        list.extend(
+            all.blocked
+                .iter()
+                .flat_map(|(list, _)| list)
+                .filter(|network| own.is_none_or(|(own, _)| !own.contains(network))),
+        );
+        if let Some(at) = own.or(all.blocked.as_ref()).map(|(_, at)| *at) {
+            table.set("deny", networks(&list), Some(at));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Ingresses, as the controller reads them: which are its own, in which order, and what their rules say.
 
-use super::super::report::{Place, Report, Verdict};
+use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::{self, Settings};
 use super::object::{Cluster, Object};
@@ -64,17 +64,18 @@ pub(super) fn read<'c, 'a>(
     for object in cluster.of("Ingress") {
         if let Some(why) = left_out(object) {
             report.wrong(object.at, why);
-            object.node.tell(Verdict::Ignored, "Kubernetes does not take the object", report);
+            dropped(object, report);
             continue;
         }
         if let Some(whose) = others(object, cluster, report) {
-            object.node.tell(Verdict::Ignored, &whose, report);
+            report.ignored(object.at, whose);
+            dropped(object, report);
             continue;
         }
         out.push(read_one(object, cluster, as_one, report));
     }
-    // Those without a time are taken for young, in the order of the files.
-    out.sort_by_key(|ingress| ingress.object.born().map_or((1, ""), |born| (0, born)));
+    // Those without a time are taken for old, in the order of the files.
+    out.sort_by_key(|ingress| ingress.object.born());
     for pair in out.windows(2) {
         if let [a, b] = pair
             && a.object.born().is_some()
@@ -84,6 +85,16 @@ pub(super) fn read<'c, 'a>(
         }
     }
     out
+}
+
+/// Says of all lines of an object that nothing is made of it.
+fn dropped(object: &Object<'_>, report: &mut Report) {
+    let text = format!("as line {}", object.at.line);
+    object.node.each_place(&mut |at, _| {
+        if at != object.at {
+            report.ignored(at, text.clone())
+        }
+    });
 }
 
 /// Why Kubernetes has no such object.
@@ -100,7 +111,7 @@ fn left_out(object: &Object<'_>) -> Option<&'static str> {
 fn others(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Report) -> Option<String> {
     let by_annotation =
         object.annotations().iter().find(|(key, _)| key.text == "kubernetes.io/ingress.class");
-    let class = object.spec(&["ingressClassName"]).or(by_annotation.map(|(_, node)| node));
+    let class = object.spec(&["ingressClassName"]).or_else(|| by_annotation.map(|(_, node)| node));
     let Some(name) = class.and_then(Node::text) else {
         report.approximated(object.at, "it names no class: ingress-nginx serves it only where its class is the default one, or with --watch-ingress-without-class. Here it is served");
         return None;
@@ -201,7 +212,7 @@ impl Reader<'_> {
     }
 
     /// The Service of a backend; an inner nothing where it is something else.
-    #[allow(clippy::option_option, reason = "a backend may be wrong, or no Service")]
+    #[expect(clippy::option_option, reason = "a backend may be wrong, or no Service")]
     fn backend(&mut self, node: &Node, at: Place) -> Option<Option<(Wanted, Place)>> {
         let refused = |report: &mut Report, at: Place, why: &str| {
             report.wrong(at, format!("{why}: Kubernetes refuses the object. What leads there is left out"));
