@@ -354,6 +354,31 @@ pub(super) fn start_of(regex: &str) -> Option<(String, &str)> {
     (!left.contains('|') || left.starts_with('(')).then_some((text, left)).filter(|(_, left)| !top_level_bar(left))
 }
 
+/// The text at the start of a group that an anchored expression begins with.
+fn start_of_group(regex: &str) -> Option<String> {
+    let inner = regex.strip_prefix("^(").filter(|inner| !inner.starts_with('?') && !inner.contains('|'))?;
+    let (mut depth, mut class, mut skip) = (1_usize, false, false);
+    for (at, c) in inner.char_indices() {
+        match c {
+            _ if skip => skip = false,
+            '\\' => skip = true,
+            ']' => class = false,
+            _ if class => {}
+            '[' => class = true,
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            let behind = inner.get(at + 1..).unwrap_or("");
+            let text = inner.get(..at).unwrap_or("");
+            let counted = behind.starts_with(['?', '*', '{']);
+            return start_of(&format!("^{text}")).filter(|_| !counted).map(|(start, _)| start);
+        }
+    }
+    None
+}
+
 /// The part of a start that an expression begins with.
 fn text_of(start: &str, low: &str) -> String {
     start.get(..low.len()).unwrap_or(start).to_owned()
@@ -384,6 +409,12 @@ fn top_level_bar(regex: &str) -> bool {
 pub(super) fn inside(regex: &str, start: &str) -> Option<Option<PathTest>> {
     let plain = regex.strip_prefix("(?i)").unwrap_or(regex);
     let case = if plain.len() < regex.len() { "(?i)" } else { "" };
+    if let Some(text) = start_of_group(plain)
+        && text.starts_with(start)
+        && case.is_empty()
+    {
+        return Some(Some(PathTest::Regex(regex.to_owned())));
+    }
     if let Some((text, rest)) = start_of(plain) {
         let (low, low_start) = if case.is_empty() {
             (text, start.to_owned())

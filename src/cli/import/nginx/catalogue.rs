@@ -222,7 +222,7 @@ static ROWS: &[Row] = &[
     (&["upstream_conf"], LOCATION, Cannot("the admin API changes pools while they serve")),
     (&["proxy_set_body"], HSL, Cannot("bodies are passed on as they are: let an endpoint do it")),
     (&["proxy_method"], HSL, Cannot("a request keeps its method: let the endpoint take that")),
-    (&["proxy_pass_request_body"], HSL, Cannot("a request goes on with its body")),
+    (&["proxy_pass_request_body"], HSL, Read),
     (&["override_variables", "random_index", "autoindex", "autoindex_exact_size", "autoindex_format",
        "autoindex_localtime"], HSL, Cannot(NO_FILES)),
     (&["empty_gif"], LOCATION, Cannot(NO_FILES)),

@@ -4,7 +4,7 @@ use super::super::pattern::fault;
 use super::super::region::Door;
 use super::ask::{Ask, Compare, about};
 use super::tree::Directive;
-use super::variable::{Facts, Where, alone, is_plain, put_in, render};
+use super::variable::{Facts, Piece, Where, alone, is_plain, pieces, put_in, render};
 use super::walk::Way;
 
 /// What an `if` asks.
@@ -112,6 +112,11 @@ fn compared(
     if let Some(value) = known {
         let ask = if compare.holds(&value) { Ask::Always } else { Ask::Never };
         return Condition::Ask(ask, negated);
+    }
+    if matches!(compare, Compare::True | Compare::Something)
+        && pieces(&left).iter().any(|piece| matches!(piece, Piece::Text(text) if text != "0"))
+    {
+        return Condition::Ask(Ask::Always, negated);
     }
     let Some(name) = alone(&left) else {
         return Condition::Cannot("a route asks for one part of a request, not for several put together".to_owned());

@@ -233,12 +233,20 @@ impl<'t> Walker<'_, 't, '_, '_> {
         if upstream.is_some_and(|upstream| upstream.peers.is_empty()) {
             return self.close(of.at, way, "the upstream has no servers");
         }
+        if let Origin::Address(address) = &destination.origin
+            && !is_plain(of.word(0))
+            && !is_address(address)
+            && way.scope.find("resolver").is_none()
+        {
+            self.notes.wrong(of, "there is no resolver, so nginx never finds a name that a variable is a part of, and answers 502; here it is looked up");
+        }
         let settings = self.connection(&way.scope, &destination, grpc);
         let pool = self.pools.of(destination.origin.clone(), settings, true, of);
         let mut draft = Draft::new(of.at, way.region.clone(), Action::Pool(pool));
         self.target(of, &destination, way, &mut draft);
         self.notes.ok(of);
-        self.request_fields(way, &destination.host, grpc, &mut draft);
+        self.kept(&way.scope, upstream);
+        self.request_fields(of, way, &destination.host, grpc, &mut draft);
         self.answer_fields(way, &mut draft, false);
         self.hidden_fields(&way.scope, grpc, &mut draft);
         self.times(&way.scope, grpc, &mut draft);
@@ -253,7 +261,17 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.pools.check(pool, check, way.scope.clone(), path);
         }
         self.host_of_part(&mut draft);
+        draft.settle();
         self.out.push(draft);
+    }
+
+    /// Idle connections are kept by HTTP/1.1 alone.
+    fn kept(&mut self, scope: &Scope<'t>, upstream: Option<&Upstream<'t>>) {
+        let Some(of) = upstream.and_then(|upstream| upstream.level.first("keepalive")) else { return };
+        let version = scope.find("proxy_http_version").map_or("1.0", |of| of.word(0));
+        if version == "1.0" && scope.find("grpc_pass").is_none() {
+            self.notes.wrong(of, "a location that leads here has no proxy_http_version 1.1, with which nginx before 1.29.7 keeps no connection; here they are kept");
+        }
     }
 
     /// Where a path is rewritten only for some, the others would not get the Host that is set.
@@ -333,6 +351,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let path = render(path, Where::Path, &super::variable::Facts::default()).unwrap_or_default();
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
         let slashed = location.path.ends_with('/');
+        if !slashed && path.ends_with('/') && location.kind != Kind::Exact {
+            let start = &location.path;
+            self.notes.wrong(of, format!("{start}/x becomes {path}/x, and {start}x comes in too, as {path}x: a slash is missing at the end of {start}"));
+        }
         let rest = |exact: &str| exact.strip_prefix(location.path.as_str()).map(str::to_owned);
         draft.rewrite = match (&draft.region.path, location.kind) {
             (_, Kind::Exact) => Some(Rewrite { path: Some(path), ..replaced }),
@@ -526,6 +548,13 @@ impl<'t> Walker<'_, 't, '_, '_> {
         };
         if let Some((value, at)) = value {
             draft.keys.push(("max_body".to_owned(), value, at));
+        }
+        if let Some(of) = scope.find("proxy_pass_request_body") {
+            if of.word(0) == "off" {
+                self.notes.cannot(of, "a request goes on with its body");
+            } else {
+                self.notes.ok(of);
+            }
         }
         if let Some(of) = scope.find("proxy_request_buffering") {
             if of.word(0) == "on" {

@@ -87,6 +87,18 @@ impl Draft {
         }
     }
 
+    /// Takes away what only has a use where a request goes on to an endpoint, if it does not.
+    pub(super) fn settle(&mut self) {
+        const OWN: [&str; 7] =
+            ["allow", "deny", "basic_auth", "forward_auth", "rate_limit", "concurrency_limit", "error_pages"];
+        if self.pools().is_empty() {
+            self.keys.retain(|(name, ..)| OWN.contains(&name.as_str()));
+            self.shared.clear();
+            self.rewrite = None;
+            self.request = Fields::default();
+        }
+    }
+
     /// The pools that it leads to.
     pub(super) fn pools(&self) -> Vec<usize> {
         match &self.action {
@@ -101,6 +113,7 @@ impl Draft {
         match &self.action {
             Action::Pool(at) => pool(*at),
             Action::Split(parts, _) => parts.first().map(|(at, _)| format!("{}-split", pool(*at))).unwrap_or_default(),
+            Action::Redirect { to, .. } if to.ends_with("{path}/") => "slash".to_owned(),
             Action::Redirect { to, .. } if to.starts_with("https://{host") => "to-https".to_owned(),
             Action::Redirect { .. } => "redirect".to_owned(),
             Action::Respond { status: 200..=399, .. } => "respond".to_owned(),

@@ -34,7 +34,14 @@ const CERTIFICATE: [(&str, &str); 6] = [
 
 impl<'t> Walker<'_, 't, '_, '_> {
     /// Fields of the request on its way to the endpoint.
-    pub(super) fn request_fields(&mut self, way: &Way<'t>, host: &str, grpc: bool, draft: &mut Draft) {
+    pub(super) fn request_fields(
+        &mut self,
+        of: &'t Directive,
+        way: &Way<'t>,
+        host: &str,
+        grpc: bool,
+        draft: &mut Draft,
+    ) {
         let name = if grpc { "grpc_set_header" } else { "proxy_set_header" };
         let mut fields = Fields::default();
         let mut hosted = false;
@@ -54,8 +61,26 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
         if !hosted {
             self.own_host(host, &mut fields);
+            self.lost_host(of, way, name, host);
         }
         draft.request = fields;
+    }
+
+    /// A Host that is said elsewhere and does not hold here: of fields a level has its own alone.
+    fn lost_host(&mut self, of: &'t Directive, way: &Way<'t>, name: &str, host: &str) {
+        let says = |of: &&Directive| of.word(0).eq_ignore_ascii_case("host");
+        let own = way.scope.all(name);
+        let outer = way.scope.inner().any(|level| level.all(name).iter().any(says));
+        if let (Some(first), true) = (own.first(), outer) {
+            return self.notes.wrong(first, format!("lines of {name} further out do not hold beside one here: Host is {host}, and their other fields are gone too"));
+        }
+        let same = |location: &super::location::Location<'t>| {
+            location.level.first(&of.name).is_some_and(|other| destination(other.word(0)) == destination(of.word(0)))
+        };
+        let beside = self.site.locations.all.iter().any(|location| same(location) && location.level.all(name).iter().any(says));
+        if own.is_empty() && beside {
+            self.notes.wrong(of, format!("no line of {name} holds here, as it does in other locations of this server: endpoints are asked with Host: {host}, and without the fields that others get"));
+        }
     }
 
     /// Without a Host nginx says its own name for the endpoint.
@@ -154,7 +179,12 @@ impl<'t> Walker<'_, 't, '_, '_> {
     /// Fields that are added to answers.
     pub(super) fn answer_fields(&mut self, way: &Way<'t>, draft: &mut Draft, is_error: bool) {
         let mut fields = Fields::default();
-        for of in way.scope.all("add_header") {
+        let lines = way.scope.all("add_header");
+        let levels = way.scope.inner().filter(|level| !level.all("add_header").is_empty()).count();
+        if let (Some(first), 2..) = (lines.first(), levels) {
+            self.notes.wrong(first, "lines of add_header further out do not hold beside one here: their fields are gone");
+        }
+        for of in lines {
             let always = of.word(2) == "always";
             let field = of.word(0).to_ascii_lowercase();
             if !(2..=3).contains(&of.words.len()) || FieldName::new(&field).is_err() {
@@ -249,4 +279,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.notes.ok(of);
         }
     }
+}
+
+/// The address of a `proxy_pass`.
+fn destination(text: &str) -> &str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
 }

@@ -92,7 +92,7 @@ impl<'t> Lexer<'t> {
 
     fn plain(&mut self, first: char) -> String {
         let mut out = String::new();
-        let mut variable = false;
+        let mut variable;
         let mut next = Some(first);
         while let Some(c) = next {
             match c {

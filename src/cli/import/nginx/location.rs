@@ -64,7 +64,7 @@ pub(super) struct Entry {
 pub(super) enum Goal {
     /// A location.
     At(usize),
-    /// To the same path with a slash at its end.
+    /// To the same path with a slash at its end, as this location and maybe others ask for.
     Slash(usize),
     /// No location takes it.
     Nowhere,
@@ -72,6 +72,8 @@ pub(super) enum Goal {
 
 /// As much memory as the configuration allows a compiled expression.
 const REGEX_MAX: usize = 1 << 20;
+/// One expression is of no more paths than this.
+const SLASHES_MAX: usize = 200;
 /// Directives that answer by asking others, which is when nginx adds a slash.
 const ASKING: [&str; 6] = ["proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass"];
 
@@ -154,8 +156,26 @@ impl<'t> Locations<'t> {
         (best, false)
     }
 
+    /// Tells locations that are not what they look like.
+    fn traps(&self, notes: &mut Notes<'_>) {
+        let regexes: Vec<&Location<'_>> = self.roots.iter().filter_map(|at| self.get(*at)).filter(|one| one.kind == Kind::Regex).collect();
+        for one in self.roots.iter().filter_map(|at| self.get(*at)) {
+            if one.kind == Kind::Regex && loose_dot(&one.path) {
+                notes.wrong(one.of, "a dot between letters or digits is any character in a regular expression: \\. is a dot");
+            }
+            if one.kind != Kind::Prefix || !keeps_out(&one.level) {
+                continue;
+            }
+            let open = |other: &&&Location<'_>| !keeps_out(&other.level) && inside(&other.path, &one.path) != Some(None);
+            if let Some(other) = regexes.iter().find(open) {
+                notes.wrong(one.of, format!("regular expressions are asked first: what is below {} and matches {} goes there, and is not kept out; ^~ would keep it here", one.path, other.path));
+            }
+        }
+    }
+
     /// All of it in the order in which it is asked.
     pub(super) fn entries(&self, notes: &mut Notes<'_>) -> Vec<Entry> {
+        self.traps(notes);
         let (mut first, last) = self.order(&self.roots, notes);
         let bare = self.bare(notes);
         first.splice(0..0, bare);
@@ -170,7 +190,7 @@ impl<'t> Locations<'t> {
             list.iter().filter_map(|at| Some((*at, self.get(*at)?))).filter(|(_, one)| kinds.contains(&one.kind)).collect()
         };
         for (at, one) in of(&[Kind::Exact]) {
-            first.push(Entry { path: Some(PathTest::Exact(one.path.clone())), to: Goal::At(at) });
+            first.push(Entry { path: Some(PathTest::Exact(written(&one.path))), to: Goal::At(at) });
         }
         let mut prefixes = of(&[Kind::Prefix, Kind::Strong]);
         prefixes.sort_by_key(|(_, one)| Reverse(one.path.len()));
@@ -258,6 +278,7 @@ impl<'t> Locations<'t> {
             }
         }
         let mut out = Vec::new();
+        let mut slashes: Vec<(String, usize)> = Vec::new();
         for (at, one) in self.all.iter().enumerate() {
             let slashed = matches!(one.kind, Kind::Prefix | Kind::Strong) && one.path.len() > 1;
             let Some(path) = one.path.strip_suffix('/').filter(|path| slashed && !taken.contains(path)) else { continue };
@@ -274,7 +295,20 @@ impl<'t> Locations<'t> {
                 notes.near(one.of, "paths are compared in normal form, where // is /");
                 continue;
             }
-            out.push(Entry { path: Some(PathTest::Exact(path.to_owned())), to });
+            match to {
+                Goal::Slash(at) => slashes.push((written(path), at)),
+                _ => out.push(Entry { path: Some(PathTest::Exact(written(path))), to }),
+            }
+        }
+        for some in slashes.chunks(SLASHES_MAX) {
+            let path = match some {
+                [(path, _)] => PathTest::Exact(path.clone()),
+                _ => {
+                    let paths: Vec<String> = some.iter().map(|(path, _)| escape(path)).collect();
+                    PathTest::Regex(format!("^(?:{})$", paths.join("|")))
+                }
+            };
+            out.extend(some.first().map(|(_, at)| Entry { path: Some(path), to: Goal::Slash(*at) }));
         }
         out
     }
@@ -284,9 +318,36 @@ impl<'t> Locations<'t> {
 fn prefix_test(path: &str) -> Option<PathTest> {
     match path.strip_suffix('/') {
         _ if path.is_empty() || path == "/" => None,
-        Some(elements) if !elements.is_empty() => Some(PathTest::Prefix(elements.to_owned())),
-        _ => Some(PathTest::Regex(format!("^{}", escape(path)))),
+        Some(elements) if !elements.is_empty() => Some(PathTest::Prefix(written(elements))),
+        _ => Some(PathTest::Regex(format!("^{}", escape(&written(path))))),
     }
+}
+
+/// A path that nginx compares decoded, as it is sent.
+fn written(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Whether a location asks who comes, or refuses.
+fn keeps_out(level: &Level<'_>) -> bool {
+    let asks = |name: &str| level.first(name).is_some_and(|one| one.word(0) != "off");
+    refuses(level) || level.first("deny").is_some() || asks("auth_basic") || asks("auth_request")
+}
+
+/// Whether an unescaped dot stands between letters or digits.
+fn loose_dot(regex: &str) -> bool {
+    let bytes = regex.as_bytes();
+    let plain = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+    let escaped = |at: usize| at >= 2 && bytes.get(at - 2) == Some(&b'\\');
+    bytes.iter().enumerate().any(|(at, byte)| *byte == b'.' && plain(at.checked_sub(1)) && plain(Some(at + 1)) && !escaped(at))
 }
 
 /// Whether a location is there to keep clients out.

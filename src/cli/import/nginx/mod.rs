@@ -233,6 +233,7 @@ fn general(http: bool, pools: &Pools<'_>, report: &mut Report) {
         report.general("the status is 503 where no endpoint can be reached; nginx says 502, or 504 where one does not accept in time.");
         report.general("requests and answers stream; nginx takes in a request's body, and as much of an answer as it has room for, before it goes on (buffer_request, buffer_response). Location of an endpoint's answer goes on as it is (proxy_redirect).");
         report.general("a certificate is chosen by the names that it has, in nginx by server_name.");
+        report.general("where a location ends with a slash, who leaves it out is sent to the path with it; nginx puts the query behind that, and here it is left out.");
     }
     if !pools.is_empty() {
         report.general("an endpoint that fails live traffic as max_fails and fail_timeout say is out for all workers, and never the last one that is usable; nginx counts for each worker, without a zone. Retries draw on a budget of 20 % of the requests.");

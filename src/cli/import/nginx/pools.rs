@@ -161,7 +161,8 @@ impl<'t> Pools<'t> {
             let mut out: Vec<(Key, usize)> = Vec::new();
             for (key, count) in votes {
                 match out.iter_mut().find(|((name, ..), _)| *name == key.0) {
-                    Some(own) if own.1 < *count => *own = (key.clone(), *count),
+                    // Of as many the last: it stands for all else.
+                    Some(own) if own.1 <= *count => *own = (key.clone(), *count),
                     Some(_) => {}
                     None => out.push((key.clone(), *count)),
                 }

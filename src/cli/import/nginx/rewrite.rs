@@ -177,10 +177,7 @@ impl<'t> Walker<'_, 't, '_, '_> {
         if !all || uses_groups {
             match narrow(&way.region, &Ask::Path(PathTest::Regex(regex.to_owned())), &self.ground.doors) {
                 Narrowed::To(region) => inner.region = region,
-                Narrowed::Empty => {
-                    self.notes.skip(of, "no path that comes here matches it");
-                    return Some(way);
-                }
+                Narrowed::Empty => return Some(way),
                 Narrowed::Impossible(why) if !all => {
                     self.notes.cannot(of, why);
                     return Some(way);

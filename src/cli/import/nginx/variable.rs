@@ -68,6 +68,19 @@ pub(super) type Bound = HashMap<String, String>;
 /// The text with what is known put in.
 #[must_use]
 pub(super) fn put_in(text: &str, bound: &Bound) -> String {
+    let mut out = once(text, bound);
+    // A value may have variables that have become known since.
+    for _ in 0..8 {
+        let more = once(&out, bound);
+        if more == out {
+            break;
+        }
+        out = more;
+    }
+    out
+}
+
+fn once(text: &str, bound: &Bound) -> String {
     let mut out = String::new();
     for piece in pieces(text) {
         match piece {

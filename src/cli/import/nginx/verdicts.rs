@@ -36,6 +36,9 @@ pub(super) fn places(list: &[Directive], context: Contexts, notes: &mut Notes<'_
         match fate {
             Fate::Skip(why) => {
                 notes.skip(of, why);
+                if of.name == "events" {
+                    places(of.inside(), EVENTS, notes);
+                }
                 of.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, why));
             }
             Fate::Cannot(remedy) => {

@@ -413,7 +413,6 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         let into = |way: Way<'t>| Self::inside(one, way);
         let Some(region) = narrowed.filter(|_| !all) else {
             if all == negated {
-                self.lost_as(one, "its condition never holds where it is asked");
                 return Some(way);
             }
             todo.push(one.inside());
@@ -459,12 +458,8 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     }
 
     fn lost(&mut self, one: &'t Directive) {
-        self.lost_as(one, "its condition is not carried over");
-    }
-
-    fn lost_as(&mut self, one: &'t Directive, why: &str) {
         for inner in one.inside() {
-            self.notes.all(inner, Verdict::Ignored, why);
+            self.notes.all(inner, Verdict::Ignored, "its condition is not carried over");
         }
     }
 
@@ -562,10 +557,9 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     /// The path without its last slash is sent to the one with it.
     fn slash(&mut self, at: usize, way: &Way<'t>) {
         let Some(location) = self.site.locations.all.get(at) else { return };
-        let to = super::variable::render(&location.path, super::variable::Where::Url, &Facts::default());
-        let to = format!("{{scheme}}://{{host}}{}", to.unwrap_or_default());
+        let to = "{scheme}://{host}{path}/".to_owned();
         let mut draft = Draft::new(location.of.at, way.region.clone(), Action::Redirect { to, status: 301 });
-        draft.why = Some("nginx sends who leaves the slash out to the path with it.".to_owned());
+        draft.why = Some("nginx sends who leaves the slash out to the path with it, and keeps the query.".to_owned());
         self.out.push(draft);
     }
 
