@@ -1,14 +1,10 @@
 //! `plimsoll import`: the configuration of another product as ours, with an honest report on every line of it.
 //!
 //! The map: `report` has the verdicts, `document` the configuration that is written and how it is printed, `region` the
-//! conditions of a route (`pattern` their regular expressions) and `order` which is asked first, `lift` says once what all say,
-//! `mend` takes out what would not load, `surroundings` is what may be looked at, `tree` reads YAML and TOML; none of them
-//! knows a product. Each product has a folder: `haproxy`, `ingress`, `nginx`.
-//! conditions of a route (`pattern` their regular expressions), `order` which is asked first, `cover` which are never asked, `lift` says once what all say,
-//! `mend` takes out what would not load, `surroundings` is what may be looked at; none of them knows a product. Each
-//! product has a folder: `haproxy`.
-//! `mend` takes out what would not load, `field` the fields that may be edited, `surroundings` what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each
-//! product has a folder: `haproxy`, `traefik`.
+//! conditions of a route (`pattern` their regular expressions), `order` which is asked first, `cover` which are never asked,
+//! `lift` says once what all say, `mend` takes out what would not load, `field` has the fields that may be edited, `surroundings`
+//! is what may be looked at, `tree` reads YAML and TOML; none of them knows a product. Each product has a folder:
+//! `haproxy`, `ingress`, `nginx`, `traefik`.
 
 mod cover;
 pub mod document;

@@ -215,13 +215,7 @@ pub(super) fn narrow_path(
         {
             None
         }
-        // A regular expression that is a start, and a prefix below it.
-        (Prefix(prefix), Regex(regex)) | (Regex(regex), Prefix(prefix))
-            if is_start(regex) && matches(regex, prefix) =>
-        {
-            Some(Prefix(prefix.clone()))
-        }
-        _ => return Err("a route has one condition on the path, and these two cannot be made one"),
+        (Start(_), Regex(_)) | (Regex(_), Start(_)) => return Err(ONE_PATH),
     })
 }
 
@@ -289,11 +283,14 @@ pub(super) fn within(inner: &Region, outer: &Region) -> bool {
         && each(inner.doors.as_ref(), outer.doors.as_ref(), |outer, inner| outer == inner)
         && each(inner.source.as_ref(), outer.source.as_ref(), |outer, inner| outer.contains(inner))
         && outer.values.iter().all(|value| inner.values.contains(value))
+}
+
 /// The text that every path begins with that a regular expression matches; nothing where that is not plain to see.
 pub(super) fn literal_start(regex: &str) -> Option<String> {
     let rest = regex.strip_prefix('^')?;
     if rest.contains('|') {
         return None;
+    }
     let mut out = String::new();
     let mut chars = rest.chars().peekable();
     while let Some(c) = chars.next() {
@@ -308,7 +305,9 @@ pub(super) fn literal_start(regex: &str) -> Option<String> {
         // What may be left out, or comes several times, is not for certain.
         if chars.peek().is_some_and(|next| "*?{".contains(*next)) {
             break;
+        }
         out.push(literal);
+    }
     Some(out)
 }
 
@@ -332,7 +331,9 @@ impl Region {
                 (ValueTest::Exact(_), ValueTest::Exact(_)) => return Ok(None),
                 _ => return Err("a route has one pattern for each field, cookie and parameter"),
             },
+        }
         Ok(Some(self))
+    }
 }
 
 /// Whether one request may fit both, as far as that is plain to see.

@@ -8,11 +8,6 @@ all others are 200; `through` names listeners through which clients speak TLS wi
 between which a share decides, whose requests may go to any of them; `copies` lists addresses that only get copies of requests;
 `announced` lists the differences that the report announces: `kind`, `where`, `report` (its text), and where needed `about` (a
 pattern for the request or the phase) and `detail` (one for what both sides did)."""
-the configuration names; `substitute` is a list of [pattern, text] for the source, as names of endpoints that are in no DNS; `health`
-gives statuses of paths of origins ("10.0.0.1:8008/primary": 503), all others are 200; `through` names listeners through which
-clients speak TLS with the origin; `announced` lists the differences that the report announces: `kind`, `where`, `report` (its
-text), `about` (a pattern for the request or the phase)
-and `detail` (one for what both did)."""
 import json
 import os
 import ssl
@@ -236,8 +231,8 @@ class Ours:
         found = {}
         for pool in self.ask("/v1/status")["pools"]:
             for endpoint in pool["endpoints"]:
-                if endpoint["probe"] and endpoint["probe"]["state"] != "off":
-                if endpoint["probe"] and pool["name"] not in self.agents:
+                probed = endpoint["probe"] and endpoint["probe"]["state"] != "off"
+                if probed and pool["name"] not in self.agents:
                     found[f"{pool['name']}/{endpoint['address']}"] = endpoint["reason"] != "down"
         return found
 

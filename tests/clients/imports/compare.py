@@ -101,12 +101,9 @@ def keeps(requests, side, addresses):
 
 
 class Announced:
-    """What a report announces: a difference of this kind, there, is expected because the report says so. `detail` is a pattern
-    for what both sides did."""
-
-    def __init__(self, kind, where, report, about=".*", detail=".*", general=False):
     """What a report announces: a difference of this kind, there, is expected because the report says so. `about` is a pattern
     for the request or the phase, `detail` one for what both sides did."""
+
     def __init__(self, kind, where, report, about="", detail="", general=False):
         self.kind, self.where, self.report, self.about, self.detail = kind, where, report, about, detail
         self.general, self.used = general, 0

@@ -287,6 +287,7 @@ fn holds(test: &PathTest, path: &str) -> bool {
     match test {
         PathTest::Exact(exact) => exact == path,
         PathTest::Prefix(prefix) => below(prefix, path),
+        PathTest::Start(text) => path.starts_with(text.as_str()),
         PathTest::Regex(regex) => matches(regex, path),
     }
 }
@@ -309,6 +310,7 @@ fn before(test: &PathTest, from: &str, to: &str) -> Option<Test> {
             let path = prefix.strip_prefix(to).and_then(back);
             Some(path.map_or(Test::Never, |path| Test::Path(PathTest::Prefix(path))))
         }
+        PathTest::Start(_) => before(&PathTest::Regex(test.regex()), from, to),
         PathTest::Regex(of) => match starts(of) {
             Some(list) if list.iter().any(|start| to.starts_with(start.as_str())) => Some(Test::Always),
             Some(list) => {
