@@ -24,6 +24,10 @@ pub(super) fn put_in(proxies: &mut [Proxy], report: &mut Report) {
     if known.is_empty() {
         return;
     }
+    let rules: Vec<&Rule> = proxies.iter().flat_map(|proxy| &proxy.rules).collect();
+    for made in known.values_mut().filter(|made| made.as_ref().is_some_and(|made| changes(&rules, made))) {
+        *made = None;
+    }
     for proxy in proxies {
         proxy.rules.retain(|rule| {
             let gone = set(rule).is_some_and(|(name, _)| known.get(&name).is_some_and(Option::is_some));
@@ -64,6 +68,24 @@ fn set(rule: &Rule) -> Option<(String, Option<String>)> {
     // What a rule for answers sets is not known when a request is routed.
     let made = made.filter(|_| rule.words.first().is_some_and(|word| !word.ends_with("response")));
     Some((name, made))
+}
+
+/// Whether a rule changes what a sample is made of, so that it is another one before that rule and behind it.
+fn changes(rules: &[&Rule], made: &str) -> bool {
+    let made = made.to_ascii_lowercase();
+    let of_target = ["path", "url", "query", "uri"].iter().any(|word| made.contains(word));
+    rules.iter().filter(|rule| rule.words.first().is_some_and(|word| word == "http-request")).any(|rule| {
+        let word = |at: usize| rule.words.get(at).map_or("", String::as_str);
+        match word(1) {
+            "set-path" | "set-pathq" | "set-uri" | "set-query" | "replace-path" | "replace-pathq"
+            | "replace-uri" => of_target,
+            "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
+                let name = word(2).to_ascii_lowercase();
+                made.contains(&format!("({name})")) || made.contains(&format!("({name},"))
+            }
+            _ => false,
+        }
+    })
 }
 
 fn of_format(format: &str) -> Option<String> {
@@ -125,6 +147,18 @@ mod tests {
                 "use_backend %[req.hdr(host),lower,map(m)] if { var(txn.two) a }"
             ]
         );
+    }
+
+    #[test]
+    fn what_changes_on_the_way_does_not_stand_elsewhere() {
+        let rules = vec![
+            rule("http-request set-var(txn.path) path"),
+            rule("http-request set-path /new"),
+            rule("http-request set-header x %[var(txn.path)]"),
+        ];
+        let mut proxies = vec![Proxy { rules, ..Proxy::default() }];
+        put_in(&mut proxies, &mut Report::default());
+        assert_eq!(proxies[0].rules.len(), 3);
     }
 
     #[test]
