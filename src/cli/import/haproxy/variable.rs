@@ -1,6 +1,6 @@
 //! Variables of `set-var`: requests carry none here, so what was put into one stands where it is used.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::report::{Report, Verdict};
 use super::proxy::{Proxy, Rule};
@@ -24,8 +24,8 @@ pub(super) fn put_in(proxies: &mut [Proxy], report: &mut Report) {
     if known.is_empty() {
         return;
     }
-    let rules: Vec<&Rule> = proxies.iter().flat_map(|proxy| &proxy.rules).collect();
-    for made in known.values_mut().filter(|made| made.as_ref().is_some_and(|made| changes(&rules, made))) {
+    let changed = Changed::by(proxies.iter().flat_map(|proxy| &proxy.rules));
+    for made in known.values_mut().filter(|made| made.as_ref().is_some_and(|made| changed.has(made))) {
         *made = None;
     }
     for proxy in proxies {
@@ -70,22 +70,36 @@ fn set(rule: &Rule) -> Option<(String, Option<String>)> {
     Some((name, made))
 }
 
-/// Whether a rule changes what a sample is made of, so that it is another one before that rule and behind it.
-fn changes(rules: &[&Rule], made: &str) -> bool {
-    let made = made.to_ascii_lowercase();
-    let of_target = ["path", "url", "query", "uri"].iter().any(|word| made.contains(word));
-    rules.iter().filter(|rule| rule.words.first().is_some_and(|word| word == "http-request")).any(|rule| {
-        let word = |at: usize| rule.words.get(at).map_or("", String::as_str);
-        match word(1) {
-            "set-path" | "set-pathq" | "set-uri" | "set-query" | "replace-path" | "replace-pathq"
-            | "replace-uri" => of_target,
-            "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
-                let name = word(2).to_ascii_lowercase();
-                made.contains(&format!("({name})")) || made.contains(&format!("({name},"))
+/// What rules change of requests: a sample of it is another one before such a rule and behind it.
+#[derive(Default)]
+struct Changed {
+    target: bool,
+    fields: HashSet<String>,
+}
+
+impl Changed {
+    fn by<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let mut out = Self::default();
+        for rule in rules.filter(|rule| rule.words.first().is_some_and(|word| word == "http-request")) {
+            let word = |at: usize| rule.words.get(at).map_or("", String::as_str);
+            match word(1) {
+                "set-path" | "set-pathq" | "set-uri" | "set-query" | "replace-path" | "replace-pathq"
+                | "replace-uri" => out.target = true,
+                "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
+                    out.fields.insert(word(2).to_ascii_lowercase());
+                }
+                _ => {}
             }
-            _ => false,
         }
-    })
+        out
+    }
+
+    fn has(&self, made: &str) -> bool {
+        let made = made.to_ascii_lowercase();
+        let of_target = ["path", "url", "query", "uri"].iter().any(|word| made.contains(word));
+        let fields = made.split('(').skip(1).filter_map(|rest| rest.split([',', ')']).next());
+        self.target && of_target || fields.map(str::trim).any(|name| self.fields.contains(name))
+    }
 }
 
 fn of_format(format: &str) -> Option<String> {
