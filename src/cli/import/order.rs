@@ -6,6 +6,9 @@ use std::collections::HashMap;
 
 use super::region::{PathTest, Region, overlap};
 
+/// So many pairs of hosts are compared.
+const WORK_MAX: usize = 20_000_000;
+
 /// The priority of each route, 0 where none is needed.
 #[must_use]
 pub(super) fn priorities(regions: &[&Region]) -> Vec<i64> {
@@ -13,6 +16,7 @@ pub(super) fn priorities(regions: &[&Region]) -> Vec<i64> {
     let index = Index::new(regions);
     // Of all that stand behind: the highest priority, and where the first would be asked.
     let (mut highest, mut soonest): (i64, Option<Rank>) = (0, None);
+    let mut work = 0;
     for (at, region) in regions.iter().enumerate().rev() {
         let (mut own, last) = (0, worst(region));
         let most = highest + i64::from(soonest.is_some_and(|soonest| last > soonest));
@@ -22,6 +26,12 @@ pub(super) fn priorities(regions: &[&Region]) -> Vec<i64> {
                 break;
             }
             let (Some(other), Some(priority)) = (regions.get(later), of.get(later)) else { continue };
+            work += 1 + hosts(region) * hosts(other);
+            // To go before all that stand behind is never wrong.
+            if work > WORK_MAX {
+                own = most;
+                break;
+            }
             if overlap(region, other) {
                 let before = last <= best(other);
                 own = own.max(priority + i64::from(!before));
@@ -34,6 +44,10 @@ pub(super) fn priorities(regions: &[&Region]) -> Vec<i64> {
         }
     }
     of
+}
+
+fn hosts(region: &Region) -> usize {
+    region.hosts.as_ref().map_or(0, Vec::len)
 }
 
 /// Routes that can have requests in common, found without comparing all with all where hosts tell them apart.

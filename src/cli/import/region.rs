@@ -1,5 +1,8 @@
 //! The part of all requests that one route can be made for, and what two such parts have in common.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use ipnet::IpNet;
 
 use super::document::{Table, Value};
@@ -158,14 +161,37 @@ pub(super) fn narrower_host(a: &str, b: &str) -> Option<String> {
     }
 }
 
-pub(super) fn narrower_network(a: &IpNet, b: &IpNet) -> Option<IpNet> {
-    if a.contains(b) {
-        Some(*b)
-    } else if b.contains(a) {
-        Some(*a)
-    } else {
-        None
-    }
+/// The hosts that both lists take, found without comparing each with each; nothing when there are none.
+pub(super) fn meet_hosts(own: Option<&[String]>, other: &[String]) -> Option<Vec<String>> {
+    let Some(own) = own else { return Some(other.to_vec()) };
+    let starred = |host: &str| {
+        let name = host.trim_start_matches('*');
+        name.match_indices('.')
+            .filter_map(|(at, _)| Some(format!("*{}", name.get(at..)?)))
+            .collect::<Vec<_>>()
+    };
+    both(own, other, |host| std::iter::once(host.clone()).chain(starred(host)).collect())
+}
+
+/// The networks that both lists take, likewise.
+pub(super) fn meet_networks(own: Option<&[IpNet]>, other: &[IpNet]) -> Option<Vec<IpNet>> {
+    let Some(own) = own else { return Some(other.to_vec()) };
+    let wider = |net: &IpNet| {
+        let lengths = 0..=net.prefix_len();
+        lengths.filter_map(|length| Some(IpNet::new(net.addr(), length).ok()?.trunc())).collect::<Vec<_>>()
+    };
+    both(own, other, wider)
+}
+
+/// What of each list the other one takes: `wider` has all patterns that take one of them.
+fn both<T: Clone + Eq + Hash>(own: &[T], other: &[T], wider: impl Fn(&T) -> Vec<T>) -> Option<Vec<T>> {
+    let (in_own, in_other): (HashSet<&T>, HashSet<&T>) = (own.iter().collect(), other.iter().collect());
+    let mut seen = HashSet::new();
+    let within = |one: &&T, list: &HashSet<&T>| wider(one).iter().any(|wide| list.contains(wide));
+    let of_own = own.iter().filter(|one| within(one, &in_other));
+    let of_other = other.iter().filter(|one| within(one, &in_own));
+    let found: Vec<T> = of_own.chain(of_other).filter(|one| seen.insert(*one)).cloned().collect();
+    (!found.is_empty()).then_some(found)
 }
 
 /// The path that both take; nothing when none does.
@@ -376,6 +402,21 @@ fn paths_overlap(a: Option<&PathTest>, b: Option<&PathTest>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_meet_in_what_both_take() {
+        let hosts = |list: &[&str]| list.iter().map(|&host| host.to_owned()).collect::<Vec<_>>();
+        let own = hosts(&["a.test", "*.b.test", "x.c.test", "d.test"]);
+        let other = hosts(&["d.test", "*.c.test", "y.b.test", "*.z.b.test", "test"]);
+        let want = hosts(&["x.c.test", "d.test", "y.b.test", "*.z.b.test"]);
+        assert_eq!(meet_hosts(Some(&own), &other), Some(want));
+        assert_eq!(meet_hosts(Some(&own), &hosts(&["b.test"])), None);
+        let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+        let own = nets(&["10.0.0.0/8", "192.168.1.0/24", "::/0"]);
+        let other = nets(&["10.1.0.0/16", "192.168.0.0/16", "2001:db8::/32"]);
+        let want = nets(&["192.168.1.0/24", "10.1.0.0/16", "2001:db8::/32"]);
+        assert_eq!(meet_networks(Some(&own), &other), Some(want));
+    }
 
     #[test]
     fn paths_narrow_or_cannot_be_said() {

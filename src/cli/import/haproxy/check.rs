@@ -46,6 +46,10 @@ pub(super) struct Check {
     expects: Vec<(Value, Place)>,
     user: Option<(String, Place)>,
     command: Option<(String, Place)>,
+    /// The line that says what is asked is of the section itself, not of its defaults.
+    own: bool,
+    /// `http-check` lines of the section itself.
+    of_http: Vec<Place>,
 }
 
 impl Check {
@@ -132,6 +136,9 @@ impl Check {
 
     /// What is to be said of a script of several steps.
     pub(super) fn conclude(&self, reading: &mut Reading<'_, '_>) {
+        for at in self.of_http.iter().filter(|_| self.kind != Kind::Http) {
+            reading.report.ignored(*at, "the checks of this section are not those of `option httpchk`");
+        }
         if self.kind != Kind::Script || self.expects.len() < 2 {
             return;
         }
@@ -165,7 +172,14 @@ pub(super) fn option(reading: &mut Reading<'_, '_>, statement: &Statement) -> Op
         }
         _ => return None,
     };
-    (check.kind, check.at) = (kind, Some(at));
+    if let Some(before) = check.at.filter(|_| check.own && check.kind != kind) {
+        let what = format!(
+            "line {} takes its place: HAProxy makes one kind of check, the last that is written",
+            at.line
+        );
+        reading.report.wrong(before, what);
+    }
+    (check.kind, check.at, check.own) = (kind, Some(at), !reading.inherited);
     Some(match kind {
         Kind::Http => httpchk(check, statement),
         Kind::Postgres | Kind::Mysql => {
@@ -227,6 +241,9 @@ fn header(check: &mut Check, name: &str, value: &str, at: Place) {
 /// `http-check ...`.
 pub(super) fn http_check(reading: &mut Reading<'_, '_>, statement: &Statement) -> Said {
     let check = &mut reading.proxy.check;
+    if !reading.inherited {
+        check.of_http.push(statement.at);
+    }
     match statement.word(1) {
         "send" => send(check, statement),
         "expect" => expect(check, statement),

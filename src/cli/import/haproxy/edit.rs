@@ -75,6 +75,11 @@ pub(super) fn header(
 /// A field that is always sent.
 fn told(name: &str, usual: &[&str], value: &str) -> Said {
     let always = format!("{name} is always sent, as the connection has it, or as a trusted proxy said");
+    if ["http", "https"].contains(&value) && usual.contains(&value) {
+        return approximated(
+            "x-forwarded-proto is always sent: https where TLS ends here, else http, or as a trusted proxy said",
+        );
+    }
     if usual.contains(&value) {
         return Said(Verdict::Translated, always);
     }

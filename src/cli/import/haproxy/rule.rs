@@ -1,6 +1,7 @@
 //! What a rule does: `http-request`, `http-response`, `redirect`, `use_backend` and their kin, its condition taken off.
 
 use super::super::document::Value;
+use super::super::report::Verdict;
 use super::super::surroundings::Surroundings;
 use super::answer::{Reply, deny, redirect, respond, status};
 use super::edit::{Target, delete, header, replace_header, replace_target, set_target};
@@ -120,7 +121,7 @@ fn connection(words: &[String]) -> (Effect, Said) {
 }
 
 fn tracked() -> Said {
-    ignored("a client is counted where a rule asks for the count")
+    Said(Verdict::Translated, "a client is counted where a rule asks for the count".to_owned())
 }
 
 fn request(words: &[String], around: Surroundings<'_>) -> (Effect, Said) {
@@ -245,7 +246,7 @@ const IGNORED: [(&str, &str); 14] = [
     ("strict-mode", SENT),
 ];
 
-const VARIABLES: &str = "requests carry no variables, and this one is set under a condition, or more than once: write what is put in where it is used";
+const VARIABLES: &str = "requests carry no variables, and this one is set under a condition, more than once, or of what another rule changes: write what is put in where it is used";
 const WAITING: &str = "requests wait by the priority_class of their route, then first come first served";
 const CLIENT: &str = "the client's address comes from the field that client_address of the listener names, of trusted_proxies only";
 const COUNTERPART: &str = "it has no counterpart";

@@ -396,7 +396,7 @@ impl Reader<'_, '_> {
                         self.report.note(
                             line,
                             Verdict::Translated,
-                            format!("it is the rate_limit of line {}", at.line),
+                            format!("it is the {} of line {}", limit.key(), at.line),
                         );
                     }
                     if rule.stage == Stage::Connection

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::super::pattern::escape;
 use super::super::region::{
-    Door, Part, PathTest, Region, ValueTest, is_start, meet, narrow_path, narrower_host, narrower_network,
+    Door, Part, PathTest, Region, ValueTest, is_start, meet, meet_hosts, meet_networks, narrow_path,
 };
 
 /// One question.
@@ -56,7 +56,7 @@ impl Region {
         match test {
             Test::Always => {}
             Test::Never => return Empty,
-            Test::Hosts(hosts) => match meet(self.hosts.as_deref(), hosts, |a, b| narrower_host(a, b)) {
+            Test::Hosts(hosts) => match meet_hosts(self.hosts.as_deref(), hosts) {
                 Some(hosts) => out.hosts = Some(hosts),
                 None => return Empty,
             },
@@ -66,7 +66,7 @@ impl Region {
                     None => return Empty,
                 }
             }
-            Test::Source(networks) => match meet(self.source.as_deref(), networks, narrower_network) {
+            Test::Source(networks) => match meet_networks(self.source.as_deref(), networks) {
                 Some(networks) => out.source = Some(networks),
                 None => return Empty,
             },

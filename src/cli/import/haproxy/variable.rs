@@ -1,6 +1,6 @@
 //! Variables of `set-var`: requests carry none here, so what was put into one stands where it is used.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::report::{Report, Verdict};
 use super::proxy::{Proxy, Rule};
@@ -23,6 +23,10 @@ pub(super) fn put_in(proxies: &mut [Proxy], report: &mut Report) {
     }
     if known.is_empty() {
         return;
+    }
+    let changed = Changed::by(proxies.iter().flat_map(|proxy| &proxy.rules));
+    for made in known.values_mut().filter(|made| made.as_ref().is_some_and(|made| changed.has(made))) {
+        *made = None;
     }
     for proxy in proxies {
         proxy.rules.retain(|rule| {
@@ -64,6 +68,38 @@ fn set(rule: &Rule) -> Option<(String, Option<String>)> {
     // What a rule for answers sets is not known when a request is routed.
     let made = made.filter(|_| rule.words.first().is_some_and(|word| !word.ends_with("response")));
     Some((name, made))
+}
+
+/// What rules change of requests: a sample of it is another one before such a rule and behind it.
+#[derive(Default)]
+struct Changed {
+    target: bool,
+    fields: HashSet<String>,
+}
+
+impl Changed {
+    fn by<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let mut out = Self::default();
+        for rule in rules.filter(|rule| rule.words.first().is_some_and(|word| word == "http-request")) {
+            let word = |at: usize| rule.words.get(at).map_or("", String::as_str);
+            match word(1) {
+                "set-path" | "set-pathq" | "set-uri" | "set-query" | "replace-path" | "replace-pathq"
+                | "replace-uri" => out.target = true,
+                "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
+                    out.fields.insert(word(2).to_ascii_lowercase());
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    fn has(&self, made: &str) -> bool {
+        let made = made.to_ascii_lowercase();
+        let of_target = ["path", "url", "query", "uri"].iter().any(|word| made.contains(word));
+        let fields = made.split('(').skip(1).filter_map(|rest| rest.split([',', ')']).next());
+        self.target && of_target || fields.map(str::trim).any(|name| self.fields.contains(name))
+    }
 }
 
 fn of_format(format: &str) -> Option<String> {
@@ -125,6 +161,18 @@ mod tests {
                 "use_backend %[req.hdr(host),lower,map(m)] if { var(txn.two) a }"
             ]
         );
+    }
+
+    #[test]
+    fn what_changes_on_the_way_does_not_stand_elsewhere() {
+        let rules = vec![
+            rule("http-request set-var(txn.path) path"),
+            rule("http-request set-path /new"),
+            rule("http-request set-header x %[var(txn.path)]"),
+        ];
+        let mut proxies = vec![Proxy { rules, ..Proxy::default() }];
+        put_in(&mut proxies, &mut Report::default());
+        assert_eq!(proxies[0].rules.len(), 3);
     }
 
     #[test]
