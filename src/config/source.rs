@@ -1,6 +1,7 @@
 //! The texts that were read and places in them. Leaves what is wrong at a place to `diagnostic`.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// A stretch of one source text, in bytes.
@@ -20,6 +21,8 @@ pub(super) struct Sources {
     files: Vec<(PathBuf, String)>,
     /// Other files that they name.
     named: RefCell<Vec<PathBuf>>,
+    /// The same, to find one among thousands of certificates.
+    known: RefCell<HashSet<PathBuf>>,
 }
 
 /// A line and the part of it that a span covers, all counted in characters from 0.
@@ -41,9 +44,8 @@ impl Sources {
 
     /// Notes another file that the texts name.
     pub(super) fn note(&self, named: &Path) {
-        let mut all = self.named.borrow_mut();
-        if all.iter().all(|known| known != named) {
-            all.push(named.to_owned());
+        if self.known.borrow_mut().insert(named.to_owned()) {
+            self.named.borrow_mut().push(named.to_owned());
         }
     }
 

@@ -108,7 +108,7 @@ fn compared(
     facts: &Facts,
 ) -> Condition {
     let left = put_in(variable, &way.bound);
-    let known = if is_plain(&left) { Some(left.clone()) } else { constant(&left, facts) };
+    let known = if is_plain(&left) { Some(left.clone()) } else { constant(&left, way, facts) };
     if let Some(value) = known {
         let ask = if compare.holds(&value) { Ask::Always } else { Ask::Never };
         return Condition::Ask(ask, negated);
@@ -142,8 +142,13 @@ fn compared(
 }
 
 /// The value of a variable that is the same for all requests of a server.
-fn constant(text: &str, facts: &Facts) -> Option<String> {
+fn constant(text: &str, way: &Way<'_>, facts: &Facts) -> Option<String> {
     match alone(text)?.as_str() {
+        "ssl_client_verify" => match way.scope.find("ssl_verify_client").map(|of| of.word(0)) {
+            Some("on") => Some("SUCCESS".to_owned()),
+            None | Some("off") => Some("NONE".to_owned()),
+            Some(_) => None,
+        },
         "server_name" => Some(facts.server_name.clone()),
         "server_port" => facts.port.map(|port| port.to_string()),
         _ => None,

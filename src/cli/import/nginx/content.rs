@@ -68,6 +68,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
             if own && Self::handler(&way.scope).is_none_or(|handler| handler.id != of.id) {
                 continue;
             }
+            if super::header::is_own(of) {
+                continue;
+            }
             let words = of.words.iter().map(String::as_str);
             if let Some(variable) = words.into_iter().find_map(|text| self.open(text, &way, false)) {
                 return self.fork(&variable, way, of, &mut Self::content);

@@ -1,6 +1,9 @@
 //! Fields of requests and answers: `proxy_set_header`, `add_header`, `expires` and their like.
 
+use std::collections::HashSet;
+
 use super::draft::{Draft, Fields};
+use super::location::Locations;
 use super::scope::Scope;
 use super::tree::Directive;
 use super::units::time;
@@ -31,6 +34,12 @@ const CERTIFICATE: [(&str, &str); 6] = [
     ("ssl_client_i_dn", "X-Client-Cert-Subject; the issuer is not told"),
     ("ssl_client_serial", "X-Client-Cert-SHA256; the serial number is not told"),
 ];
+
+/// Whether a line is about a field that is the proxy's own, whatever it says.
+pub(super) fn is_own(of: &Directive) -> bool {
+    let field = of.word(0).to_ascii_lowercase();
+    of.name.ends_with("_set_header") && (FRAMING.contains(&field.as_str()) || TOLD.iter().any(|(name, _)| *name == field))
+}
 
 impl<'t> Walker<'_, 't, '_, '_> {
     /// Fields of the request on its way to the endpoint.
@@ -67,17 +76,13 @@ impl<'t> Walker<'_, 't, '_, '_> {
     }
 
     /// A Host that is said elsewhere and does not hold here: of fields a level has its own alone.
-    fn lost_host(&mut self, of: &'t Directive, way: &Way<'t>, name: &str, host: &str) {
-        let says = |of: &&Directive| of.word(0).eq_ignore_ascii_case("host");
+    fn lost_host(&mut self, of: &'t Directive, way: &Way<'t>, name: &'static str, host: &str) {
         let own = way.scope.all(name);
-        let outer = way.scope.inner().any(|level| level.all(name).iter().any(says));
+        let outer = way.scope.inner().any(|level| level.all(name).iter().any(says_host));
         if let (Some(first), true) = (own.first(), outer) {
             return self.notes.wrong(first, format!("lines of {name} further out do not hold beside one here: Host is {host}, and their other fields are gone too"));
         }
-        let same = |location: &super::location::Location<'t>| {
-            location.level.first(&of.name).is_some_and(|other| destination(other.word(0)) == destination(of.word(0)))
-        };
-        let beside = self.site.locations.all.iter().any(|location| same(location) && location.level.all(name).iter().any(says));
+        let beside = self.hosted.contains(&(name, destination(of.word(0))));
         if own.is_empty() && beside {
             self.notes.wrong(of, format!("no line of {name} holds here, as it does in other locations of this server: endpoints are asked with Host: {host}, and without the fields that others get"));
         }
@@ -118,6 +123,15 @@ impl<'t> Walker<'_, 't, '_, '_> {
     }
 
     fn request_field(&mut self, of: &'t Directive, field: &str, value: &str, own: &str, way: &Way<'t>, fields: &mut Fields) {
+        let table = super::variable::alone(value).and_then(|name| self.ground.switches.get(&name)).filter(|_| is_own(of));
+        if let Some(switch) = table {
+            for one in std::iter::once(switch.of).chain(switch.of.inside()) {
+                self.notes.how(one, "what it is for is the proxy's own here: upgrades go through, and endpoints are told of the client");
+            }
+            if !FRAMING.contains(&field) {
+                return self.notes.near(of, format!("{field} is always sent, as the connection has it, or as a trusted proxy said"));
+            }
+        }
         if FRAMING.contains(&field) {
             return self.notes.how(of, "it belongs to one connection, and is the proxy's: upgrades go through, and connections are kept");
         }
@@ -143,6 +157,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
             }
         };
         if let Some((_, usual)) = TOLD.iter().find(|(name, _)| *name == field) {
+            let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
+            let all = |tls: bool| served.iter().all(|at| self.ground.doors.get(*at).is_some_and(|door| door.tls == tls));
+            let same = field == "x-forwarded-proto" && (text == "https" && all(true) || text == "http" && all(false));
+            let text = if same { "{scheme}".to_owned() } else { text };
             return self.told(of, field, usual, &text);
         }
         fields.at = fields.at.or(Some(of.at));
@@ -279,6 +297,23 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.notes.ok(of);
         }
     }
+}
+
+fn says_host(of: &&Directive) -> bool {
+    of.word(0).eq_ignore_ascii_case("host")
+}
+
+/// Where locations lead that set the Host, by the directives that say so.
+pub(super) fn hosted<'t>(locations: &Locations<'t>) -> HashSet<(&'static str, &'t str)> {
+    let mut out = HashSet::new();
+    for location in &locations.all {
+        for (pass, name) in [("proxy_pass", "proxy_set_header"), ("grpc_pass", "grpc_set_header")] {
+            if let Some(of) = location.level.first(pass).filter(|_| location.level.all(name).iter().any(says_host)) {
+                out.insert((name, destination(of.word(0))));
+            }
+        }
+    }
+    out
 }
 
 /// The address of a `proxy_pass`.

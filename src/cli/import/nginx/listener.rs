@@ -68,6 +68,9 @@ fn clients(group: &Group<'_>, scope: &Scope<'_>, table: &mut Table, notes: &mut 
     let by_proxy = field == "proxy_protocol";
     if group.proxy_protocol {
         table.set("accept_proxy_protocol", Value::Bool(true), group.listens.first().map(|listen| listen.of.at));
+        if let Some(listen) = group.listens.iter().find(|listen| listen.proxy_protocol && !trusted.is_empty()) {
+            notes.near(listen.of, "PROXY headers are taken of trusted_proxies alone, and nginx takes them of everybody");
+        }
         if trusted.is_empty()
             && let Some(listen) = group.listens.iter().find(|listen| listen.proxy_protocol)
         {

@@ -89,6 +89,9 @@ impl<'t> Locations<'t> {
         let mut out = Vec::new();
         for of in level.all("location") {
             let Some((kind, path)) = head(of, notes) else { continue };
+            if kind == Kind::Named && level.kind == LOCATION {
+                notes.wrong(of, "a named location stands in a server alone: nginx rejects it");
+            }
             let same = (matches!(kind, Kind::Exact), format!("{}{path}", if kind == Kind::Regex { "~" } else { "" }));
             if kind != Kind::Regex && !seen.insert(same) {
                 notes.wrong(of, "there is another location like it: nginx rejects the file");

@@ -107,6 +107,7 @@ impl<'t> Relay<'_, 't, '_> {
             table.set("limits.backlog", Value::Integer(count), Some(at));
         }
         self.rates(&mut table);
+        self.hello(&mut table);
         if udp {
             self.datagrams(&mut table);
         }
@@ -270,6 +271,14 @@ impl<'t> Relay<'_, 't, '_> {
         (found.0.is_some() || !found.1.is_empty()).then_some(found)
     }
 
+    /// What a ClientHello may take, where it is looked into.
+    fn hello(&mut self, table: &mut Table) {
+        if self.scope.is_on("ssl_preread") && self.scope.find("preread_timeout").is_some() {
+            let (time, at) = self.time("preread_timeout", 30);
+            table.set("timeouts.tls_handshake", duration(time), at);
+        }
+    }
+
     fn by_name(&mut self, switch: &Switch<'t>, pass: &'t Directive, listener: &str, udp: bool) -> (Option<usize>, Vec<Block>) {
         let mut default = None;
         let mut routes: Vec<(usize, Vec<String>, &'t Directive)> = Vec::new();
@@ -355,7 +364,7 @@ impl<'t> Relay<'_, 't, '_> {
                     if !own.iter().any(|(other, known, _)| *other == name && *known == value)
                         && let Some(line) = ["proxy_timeout", "proxy_connect_timeout", "proxy_next_upstream"].iter().filter_map(|name| self.scope.find(name)).find(|of| Some(of.at) == at)
                     {
-                        self.notes.near(line, "times are the pool's: those of the first server that leads to it hold for all");
+                        self.notes.near(line, "it is one for the pool: what the first server that leads to it says holds for all");
                     }
                 }
             }

@@ -88,7 +88,7 @@ fn one<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Upstream<'t>
 const METHODS: [&str; 5] = ["least_conn", "ip_hash", "hash", "least_time", "random"];
 
 fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer<'t>> {
-    let mut resolve = false;
+    let (mut resolve, mut never) = (false, false);
     let mut peer = Peer {
         of,
         address: String::new(),
@@ -108,7 +108,13 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
             "weight" => number().filter(|weight| *weight > 0).map(|weight| peer.weight = weight).is_some(),
             "max_conns" => number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some(),
             "max_fails" => number().map(|most| peer.max_fails = most).is_some(),
-            "fail_timeout" => time(value).map(|time| peer.fail_timeout = text_of(&duration(time))).is_some(),
+            "fail_timeout" => time(value)
+                .map(|time| {
+                    // Within no time nothing is ever counted together.
+                    never |= time.is_zero();
+                    peer.fail_timeout = text_of(&duration(time));
+                })
+                .is_some(),
             "slow_start" => time(value).map(|time| peer.slow_start = Some(duration(time))).is_some(),
             "backup" => {
                 peer.backup = true;
@@ -135,6 +141,9 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
         if !fine {
             notes.wrong(of, format!("{option}: nginx rejects it"));
         }
+    }
+    if never {
+        peer.max_fails = 0;
     }
     peer.address = match service {
         Some(service) => {

@@ -41,6 +41,7 @@ pub(super) fn places(list: &[Directive], context: Contexts, notes: &mut Notes<'_
                 }
                 of.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, why));
             }
+            Fate::Cannot(_) if of.words.len() == 1 && of.word(0) == "off" => notes.skip(of, "it is off"),
             Fate::Cannot(remedy) => {
                 notes.cannot(of, remedy);
                 of.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "the block around it is not carried over"));

@@ -2,7 +2,7 @@
 //! to another one; a route stands alone. So each way through them becomes a route of its own, with all that was asked on the
 //! way as its conditions; what was asked in vain is said by routes that are asked before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::super::region::{Door, PathTest, Region};
@@ -57,6 +57,8 @@ pub(super) struct Walker<'w, 't, 'a, 'r> {
     pub(super) out: Vec<Draft>,
     /// Endpoints are told of clients' certificates.
     pub(super) certificates: bool,
+    /// Where locations lead that set the Host, by the directives that say so.
+    pub(super) hosted: HashSet<(&'static str, &'t str)>,
     entries: Rc<Vec<Entry>>,
     forks: usize,
 }
@@ -104,8 +106,9 @@ pub(super) fn drafts<'t>(
     notes: &mut Notes<'_>,
 ) -> (Vec<Draft>, bool) {
     let entries = Rc::new(site.locations.entries(notes));
+    let hosted = super::header::hosted(&site.locations);
     let mut walker =
-        Walker { ground, site, pools, notes, out: Vec::new(), certificates: false, entries, forks: 0 };
+        Walker { ground, site, pools, notes, out: Vec::new(), certificates: false, hosted, entries, forks: 0 };
     let all = site.doors.len() == ground.doors.len();
     let region = Region { doors: (!all).then(|| site.doors.clone()), ..Region::default() };
     let way = Way {
@@ -124,7 +127,7 @@ pub(super) fn drafts<'t>(
     };
     walker.run(vec![site.level.list], way);
     // Of two routes for the same requests the second is never asked.
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     walker.out.retain(|draft| seen.insert(format!("{:?}", draft.region)));
     (walker.out, walker.certificates)
 }
