@@ -52,37 +52,51 @@ fn hosts(region: &Region) -> usize {
 
 /// Routes that can have requests in common, found without comparing all with all where hosts tell them apart.
 struct Index<'a> {
+    /// By each host, written as it is.
     by_host: HashMap<&'a str, Vec<usize>>,
+    /// Hosts below a name, by what follows the star that would take them.
+    below: HashMap<&'a str, Vec<usize>>,
+    /// Routes for any host.
     loose: Vec<usize>,
     count: usize,
 }
 
 impl<'a> Index<'a> {
     fn new(regions: &[&'a Region]) -> Self {
-        let mut index = Self { by_host: HashMap::new(), loose: Vec::new(), count: regions.len() };
+        let mut index =
+            Self { by_host: HashMap::new(), below: HashMap::new(), loose: Vec::new(), count: regions.len() };
         for (at, region) in regions.iter().enumerate() {
-            match exact_hosts(region) {
-                Some(hosts) => hosts.for_each(|host| index.by_host.entry(host).or_default().push(at)),
-                None => index.loose.push(at),
+            let Some(hosts) = &region.hosts else {
+                index.loose.push(at);
+                continue;
+            };
+            for host in hosts {
+                index.by_host.entry(host).or_default().push(at);
+                for parent in parents(host) {
+                    index.below.entry(parent).or_default().push(at);
+                }
             }
         }
         index
     }
 
     fn after<'s>(&'s self, at: usize, region: &'s Region) -> Box<dyn Iterator<Item = usize> + 's> {
-        let Some(hosts) = exact_hosts(region) else { return Box::new(at + 1..self.count) };
+        let Some(hosts) = &region.hosts else { return Box::new(at + 1..self.count) };
         let behind = move |list: &'s Vec<usize>| {
             list.get(list.partition_point(|other| *other <= at)..).unwrap_or_default().iter().copied()
         };
-        let of_hosts = hosts.filter_map(|host| self.by_host.get(host)).flat_map(behind);
-        Box::new(of_hosts.chain(behind(&self.loose)))
+        let same = hosts.iter().filter_map(|host| self.by_host.get(host.as_str())).flat_map(behind);
+        let inner = hosts.iter().filter_map(|host| self.below.get(host.strip_prefix('*')?)).flat_map(behind);
+        let stars = hosts.iter().flat_map(|host| parents(host).map(|parent| format!("*{parent}")));
+        let outer = stars.filter_map(|star| self.by_host.get(star.as_str())).flat_map(behind);
+        Box::new(same.chain(inner).chain(outer).chain(behind(&self.loose)))
     }
 }
 
-/// The hosts of a route, when it has some and none has a star.
-fn exact_hosts(region: &Region) -> Option<impl Iterator<Item = &str>> {
-    let hosts = region.hosts.as_ref()?;
-    hosts.iter().all(|host| !host.starts_with('*')).then(|| hosts.iter().map(String::as_str))
+/// What a host is below of, each with the dot in front.
+fn parents(host: &str) -> impl Iterator<Item = &str> {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    name.match_indices('.').filter_map(move |(at, _)| name.get(at..))
 }
 
 /// Where Plimsoll asks a route: smaller is sooner.
@@ -128,6 +142,16 @@ mod tests {
 
     fn of<const N: usize>(regions: &[Region; N]) -> Vec<i64> {
         priorities(&regions.each_ref())
+    }
+
+    #[test]
+    fn hosts_below_a_star_are_compared_with_it() {
+        let exact = || Some(PathTest::Exact("/".to_owned()));
+        let wide = || region(Some("*.b"), None);
+        assert_eq!(of(&[wide(), region(Some("a.b"), exact())]), [1, 0]);
+        assert_eq!(of(&[wide(), region(Some("*.a.b"), exact())]), [1, 0]);
+        assert_eq!(of(&[region(Some("*.a.b"), None), wide()]), [0, 0]);
+        assert_eq!(of(&[wide(), region(Some("a.c"), exact()), region(Some("b"), None)]), [0, 0, 0]);
     }
 
     #[test]

@@ -35,15 +35,8 @@ pub(super) fn words(of: &Directive) -> Vec<String> {
         words.remove(0);
     }
     // An empty word in quotes is one; what only the bracket was, is none.
-    let operator =
-        words.get(1).is_some_and(|word| ["=", "!=", "~", "!~", "~*", "!~*"].contains(&word.as_str()));
-    let full = if operator {
-        3
-    } else if words.first().is_some_and(|word| is_file(word).is_some()) {
-        2
-    } else {
-        1
-    };
+    let operator = words.get(1).is_some_and(|word| ["=", "!=", "~", "!~", "~*", "!~*"].contains(&word.as_str()));
+    let full = if operator { 3 } else if words.first().is_some_and(|word| is_file(word).is_some()) { 2 } else { 1 };
     while words.len() > full && words.last().is_some_and(String::is_empty) {
         words.pop();
     }
@@ -58,8 +51,7 @@ fn is_file(word: &str) -> Option<bool> {
     }
 }
 
-const UNREADABLE: &str =
-    "a condition is a variable, a comparison of one, or -f and its like: nginx rejects it";
+const UNREADABLE: &str = "a condition is a variable, a comparison of one, or -f and its like: nginx rejects it";
 
 /// Reads the condition of an `if`.
 pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) -> Condition {
@@ -70,9 +62,7 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) 
     let words = words(of);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [variable] if variable.starts_with('$') => {
-            compared(variable, Compare::True, false, way, doors, &facts)
-        }
+        [variable] if variable.starts_with('$') => compared(variable, Compare::True, false, way, doors, &facts),
         [test, _] if is_file(test).is_some() => Condition::File(is_file(test) == Some(true)),
         [variable, sign, value] if variable.starts_with('$') => {
             let negated = sign.starts_with('!');
@@ -85,9 +75,7 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) 
                     let case = if sign == "~*" { "(?i)" } else { "" };
                     let regex = format!("{case}{value}");
                     if let Some(why) = fault(&regex) {
-                        return Condition::Cannot(format!(
-                            "the regular expression cannot be read here ({why})"
-                        ));
+                        return Condition::Cannot(format!("the regular expression cannot be read here ({why})"));
                     }
                     Compare::Matches(regex)
                 }
@@ -120,7 +108,7 @@ fn compared(
     facts: &Facts,
 ) -> Condition {
     let left = put_in(variable, &way.bound);
-    let known = if is_plain(&left) { Some(left.clone()) } else { constant(&left, facts) };
+    let known = if is_plain(&left) { Some(left.clone()) } else { constant(&left, way, facts) };
     if let Some(value) = known {
         let ask = if compare.holds(&value) { Ask::Always } else { Ask::Never };
         return Condition::Ask(ask, negated);
@@ -131,9 +119,7 @@ fn compared(
         return Condition::Ask(Ask::Always, negated);
     }
     let Some(name) = alone(&left) else {
-        return Condition::Cannot(
-            "a route asks for one part of a request, not for several put together".to_owned(),
-        );
+        return Condition::Cannot("a route asks for one part of a request, not for several put together".to_owned());
     };
     if let Some(why) = way.unknown.get(&name) {
         return Condition::Cannot(why.clone());
@@ -156,8 +142,13 @@ fn compared(
 }
 
 /// The value of a variable that is the same for all requests of a server.
-fn constant(text: &str, facts: &Facts) -> Option<String> {
+fn constant(text: &str, way: &Way<'_>, facts: &Facts) -> Option<String> {
     match alone(text)?.as_str() {
+        "ssl_client_verify" => match way.scope.find("ssl_verify_client").map(|of| of.word(0)) {
+            Some("on") => Some("SUCCESS".to_owned()),
+            None | Some("off") => Some("NONE".to_owned()),
+            Some(_) => None,
+        },
         "server_name" => Some(facts.server_name.clone()),
         "server_port" => facts.port.map(|port| port.to_string()),
         _ => None,
