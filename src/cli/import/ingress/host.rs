@@ -55,6 +55,8 @@ pub(super) struct Host {
     /// TLS to endpoints, of the first Ingress that has any.
     pub(super) backend: Option<Backend>,
     pub(super) client_tls: Option<ClientTls>,
+    /// Why nobody is let in, by any Ingress: a guard of the whole host cannot be said.
+    pub(super) denied: Option<Place>,
     pub(super) passthrough: Option<Place>,
     pub(super) www: Option<Place>,
     /// Paths are regular expressions, all of them.
@@ -126,6 +128,7 @@ fn any_host() -> Host {
         certificate: None,
         backend: None,
         client_tls: None,
+        denied: None,
         passthrough: None,
         www: None,
         regex: false,
@@ -183,6 +186,7 @@ impl Hosts {
                         .wrong(*at, "an older Ingress has aliases of the host already: these are not served");
                 }
             }
+            host.denied = host.denied.or(settings.denied_host);
             host.passthrough = host.passthrough.or(settings.backend.passthrough);
             host.www = host.www.or(settings.rewrite.www);
             if host.backend.is_none() && settings.backend.has_own_tls() {

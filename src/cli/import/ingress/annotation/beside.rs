@@ -35,8 +35,16 @@ pub(super) const TABLE: &[(&str, Read)] = &[
         _ => r.wrong(w.at, "it is on or off: the controller takes on"),
     }),
     ("custom-headers", custom_headers),
-    ("server-snippet", snippet),
-    ("configuration-snippet", snippet),
+    ("server-snippet", |s, w, r| {
+        if snippet(w, r, "the host, whichever Ingress serves it") {
+            s.denied_host = Some(w.at);
+        }
+    }),
+    ("configuration-snippet", |s, w, r| {
+        if snippet(w, r, "the Ingress") {
+            s.denied.push(w.at);
+        }
+    }),
     ("stream-snippet", |_, w, r| {
         r.not_possible(w.at, "it is nginx's own language, for what is no HTTP: write a tcp listener")
     }),
@@ -176,15 +184,13 @@ const GUARDS: &[&str] = &[
     "return 444",
 ];
 
-fn snippet(settings: &mut Settings, word: Word<'_>, report: &mut Report) {
+/// Tells of nginx's own language, which is of `whole`. Returns whether it says who may come.
+fn snippet(word: Word<'_>, report: &mut Report, whole: &str) -> bool {
     let guards = GUARDS.iter().any(|guard| word.value.contains(guard));
-    if guards {
-        settings.denied.push(word.at);
-    }
     let closed = if guards {
-        ". It says who may come, so until its guards are written nobody is let in (503)"
+        format!(". It says who may come, so until its guards are written nobody is let in to {whole}")
     } else {
-        ""
+        String::new()
     };
     report.not_possible(
         word.at,
@@ -194,6 +200,7 @@ fn snippet(settings: &mut Settings, word: Word<'_>, report: &mut Report) {
         word.at,
         "unless the controller is told otherwise (allow-snippet-annotations and annotations-risk-level) it serves nothing of an Ingress with a snippet",
     );
+    guards
 }
 
 fn custom_headers(settings: &mut Settings, word: Word<'_>, report: &mut Report) {
