@@ -6,9 +6,10 @@ use super::super::document::{Table, Value};
 use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::affinity::Affinity;
-use super::annotation::auth::Auth;
+use super::annotation::auth::{self, Auth};
 use super::annotation::proxy::Proxy;
-use super::annotation::{Set, Word, as_networks, as_number, as_seconds, as_size, as_truth};
+use super::annotation::{Set, Settings, Word, as_networks, as_number, as_seconds, as_size, as_truth};
+use super::block::{self, Block};
 use super::object::{Cluster, Object, split_name};
 use super::service::{PortName, Wanted};
 use super::value::{bytes, duration, list};
@@ -55,6 +56,10 @@ pub(super) struct Controller {
     answers: Vec<(String, String, Place)>,
     requests: Vec<(String, String, Place)>,
     hidden: Set<Vec<String>>,
+    /// Clients that are turned away by what they say of themselves.
+    pub(super) blocks: Vec<Block>,
+    /// Why nobody is let in: a guard for all cannot be said.
+    pub(super) denied: Option<Place>,
     /// Ports that are relayed.
     pub(super) relays: Vec<Relay>,
 }
@@ -112,13 +117,11 @@ const KEYS: &[(&str, Read)] = &[
     ("proxy-real-ip-cidr", |c, w, r| c.networks = as_networks(w, r).map(|list| (list, w.at))),
     ("forwarded-for-header", |c, w, _| c.field = Some((w.value.to_ascii_lowercase(), w.at))),
     ("use-proxy-protocol", |c, w, r| c.proxy_protocol = yes(w, r)),
-    ("whitelist-source-range", |c, w, r| c.auth.allow = as_networks(w, r).map(|list| (list, w.at))),
-    ("denylist-source-range", |c, w, r| c.auth.deny = as_networks(w, r).map(|list| (list, w.at))),
-    ("block-cidrs", |c, w, r| {
-        if !w.value.is_empty() {
-            c.auth.deny = as_networks(w, r).map(|list| (list, w.at));
-        }
-    }),
+    ("whitelist-source-range", |c, w, r| c.auth.allow = c.networks(w, r)),
+    ("denylist-source-range", |c, w, r| c.auth.deny = c.networks(w, r)),
+    ("block-cidrs", |c, w, r| c.auth.blocked = c.networks(w, r)),
+    ("block-user-agents", |c, w, r| c.block("user-agent", w, r)),
+    ("block-referers", |c, w, r| c.block("referer", w, r)),
     ("ssl-protocols", |c, w, r| match w.value {
         "TLSv1.3" => c.tls13 = Some(w.at),
         "TLSv1.2 TLSv1.3" => {}
@@ -245,16 +248,7 @@ const NOT: &[(&str, &str)] = &[
     ("server-snippet", "it is nginx's own language: write what it does as keys of the routes"),
     ("location-snippet", "it is nginx's own language: write what it does as keys of the routes"),
     ("stream-snippet", "it is nginx's own language: write what it does as keys of tcp listeners"),
-    (
-        "block-user-agents",
-        "routes with headers = { user-agent = { regex = ... } } and respond = { status = 403 }, and a priority, do it",
-    ),
-    (
-        "block-referers",
-        "routes with headers = { referer = { regex = ... } } and respond = { status = 403 }, and a priority, do it",
-    ),
     ("custom-http-errors", "pages of errors are files: error_pages of the listeners"),
-    ("global-auth-url", "write forward_auth in the routes: until then nobody is asked"),
     ("enable-modsecurity", "requests are not inspected: keep ModSecurity in a proxy of its own"),
     ("enable-owasp-modsecurity-crs", "requests are not inspected: keep ModSecurity in a proxy of its own"),
     ("modsecurity-snippet", "requests are not inspected: keep ModSecurity in a proxy of its own"),
@@ -297,6 +291,7 @@ pub(super) fn read(cluster: &Cluster<'_>, report: &mut Report) -> Controller {
             None => {}
         }
     }
+    controller.auth.settle_all(report);
     controller
 }
 
@@ -351,6 +346,14 @@ fn own(controller: &mut Controller, key: &str, word: Word<'_>, report: &mut Repo
         report.translated(word.at);
         return read(controller, word, report);
     }
+    let of_all = key.strip_prefix("global-").filter(|name| name.starts_with("auth-"));
+    if let Some(read) = of_all.and_then(auth::reader) {
+        report.translated(word.at);
+        let mut settings = Settings { auth: std::mem::take(&mut controller.auth), ..Settings::default() };
+        read(&mut settings, word, report);
+        controller.auth = settings.auth;
+        return;
+    }
     let off = word.value == "false" || word.value.is_empty();
     match (IDLE.iter().find(|(name, _)| *name == key), NOT.iter().find(|(name, _)| *name == key)) {
         (Some((_, why)), _) => report.ignored(word.at, *why),
@@ -358,9 +361,6 @@ fn own(controller: &mut Controller, key: &str, word: Word<'_>, report: &mut Repo
         (_, Some((_, remedy))) => report.not_possible(word.at, *remedy),
         _ if key.starts_with("otel-") || key.starts_with("opentelemetry-") => {
             report.ignored(word.at, "spans are made as [tracing] says");
-        }
-        _ if key.starts_with("global-auth-") => {
-            report.not_possible(word.at, "write forward_auth in the routes")
         }
         _ => report
             .not_possible(word.at, "the importer does not know this key: see what it does, and write that"),
@@ -442,6 +442,27 @@ fn relay(controller: &mut Controller, port: &str, to: &str, at: Place, udp: bool
 }
 
 impl Controller {
+    /// Networks that guard all: where they cannot be read, nobody is let in.
+    fn networks(&mut self, word: Word<'_>, report: &mut Report) -> Set<Vec<IpNet>> {
+        if word.value.is_empty() {
+            return None;
+        }
+        let found = as_networks(word, report).map(|list| (list, word.at));
+        if found.is_none() {
+            report
+                .wrong(word.at, "nginx refuses its whole configuration with that, so here nobody is let in");
+            self.denied = self.denied.or(Some(word.at));
+        }
+        found
+    }
+
+    fn block(&mut self, field: &'static str, word: Word<'_>, report: &mut Report) {
+        match block::read(field, word.value, word.at, report) {
+            Some(block) => self.blocks.push(block),
+            None => self.denied = self.denied.or(Some(word.at)),
+        }
+    }
+
     /// The status of redirects to HTTPS.
     pub(super) fn redirect_status(&self) -> i64 {
         let code = self.redirect_code.map_or(308, |(code, _)| code);

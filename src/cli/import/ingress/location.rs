@@ -76,7 +76,14 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
                 region.doors = Some(vec![self.doors.0]);
                 rest.push(self.to_https(host, Some(location.at), region));
             }
-            self.location(host, location, (region, first), closed || odd, redirected, &mut rest);
+            self.location(
+                host,
+                location,
+                (region, first),
+                closed || odd || self.shut(location),
+                redirected,
+                &mut rest,
+            );
         }
         if all && let Some(at) = host.locations.last().map(|location| location.at) {
             let region = Region { hosts: host.names(), doors: Some(vec![self.doors.0]), ..Region::default() };
@@ -124,8 +131,17 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         }
     }
 
-    /// Whether nobody may come, since certificates cannot be asked for as the host does.
+    /// Whether a service should be asked about requests for it, and cannot be.
+    fn shut(&self, location: &Location) -> bool {
+        let settings = self.ingresses.get(location.ingress).map(|ingress| &ingress.settings);
+        settings.is_some_and(|own| own.auth.cannot_ask(&self.controller.auth).is_some())
+    }
+
+    /// Whether nobody may come: a guard of the host, or of all, cannot be said.
     fn closes(&mut self, host: &Host) -> bool {
+        if self.controller.denied.is_some() || host.denied.is_some() {
+            return true;
+        }
         let Some(client) = &host.client_tls else { return false };
         if self.authority.as_ref() != Some(&client.authority) {
             self.report.not_possible(
@@ -488,9 +504,9 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         if !way.open && !location.path.starts_with("/.well-known/acme-challenge") {
             let pool = settings
                 .auth
-                .asked()
+                .asked(&self.controller.auth)
                 .map(|asked| self.pools.of_host(asked.tls, &asked.host, asked.port, asked.at));
-            settings.auth.write_logins(pool.as_deref(), table);
+            settings.auth.write_logins(&self.controller.auth, pool.as_deref(), table);
         }
         if let Some(mirror) = settings.beside.mirror(self.report) {
             let pool = self.pools.of_host(mirror.tls, &mirror.host, mirror.port, mirror.at);

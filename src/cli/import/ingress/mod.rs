@@ -2,11 +2,12 @@
 //!
 //! The map, in the order of the way: `object` finds the objects in the files, `field` knows the fields of each kind,
 //! `service` and `secret` look up what others name, `value` and `variable` read texts. `annotation` has what annotations
-//! say, `controller` the ConfigMap of the controller; `ingress` reads Ingresses, `host` puts together what they say of each
+//! say, `controller` the ConfigMap of the controller, and `block` whom that turns away; `ingress` reads Ingresses, `host` puts together what they say of each
 //! host and `location` makes routes of it. `gateway` has Gateway API. `draft`, `pool` and `listener` write what it all
 //! comes to.
 
 mod annotation;
+mod block;
 mod controller;
 mod draft;
 mod field;
@@ -124,7 +125,7 @@ fn serve<'c, 'a>(
         hosts,
         doors: (0, tls.then_some(1)),
         authority: listener::authority(hosts),
-        out: Vec::new(),
+        out: block::drafts(&controller.blocks),
         report,
     };
     hosts.iter().filter(|host| host.passthrough.is_none()).for_each(|host| maker.host(host));

@@ -25,7 +25,11 @@ pub(in super::super) struct Auth {
     about_url: Vec<Place>,
     pub(in super::super) allow: Set<Vec<IpNet>>,
     pub(in super::super) deny: Set<Vec<IpNet>>,
+    /// Networks that are refused whatever an Ingress says: `block-cidrs` of the ConfigMap.
+    pub(in super::super) blocked: Set<Vec<IpNet>>,
     satisfy: Set<bool>,
+    /// `enable-global-auth: "false"`.
+    without_all: bool,
 }
 
 /// The service that is asked about requests.
@@ -79,9 +83,7 @@ pub(super) const TABLE: &[(&str, Read)] = &[
             true,
         )
     }),
-    ("enable-global-auth", |_, w, r| {
-        let _yes = as_truth(w, r);
-    }),
+    ("enable-global-auth", |s, w, r| s.auth.without_all = as_truth(w, r) == Some(false)),
     ("whitelist-source-range", |s, w, r| networks(s, w, r, true)),
     ("allowlist-source-range", |s, w, r| networks(s, w, r, true)),
     ("denylist-source-range", |s, w, r| networks(s, w, r, false)),
@@ -97,6 +99,7 @@ const CACHE: &str = "the service is asked about every request";
 const KEEPALIVE: &str = "connections to the service are kept as [pool.NAME.limits] says";
 const REDIRECT: &str =
     "the service is told what was asked for in X-Forwarded-Uri, and no other place to go back to";
+const TOLD: &str = "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method";
 const COOKIE: &str = "cookies of the service go to clients with its refusals alone";
 
 #[allow(clippy::unnecessary_wraps, reason = "what it fills is optional")]
@@ -110,6 +113,11 @@ fn networks(settings: &mut super::Settings, word: Word<'_>, report: &mut Report,
         Some(list) => settings.auth.deny = Some((list, word.at)),
         None => settings.denied.push(word.at),
     }
+}
+
+/// What reads an annotation of that name.
+pub(in super::super) fn reader(name: &str) -> Option<Read> {
+    TABLE.iter().find(|(own, _)| *own == name).map(|(_, read)| *read)
 }
 
 /// Hashes that are read here, by how they begin.
@@ -149,12 +157,16 @@ impl Auth {
         if let Some((url, at)) = &self.url {
             match parse(url, *at) {
                 Ok(asked) => {
-                    report.approximated(*at, "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method");
+                    report.approximated(*at, TOLD);
                     self.asked = Some(asked);
                 }
                 Err((wrong, why)) => {
                     denied.push(*at);
-                    if wrong { report.wrong(*at, why) } else { report.not_possible(*at, why) }
+                    if wrong {
+                        report.wrong(*at, format!("{why}: the controller answers 503 to all"));
+                    } else {
+                        report.not_possible(*at, why);
+                    }
                 }
             }
         } else {
@@ -166,6 +178,41 @@ impl Auth {
             report.ignored(at, "there are no two guards of which one could be enough");
             self.satisfy = None;
         }
+    }
+
+    /// Looks up whom the controller asks about all requests.
+    pub(in super::super) fn settle_all(&mut self, report: &mut Report) {
+        let Some((url, at)) = self.url.clone().filter(|(url, _)| !url.is_empty()) else {
+            self.url = None;
+            return super::alone(&self.about_url, "there is no global-auth-url: nobody is asked", report);
+        };
+        match parse(&url, at) {
+            Ok(asked) => {
+                report.approximated(at, TOLD);
+                self.asked = Some(asked);
+            }
+            Err((true, why)) => {
+                report.wrong(at, format!("{why}: the controller asks nobody, and lets everybody in. Here nobody is let in where the service would be asked"));
+            }
+            Err((false, why)) => report.not_possible(at, why),
+        }
+    }
+
+    /// Whose word holds of the service that is asked: its own, or that for all.
+    const fn asking<'s>(&'s self, all: &'s Self) -> Option<&'s Self> {
+        if self.url.is_some() {
+            Some(self)
+        } else if all.url.is_some() && !self.without_all {
+            Some(all)
+        } else {
+            None
+        }
+    }
+
+    /// Where the service of all should be asked, and cannot be.
+    pub(in super::super) fn cannot_ask(&self, all: &Self) -> Option<Place> {
+        let asking = self.asking(all).filter(|asking| asking.asked.is_none());
+        asking.and_then(|asking| asking.url.as_ref()).map(|(_, at)| *at)
     }
 
     fn passwords(
@@ -225,8 +272,8 @@ impl Auth {
     }
 
     /// The service that is asked.
-    pub(in super::super) const fn asked(&self) -> Option<&Asked> {
-        self.asked.as_ref()
+    pub(in super::super) fn asked<'s>(&'s self, all: &'s Self) -> Option<&'s Asked> {
+        self.asking(all)?.asked.as_ref()
     }
 
     /// `allow` and `deny` of a route.
@@ -235,13 +282,20 @@ impl Auth {
         if let Some((list, at)) = self.allow.as_ref().or(all.allow.as_ref()).filter(|_| allow) {
             table.set("allow", networks(list), Some(*at));
         }
-        if let Some((list, at)) = self.deny.as_ref().or(all.deny.as_ref()) {
-            table.set("deny", networks(list), Some(*at));
+        let denied = self.deny.as_ref().or(all.deny.as_ref());
+        if let Some((_, at)) = denied.or(all.blocked.as_ref()) {
+            let mut list: Vec<IpNet> = Vec::new();
+            for network in [denied, all.blocked.as_ref()].into_iter().flatten().flat_map(|(list, _)| list) {
+                if !list.contains(network) {
+                    list.push(*network);
+                }
+            }
+            table.set("deny", networks(&list), Some(*at));
         }
     }
 
     /// `basic_auth` and `forward_auth` of a route; `pool` is that of the service that is asked.
-    pub(in super::super) fn write_logins(&self, pool: Option<&str>, table: &mut Table) {
+    pub(in super::super) fn write_logins(&self, all: &Self, pool: Option<&str>, table: &mut Table) {
         if let Some((file, at)) = &self.users {
             let mut pairs = Vec::new();
             if let Some((realm, _)) = &self.realm {
@@ -250,9 +304,10 @@ impl Auth {
             pairs.push(("users_file", Value::text(file)));
             table.set("basic_auth", Value::inline(pairs), Some(*at));
         }
-        if let (Some(asked), Some(pool)) = (&self.asked, pool) {
+        if let (Some(asked), Some(pool)) = (self.asked(all), pool) {
             let mut pairs = vec![("pool", Value::text(pool)), ("path", Value::text(&asked.path))];
-            if let Some((fields, _)) = &self.response_fields {
+            let fields = self.asking(all).and_then(|asking| asking.response_fields.as_ref());
+            if let Some((fields, _)) = fields {
                 pairs.push(("response_headers", Value::texts(fields.clone())));
             }
             table.set("forward_auth", Value::inline(pairs), Some(asked.at));
@@ -262,7 +317,7 @@ impl Auth {
 
 /// The parts of `auth-url`; else whether the controller would not take it either, and why.
 fn parse(url: &str, at: Place) -> Result<Asked, (bool, String)> {
-    let wrong = |why: &str| Err((true, format!("{why}: the controller answers 503 to all")));
+    let wrong = |why: &str| Err((true, why.to_owned()));
     let Some((scheme, rest)) = url.split_once("://") else { return wrong("it is no URL") };
     let tls = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,
