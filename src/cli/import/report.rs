@@ -1,7 +1,7 @@
 //! What became of every line of a source: the honest part of an import. Which verdict a line gets is decided by the
 //! folder of its product; here is only that none goes without.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What became of a line, the least worrying first: a line with several remarks has the worst of their verdicts.
@@ -63,6 +63,8 @@ pub struct Report {
     lines: BTreeMap<Place, Vec<Remark>>,
     /// What differs without any line that stands for it.
     general: Vec<String>,
+    /// Lines that are not quoted beyond a name.
+    secret: BTreeSet<Place>,
 }
 
 /// A line is quoted up to so many characters.
@@ -128,6 +130,11 @@ impl Report {
         }
     }
 
+    /// Keeps to itself what stands on a line, but for the name that it begins with.
+    pub fn keep_secret(&mut self, at: Place) {
+        self.secret.insert(at);
+    }
+
     /// Gives every line that has no remark yet the verdict that `fallback` has for it.
     pub fn finish(&mut self, fallback: impl Fn(Place) -> Remark) {
         for (at, remarks) in &mut self.lines {
@@ -171,11 +178,12 @@ impl Report {
         self.files.len() > 1
     }
 
-    /// The line as it stands in its file, without the white space around it.
+    /// The line as it stands in its file, without the white space around it; of a secret only its name.
     #[must_use]
     pub fn source(&self, at: Place) -> &str {
         let line = self.files.get(at.file).and_then(|(_, lines)| lines.get(at.line.wrapping_sub(1)));
-        line.map_or("", |line| line.trim())
+        let line = line.map_or("", |line| line.trim());
+        if self.secret.contains(&at) { line.split_once(':').map_or("", |(name, _)| name) } else { line }
     }
 }
 

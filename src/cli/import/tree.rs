@@ -206,7 +206,7 @@ impl Node {
     }
 
     /// Calls `with` for the line of each key, scalar and element, and the last line of that.
-    fn each_place(&self, with: &mut impl FnMut(Place, usize)) {
+    pub(in crate::cli::import) fn each_place(&self, with: &mut impl FnMut(Place, usize)) {
         match &self.content {
             Content::Null => {}
             Content::Scalar { .. } => with(self.at, self.last),

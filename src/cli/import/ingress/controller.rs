@@ -3,13 +3,13 @@
 use ipnet::IpNet;
 
 use super::super::document::{Table, Value};
+use super::super::pattern::{escape, fault};
 use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::affinity::Affinity;
-use super::annotation::auth::{self, Auth};
+use super::annotation::auth::Auth;
 use super::annotation::proxy::Proxy;
-use super::annotation::{Set, Settings, Word, as_networks, as_number, as_seconds, as_size, as_truth};
-use super::block::{self, Block};
+use super::annotation::{Set, Word, as_networks, as_number, as_seconds, as_size, as_truth};
 use super::object::{Cluster, Object, split_name};
 use super::service::{PortName, Wanted};
 use super::value::{bytes, duration, list};
@@ -56,10 +56,10 @@ pub(super) struct Controller {
     answers: Vec<(String, String, Place)>,
     requests: Vec<(String, String, Place)>,
     hidden: Set<Vec<String>>,
-    /// Clients that are turned away by what they say of themselves.
-    pub(super) blocks: Vec<Block>,
-    /// Why nobody is let in: a guard for all cannot be said.
+    /// Why nobody is let in at all.
     pub(super) denied: Option<Place>,
+    /// Fields with the regular expression of values that are refused.
+    pub(super) blocked: Vec<(&'static str, String, Place)>,
     /// Ports that are relayed.
     pub(super) relays: Vec<Relay>,
 }
@@ -119,9 +119,32 @@ const KEYS: &[(&str, Read)] = &[
     ("use-proxy-protocol", |c, w, r| c.proxy_protocol = yes(w, r)),
     ("whitelist-source-range", |c, w, r| c.auth.allow = c.networks(w, r)),
     ("denylist-source-range", |c, w, r| c.auth.deny = c.networks(w, r)),
-    ("block-cidrs", |c, w, r| c.auth.blocked = c.networks(w, r)),
+    ("block-cidrs", |c, w, r| {
+        c.auth.blocked = c.networks(w, r);
+        if c.auth.blocked.is_some() {
+            r.approximated(
+                w.at,
+                "nginx forgets it where an Ingress has lists of its own: here it holds everywhere",
+            );
+        }
+    }),
     ("block-user-agents", |c, w, r| c.block("user-agent", w, r)),
     ("block-referers", |c, w, r| c.block("referer", w, r)),
+    ("global-auth-url", |c, w, r| {
+        if !w.value.is_empty() && !c.auth.ask_for_all(w, r) {
+            c.denied = Some(w.at);
+        }
+    }),
+    ("global-auth-response-headers", |c, w, r| c.auth.take_over(w, r)),
+    ("global-auth-method", |_, w, r| {
+        if w.value != "GET" {
+            r.not_possible(w.at, "the service is asked by GET: let it answer that, or nobody gets in");
+        }
+    }),
+    ("global-auth-cache-key", |_, w, r| r.approximated(w.at, "the service is asked about every request")),
+    ("global-auth-cache-duration", |_, w, r| {
+        r.approximated(w.at, "the service is asked about every request")
+    }),
     ("ssl-protocols", |c, w, r| match w.value {
         "TLSv1.3" => c.tls13 = Some(w.at),
         "TLSv1.2 TLSv1.3" => {}
@@ -291,7 +314,6 @@ pub(super) fn read(cluster: &Cluster<'_>, report: &mut Report) -> Controller {
             None => {}
         }
     }
-    controller.auth.settle_all(report);
     controller
 }
 
@@ -346,14 +368,6 @@ fn own(controller: &mut Controller, key: &str, word: Word<'_>, report: &mut Repo
         report.translated(word.at);
         return read(controller, word, report);
     }
-    let of_all = key.strip_prefix("global-").filter(|name| name.starts_with("auth-"));
-    if let Some(read) = of_all.and_then(auth::reader) {
-        report.translated(word.at);
-        let mut settings = Settings { auth: std::mem::take(&mut controller.auth), ..Settings::default() };
-        read(&mut settings, word, report);
-        controller.auth = settings.auth;
-        return;
-    }
     let off = word.value == "false" || word.value.is_empty();
     match (IDLE.iter().find(|(name, _)| *name == key), NOT.iter().find(|(name, _)| *name == key)) {
         (Some((_, why)), _) => report.ignored(word.at, *why),
@@ -361,6 +375,9 @@ fn own(controller: &mut Controller, key: &str, word: Word<'_>, report: &mut Repo
         (_, Some((_, remedy))) => report.not_possible(word.at, *remedy),
         _ if key.starts_with("otel-") || key.starts_with("opentelemetry-") => {
             report.ignored(word.at, "spans are made as [tracing] says");
+        }
+        _ if key.starts_with("global-auth-") => {
+            report.not_possible(word.at, "write forward_auth in the routes")
         }
         _ => report
             .not_possible(word.at, "the importer does not know this key: see what it does, and write that"),
@@ -442,25 +459,44 @@ fn relay(controller: &mut Controller, port: &str, to: &str, at: Place, udp: bool
 }
 
 impl Controller {
-    /// Networks that guard all: where they cannot be read, nobody is let in.
+    /// Networks that guard everything; where they cannot be read nobody is let in.
     fn networks(&mut self, word: Word<'_>, report: &mut Report) -> Set<Vec<IpNet>> {
         if word.value.is_empty() {
             return None;
         }
-        let found = as_networks(word, report).map(|list| (list, word.at));
-        if found.is_none() {
-            report
-                .wrong(word.at, "nginx refuses its whole configuration with that, so here nobody is let in");
-            self.denied = self.denied.or(Some(word.at));
+        let list = as_networks(word, report);
+        if list.is_none() {
+            self.denied = Some(word.at);
         }
-        found
+        list.map(|list| (list, word.at))
     }
 
+    /// Values of a field that are refused: texts, or `~` and `~*` with a regular expression.
     fn block(&mut self, field: &'static str, word: Word<'_>, report: &mut Report) {
-        match block::read(field, word.value, word.at, report) {
-            Some(block) => self.blocks.push(block),
-            None => self.denied = self.denied.or(Some(word.at)),
+        let mut parts: Vec<String> = Vec::new();
+        for value in list(word.value) {
+            let (start, part) = match (value.strip_prefix("~*"), value.strip_prefix('~')) {
+                (Some(regex), _) => ("(?i:", regex.to_owned()),
+                (None, Some(regex)) => ("(?:", regex.to_owned()),
+                (None, None) => ("(?i:", format!("^{}$", escape(&value))),
+            };
+            let part = format!("{start}{part})");
+            match fault(&part) {
+                None => parts.push(part),
+                Some(why) => {
+                    self.denied = Some(word.at);
+                    report.not_possible(
+                        word.at,
+                        format!("`{value}` is no regular expression that Plimsoll reads ({why}), so nobody is let in until a route with respond = {{ status = 403 }} says who is not"),
+                    );
+                }
+            }
         }
+        let joined = parts.join("|");
+        if fault(&joined).is_none() {
+            parts = vec![joined].into_iter().filter(|all| !all.is_empty()).collect();
+        }
+        self.blocked.extend(parts.into_iter().map(|part| (field, part, word.at)));
     }
 
     /// The status of redirects to HTTPS.

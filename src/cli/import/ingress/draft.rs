@@ -78,6 +78,42 @@ pub(super) fn write(drafts: Vec<Draft>, doors: &[Door], all: bool, names: &mut N
     blocks
 }
 
+/// Hosts of which every path is sent to HTTPS have one route for that, behind those of the last of them.
+#[must_use]
+pub(super) fn together(drafts: Vec<Draft>) -> Vec<Draft> {
+    let whole = |draft: &Draft| {
+        let Region { hosts: Some(hosts), path: None, methods: None, values, source: None, .. } =
+            &draft.region
+        else {
+            return false;
+        };
+        let plain = hosts.iter().all(|host| !host.starts_with('*'));
+        plain && values.is_empty() && draft.comment.is_none() && draft.table.get("redirect").is_some()
+    };
+    let Some(last) = drafts.iter().rposition(whole) else { return drafts };
+    let mut out: Vec<Draft> = Vec::with_capacity(drafts.len());
+    let mut all: Vec<Draft> = Vec::new();
+    for (at, draft) in drafts.into_iter().enumerate() {
+        if whole(&draft) {
+            let same =
+                |known: &&mut Draft| known.region.doors == draft.region.doors && known.table == draft.table;
+            match all.iter_mut().find(same) {
+                Some(known) => {
+                    known.region.hosts.get_or_insert_default().extend(draft.region.hosts.unwrap_or_default());
+                    (known.at, known.name) = (None, "to-https".to_owned());
+                }
+                None => all.push(draft),
+            }
+        } else {
+            out.push(draft);
+        }
+        if at == last {
+            out.append(&mut all);
+        }
+    }
+    out
+}
+
 /// `respond` with a status and nothing else.
 #[must_use]
 pub(super) fn respond(status: i64, at: Option<Place>) -> Table {

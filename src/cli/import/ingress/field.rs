@@ -36,7 +36,7 @@ const COMMON: Fields = &[
     ("metadata.namespace", Read),
     ("metadata.creationTimestamp", Read),
     ("metadata.annotations.**", Else),
-    ("metadata.labels.**", Idle(LABELS)),
+    ("metadata.labels.*", Idle(LABELS)),
     ("metadata.generateName", Idle(OF_CLUSTER)),
     ("metadata.uid", Idle(OF_CLUSTER)),
     ("metadata.resourceVersion", Idle(OF_CLUSTER)),
@@ -118,6 +118,7 @@ const SERVICE: Fields = &[
 ];
 
 const SLICE: Fields = &[
+    ("metadata.labels.kubernetes.io/service-name", Read),
     ("addressType", Read),
     ("ports.name", Read),
     ("ports.port", Read),
@@ -183,7 +184,18 @@ const GATEWAY: Fields = &[
     ("spec.listeners.allowedRoutes.kinds.kind", Read),
     ("spec.infrastructure.**", Idle("it is about the pods of a gateway")),
     ("spec.backendTLS.**", Not("our certificate for backends: `cert` and `key` in tls of the pools")),
-    ("spec.tls.**", Not("TLS of a whole gateway: `client_ca` and the like in tls of the listeners")),
+    ("spec.tls.backend.**", Not("our certificate for backends: `cert` and `key` in tls of the pools")),
+    ("spec.tls.frontend.default.validation.mode", Read),
+    ("spec.tls.frontend.default.validation.caCertificateRefs.group", Read),
+    ("spec.tls.frontend.default.validation.caCertificateRefs.kind", Read),
+    ("spec.tls.frontend.default.validation.caCertificateRefs.name", Read),
+    ("spec.tls.frontend.default.validation.caCertificateRefs.namespace", Read),
+    ("spec.tls.frontend.perPort.port", Read),
+    ("spec.tls.frontend.perPort.tls.validation.mode", Read),
+    ("spec.tls.frontend.perPort.tls.validation.caCertificateRefs.group", Read),
+    ("spec.tls.frontend.perPort.tls.validation.caCertificateRefs.kind", Read),
+    ("spec.tls.frontend.perPort.tls.validation.caCertificateRefs.name", Read),
+    ("spec.tls.frontend.perPort.tls.validation.caCertificateRefs.namespace", Read),
     ("spec.allowedListeners.**", Not("listeners of others (ListenerSet): write them as [listener.NAME]")),
     ("spec.defaultScope", Idle(OF_CLUSTER)),
 ];
@@ -297,7 +309,7 @@ const BACKEND_TLS: Fields = &[
     ("spec.options.**", Not("options of a policy are an implementation's own: see `tls` of the pool")),
 ];
 
-const NAMESPACE: Fields = &[("spec.finalizers", Idle(OF_CLUSTER))];
+const NAMESPACE: Fields = &[("spec.finalizers", Idle(OF_CLUSTER)), ("metadata.labels.*", Read)];
 
 /// Kinds whose fields are known.
 const KINDS: &[(&str, Fields)] = &[
@@ -356,11 +368,11 @@ impl Walk<'_> {
             }
             Some(Idle(why)) => {
                 self.report.ignored(at, why);
-                value.tell(super::super::report::Verdict::Ignored, why, self.report);
+                rest(value, at, self.report);
             }
             Some(Not(remedy)) => {
                 self.report.not_possible(at, remedy);
-                value.tell(super::super::report::Verdict::NotPossible, "see above", self.report);
+                rest(value, at, self.report);
             }
             Some(Else) => {}
             None if self.is_inner() => match value.items() {
@@ -372,7 +384,7 @@ impl Walk<'_> {
                 let name = self.path.clone();
                 let text = format!("{} has no field `{name}`: Kubernetes drops it", article(self.kind));
                 self.report.wrong(at, text);
-                value.tell(super::super::report::Verdict::Ignored, "there is no such field", self.report);
+                rest(value, at, self.report);
             }
         }
     }
@@ -414,4 +426,14 @@ pub(super) fn article(kind: &str) -> String {
     let vowel = kind.starts_with(['A', 'E', 'I', 'O', 'U']) && !kind.starts_with("UDP");
     let aloud = kind.starts_with("HTTP");
     format!("{} {kind}", if vowel || aloud { "an" } else { "a" })
+}
+
+/// What stands below a line that nothing stands for shares its fate.
+pub(super) fn rest(node: &Node, at: Place, report: &mut Report) {
+    let text = format!("as line {}", at.line);
+    node.each_place(&mut |here, _| {
+        if report.remarks(here).is_empty() {
+            report.ignored(here, text.clone());
+        }
+    });
 }

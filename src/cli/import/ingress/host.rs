@@ -49,6 +49,8 @@ pub(super) enum Certificate {
 pub(super) struct Host {
     /// `""` is every other host.
     pub(super) name: String,
+    /// Its first rule.
+    pub(super) at: Option<Place>,
     pub(super) aliases: Vec<String>,
     pub(super) locations: Vec<Location>,
     pub(super) certificate: Option<Certificate>,
@@ -123,6 +125,7 @@ pub(super) fn hosts(ingresses: &[Ingress<'_, '_>], report: &mut Report) -> Vec<H
 fn any_host() -> Host {
     Host {
         name: String::new(),
+        at: None,
         aliases: Vec::new(),
         locations: Vec::new(),
         certificate: None,
@@ -169,7 +172,12 @@ impl Hosts {
                 continue;
             }
             self.index.insert(rule.host.clone(), self.list.len());
-            self.list.push(Host { name: rule.host.clone(), locations: vec![default(rule.at)], ..any_host() });
+            self.list.push(Host {
+                name: rule.host.clone(),
+                at: Some(rule.at),
+                locations: vec![default(rule.at)],
+                ..any_host()
+            });
         }
     }
 
@@ -225,12 +233,11 @@ impl Hosts {
             });
         }
         for tls in &ingress.tls {
-            for name in tls.hosts.iter().filter(|name| !ingress.rules.iter().any(|rule| rule.host == **name))
-            {
+            for name in tls.hosts.iter().filter(|name| !has_rule(ingress, name)) {
                 report.wrong(
                     tls.at,
                     format!(
-                        "{name} has no rule here: the controller does not serve it with this certificate"
+                        "{name} has no rule in this Ingress: for that host the controller does not take this certificate"
                     ),
                 );
             }
@@ -297,6 +304,18 @@ impl Hosts {
             );
         }
     }
+}
+
+/// Whether an Ingress has a rule for a host, or sends it to another one.
+fn has_rule(ingress: &Ingress<'_, '_>, name: &str) -> bool {
+    let rewrite = &ingress.settings.rewrite;
+    let aliased = rewrite.aliases.iter().any(|(names, _)| names.iter().any(|own| own == name));
+    aliased
+        || ingress.rules.iter().any(|rule| {
+            let pair = rule.host.strip_prefix("www.") == Some(name)
+                || name.strip_prefix("www.") == Some(rule.host.as_str());
+            rule.host == name || rewrite.www.is_some() && pair
+        })
 }
 
 /// Whether requests for a location are sent to HTTPS.

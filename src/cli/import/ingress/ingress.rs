@@ -1,6 +1,6 @@
 //! Ingresses, as the controller reads them: which are its own, in which order, and what their rules say.
 
-use super::super::report::{Place, Report, Verdict};
+use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::{self, Settings};
 use super::object::{Cluster, Object};
@@ -64,17 +64,18 @@ pub(super) fn read<'c, 'a>(
     for object in cluster.of("Ingress") {
         if let Some(why) = left_out(object) {
             report.wrong(object.at, why);
-            object.node.tell(Verdict::Ignored, "Kubernetes does not take the object", report);
+            dropped(object, report);
             continue;
         }
         if let Some(whose) = others(object, cluster, report) {
-            object.node.tell(Verdict::Ignored, &whose, report);
+            report.ignored(object.at, whose);
+            dropped(object, report);
             continue;
         }
         out.push(read_one(object, cluster, as_one, report));
     }
-    // Those without a time are taken for young, in the order of the files.
-    out.sort_by_key(|ingress| ingress.object.born().map_or((1, ""), |born| (0, born)));
+    // Those without a time are taken for old, in the order of the files.
+    out.sort_by_key(|ingress| ingress.object.born());
     for pair in out.windows(2) {
         if let [a, b] = pair
             && a.object.born().is_some()
@@ -84,6 +85,16 @@ pub(super) fn read<'c, 'a>(
         }
     }
     out
+}
+
+/// Says of all lines of an object that nothing is made of it.
+fn dropped(object: &Object<'_>, report: &mut Report) {
+    let text = format!("as line {}", object.at.line);
+    object.node.each_place(&mut |at, _| {
+        if at != object.at {
+            report.ignored(at, text.clone())
+        }
+    });
 }
 
 /// Why Kubernetes has no such object.

@@ -103,10 +103,7 @@ pub(super) fn tell(object: &Object<'_>, report: &mut Report) {
     };
     let at = object.node.entry("kind").map_or(object.at, |(key, _)| key.at);
     report.note(at, verdict, text);
-    let below = if verdict == Verdict::NotPossible { Verdict::Ignored } else { verdict };
-    let rest = if verdict == Verdict::Ignored { text.to_owned() } else { format!("of the {}", object.kind) };
-    let below = if verdict == Verdict::WrongInSource { Verdict::Ignored } else { below };
-    object.node.tell(below, &rest, report);
+    super::field::rest(object.node, at, report);
     if object.kind == "DNSEndpoint" {
         failover(object, report);
     }

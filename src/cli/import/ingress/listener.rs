@@ -79,7 +79,7 @@ fn write_certificates(hosts: &[Host], cluster: &Cluster<'_>, table: &mut Table, 
                 lines.push((pair(&cert, &key), Some(at)));
             }
             Certificate::Default(at) => {
-                report.approximated(at, format!("there is no Secret for {}: the controller has a certificate of its own, for which secrets/default.crt and .key stand here", names.join(", ")));
+                report.approximated(at, format!("there is no Secret for {}: the controller has a certificate of its own, for which secrets/default.crt and .key stand here; one of the others goes before it where it has the name", names.join(", ")));
                 lines.push((pair("secrets/default.crt", "secrets/default.key"), Some(at)));
             }
         }

@@ -1,5 +1,7 @@
 //! From the locations of a host to routes.
 
+use std::collections::{HashMap, HashSet};
+
 use ipnet::IpNet;
 
 use super::super::document::{Table, Value};
@@ -22,13 +24,69 @@ pub(super) struct Maker<'m, 'c, 'a> {
     pub(super) ingresses: &'m [Ingress<'c, 'a>],
     pub(super) controller: &'m Controller,
     pub(super) pools: &'m mut Pools<'c, 'a>,
-    pub(super) hosts: &'m [Host],
+    pub(super) places: Places<'m>,
     /// The numbers of the listeners for HTTP and HTTPS among the doors.
     pub(super) doors: (usize, Option<usize>),
     /// All TLS listeners' clients have certificates of this authority.
     pub(super) authority: Option<String>,
     pub(super) out: Vec<Draft>,
     pub(super) report: &'m mut Report,
+}
+
+/// Where a Service is used.
+#[derive(Default)]
+struct Uses<'m> {
+    /// Paths whose clients stay with an endpoint.
+    paths: Vec<String>,
+    /// Who says that they do.
+    sticky: Option<&'m Settings>,
+    /// Who named it first, and who did so in the same way.
+    first: Option<&'m Settings>,
+    first_alike: Option<&'m Settings>,
+}
+
+/// The hosts by their names, and the locations by what they lead to.
+#[derive(Debug)]
+pub(super) struct Places<'m> {
+    hosts: &'m [Host],
+    names: HashSet<&'m str>,
+    secured: HashSet<&'m str>,
+    by_service: HashMap<Wanted, Vec<(usize, usize)>>,
+}
+
+impl<'m> Places<'m> {
+    pub(super) fn new(hosts: &'m [Host], pools: &Pools<'_, '_>) -> Self {
+        let mut names: HashSet<&str> = HashSet::new();
+        let mut by_service: HashMap<Wanted, Vec<(usize, usize)>> = HashMap::new();
+        for (number, host) in hosts.iter().enumerate() {
+            names.insert(&host.name);
+            names.extend(host.aliases.iter().map(String::as_str));
+            for (at, location) in host.locations.iter().enumerate() {
+                if let Target::Service(wanted, _) = &location.to {
+                    by_service.entry(pools.by_number(wanted)).or_default().push((number, at));
+                }
+                if let Some((_, wanted, _)) = &location.canary {
+                    by_service.entry(pools.by_number(wanted)).or_default().push((number, at));
+                }
+            }
+        }
+        let secured =
+            hosts.iter().filter(|host| host.certificate.is_some()).map(|host| host.name.as_str()).collect();
+        Self { hosts, names, secured, by_service }
+    }
+
+    fn of(&self, wanted: &Wanted) -> impl Iterator<Item = (&'m Host, &'m Location)> {
+        let places = self.by_service.get(wanted).into_iter().flatten();
+        places.filter_map(|(host, at)| {
+            let host = self.hosts.get(*host)?;
+            Some((host, host.locations.get(*at)?))
+        })
+    }
+}
+
+/// What is spoken with the endpoints of an Ingress at a host.
+fn backend_of(host: &Host, settings: &Settings) -> Backend {
+    host.backend.as_ref().map_or_else(|| settings.backend.clone(), |of| settings.backend.inherit(of))
 }
 
 /// One of the ways that requests for a location may go.
@@ -44,24 +102,40 @@ struct Way {
 
 impl<'c, 'a> Maker<'_, 'c, 'a> {
     /// Whether a host has a certificate, its own or one of a wildcard.
-    pub(super) fn is_secured(&self, host: &Host) -> bool {
+    fn is_secured(&self, host: &Host) -> bool {
         let wide = host.name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
-        let of =
-            |name: &str| self.hosts.iter().any(|other| other.name == name && other.certificate.is_some());
-        host.certificate.is_some() || wide.is_some_and(|wide| of(&wide))
+        host.certificate.is_some() || wide.is_some_and(|wide| self.places.secured.contains(wide.as_str()))
+    }
+
+    /// Values of fields that are refused, whatever is asked for.
+    pub(super) fn blocked(&mut self) {
+        for (field, regex, at) in &self.controller.blocked {
+            let value = (Part::Header, (*field).to_owned(), ValueTest::Regex(regex.clone()));
+            let region = Region { values: vec![value], ..Region::default() };
+            let table = respond(403, Some(*at));
+            let name = format!("blocked-{field}");
+            self.out.push(Draft { name, comment: None, at: Some(*at), region, table });
+        }
     }
 
     /// The routes of a host.
     pub(super) fn host(&mut self, host: &Host) {
         let secured = self.is_secured(host);
+        if let (true, Some(at)) = (host.name.starts_with('*'), host.at) {
+            self.report.approximated(at, "the star is one label of a name there, and any number of them here: a.b.example.com is served where *.example.com is");
+        }
         let closed = self.closes(host);
         self.app_root(host);
+        if !secured && self.controller.forwarded.is_none() {
+            self.endless(host);
+        }
         let leads: Vec<bool> = host
             .locations
             .iter()
             .map(|one| leads_to_tls(one, secured, self.ingresses, self.controller))
             .collect();
         let all = leads.iter().all(|yes| *yes) && !leads.is_empty();
+        let mut any = false;
         let mut rest: Vec<Draft> = Vec::new();
         for (location, leads) in host.locations.iter().zip(&leads) {
             let (path, odd) = self.path(host, location);
@@ -71,21 +145,24 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
                 .get(location.ingress)
                 .and_then(|one| one.settings.rewrite.redirect(self.report));
             let first = *leads && redirected.is_none();
-            if first && !all && !location.is_default {
+            any |= first;
+            let nobody = location.is_default && matches!(location.to, Target::Nothing);
+            let before = rest.len();
+            if first && !all && !nobody {
                 let mut region = region.clone();
                 region.doors = Some(vec![self.doors.0]);
                 rest.push(self.to_https(host, Some(location.at), region));
             }
-            self.location(
-                host,
-                location,
-                (region, first),
-                closed || odd || self.shut(location),
-                redirected,
-                &mut rest,
-            );
+            let from = rest.len();
+            self.location(host, location, (region, first), closed || odd, redirected, &mut rest);
+            if first && self.controller.forwarded.is_some() {
+                self.offloaded(before, from, &mut rest);
+            }
         }
-        if all && let Some(at) = host.locations.last().map(|location| location.at) {
+        if all
+            && any
+            && let Some(at) = host.locations.last().map(|location| location.at)
+        {
             let region = Region { hosts: host.names(), doors: Some(vec![self.doors.0]), ..Region::default() };
             rest.push(self.to_https(host, Some(at), region));
         }
@@ -131,15 +208,19 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         }
     }
 
-    /// Whether a service should be asked about requests for it, and cannot be.
-    fn shut(&self, location: &Location) -> bool {
-        let settings = self.ingresses.get(location.ingress).map(|ingress| &ingress.settings);
-        settings.is_some_and(|own| own.auth.cannot_ask(&self.controller.auth).is_some())
+    /// Clients of a balancer that ends TLS in front are led to where they come from.
+    fn endless(&mut self, host: &Host) {
+        for location in &host.locations {
+            let ingress = self.ingresses.get(location.ingress);
+            if let Some((true, at)) = ingress.and_then(|ingress| ingress.settings.rewrite.force_ssl) {
+                self.report.approximated(at, "there is no certificate for the host: where a balancer in front ends TLS, clients are sent to HTTPS again and again, there as here, unless it is believed (use-forwarded-headers, and here trusted_proxies with a route for x-forwarded-proto = \"https\")");
+            }
+        }
     }
 
-    /// Whether nobody may come: a guard of the host, or of all, cannot be said.
+    /// Whether nobody may come: a guard of the host cannot be said, or certificates not be asked for as it does.
     fn closes(&mut self, host: &Host) -> bool {
-        if self.controller.denied.is_some() || host.denied.is_some() {
+        if host.denied.is_some() {
             return true;
         }
         let Some(client) = &host.client_tls else { return false };
@@ -180,7 +261,7 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         }
         let other =
             host.name.strip_prefix("www.").map_or_else(|| format!("www.{}", host.name), str::to_owned);
-        if self.hosts.iter().any(|known| known.name == other || known.aliases.contains(&other)) {
+        if self.places.names.contains(other.as_str()) {
             return self.report.ignored(at, "the other name has rules of its own");
         }
         let region = Region { hosts: Some(vec![other.clone()]), ..Region::default() };
@@ -275,9 +356,10 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
             table,
         };
         let (name, settings) = (ingress.object.name, &ingress.settings);
-        if !settings.denied.is_empty() || closed {
+        let denied = self.controller.denied.or(settings.denied.first().copied());
+        if denied.is_some() || closed {
             let status = if closed { 403 } else { 503 };
-            let at = settings.denied.first().copied();
+            let at = host.denied.or(denied).or(host.client_tls.as_ref().map(|client| client.at));
             return out.push(draft(region, &format!("{name}-closed"), respond(status, at)));
         }
         match redirected {
@@ -298,10 +380,14 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         if settings.backend.speaks() == Protocol::Other {
             return out.push(draft(region, name, respond(503, None)));
         }
-        let backend =
-            host.backend.as_ref().map_or_else(|| settings.backend.clone(), |of| settings.backend.inherit(of));
-        let tls =
-            region.doors.as_deref().is_some_and(|doors| self.doors.1.is_some_and(|https| doors == [https]));
+        let backend = backend_of(host, settings);
+        // Browsers look away from it where they came without TLS.
+        let secured = self.is_secured(host) || leads;
+        let tls = secured
+            && self
+                .doors
+                .1
+                .is_some_and(|https| region.doors.as_ref().is_none_or(|doors| doors.contains(&https)));
         let main = self.pool(wanted, &backend, settings, at);
         for (way, action) in self.actions(location, wanted, main, &backend, settings) {
             for guard in ways(settings) {
@@ -321,39 +407,36 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
                         continue;
                     }
                 }
-                self.write(location, settings, &guard, tls, &mut table);
+                self.write(location, settings, (&guard, &backend.key()), tls, &mut table);
                 out.push(draft(region, name, table));
             }
-        }
-        if leads && self.controller.forwarded.is_some() {
-            self.offloaded(out);
         }
     }
 
     /// Whoever ended TLS before says so in a field: then there is no need to lead to HTTPS.
-    fn offloaded(&self, out: &mut Vec<Draft>) {
-        let Some(last) = out.last().cloned() else { return };
-        let mut draft = last;
-        draft.region.doors = Some(vec![self.doors.0]);
-        draft.region.values.push((
-            Part::Header,
-            "x-forwarded-proto".to_owned(),
-            ValueTest::Exact("https".to_owned()),
-        ));
-        out.insert(out.len().saturating_sub(2), draft);
+    fn offloaded(&self, before: usize, from: usize, out: &mut Vec<Draft>) {
+        let own = out.get(from..).unwrap_or_default().to_vec();
+        let said = (Part::Header, "x-forwarded-proto".to_owned(), ValueTest::Exact("https".to_owned()));
+        let behind = own.into_iter().map(|mut draft| {
+            draft.region.doors = Some(vec![self.doors.0]);
+            draft.region.values.push(said.clone());
+            without_hsts(&mut draft.table);
+            draft
+        });
+        let behind: Vec<Draft> = behind.collect();
+        out.splice(before..before, behind);
     }
 
     /// Whether requests that a host does not take would come to a wider one.
     fn is_covered(&self, host: &Host) -> bool {
-        let wider = |other: &Host| {
-            other.name.is_empty() && !host.name.is_empty()
-                || other.name != host.name
-                    && other
-                        .name
-                        .strip_prefix('*')
-                        .is_some_and(|end| host.name.trim_start_matches('*').ends_with(end))
-        };
-        self.hosts.iter().any(wider)
+        let names = &self.places.names;
+        let mut end = host.name.trim_start_matches("*.");
+        let mut wider = !host.name.is_empty() && names.contains("");
+        while let Some((_, rest)) = end.split_once('.') {
+            wider |= names.contains(format!("*.{rest}").as_str());
+            end = rest;
+        }
+        wider
     }
 
     /// The pool of a Service.
@@ -365,12 +448,12 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         at: Place,
     ) -> Result<String, String> {
         let wanted = self.pools.by_number(wanted);
-        let (paths, sticky, first) = self.uses(&wanted);
+        let uses = self.uses(&wanted, &backend.key());
         let controller = self.controller;
-        let proxy =
-            first.map_or_else(|| settings.proxy.or(&controller.proxy), |own| own.proxy.or(&controller.proxy));
-        let sticky = sticky.map(|own| own.affinity.clone());
-        let balance = first.map_or_else(|| settings.affinity.clone(), |own| own.affinity.clone());
+        let proxy = uses.first_alike.unwrap_or(settings).proxy.or(&controller.proxy);
+        let sticky = uses.sticky.map(|own| own.affinity.clone());
+        let balance = uses.first.unwrap_or(settings).affinity.clone();
+        let paths = uses.paths;
         self.pools.of_service(&wanted, &backend.key(), at, self.report, |made, report| {
             match &sticky {
                 Some(affinity) => affinity.write_balance(&controller.affinity, made.table, report),
@@ -386,29 +469,27 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
         })
     }
 
-    /// Where a Service is used: its paths, whose cookie it has, and who named it first.
-    fn uses(&self, wanted: &Wanted) -> (Vec<String>, Option<&'_ Settings>, Option<&'_ Settings>) {
-        let (mut paths, mut sticky, mut first) = (Vec::new(), None, None);
-        for location in self.hosts.iter().flat_map(|host| &host.locations) {
-            let of = |to: &Wanted| self.pools.by_number(to) == *wanted;
-            let main = matches!(&location.to, Target::Service(to, _) if of(to));
-            let canary = location.canary.as_ref().filter(|(_, to, _)| of(to));
-            if !main && canary.is_none() {
-                continue;
-            }
+    /// Where a Service is used.
+    fn uses(&self, wanted: &Wanted, key: &str) -> Uses<'_> {
+        let mut out = Uses::default();
+        for (host, location) in self.places.of(wanted) {
             let own = self.ingresses.get(location.ingress).map(|ingress| &ingress.settings);
+            let canary = location.canary.as_ref().filter(|(_, to, _)| self.pools.by_number(to) == *wanted);
             // A canary has the cookie of what it is a canary of, unless it says that it has its own.
             let of_canary = canary.and_then(|(at, ..)| self.ingresses.get(*at)).map(|one| &one.settings);
             let whose = if of_canary.is_some_and(|own| own.affinity.legacy) { of_canary } else { own };
             if whose.is_some_and(|own| own.affinity.sticks()) {
-                sticky = sticky.or(whose);
-                if !paths.contains(&location.path) {
-                    paths.push(location.path.clone());
+                out.sticky = out.sticky.or(whose);
+                if !out.paths.contains(&location.path) {
+                    out.paths.push(location.path.clone());
                 }
             }
-            first = first.or(own);
+            out.first = out.first.or(own);
+            if own.is_some_and(|own| backend_of(host, own).key() == key) {
+                out.first_alike = out.first_alike.or(own);
+            }
         }
-        (paths, sticky, first)
+        out
     }
 
     /// The Service, and its canary before it.
@@ -482,31 +563,33 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
     /// The controller joins canaries to Services: other paths of the same one have it too.
     fn shared(&mut self, wanted: &Wanted, location: &Location, at: Place) {
         let wanted = self.pools.by_number(wanted);
-        let same = |other: &&Location| {
-            other.canary.is_none()
-                && other.at != location.at
-                && matches!(&other.to, Target::Service(to, _) if self.pools.by_number(to) == wanted)
-        };
-        if self.hosts.iter().flat_map(|host| &host.locations).find(same).is_some() {
+        let other = |(_, other): &(&Host, &Location)| other.canary.is_none() && other.at != location.at;
+        if self.places.of(&wanted).any(|place| other(&place)) {
             self.report.approximated(at, "other paths lead to the same Service, and the controller asks the canary for them too: here for this path alone");
         }
     }
 
     /// Everything of a route but where it leads.
-    fn write(&mut self, location: &Location, settings: &Settings, way: &Way, tls: bool, table: &mut Table) {
+    fn write(
+        &mut self,
+        location: &Location,
+        settings: &Settings,
+        (way, key): (&Way, &str),
+        tls: bool,
+        table: &mut Table,
+    ) {
         self.edits(location, settings, tls, table);
         settings.auth.write_networks(&self.controller.auth, settings.auth.any().is_none(), table);
         settings.proxy.or(&self.controller.proxy).write_body(table);
         settings.cors.write(table, self.report);
         self.controller.write_compress(table);
-        self.times(location, settings, table);
+        self.times(location, settings, key, table);
         // `no-auth-locations`.
         if !way.open && !location.path.starts_with("/.well-known/acme-challenge") {
-            let pool = settings
-                .auth
-                .asked(&self.controller.auth)
-                .map(|asked| self.pools.of_host(asked.tls, &asked.host, asked.port, asked.at));
-            settings.auth.write_logins(&self.controller.auth, pool.as_deref(), table);
+            let auth = settings.auth.or_asking(&self.controller.auth);
+            let pool =
+                auth.asked().map(|asked| self.pools.of_host(asked.tls, &asked.host, asked.port, asked.at));
+            auth.write_logins(pool.as_deref(), table);
         }
         if let Some(mirror) = settings.beside.mirror(self.report) {
             let pool = self.pools.of_host(mirror.tls, &mirror.host, mirror.port, mirror.at);
@@ -520,11 +603,11 @@ impl<'c, 'a> Maker<'_, 'c, 'a> {
     }
 
     /// Times and tries that are not those of the pool.
-    fn times(&mut self, location: &Location, settings: &Settings, table: &mut Table) {
+    fn times(&mut self, location: &Location, settings: &Settings, key: &str, table: &mut Table) {
         let Target::Service(wanted, _) = &location.to else { return };
         let wanted = self.pools.by_number(wanted);
         let own = settings.proxy.or(&self.controller.proxy);
-        let of_pool = self.uses(&wanted).2.map(|first| first.proxy.or(&self.controller.proxy));
+        let of_pool = self.uses(&wanted, key).first_alike.map(|first| first.proxy.or(&self.controller.proxy));
         let mut mine = Table::default();
         own.write(&mut mine, self.report);
         let mut theirs = Table::default();
@@ -639,6 +722,22 @@ enum Action {
     Pool(String),
     /// Shares, where they come from, and whether clients stay in theirs.
     Split(Value, Place, bool),
+}
+
+/// Takes `Strict-Transport-Security` away, which the controller adds where it ends TLS itself.
+fn without_hsts(table: &mut Table) {
+    for entry in &mut table.entries {
+        let Value::Inline(parts) = &mut entry.value else { continue };
+        for (_, part) in parts.iter_mut().filter(|_| entry.path == "response_headers") {
+            if let Value::Inline(fields) = part {
+                fields.retain(|(name, _)| name != "strict-transport-security");
+            }
+        }
+        parts.retain(|(_, part)| *part != Value::Inline(Vec::new()));
+    }
+    table
+        .entries
+        .retain(|entry| entry.path != "response_headers" || entry.value != Value::Inline(Vec::new()));
 }
 
 /// The ways that guards make of one.

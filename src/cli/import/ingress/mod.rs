@@ -2,12 +2,11 @@
 //!
 //! The map, in the order of the way: `object` finds the objects in the files, `field` knows the fields of each kind,
 //! `service` and `secret` look up what others name, `value` and `variable` read texts. `annotation` has what annotations
-//! say, `controller` the ConfigMap of the controller, and `block` whom that turns away; `ingress` reads Ingresses, `host` puts together what they say of each
+//! say, `controller` the ConfigMap of the controller; `ingress` reads Ingresses, `host` puts together what they say of each
 //! host and `location` makes routes of it. `gateway` has Gateway API. `draft`, `pool` and `listener` write what it all
 //! comes to.
 
 mod annotation;
-mod block;
 mod controller;
 mod draft;
 mod field;
@@ -34,7 +33,7 @@ use super::tree::{self, Lines, read_yaml};
 use controller::Controller;
 use draft::Names;
 use host::Host;
-use location::Maker;
+use location::{Maker, Places};
 use object::Cluster;
 use pool::Pools;
 
@@ -56,7 +55,10 @@ pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
     translate(&cluster, &mut document, &mut report);
     for object in &cluster.objects {
         match object.kind {
-            "Secret" => secret::tell_rest(object, &mut report),
+            "Secret" => {
+                secret::hide(object, &mut report);
+                secret::tell_rest(object, &mut report);
+            }
             "ConfigMap" => controller::tell_rest(object, &mut report),
             _ => {}
         }
@@ -118,19 +120,21 @@ fn serve<'c, 'a>(
     let tls = hosts.iter().any(|host| host.certificate.is_some() || forced(host));
     let doors = listener::doors(tls);
     listener::write(hosts, &doors, controller, cluster, document, report);
+    let places = Places::new(hosts, pools);
     let mut maker = Maker {
         ingresses,
         controller,
         pools,
-        hosts,
+        places,
         doors: (0, tls.then_some(1)),
         authority: listener::authority(hosts),
-        out: block::drafts(&controller.blocks),
+        out: Vec::new(),
         report,
     };
+    maker.blocked();
     hosts.iter().filter(|host| host.passthrough.is_none()).for_each(|host| maker.host(host));
     let passed: Vec<_> = hosts.iter().filter_map(|host| maker.passthrough(host)).collect();
-    let drafts = std::mem::take(&mut maker.out);
+    let drafts = draft::together(std::mem::take(&mut maker.out));
     document.routes.extend(draft::write(drafts, &doors, both, names));
     listener::write_passthrough(hosts, &passed, &doors, document);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::report::{Place, Report};
+use super::super::report::{Place, Report, Verdict};
 use super::super::tree::{Document, Node};
 
 /// An object of Kubernetes' API.
@@ -103,11 +103,17 @@ impl<'a> Cluster<'a> {
         let Some(object) = Object::of(node) else {
             let what = if node.pairs().is_empty() { "this is no object" } else { "an object has a `kind`" };
             let text = format!("{what}: Kubernetes takes objects with apiVersion, kind and metadata");
-            node.tell(super::super::report::Verdict::WrongInSource, &text, report);
             report.wrong(node.at, text);
+            super::field::rest(node, node.at, report);
             return;
         };
         if object.kind.ends_with("List") && node.get("items").is_some() && depth < NESTED_MAX {
+            for (key, value) in node.pairs() {
+                if key.text != "items" {
+                    report.translated(key.at);
+                    value.tell(Verdict::Translated, "", report);
+                }
+            }
             for item in node.get("items").map_or(&[][..], Node::items) {
                 self.take(item, depth + 1, report);
             }
@@ -120,7 +126,7 @@ impl<'a> Cluster<'a> {
                 object.at,
                 format!("{text}: of two the later one counts in a cluster, here the first"),
             );
-            node.tell(super::super::report::Verdict::Ignored, "the object is there twice", report);
+            super::field::rest(node, object.at, report);
             return;
         }
         let at = self.objects.len();

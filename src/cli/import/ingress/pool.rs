@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use super::super::document::{Block, Table, Value};
 use super::super::report::{Place, Report};
+use super::super::tree::Node;
 use super::draft::Names;
 use super::object::Cluster;
-use super::service::{Endpoint, Found, PortName, Services, Wanted, join};
+use super::service::{Endpoint, Found, PortName, Services, Wanted, join, port_number};
 
 /// The pools that are made, and whom they are of.
 #[derive(Debug)]
@@ -41,12 +42,20 @@ impl<'c, 'a> Pools<'c, 'a> {
     /// The port by its number where that is known, so that a name and a number of one port are one pool.
     pub(super) fn by_number(&self, wanted: &Wanted) -> Wanted {
         let mut wanted = wanted.clone();
-        let PortName::Name(name) = &wanted.port else { return wanted };
         let service = self.cluster.get("Service", &wanted.namespace, &wanted.service);
-        let ports =
-            service.and_then(|service| service.spec(&["ports"])).map_or(&[][..], |ports| ports.items());
-        let named = ports.iter().find(|port| port.get("name").and_then(|name| name.text()) == Some(name));
-        if let Some(number) = named.and_then(|port| port.get("port")).and_then(super::service::port_number) {
+        let ports = service.and_then(|service| service.spec(&["ports"])).map_or(&[][..], Node::items);
+        let number = |port: &Node| port.get("port").and_then(port_number);
+        let target = |port: &&Node| port.get("targetPort").and_then(Node::text) == Some(&wanted.port.text());
+        let found = match &wanted.port {
+            PortName::Name(name) => {
+                let named = |port: &&Node| port.get("name").and_then(Node::text) == Some(name);
+                ports.iter().find(named).or_else(|| ports.iter().find(target))
+            }
+            PortName::Number(own) if ports.iter().any(|port| number(port) == Some(*own)) => None,
+            // The controller takes the number of a pod's port too.
+            PortName::Number(_) => ports.iter().find(target),
+        };
+        if let Some(number) = found.and_then(number) {
             wanted.port = PortName::Number(number);
         }
         wanted
@@ -120,7 +129,7 @@ impl<'c, 'a> Pools<'c, 'a> {
             return name.clone();
         }
         let endpoint = Endpoint::plain(join(host, port), Some(at));
-        let (name, block) = self.push(&format!("{host}-{port}"), None, &[endpoint]);
+        let (name, block) = self.push(&format!("{}-{port}", host.replace('.', "-")), None, &[endpoint]);
         if tls {
             block.table.set("tls", Value::inline([("server_name", Value::text(host))]), Some(at));
         }

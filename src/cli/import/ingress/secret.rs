@@ -130,6 +130,24 @@ pub(super) fn tell_certificate(
     (cert, key)
 }
 
+/// Keeps what a Secret holds out of the report.
+pub(super) fn hide(secret: &Object<'_>, report: &mut Report) {
+    for part in ["data", "stringData"] {
+        let Some((key, node)) = secret.node.entry(part) else { continue };
+        if !node.is_empty() {
+            report.keep_secret(key.at);
+        }
+        node.each_place(&mut |at, last| {
+            (at.line..=last).for_each(|line| report.keep_secret(Place { line, ..at }));
+        });
+    }
+    // As kubectl apply keeps it.
+    for (key, node) in secret.annotations() {
+        report.keep_secret(key.at);
+        (node.at.line..=node.last).for_each(|line| report.keep_secret(Place { line, ..node.at }));
+    }
+}
+
 /// What no line of a Secret has been said about: nothing reads it.
 pub(super) fn tell_rest(secret: &Object<'_>, report: &mut Report) {
     for part in ["data", "stringData"] {

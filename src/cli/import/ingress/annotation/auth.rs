@@ -21,15 +21,15 @@ pub(in super::super) struct Auth {
     asked: Option<Asked>,
     response_fields: Set<Vec<String>>,
     signin: Option<Place>,
+    /// `enable-global-auth: false`.
+    not_global: bool,
     /// What only matters where a service is asked.
     about_url: Vec<Place>,
     pub(in super::super) allow: Set<Vec<IpNet>>,
     pub(in super::super) deny: Set<Vec<IpNet>>,
-    /// Networks that are refused whatever an Ingress says: `block-cidrs` of the ConfigMap.
-    pub(in super::super) blocked: Set<Vec<IpNet>>,
     satisfy: Set<bool>,
-    /// `enable-global-auth: "false"`.
-    without_all: bool,
+    /// `block-cidrs` of the ConfigMap.
+    pub(in super::super) blocked: Set<Vec<IpNet>>,
 }
 
 /// The service that is asked about requests.
@@ -83,7 +83,7 @@ pub(super) const TABLE: &[(&str, Read)] = &[
             true,
         )
     }),
-    ("enable-global-auth", |s, w, r| s.auth.without_all = as_truth(w, r) == Some(false)),
+    ("enable-global-auth", |s, w, r| s.auth.not_global = as_truth(w, r) == Some(false)),
     ("whitelist-source-range", |s, w, r| networks(s, w, r, true)),
     ("allowlist-source-range", |s, w, r| networks(s, w, r, true)),
     ("denylist-source-range", |s, w, r| networks(s, w, r, false)),
@@ -95,11 +95,11 @@ pub(super) const TABLE: &[(&str, Read)] = &[
 ];
 
 const NOT_SIGNIN: &str = "whoever is not let in gets the answer of the service as it is: ask it for a path that redirects to its page by itself (of oauth2-proxy `/` with --upstream=static://202 and --reverse-proxy)";
+const TOLD: &str = "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method";
 const CACHE: &str = "the service is asked about every request";
 const KEEPALIVE: &str = "connections to the service are kept as [pool.NAME.limits] says";
 const REDIRECT: &str =
     "the service is told what was asked for in X-Forwarded-Uri, and no other place to go back to";
-const TOLD: &str = "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method";
 const COOKIE: &str = "cookies of the service go to clients with its refusals alone";
 
 #[allow(clippy::unnecessary_wraps, reason = "what it fills is optional")]
@@ -113,11 +113,6 @@ fn networks(settings: &mut super::Settings, word: Word<'_>, report: &mut Report,
         Some(list) => settings.auth.deny = Some((list, word.at)),
         None => settings.denied.push(word.at),
     }
-}
-
-/// What reads an annotation of that name.
-pub(in super::super) fn reader(name: &str) -> Option<Read> {
-    TABLE.iter().find(|(own, _)| *own == name).map(|(_, read)| *read)
 }
 
 /// Hashes that are read here, by how they begin.
@@ -162,11 +157,7 @@ impl Auth {
                 }
                 Err((wrong, why)) => {
                     denied.push(*at);
-                    if wrong {
-                        report.wrong(*at, format!("{why}: the controller answers 503 to all"));
-                    } else {
-                        report.not_possible(*at, why);
-                    }
+                    if wrong { report.wrong(*at, why) } else { report.not_possible(*at, why) }
                 }
             }
         } else {
@@ -178,41 +169,6 @@ impl Auth {
             report.ignored(at, "there are no two guards of which one could be enough");
             self.satisfy = None;
         }
-    }
-
-    /// Looks up whom the controller asks about all requests.
-    pub(in super::super) fn settle_all(&mut self, report: &mut Report) {
-        let Some((url, at)) = self.url.clone().filter(|(url, _)| !url.is_empty()) else {
-            self.url = None;
-            return super::alone(&self.about_url, "there is no global-auth-url: nobody is asked", report);
-        };
-        match parse(&url, at) {
-            Ok(asked) => {
-                report.approximated(at, TOLD);
-                self.asked = Some(asked);
-            }
-            Err((true, why)) => {
-                report.wrong(at, format!("{why}: the controller asks nobody, and lets everybody in. Here nobody is let in where the service would be asked"));
-            }
-            Err((false, why)) => report.not_possible(at, why),
-        }
-    }
-
-    /// Whose word holds of the service that is asked: its own, or that for all.
-    const fn asking<'s>(&'s self, all: &'s Self) -> Option<&'s Self> {
-        if self.url.is_some() {
-            Some(self)
-        } else if all.url.is_some() && !self.without_all {
-            Some(all)
-        } else {
-            None
-        }
-    }
-
-    /// Where the service of all should be asked, and cannot be.
-    pub(in super::super) fn cannot_ask(&self, all: &Self) -> Option<Place> {
-        let asking = self.asking(all).filter(|asking| asking.asked.is_none());
-        asking.and_then(|asking| asking.url.as_ref()).map(|(_, at)| *at)
     }
 
     fn passwords(
@@ -272,8 +228,36 @@ impl Auth {
     }
 
     /// The service that is asked.
-    pub(in super::super) fn asked<'s>(&'s self, all: &'s Self) -> Option<&'s Asked> {
-        self.asking(all)?.asked.as_ref()
+    pub(in super::super) const fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
+    }
+
+    /// The service of the whole controller, as its ConfigMap names it. Returns whether it can be asked.
+    pub(in super::super) fn ask_for_all(&mut self, word: Word<'_>, report: &mut Report) -> bool {
+        match parse(word.value, word.at) {
+            Ok(asked) => {
+                report.approximated(word.at, TOLD);
+                self.asked = Some(asked);
+                true
+            }
+            Err((_, why)) => {
+                report.not_possible(word.at, why);
+                false
+            }
+        }
+    }
+
+    /// The fields of its answer that endpoints get.
+    pub(in super::super) fn take_over(&mut self, word: Word<'_>, report: &mut Report) {
+        self.response_fields(word, report);
+    }
+
+    /// With the service of the whole controller where there is no other, and it is wanted.
+    pub(in super::super) fn or_asking(&self, all: &Self) -> Self {
+        if self.asked.is_some() || self.not_global || all.asked.is_none() {
+            return self.clone();
+        }
+        Self { asked: all.asked.clone(), response_fields: all.response_fields.clone(), ..self.clone() }
     }
 
     /// `allow` and `deny` of a route.
@@ -282,20 +266,22 @@ impl Auth {
         if let Some((list, at)) = self.allow.as_ref().or(all.allow.as_ref()).filter(|_| allow) {
             table.set("allow", networks(list), Some(*at));
         }
-        let denied = self.deny.as_ref().or(all.deny.as_ref());
-        if let Some((_, at)) = denied.or(all.blocked.as_ref()) {
-            let mut list: Vec<IpNet> = Vec::new();
-            for network in [denied, all.blocked.as_ref()].into_iter().flatten().flat_map(|(list, _)| list) {
-                if !list.contains(network) {
-                    list.push(*network);
-                }
-            }
-            table.set("deny", networks(&list), Some(*at));
+        let own = self.deny.as_ref().or(all.deny.as_ref());
+        // What is blocked for all is so everywhere.
+        let mut list: Vec<IpNet> = own.map(|(list, _)| list.clone()).unwrap_or_default();
+        list.extend(
+            all.blocked
+                .iter()
+                .flat_map(|(list, _)| list)
+                .filter(|network| own.is_none_or(|(own, _)| !own.contains(network))),
+        );
+        if let Some(at) = own.or(all.blocked.as_ref()).map(|(_, at)| *at) {
+            table.set("deny", networks(&list), Some(at));
         }
     }
 
     /// `basic_auth` and `forward_auth` of a route; `pool` is that of the service that is asked.
-    pub(in super::super) fn write_logins(&self, all: &Self, pool: Option<&str>, table: &mut Table) {
+    pub(in super::super) fn write_logins(&self, pool: Option<&str>, table: &mut Table) {
         if let Some((file, at)) = &self.users {
             let mut pairs = Vec::new();
             if let Some((realm, _)) = &self.realm {
@@ -304,10 +290,9 @@ impl Auth {
             pairs.push(("users_file", Value::text(file)));
             table.set("basic_auth", Value::inline(pairs), Some(*at));
         }
-        if let (Some(asked), Some(pool)) = (self.asked(all), pool) {
+        if let (Some(asked), Some(pool)) = (&self.asked, pool) {
             let mut pairs = vec![("pool", Value::text(pool)), ("path", Value::text(&asked.path))];
-            let fields = self.asking(all).and_then(|asking| asking.response_fields.as_ref());
-            if let Some((fields, _)) = fields {
+            if let Some((fields, _)) = &self.response_fields {
                 pairs.push(("response_headers", Value::texts(fields.clone())));
             }
             table.set("forward_auth", Value::inline(pairs), Some(asked.at));
@@ -317,7 +302,7 @@ impl Auth {
 
 /// The parts of `auth-url`; else whether the controller would not take it either, and why.
 fn parse(url: &str, at: Place) -> Result<Asked, (bool, String)> {
-    let wrong = |why: &str| Err((true, why.to_owned()));
+    let wrong = |why: &str| Err((true, format!("{why}: the controller answers 503 to all")));
     let Some((scheme, rest)) = url.split_once("://") else { return wrong("it is no URL") };
     let tls = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,

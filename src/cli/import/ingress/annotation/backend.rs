@@ -197,14 +197,9 @@ impl Backend {
             secret::tell_file(cluster, space, name, "ca.crt", &file, at, report);
             self.authority = Some((file, at));
         }
-        if keys.as_ref().is_some_and(|keys| keys.iter().any(|key| key == "tls.crt")) {
+        if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == "tls.crt")) {
             self.certificate = Some((secret::file(space, name, "crt"), at));
             secret::tell_certificate(cluster, space, name, at, report);
-        } else if keys.is_none() {
-            report.approximated(
-                at,
-                "where the Secret has a certificate too, tls of the pool needs its cert and key",
-            );
         }
         self.check_names(report);
     }

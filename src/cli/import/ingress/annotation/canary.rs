@@ -60,6 +60,12 @@ impl Canary {
                 report,
             );
         }
+        let total = self.total.map_or(100, |(total, _)| total.max(100));
+        if let Some((weight, at)) = self.weight
+            && weight > total
+        {
+            report.wrong(at, format!("it is more than {total}, which is all"));
+        }
         if self.header.is_none() {
             let rest = [self.value.as_ref(), self.pattern.as_ref()].into_iter().flatten();
             let places: Vec<Place> = rest.map(|(_, at)| *at).collect();
@@ -85,9 +91,6 @@ impl Canary {
         let (weight, at) = self.weight.filter(|(weight, _)| *weight > 0)?;
         // Less than 100 is not looked at.
         let total = self.total.map_or(100, |(total, _)| total.max(100));
-        if weight > total {
-            report.wrong(at, format!("it is more than {total}, which is all"));
-        }
         let (mut weight, mut rest) = (weight.min(total), total.saturating_sub(weight));
         if weight.max(rest) > WEIGHT_MAX {
             let divisor = gcd(weight, rest).max(1);

@@ -122,6 +122,9 @@ impl Cors {
                 format!("{origin} is no origin (https://app.example): the controller leaves it out"),
             );
         }
+        if good.iter().any(|origin| origin.contains("://*.")) {
+            report.approximated(*at, "the star is one label of a name there, and any number of them here");
+        }
         (!good.is_empty()).then_some(good)
     }
 }

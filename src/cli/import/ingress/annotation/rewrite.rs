@@ -156,6 +156,9 @@ impl Rewrite {
             report.wrong(*at, "it is no URL of http or https: the controller leaves it out");
             return None;
         }
+        if text.contains('$') {
+            report.wrong(*at, "since 1.12 the controller takes no variables here, and drops the whole Ingress; before, and here, they are put in");
+        }
         match template(text) {
             Ok(to) if plain(&to) => Some(Ok(Redirect { to, status, at: *at })),
             Ok(_) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::super::document::{Table, Value};
 use super::super::super::report::{Place, Report};
 use super::super::super::tree::Node;
+use super::super::field::article;
 use super::super::object::{Cluster, Object};
 use super::super::pool::Pools;
 use super::super::secret;
@@ -73,8 +74,9 @@ pub(super) fn service(
         report.wrong(
             at,
             format!(
-                "no ReferenceGrant in {namespace} lets a {} of {} name this Service: it is answered with 500",
-                route.kind, route.namespace
+                "no ReferenceGrant in {namespace} lets {} of {} name this Service: it is answered with 500",
+                article(route.kind),
+                route.namespace
             ),
         );
         return None;

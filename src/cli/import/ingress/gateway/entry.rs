@@ -143,10 +143,39 @@ fn read_one<'c, 'a>(
         report.wrong(host.at, format!("{why}: Kubernetes refuses it. The listener is left out"));
         return None;
     }
+    if let (Protocol::Tcp | Protocol::Udp, Some(host)) = (protocol, host) {
+        report.wrong(
+            host.at,
+            "with protocol TCP or UDP there is no hostname: Kubernetes refuses it. It is left out",
+        );
+    }
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')) {
+        report.wrong(at, "a name is in lower case: Kubernetes refuses it. Here it is taken as it is");
+    }
     let certificates = certificates(gateway, node, protocol, at, cluster, report)?;
-    let authority = authority(gateway, node, cluster, report);
+    let authority = authority(gateway, node, protocol, cluster, report);
     let allowed = node.get("allowedRoutes");
+    for kind in allowed.and_then(|allowed| allowed.get("kinds")).map_or(&[][..], Node::items) {
+        let word = kind.get("kind").and_then(Node::text).unwrap_or("");
+        if !can_have(protocol, word) {
+            report.wrong(
+                super::matching::first_line(kind),
+                format!("a listener of this protocol has no {word}"),
+            );
+        }
+    }
     Some(Entry { gateway, name, port, protocol, host: text, certificates, authority, at, allowed })
+}
+
+/// Whether listeners of a protocol have routes of a kind.
+fn can_have(protocol: Protocol, kind: &str) -> bool {
+    match kind {
+        "HTTPRoute" | "GRPCRoute" => protocol.is_http(),
+        "TLSRoute" => matches!(protocol, Protocol::Tls | Protocol::Passthrough),
+        "TCPRoute" => matches!(protocol, Protocol::Tcp | Protocol::Tls),
+        "UDPRoute" => protocol == Protocol::Udp,
+        _ => false,
+    }
 }
 
 /// Why Gateway API takes no such host.
@@ -213,36 +242,53 @@ fn certificates(
     Some(out)
 }
 
-/// `frontendValidation`: certificates that clients must have.
+/// Certificates that clients must have: of the listener, of its port, or of the whole Gateway.
 fn authority(
     gateway: &Object<'_>,
     node: &Node,
+    protocol: Protocol,
     cluster: &Cluster<'_>,
     report: &mut Report,
 ) -> Option<(String, bool, Place)> {
-    let references = node.below(&["tls", "frontendValidation", "caCertificateRefs"])?;
+    if protocol != Protocol::Https {
+        return None;
+    }
+    let frontend = gateway.spec(&["tls", "frontend"]);
+    let port = node.get("port").and_then(port_number);
+    let ports = frontend.and_then(|frontend| frontend.get("perPort")).map_or(&[][..], Node::items);
+    let of_port = ports.iter().find(|node| node.get("port").and_then(port_number) == port);
+    let own = node.below(&["tls", "frontendValidation"]);
+    let all = frontend.and_then(|frontend| frontend.below(&["default", "validation"]));
+    let validation = own.or(of_port.and_then(|node| node.below(&["tls", "validation"]))).or(all)?;
+    let references = validation.get("caCertificateRefs")?;
     let first = references.items().first()?;
     let text = |name: &str| first.get(name).and_then(Node::text);
     let (name, namespace) = (text("name")?, text("namespace").unwrap_or(gateway.namespace));
     let at = first.get("name").map_or(first.at, |name| name.at);
-    let file = secret::file(namespace, name, "ca.crt");
     let kind = text("kind").unwrap_or("ConfigMap");
+    let from = (GROUP, "Gateway", gateway.namespace);
+    if !grant::allows(cluster, from, ("", kind, namespace, name)) {
+        report.wrong(at, format!("no ReferenceGrant in {namespace} lets a Gateway of {} have it: clients cannot be verified, and nobody gets in", gateway.namespace));
+    }
+    let file = secret::file(namespace, name, "ca.crt");
     secret::tell_authority(cluster, kind, namespace, name, &file, at, report);
     for other in references.items().iter().skip(1) {
         report.approximated(other.at, format!("write it into {file} too, behind the other one"));
     }
-    Some((file, true, at))
+    let fallback = validation.get("mode").and_then(Node::text) == Some("AllowInsecureFallback");
+    if fallback && let Some(mode) = validation.get("mode") {
+        report.approximated(
+            mode.at,
+            "clients without a certificate are let in, those with one that is not valid are not",
+        );
+    }
+    Some((file, !fallback, at))
 }
 
 impl Entry<'_, '_> {
     /// Whether a route may come to it, by its kind and its namespace.
     pub(super) fn allows(&self, kind: &str, namespace: &str, cluster: &Cluster<'_>) -> Result<(), String> {
-        let fits = match kind {
-            "HTTPRoute" | "GRPCRoute" => self.protocol.is_http(),
-            "TLSRoute" => matches!(self.protocol, Protocol::Tls | Protocol::Passthrough),
-            "TCPRoute" => matches!(self.protocol, Protocol::Tcp | Protocol::Tls),
-            _ => self.protocol == Protocol::Udp,
-        };
+        let fits = can_have(self.protocol, kind);
         if !fits {
             return Err(format!("the listener {} speaks something else", self.name));
         }

@@ -131,8 +131,8 @@ impl<'n> Filters<'n> {
     }
 
     /// Whether requests are answered without a backend.
-    pub(super) const fn answers(&self) -> bool {
-        self.redirect.is_some() || self.closed.is_some()
+    pub(super) const fn redirects(&self) -> bool {
+        self.redirect.is_some()
     }
 
     /// Changes of heads and of what is asked for.

@@ -70,6 +70,10 @@ pub(super) fn write<'c, 'a>(
                 continue;
             }
             let attached = attach(object, &entries, &mut around);
+            if attached.is_empty() {
+                unattached(object, &entries, &mut around);
+                continue;
+            }
             if kind == "HTTPRoute" || kind == "GRPCRoute" {
                 drafts.take(object, &attached, &entries, &doors, &mut around);
                 let at =
@@ -82,10 +86,22 @@ pub(super) fn write<'c, 'a>(
     }
     drafts.fill_up(&entries, &doors);
     let list: Vec<Door> = sockets.iter().map(|socket| socket.door.clone()).collect();
-    document.routes.extend(draft::write(drafts.finish(), &list, true, names));
+    document.routes.extend(draft::write(drafts.finish(around.report), &list, true, names));
     for (number, socket) in sockets.iter_mut().enumerate() {
         let plain_calls = calls.contains(&number) && socket.protocol == Protocol::Http;
         listen(socket, &entries, plain_calls, &mut streams, names, document, around.report);
+    }
+}
+
+/// Reads the rules of a route that belongs nowhere, for what is to be said of them.
+fn unattached(object: &Object<'_>, entries: &[Entry<'_, '_>], around: &mut Around<'_, '_, '_>) {
+    let mut pools = Pools::new(around.cluster);
+    let mut apart = Around { cluster: around.cluster, pools: &mut pools, report: around.report };
+    if object.kind != "HTTPRoute" && object.kind != "GRPCRoute" {
+        let _pool = stream::pool(object, object.kind == "UDPRoute", &mut apart);
+    } else if !entries.is_empty() {
+        let anywhere = [Attached { entry: 0, hosts: vec![(String::new(), String::new())] }];
+        Drafts::default().take(object, &anywhere, entries, &[Some(0)], &mut apart);
     }
 }
 
@@ -297,9 +313,11 @@ fn certificates(of: &[&Entry<'_, '_>], table: &mut Table, report: &mut Report) {
     }
     table.set("tls.certificates", Value::Lines(lines), None);
     let mut authorities = of.iter().filter_map(|entry| entry.authority.as_ref());
-    if let Some((file, _, at)) = authorities.next() {
+    if let Some((file, require, at)) = authorities.next() {
         table.set("tls.client_ca", Value::text(file), Some(*at));
-        if of.len() > 1 || table.get("bind").is_none() {
+        let word = if *require { "require" } else { "request" };
+        table.set("tls.client_auth", Value::text(word), Some(*at));
+        if of.len() > 1 {
             report.approximated(
                 *at,
                 "clients of one address are all asked for a certificate, whatever host they come for",

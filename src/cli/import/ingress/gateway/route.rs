@@ -1,6 +1,8 @@
 //! Routes of HTTP and gRPC: which listeners they come to, with which hosts, and in which order their matches are asked.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::super::super::document::{Table, Value};
 use super::super::super::region::{Region, narrower_host};
@@ -10,7 +12,7 @@ use super::super::draft::{Draft, respond};
 use super::super::object::Object;
 use super::super::service::port_number;
 use super::backend::{self, Around};
-use super::entry::{Entry, GROUP, wrong_host};
+use super::entry::{Entry as Listener, GROUP, wrong_host};
 use super::filter::Filters;
 use super::matching::{Match, Rank, of_rule};
 
@@ -44,7 +46,8 @@ struct Order {
     last: bool,
     host: HostRank,
     rank: Rank,
-    born: (bool, String),
+    /// What is not said is taken for old, in the order of the files.
+    born: String,
     name: String,
     number: usize,
 }
@@ -56,7 +59,7 @@ pub(super) struct Drafts(Vec<(Order, Draft)>);
 /// The listeners that a route is attached to, as its parents name them.
 pub(super) fn attach(
     route: &Object<'_>,
-    entries: &[Entry<'_, '_>],
+    entries: &[Listener<'_, '_>],
     around: &mut Around<'_, '_, '_>,
 ) -> Vec<Attached> {
     let mut out: Vec<Attached> = Vec::new();
@@ -85,11 +88,10 @@ pub(super) fn attach(
             section.is_none_or(|section| section == entry.name)
                 && port.is_none_or(|port| port == Some(entry.port))
         });
-        let found: Vec<(usize, &Entry<'_, '_>)> = of.collect();
+        let found: Vec<(usize, &Listener<'_, '_>)> = of.collect();
         if found.is_empty() {
             around.report.wrong(at, format!("there is no Gateway {namespace}/{name} with such a listener: the route does not belong to it"));
         }
-        let explicit = section.is_some() || port.is_some();
         let (mut taken, mut refusals) = (false, Vec::new());
         for (number, entry) in found {
             if let Err(why) = entry.allows(route.kind, route.namespace, around.cluster) {
@@ -108,7 +110,7 @@ pub(super) fn attach(
             }
         }
         if let Some(why) = refusals.first()
-            && (!taken || explicit)
+            && (!taken || section.is_some())
         {
             around.report.wrong(at, format!("{why}: the route does not come to it"));
         }
@@ -148,8 +150,8 @@ fn lost_hosts(route: &Object<'_>, own: &Option<Vec<(String, Place)>>, out: &[Att
 /// The hosts that a route and a listener have in common; nothing when there are none.
 fn common(
     own: &Option<Vec<(String, Place)>>,
-    entry: &Entry<'_, '_>,
-    entries: &[Entry<'_, '_>],
+    entry: &Listener<'_, '_>,
+    entries: &[Listener<'_, '_>],
 ) -> Option<Vec<(String, String)>> {
     let Some(own) = own else { return Some(vec![(entry.host.clone(), String::new())]) };
     let mut out: Vec<(String, String)> = Vec::new();
@@ -193,7 +195,7 @@ impl Drafts {
         &mut self,
         route: &Object<'_>,
         attached: &[Attached],
-        entries: &[Entry<'_, '_>],
+        entries: &[Listener<'_, '_>],
         doors: &[Option<usize>],
         around: &mut Around<'_, '_, '_>,
     ) {
@@ -206,7 +208,7 @@ impl Drafts {
         for rule in rules {
             let filters = Filters::read(rule.get("filters").map_or(&[][..], Node::items), around.report);
             let matches = of_rule(rule, grpc, around.report);
-            if filters.answers()
+            if filters.redirects()
                 && let Some((key, list)) = rule.entry("backendRefs")
                 && !list.is_empty()
             {
@@ -228,7 +230,7 @@ impl Drafts {
                             last: false,
                             host: host_rank(&own),
                             rank: one.rank,
-                            born: (route.born().is_none(), route.born().unwrap_or("").to_owned()),
+                            born: route.born().unwrap_or("").to_owned(),
                             name: if route.born().is_none() {
                                 String::new()
                             } else {
@@ -249,7 +251,7 @@ impl Drafts {
         rule: &Node,
         filters: &Filters<'_>,
         one: &Match,
-        (entry, door): (&Entry<'_, '_>, usize),
+        (entry, door): (&Listener<'_, '_>, usize),
         hosts: &[String],
         around: &mut Around<'_, '_, '_>,
     ) -> Draft {
@@ -281,7 +283,7 @@ impl Drafts {
     }
 
     /// What is left of a listener goes to nobody, and not to a wider one.
-    pub(super) fn fill_up(&mut self, entries: &[Entry<'_, '_>], doors: &[Option<usize>]) {
+    pub(super) fn fill_up(&mut self, entries: &[Listener<'_, '_>], doors: &[Option<usize>]) {
         for (entry, door) in entries.iter().zip(doors) {
             let Some(door) = *door else { continue };
             let wider =
@@ -315,7 +317,7 @@ impl Drafts {
                 last: true,
                 host: (2, Reverse(0)),
                 rank: (9, Reverse(0), true, Reverse(0), Reverse(0)),
-                born: (true, String::new()),
+                born: String::new(),
                 name: String::new(),
                 number: 0,
             };
@@ -334,10 +336,24 @@ impl Drafts {
     }
 
     /// All of them, most wanted first. What several listeners have alike is one route.
-    pub(super) fn finish(mut self) -> Vec<Draft> {
+    pub(super) fn finish(mut self, report: &mut Report) -> Vec<Draft> {
         self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut out: Vec<Draft> = Vec::new();
+        let mut seen: HashMap<String, Option<Place>> = HashMap::new();
         for (_, draft) in self.0 {
+            // Of two for the same requests the second is never asked.
+            match seen.entry(format!("{:?}", draft.region)) {
+                Entry::Occupied(first) => {
+                    if let (Some(at), Some(first)) = (draft.at, first.get()) {
+                        report.approximated(
+                            at,
+                            format!("at one listener at least line {} takes all of it first", first.line),
+                        );
+                    }
+                    continue;
+                }
+                Entry::Vacant(place) => drop(place.insert(draft.at)),
+            }
             match out.last_mut().filter(|last| alike(last, &draft)) {
                 Some(last) => {
                     let known = last.region.doors.get_or_insert_default();
