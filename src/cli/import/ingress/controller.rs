@@ -348,6 +348,17 @@ fn data<'a>(map: &Object<'a>) -> &'a [(super::super::tree::Key, Node)] {
     map.node.get("data").map_or(&[], Node::pairs)
 }
 
+/// Fields of answers that Ingresses may set, as the controller's ConfigMap has them; nothing where that is not there.
+pub(super) fn allowed_fields(cluster: &Cluster<'_>) -> Option<Vec<String>> {
+    let own = cluster.of("ConfigMap").filter(|map| matches!(role(map), Some(Role::Own)));
+    let mut all: Option<Vec<String>> = None;
+    for map in own {
+        let key = map.node.below(&["data", "global-allowed-response-headers"]);
+        all.get_or_insert_default().extend(list(key.and_then(Node::text).unwrap_or("")));
+    }
+    all
+}
+
 /// The texts of a ConfigMap, with where they stand.
 pub(super) fn field_map<'a>(map: &Object<'a>) -> Vec<(String, &'a str, Place)> {
     data(map).iter().map(|(key, node)| (key.text.clone(), node.text().unwrap_or(""), key.at)).collect()

@@ -2,7 +2,7 @@
 
 use super::super::super::document::{Table, Value};
 use super::super::super::report::{Place, Report};
-use super::super::controller::field_map;
+use super::super::controller::{allowed_fields, field_map};
 use super::super::object::split_name;
 use super::super::variable::template;
 use super::{Read, Set, Settings, Word, as_truth};
@@ -208,7 +208,16 @@ fn custom_headers(settings: &mut Settings, word: Word<'_>, report: &mut Report) 
     let Some(map) = word.cluster.get("ConfigMap", space, name) else {
         return report.not_possible(word.at, format!("the ConfigMap {space}/{name} is not in the files: write its fields as response_headers of the routes"));
     };
+    let allowed = allowed_fields(word.cluster);
+    if allowed.is_none() {
+        report.approximated(word.at, "the controller answers 503 to all unless global-allowed-response-headers of its ConfigMap has these fields: that is not in the files, and here they are set");
+    }
     for (key, value, at) in field_map(map) {
+        if allowed.as_ref().is_some_and(|names| !names.contains(&key)) {
+            report.wrong(at, format!("global-allowed-response-headers of the controller's ConfigMap does not have {key}: the controller answers 503 to all"));
+            settings.denied.push(at);
+            continue;
+        }
         match answer_field(&key, value) {
             Ok((key, value)) => {
                 report.translated(at);
@@ -238,8 +247,14 @@ impl Beside {
             let rest = [self.mirror_host, self.mirror_body.map(|(_, at)| at)];
             let places: Vec<Place> = rest.into_iter().flatten().collect();
             super::alone(&places, "there is no mirror-target: no copies are made", report);
-        } else if let Some(at) = self.mirror_host {
-            report.approximated(at, "copies have the Host of the request");
+            return;
+        }
+        if let Some((_, at)) = &self.mirror {
+            let at = self.mirror_host.unwrap_or(*at);
+            report.approximated(at, "copies have the Host of the request; the controller's have mirror-host, or the host of mirror-target");
+        }
+        if let Some((false, at)) = self.mirror_body {
+            report.approximated(at, "of a request with a body no copy is made; the controller makes one without the body");
         }
     }
 
