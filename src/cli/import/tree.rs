@@ -55,7 +55,7 @@ pub(in crate::cli::import) struct Key {
     pub(in crate::cli::import) at: Place,
 }
 
-/// A name that is in a table twice: the first is kept.
+/// A name that is in a table twice: the last is kept, as most readers do that take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli::import) struct Twice {
     /// The name.
@@ -64,6 +64,8 @@ pub(in crate::cli::import) struct Twice {
     pub(in crate::cli::import) first: Place,
     /// Where it is again.
     pub(in crate::cli::import) again: Place,
+    /// The lines of the value that is not kept.
+    pub(in crate::cli::import) lost: Vec<Place>,
 }
 
 /// What is wrong with a document, on its line. Nothing of that document is taken.
