@@ -20,6 +20,8 @@ mod object;
 mod pool;
 mod secret;
 mod service;
+#[cfg(test)]
+mod tests;
 mod value;
 mod variable;
 

@@ -254,7 +254,10 @@ impl Beside {
             report.approximated(at, "copies have the Host of the request; the controller's have mirror-host, or the host of mirror-target");
         }
         if let Some((false, at)) = self.mirror_body {
-            report.approximated(at, "of a request with a body no copy is made; the controller makes one without the body");
+            report.approximated(
+                at,
+                "of a request with a body no copy is made; the controller makes one without the body",
+            );
         }
     }
 
