@@ -6,8 +6,8 @@ use super::super::report::{Place, Report};
 use super::annotation::Set;
 use super::annotation::backend::{Backend, ClientTls};
 use super::controller::Controller;
-use super::ingress::{Ingress, PathKind};
 use super::service::Wanted;
+use super::spec::{Ingress, PathKind};
 
 /// Where a location leads.
 #[derive(Debug, Clone)]
@@ -219,7 +219,7 @@ impl Hosts {
         for rule in &ingress.rules {
             let Some(host) = self.get(&rule.host).filter(|host| host.certificate.is_none()) else { continue };
             let Some(first) = ingress.tls.first() else { continue };
-            let of = |tls: &&super::ingress::Tls| tls.hosts.contains(&rule.host);
+            let of = |tls: &&super::spec::Tls| tls.hosts.contains(&rule.host);
             host.certificate = Some(match ingress.tls.iter().find(of) {
                 Some(tls) => match &tls.secret {
                     Some(name) => Certificate::Secret {

@@ -2,24 +2,28 @@
 //!
 //! The map, in the order of the way: `object` finds the objects in the files, `field` knows the fields of each kind,
 //! `service` and `secret` look up what others name, `value` and `variable` read texts. `annotation` has what annotations
-//! say, `controller` the ConfigMap of the controller; `ingress` reads Ingresses, `host` puts together what they say of each
+//! say, `controller` the ConfigMap of the controller; `spec` reads Ingresses, `host` puts together what they say of each
 //! host and `location` makes routes of it. `gateway` has Gateway API. `draft`, `pool` and `listener` write what it all
 //! comes to.
 
+mod action;
 mod annotation;
 mod controller;
+mod default;
 mod draft;
 mod field;
 mod gateway;
 mod host;
-mod ingress;
+
 mod kind;
 mod listener;
 mod location;
 mod object;
+mod place;
 mod pool;
 mod secret;
 mod service;
+mod spec;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -35,8 +39,9 @@ use super::tree::{self, Lines, read_yaml};
 use controller::Controller;
 use draft::Names;
 use host::Host;
-use location::{Maker, Places};
+use location::Maker;
 use object::Cluster;
+use place::Places;
 use pool::Pools;
 
 /// Translates the objects of all files together, as one cluster would have them.
@@ -87,7 +92,7 @@ fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report
     }
     let controller = controller::read(cluster, report);
     controller.settle(report);
-    let ingresses = ingress::read(cluster, controller.as_one, report);
+    let ingresses = spec::read(cluster, controller.as_one, report);
     let hosts = host::hosts(&ingresses, report);
     let mut pools = Pools::new(cluster);
     let mut names = Names::default();
@@ -104,11 +109,11 @@ fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report
     general(!hosts.is_empty(), both, &controller, report);
 }
 
-#[allow(clippy::too_many_arguments, reason = "everything that routes are made with")]
+#[expect(clippy::too_many_arguments, reason = "everything that routes are made with")]
 fn serve<'c, 'a>(
     cluster: &Cluster<'a>,
     controller: &Controller,
-    ingresses: &[ingress::Ingress<'c, 'a>],
+    ingresses: &[spec::Ingress<'c, 'a>],
     hosts: &[Host],
     both: bool,
     pools: &mut Pools<'c, 'a>,

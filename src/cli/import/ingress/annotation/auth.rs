@@ -102,7 +102,7 @@ const REDIRECT: &str =
     "the service is told what was asked for in X-Forwarded-Uri, and no other place to go back to";
 const COOKIE: &str = "cookies of the service go to clients with its refusals alone";
 
-#[allow(clippy::unnecessary_wraps, reason = "what it fills is optional")]
+#[expect(clippy::unnecessary_wraps, reason = "what it fills is optional")]
 fn text(word: Word<'_>) -> Set<String> {
     Some((word.value.to_owned(), word.at))
 }

@@ -319,7 +319,7 @@ pub(super) fn write_times(rule: &Node, table: &mut Table, report: &mut Report) {
         let all = if all.is_zero() { Duration::from_secs(24 * 60 * 60) } else { all };
         table.set("retry.within", duration(all), Some(at));
     }
-    if let (Some((each, at)), Some(_)) = (backend, request.or(retry.and(backend)))
+    if let (Some((each, at)), Some(_)) = (backend, request.or_else(|| retry.and(backend)))
         && !each.is_zero()
     {
         table.set("retry.per_try_timeout", duration(each), Some(at));

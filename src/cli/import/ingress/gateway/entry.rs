@@ -143,7 +143,16 @@ fn read_one<'c, 'a>(
         report.wrong(host.at, format!("{why}: Kubernetes refuses it. The listener is left out"));
         return None;
     }
-    if let (Protocol::Tcp | Protocol::Udp, Some(host)) = (protocol, host) {
+    check(node, protocol, name, at, report);
+    let certificates = certificates(gateway, node, protocol, at, cluster, report)?;
+    let authority = authority(gateway, node, protocol, cluster, report);
+    let allowed = node.get("allowedRoutes");
+    Some(Entry { gateway, name, port, protocol, host: text, certificates, authority, at, allowed })
+}
+
+/// Says what Kubernetes does not take of a listener that is made all the same.
+fn check(node: &Node, protocol: Protocol, name: &str, at: Place, report: &mut Report) {
+    if let (Protocol::Tcp | Protocol::Udp, Some(host)) = (protocol, node.get("hostname")) {
         report.wrong(
             host.at,
             "with protocol TCP or UDP there is no hostname: Kubernetes refuses it. It is left out",
@@ -152,8 +161,6 @@ fn read_one<'c, 'a>(
     if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')) {
         report.wrong(at, "a name is in lower case: Kubernetes refuses it. Here it is taken as it is");
     }
-    let certificates = certificates(gateway, node, protocol, at, cluster, report)?;
-    let authority = authority(gateway, node, protocol, cluster, report);
     let allowed = node.get("allowedRoutes");
     for kind in allowed.and_then(|allowed| allowed.get("kinds")).map_or(&[][..], Node::items) {
         let word = kind.get("kind").and_then(Node::text).unwrap_or("");
@@ -164,7 +171,6 @@ fn read_one<'c, 'a>(
             );
         }
     }
-    Some(Entry { gateway, name, port, protocol, host: text, certificates, authority, at, allowed })
 }
 
 /// Whether listeners of a protocol have routes of a kind.
@@ -259,7 +265,7 @@ fn authority(
     let of_port = ports.iter().find(|node| node.get("port").and_then(port_number) == port);
     let own = node.below(&["tls", "frontendValidation"]);
     let all = frontend.and_then(|frontend| frontend.below(&["default", "validation"]));
-    let validation = own.or(of_port.and_then(|node| node.below(&["tls", "validation"]))).or(all)?;
+    let validation = own.or_else(|| of_port.and_then(|node| node.below(&["tls", "validation"]))).or(all)?;
     let references = validation.get("caCertificateRefs")?;
     let first = references.items().first()?;
     let text = |name: &str| first.get(name).and_then(Node::text);

@@ -27,8 +27,8 @@ pub(super) fn of_rule(rule: &Node, grpc: bool, report: &mut Report) -> Vec<Match
     if matches.is_empty() {
         let at = rule
             .entry("name")
-            .or(rule.entry("backendRefs"))
-            .or(rule.entry("filters"))
+            .or_else(|| rule.entry("backendRefs"))
+            .or_else(|| rule.entry("filters"))
             .map_or(rule.at, |(key, _)| key.at);
         let rank = (2, Reverse(usize::from(!grpc)), true, Reverse(0), Reverse(0));
         return vec![Match { region: Region::default(), prefix: Some(String::new()), rank, at }];
@@ -65,7 +65,7 @@ impl Reader<'_> {
         None
     }
 
-    #[allow(clippy::type_complexity, reason = "the parts of a match")]
+    #[expect(clippy::type_complexity, reason = "the parts of a match")]
     fn path(&mut self, node: &Node) -> Option<(Option<PathTest>, Option<String>, Rank, Option<String>)> {
         let path = node.get("path");
         let value = path.and_then(|path| path.get("value"));
@@ -123,7 +123,7 @@ impl Reader<'_> {
     }
 
     /// What a call of gRPC asks for: `/SERVICE/METHOD`.
-    #[allow(clippy::type_complexity, reason = "the parts of a match")]
+    #[expect(clippy::type_complexity, reason = "the parts of a match")]
     fn call(&mut self, node: &Node) -> Option<(Option<PathTest>, Option<String>, Rank, Option<String>)> {
         let rank = |class: u8, length: usize| (class, Reverse(length), true, Reverse(0), Reverse(0));
         let Some(call) = node.get("method") else {

@@ -245,7 +245,6 @@ impl Drafts {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "everything that a route is made of")]
     fn draft(
         route: &Object<'_>,
         rule: &Node,

@@ -111,7 +111,7 @@ fn left_out(object: &Object<'_>) -> Option<&'static str> {
 fn others(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Report) -> Option<String> {
     let by_annotation =
         object.annotations().iter().find(|(key, _)| key.text == "kubernetes.io/ingress.class");
-    let class = object.spec(&["ingressClassName"]).or(by_annotation.map(|(_, node)| node));
+    let class = object.spec(&["ingressClassName"]).or_else(|| by_annotation.map(|(_, node)| node));
     let Some(name) = class.and_then(Node::text) else {
         report.approximated(object.at, "it names no class: ingress-nginx serves it only where its class is the default one, or with --watch-ingress-without-class. Here it is served");
         return None;
@@ -212,7 +212,7 @@ impl Reader<'_> {
     }
 
     /// The Service of a backend; an inner nothing where it is something else.
-    #[allow(clippy::option_option, reason = "a backend may be wrong, or no Service")]
+    #[expect(clippy::option_option, reason = "a backend may be wrong, or no Service")]
     fn backend(&mut self, node: &Node, at: Place) -> Option<Option<(Wanted, Place)>> {
         let refused = |report: &mut Report, at: Place, why: &str| {
             report.wrong(at, format!("{why}: Kubernetes refuses the object. What leads there is left out"));
