@@ -100,7 +100,7 @@ impl Document {
         let why = format!("line {} makes the whole document unreadable", at.line);
         for line in self.at.line..=self.last {
             let here = Place { line, ..self.at };
-            if line != at.line && report.says(here) {
+            if line != at.line && report.says(here) && report.source(here) != "---" {
                 report.ignored(here, why.clone());
             }
         }
@@ -344,6 +344,6 @@ mod tests {
         assert_eq!(verdicts.first(), Some(&(1, Translated)));
         assert_eq!(verdicts.last(), Some(&(7, Translated)));
         assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == WrongInSource).count(), 1);
-        assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == Ignored).count(), 3, "{verdicts:?}");
+        assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == Ignored).count(), 2, "{verdicts:?}");
     }
 }

@@ -182,7 +182,8 @@ impl Builder<'_> {
             Some(Open::Map { table: Table { key: Some(key), .. }, .. }) => key.at,
             _ => Place { line: at.line.saturating_sub(1).max(self.before + 1), ..at },
         };
-        let last = if end.index() >= self.length { end_line } else { end_line.saturating_sub(1) };
+        let whole = end.index() >= self.length && end.col() > 0;
+        let last = if whole { end_line } else { end_line.saturating_sub(1) };
         (first, last.max(first.line))
     }
 
