@@ -115,6 +115,7 @@ impl Maker<'_, '_, '_> {
         let names = host.names()?;
         let root = host.locations.iter().find(|location| location.path == "/")?;
         let ingress = self.ingresses.get(root.ingress)?;
+        self.unread(ingress);
         let Target::Service(wanted, from) = &root.to else {
             self.report.wrong(at, "nothing leads anywhere: there is no / whose Service would get it");
             return None;
@@ -161,6 +162,17 @@ impl Maker<'_, '_, '_> {
             return true;
         }
         client.closed
+    }
+
+    /// What an Ingress says of requests that are not looked at.
+    fn unread(&mut self, ingress: &Ingress<'_, '_>) {
+        let read = ["ssl-passthrough", "server-alias", "service-upstream"];
+        for (key, _) in ingress.object.annotations() {
+            let Some(name) = key.text.strip_prefix("nginx.ingress.kubernetes.io/") else { continue };
+            if !read.contains(&name) {
+                self.report.ignored(key.at, "TLS goes through, so requests are not looked at");
+            }
+        }
     }
 
     fn to_https(&self, host: &Host, at: Option<Place>, region: Region) -> Draft {

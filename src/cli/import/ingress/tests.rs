@@ -160,6 +160,39 @@ fn fields_of_answers_are_those_that_the_controller_allows() {
 }
 
 #[test]
+fn a_certificate_may_be_for_hosts_that_it_does_not_name() {
+    let of = |tls: &str| {
+        translate(&ingress("a", "a.example", "/", &[]).replace("  rules:", &format!("  tls:\n{tls}  rules:")))
+    };
+    let import = of("  - secretName: any\n");
+    assert!(import.text.contains("secrets/default.any.crt"), "{}", import.text);
+    assert!(import.report.to_string().contains("a.example is not among its hosts"));
+    let import = of("  - {hosts: [b.example], secretName: other}\n");
+    assert!(import.text.contains("secrets/default.other.crt"), "{}", import.text);
+    let import = of("  - {hosts: [a.example], secretName: own}\n  - secretName: any\n");
+    assert!(import.text.contains("default.own.crt") && !import.text.contains("default.any.crt"));
+    assert_eq!(verdict(&import, "secretName: any"), Verdict::Ignored);
+}
+
+#[test]
+fn what_is_said_of_requests_does_nothing_where_tls_goes_through() {
+    let import = translate(
+        &ingress("a", "a.example", "/", &[("ssl-passthrough", "true"), ("proxy-body-size", "1m")])
+            .replace("{nginx", "{\n    nginx")
+            .replace(", nginx", ",\n    nginx"),
+    );
+    assert_eq!(verdict(&import, "proxy-body-size"), Verdict::Ignored);
+}
+
+#[test]
+fn marks_between_documents_say_nothing() {
+    let text = "a: |\n  b\n---\na: [\n---\n".to_owned() + &ingress("a", "a.example", "/", &[]);
+    let import = translate(&text);
+    let marks = import.report.verdicts().filter(|(at, _)| import.report.source(*at) == "---");
+    assert!(marks.map(|(_, verdict)| verdict).all(|verdict| verdict == Verdict::Translated));
+}
+
+#[test]
 fn what_differs_of_mirrors_and_times_is_told() {
     let text = ingress(
         "a",
