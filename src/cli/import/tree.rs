@@ -55,7 +55,7 @@ pub(in crate::cli::import) struct Key {
     pub(in crate::cli::import) at: Place,
 }
 
-/// A name that is in a table twice: the first is kept.
+/// A name that is in a table twice: the last is kept, as most readers do that take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli::import) struct Twice {
     /// The name.
@@ -64,6 +64,8 @@ pub(in crate::cli::import) struct Twice {
     pub(in crate::cli::import) first: Place,
     /// Where it is again.
     pub(in crate::cli::import) again: Place,
+    /// The lines of the value that is not kept.
+    pub(in crate::cli::import) lost: Vec<Place>,
 }
 
 /// What is wrong with a document, on its line. Nothing of that document is taken.
@@ -98,7 +100,7 @@ impl Document {
         let why = format!("line {} makes the whole document unreadable", at.line);
         for line in self.at.line..=self.last {
             let here = Place { line, ..self.at };
-            if line != at.line && report.says(here) {
+            if line != at.line && report.says(here) && report.source(here) != "---" {
                 report.ignored(here, why.clone());
             }
         }
@@ -342,6 +344,6 @@ mod tests {
         assert_eq!(verdicts.first(), Some(&(1, Translated)));
         assert_eq!(verdicts.last(), Some(&(7, Translated)));
         assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == WrongInSource).count(), 1);
-        assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == Ignored).count(), 3, "{verdicts:?}");
+        assert_eq!(verdicts.iter().filter(|(_, verdict)| *verdict == Ignored).count(), 2, "{verdicts:?}");
     }
 }

@@ -132,7 +132,7 @@ const KEYS: &[(&str, Read)] = &[
     ("block-user-agents", |c, w, r| c.block("user-agent", w, r)),
     ("block-referers", |c, w, r| c.block("referer", w, r)),
     ("global-auth-url", |c, w, r| {
-        if !c.auth.ask_for_all(w, r) {
+        if !w.value.is_empty() && !c.auth.ask_for_all(w, r) {
             c.denied = Some(w.at);
         }
     }),
@@ -355,6 +355,17 @@ fn data<'a>(map: &Object<'a>) -> &'a [(super::super::tree::Key, Node)] {
     map.node.get("data").map_or(&[], Node::pairs)
 }
 
+/// Fields of answers that Ingresses may set, as the controller's ConfigMap has them; nothing where that is not there.
+pub(super) fn allowed_fields(cluster: &Cluster<'_>) -> Option<Vec<String>> {
+    let own = cluster.of("ConfigMap").filter(|map| matches!(role(map), Some(Role::Own)));
+    let mut all: Option<Vec<String>> = None;
+    for map in own {
+        let key = map.node.below(&["data", "global-allowed-response-headers"]);
+        all.get_or_insert_default().extend(list(key.and_then(Node::text).unwrap_or("")));
+    }
+    all
+}
+
 /// The texts of a ConfigMap, with where they stand.
 pub(super) fn field_map<'a>(map: &Object<'a>) -> Vec<(String, &'a str, Place)> {
     data(map).iter().map(|(key, node)| (key.text.clone(), node.text().unwrap_or(""), key.at)).collect()
@@ -490,14 +501,19 @@ impl Controller {
             let part = format!("{start}{part})");
             match fault(&part) {
                 None => parts.push(part),
-                Some(why) => report.not_possible(
-                    word.at,
-                    format!("a regular expression of it is not one that Plimsoll reads ({why})"),
-                ),
+                Some(why) => {
+                    self.denied = Some(word.at);
+                    report.not_possible(
+                        word.at,
+                        format!("`{value}` is no regular expression that Plimsoll reads ({why}), so nobody is let in until a route with respond = {{ status = 403 }} says who is not"),
+                    );
+                }
             }
         }
-        if !parts.is_empty() {
-            self.blocked.push((field, parts.join("|"), word.at));
+        let joined = parts.join("|");
+        if fault(&joined).is_none() {
+            parts = vec![joined].into_iter().filter(|all| !all.is_empty()).collect();
         }
+        self.blocked.extend(parts.into_iter().map(|part| (field, part, word.at)));
     }
 }

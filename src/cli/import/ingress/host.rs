@@ -7,7 +7,7 @@ use super::annotation::Set;
 use super::annotation::backend::{Backend, ClientTls};
 use super::controller::Controller;
 use super::service::Wanted;
-use super::spec::{Ingress, PathKind};
+use super::spec::{Ingress, PathKind, Tls};
 
 /// Where a location leads.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub(super) struct Host {
     /// TLS to endpoints, of the first Ingress that has any.
     pub(super) backend: Option<Backend>,
     pub(super) client_tls: Option<ClientTls>,
+    /// Why nobody is let in, by any Ingress: a guard of the whole host cannot be said.
+    pub(super) denied: Option<Place>,
     pub(super) passthrough: Option<Place>,
     pub(super) www: Option<Place>,
     /// Paths are regular expressions, all of them.
@@ -129,6 +131,7 @@ fn any_host() -> Host {
         certificate: None,
         backend: None,
         client_tls: None,
+        denied: None,
         passthrough: None,
         www: None,
         regex: false,
@@ -191,6 +194,7 @@ impl Hosts {
                         .wrong(*at, "an older Ingress has aliases of the host already: these are not served");
                 }
             }
+            host.denied = host.denied.or(settings.denied_host);
             host.passthrough = host.passthrough.or(settings.backend.passthrough);
             host.www = host.www.or(settings.rewrite.www);
             if host.backend.is_none() && settings.backend.has_own_tls() {
@@ -215,8 +219,13 @@ impl Hosts {
         for rule in &ingress.rules {
             let Some(host) = self.get(&rule.host).filter(|host| host.certificate.is_none()) else { continue };
             let Some(first) = ingress.tls.first() else { continue };
-            let of = |tls: &&super::spec::Tls| tls.hosts.contains(&rule.host);
-            host.certificate = Some(match ingress.tls.iter().find(of) {
+            let of = |tls: &&Tls| tls.hosts.contains(&rule.host);
+            let named = ingress.tls.iter().find(of);
+            if let (None, Some(tls)) = (named, unnamed(&ingress.tls)) {
+                let name = if rule.host.is_empty() { "every other host" } else { &rule.host };
+                report.approximated(tls.at, format!("{name} is not among its hosts: the controller takes this Secret for it only if its certificate has the name, and else one of its own"));
+            }
+            host.certificate = Some(match named.or_else(|| unnamed(&ingress.tls)) {
                 Some(tls) => match &tls.secret {
                     Some(name) => Certificate::Secret {
                         namespace: ingress.object.namespace.to_owned(),
@@ -229,6 +238,13 @@ impl Hosts {
             });
         }
         for tls in &ingress.tls {
+            if tls.hosts.is_empty()
+                && tls.secret.is_some()
+                && report.remarks(tls.at).iter().all(|remark| remark.text.is_empty())
+            {
+                report
+                    .ignored(tls.at, "it names no hosts, and those of the Ingress have certificates already");
+            }
             for name in tls.hosts.iter().filter(|name| !has_rule(ingress, name)) {
                 report.wrong(
                     tls.at,
@@ -300,6 +316,12 @@ impl Hosts {
             );
         }
     }
+}
+
+/// The entry whose certificate the controller tries for a host that none names: best one that names no hosts at all.
+fn unnamed(all: &[Tls]) -> Option<&Tls> {
+    let with_secret = || all.iter().filter(|tls| tls.secret.is_some());
+    with_secret().find(|tls| tls.hosts.is_empty()).or_else(|| with_secret().next())
 }
 
 /// Whether an Ingress has a rule for a host, or sends it to another one.

@@ -115,6 +115,7 @@ impl Maker<'_, '_, '_> {
         let names = host.names()?;
         let root = host.locations.iter().find(|location| location.path == "/")?;
         let ingress = self.ingresses.get(root.ingress)?;
+        self.unread(ingress);
         let Target::Service(wanted, from) = &root.to else {
             self.report.wrong(at, "nothing leads anywhere: there is no / whose Service would get it");
             return None;
@@ -147,8 +148,11 @@ impl Maker<'_, '_, '_> {
         }
     }
 
-    /// Whether nobody may come, since certificates cannot be asked for as the host does.
+    /// Whether nobody may come: a guard of the host cannot be said, or certificates not be asked for as it does.
     fn closes(&mut self, host: &Host) -> bool {
+        if host.denied.is_some() {
+            return true;
+        }
         let Some(client) = &host.client_tls else { return false };
         if self.authority.as_ref() != Some(&client.authority) {
             self.report.not_possible(
@@ -158,6 +162,17 @@ impl Maker<'_, '_, '_> {
             return true;
         }
         client.closed
+    }
+
+    /// What an Ingress says of requests that are not looked at.
+    fn unread(&mut self, ingress: &Ingress<'_, '_>) {
+        let read = ["ssl-passthrough", "server-alias", "service-upstream"];
+        for (key, _) in ingress.object.annotations() {
+            let Some(name) = key.text.strip_prefix("nginx.ingress.kubernetes.io/") else { continue };
+            if !read.contains(&name) {
+                self.report.ignored(key.at, "TLS goes through, so requests are not looked at");
+            }
+        }
     }
 
     fn to_https(&self, host: &Host, at: Option<Place>, region: Region) -> Draft {
@@ -285,7 +300,7 @@ impl Maker<'_, '_, '_> {
         let denied = self.controller.denied.or_else(|| settings.denied.first().copied());
         if denied.is_some() || closed {
             let status = if closed { 403 } else { 503 };
-            let at = denied.or_else(|| host.client_tls.as_ref().map(|client| client.at));
+            let at = host.denied.or(denied).or_else(|| host.client_tls.as_ref().map(|client| client.at));
             return out.push(draft(region, &format!("{name}-closed"), respond(status, at)));
         }
         match redirected {

@@ -24,6 +24,8 @@ mod pool;
 mod secret;
 mod service;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod value;
 mod variable;
 

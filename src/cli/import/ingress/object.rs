@@ -90,11 +90,20 @@ impl<'a> Cluster<'a> {
                 self.take(&document.root, 0, report);
             }
             for twice in &document.twice {
-                let first = twice.first.line;
+                let (first, again) = (twice.first.line, twice.again.line);
                 report.wrong(
                     twice.again,
-                    format!("`{}` is there already, on line {first}: Kubernetes takes one of them, here it is the first", twice.name),
+                    format!("`{}` is there already, on line {first}: kubectl refuses that, else the later one counts, as here", twice.name),
                 );
+                report.wrong(
+                    twice.first,
+                    format!("`{}` is there again, on line {again}, and that counts", twice.name),
+                );
+                for at in twice.lost.iter().filter(|at| at.line != again) {
+                    if report.remarks(*at).is_empty() {
+                        report.ignored(*at, format!("as line {first}"));
+                    }
+                }
             }
         }
     }
@@ -120,23 +129,29 @@ impl<'a> Cluster<'a> {
             return;
         }
         let key = (object.kind, object.namespace, object.name);
-        if let Some(first) = self.index.get(&key).and_then(|at| self.objects.get(*at)) {
-            let text = format!("{} is there already, on line {}", object.title(), first.at.line);
+        let at = *self.index.entry(key).or_insert(self.objects.len());
+        if let Some(first) = self.objects.get(at) {
             report.wrong(
-                object.at,
-                format!("{text}: of two the later one counts in a cluster, here the first"),
+                first.at,
+                format!(
+                    "{} is there again, on line {}, and the later one counts",
+                    object.title(),
+                    object.at.line
+                ),
             );
-            super::field::rest(node, object.at, report);
-            return;
+            super::field::rest(first.node, first.at, report);
+            report
+                .wrong(object.at, format!("{} is there already, on line {}", object.title(), first.at.line));
+            let of = slice_of(first).and_then(|service| self.slices.get_mut(&(first.namespace, service)));
+            of.into_iter().for_each(|of| of.retain(|known| *known != at));
         }
-        let at = self.objects.len();
-        self.index.insert(key, at);
-        if object.kind == "EndpointSlice"
-            && let Some(service) = node.below(&["metadata", "labels", SERVICE_LABEL]).and_then(Node::text)
-        {
+        if let Some(service) = slice_of(&object) {
             self.slices.entry((object.namespace, service)).or_default().push(at);
         }
-        self.objects.push(object);
+        match self.objects.get_mut(at) {
+            Some(first) => *first = object,
+            None => self.objects.push(object),
+        }
     }
 
     /// The object of that kind and name.
@@ -154,6 +169,12 @@ impl<'a> Cluster<'a> {
         let of = self.slices.get(&(namespace, service));
         of.into_iter().flatten().filter_map(|at| self.objects.get(*at)).collect()
     }
+}
+
+/// The Service that a slice of endpoints is of.
+fn slice_of<'a>(object: &Object<'a>) -> Option<&'a str> {
+    let label = || object.node.below(&["metadata", "labels", SERVICE_LABEL])?.text();
+    (object.kind == "EndpointSlice").then(label).flatten()
 }
 
 /// `NAMESPACE/NAME`, or a name in the namespace that it is said in.

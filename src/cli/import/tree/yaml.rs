@@ -104,7 +104,8 @@ enum Open {
 #[derive(Default)]
 struct Table {
     pairs: Vec<(Key, Node)>,
-    places: HashMap<String, Place>,
+    /// Where each name stands in the text, and among the pairs.
+    places: HashMap<String, (Place, usize)>,
     /// The name whose value is next.
     key: Option<Key>,
     /// What `<<` names.
@@ -181,7 +182,8 @@ impl Builder<'_> {
             Some(Open::Map { table: Table { key: Some(key), .. }, .. }) => key.at,
             _ => Place { line: at.line.saturating_sub(1).max(self.before + 1), ..at },
         };
-        let last = if end.index() >= self.length { end_line } else { end_line.saturating_sub(1) };
+        let whole = end.index() >= self.length && end.col() > 0;
+        let last = if whole { end_line } else { end_line.saturating_sub(1) };
         (first, last.max(first.line))
     }
 
@@ -234,12 +236,16 @@ impl Builder<'_> {
                     table.key = Some(Key { text, at: node.at });
                 }
                 Some(key) if key.text == MERGE => table.merged.push(node),
-                Some(key) => match table.places.get(&key.text) {
-                    Some(first) => {
-                        self.twice.push(Twice { name: key.text, first: *first, again: key.at });
+                Some(key) => match table.places.get_mut(&key.text) {
+                    Some((place, number)) => {
+                        let (name, first, again) = (key.text.clone(), *place, key.at);
+                        *place = again;
+                        let Some(known) = table.pairs.get_mut(*number) else { return Ok(()) };
+                        let (_, lost) = std::mem::replace(known, (key, node));
+                        self.twice.push(Twice { name, first, again, lost: places(&lost) });
                     }
                     None => {
-                        table.places.insert(key.text.clone(), key.at);
+                        table.places.insert(key.text.clone(), (key.at, table.pairs.len()));
                         table.pairs.push((key, node));
                     }
                 },
@@ -270,6 +276,13 @@ impl Builder<'_> {
 
 /// No name can be this: it has a control character.
 const MERGE: &str = "\u{0}<<";
+
+/// The lines of a value that is not kept.
+fn places(node: &Node) -> Vec<Place> {
+    let mut out = Vec::new();
+    node.each_place(&mut |at, last| out.extend((at.line..=last).map(|line| Place { line, ..at })));
+    out
+}
 
 /// How many nodes there are, and how deep they are nested.
 fn measure(node: &Node) -> (usize, usize) {
@@ -357,7 +370,8 @@ mod tests {
     fn names_may_be_there_once() {
         let all = read(0, "a: 1\nb: 2\na: 3\n");
         assert_eq!(all[0].twice.iter().map(|t| (t.first.line, t.again.line)).collect::<Vec<_>>(), [(1, 3)]);
-        assert_eq!(all[0].root.get("a").and_then(Node::as_i64), Some(1));
+        assert_eq!(all[0].root.get("a").and_then(Node::as_i64), Some(3));
+        assert_eq!(all[0].twice[0].lost, [Place { file: 0, line: 1 }]);
     }
 
     #[test]

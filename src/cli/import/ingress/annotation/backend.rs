@@ -165,25 +165,43 @@ impl Backend {
         namespace: &str,
         cluster: &Cluster<'_>,
         denied: &mut Vec<Place>,
+        denied_host: &mut Option<Place>,
         report: &mut Report,
     ) {
-        if let Some((secret, at)) = self.own_secret.clone() {
-            let Some((space, name)) = full(&secret, namespace, at, denied, report) else { return };
-            let keys = secret::keys(cluster, space, name);
-            if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == "ca.crt")) {
-                let file = secret::file(space, name, "ca.crt");
-                secret::tell_file(cluster, space, name, "ca.crt", &file, at, report);
-                self.authority = Some((file, at));
+        match self.own_secret.clone() {
+            Some((secret, at)) => match full(&secret, namespace) {
+                Ok(full) => self.settle_secret(full, at, cluster, report),
+                Err(why) => {
+                    denied.push(at);
+                    report.wrong(at, format!("{why}: the controller answers 503 to all"));
+                }
+            },
+            None => {
+                let why = "the controller reads it beside proxy-ssl-secret only";
+                super::alone(&self.about_secret, why, report);
             }
-            if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == "tls.crt")) {
-                self.certificate = Some((secret::file(space, name, "crt"), at));
-                secret::tell_certificate(cluster, space, name, at, report);
-            }
-            self.check_names(report);
-        } else {
-            super::alone(&self.about_secret, "the controller reads it beside proxy-ssl-secret only", report);
         }
-        self.settle_clients(namespace, cluster, denied, report);
+        *denied_host = denied_host.or(self.settle_clients(namespace, cluster, report));
+    }
+
+    fn settle_secret(
+        &mut self,
+        (space, name): (&str, &str),
+        at: Place,
+        cluster: &Cluster<'_>,
+        report: &mut Report,
+    ) {
+        let keys = secret::keys(cluster, space, name);
+        if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == "ca.crt")) {
+            let file = secret::file(space, name, "ca.crt");
+            secret::tell_file(cluster, space, name, "ca.crt", &file, at, report);
+            self.authority = Some((file, at));
+        }
+        if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == "tls.crt")) {
+            self.certificate = Some((secret::file(space, name, "crt"), at));
+            secret::tell_certificate(cluster, space, name, at, report);
+        }
+        self.check_names(report);
     }
 
     fn check_names(&self, report: &mut Report) {
@@ -192,36 +210,44 @@ impl Backend {
         }
     }
 
+    /// Returns why nobody is let in.
     fn settle_clients(
         &mut self,
         namespace: &str,
         cluster: &Cluster<'_>,
-        denied: &mut Vec<Place>,
         report: &mut Report,
-    ) {
+    ) -> Option<Place> {
         let Some((secret, at)) = self.clients.clone() else {
-            return super::alone(
-                &self.about_clients,
-                "there is no auth-tls-secret: clients need no certificate",
-                report,
-            );
+            let why = "there is no auth-tls-secret: clients need no certificate";
+            super::alone(&self.about_clients, why, report);
+            return None;
         };
-        let Some((space, name)) = full(&secret, namespace, at, denied, report) else { return };
+        let (space, name) = match full(&secret, namespace) {
+            Ok(full) => full,
+            Err(why) => {
+                report.wrong(at, format!("{why}: the controller answers 403 to all who ask for the host, also where other Ingresses serve it"));
+                return Some(at);
+            }
+        };
         let (how, how_at) = self.verify_client.clone().unwrap_or_else(|| ("on".to_owned(), at));
         let file = secret::file(space, name, "ca.crt");
         match how.as_str() {
-            "off" => return report.ignored(at, "auth-tls-verify-client is off"),
+            "off" => {
+                report.ignored(at, "auth-tls-verify-client is off");
+                return None;
+            }
             "optional_no_ca" => {
-                return report.not_possible(
+                report.not_possible(
                     how_at,
                     "certificates that no authority has signed are not asked for: endpoints are told of none",
                 );
+                return None;
             }
             _ => {}
         }
         if secret::keys(cluster, space, name).is_some_and(|keys| !keys.iter().any(|key| key == "ca.crt")) {
-            denied.push(at);
-            return report.wrong(at, format!("the Secret {space}/{name} has no ca.crt: the controller cannot ask for certificates. Here nobody is let in"));
+            report.wrong(at, format!("the Secret {space}/{name} has no ca.crt: the controller cannot ask for certificates, and answers 403 to all who ask for the host"));
+            return Some(at);
         }
         secret::tell_file(cluster, space, name, "ca.crt", &file, at, report);
         self.client_tls = Some(ClientTls {
@@ -231,6 +257,7 @@ impl Backend {
             closed: self.name_of_clients.is_some(),
             at,
         });
+        None
     }
 
     /// TLS to endpoints is that of the host where an Ingress says nothing of its own.
@@ -303,22 +330,11 @@ impl Backend {
     }
 }
 
-/// `NAMESPACE/NAME` of a Secret, both of which have to be there.
-fn full<'s>(
-    secret: &'s str,
-    namespace: &'s str,
-    at: Place,
-    denied: &mut Vec<Place>,
-    report: &mut Report,
-) -> Option<(&'s str, &'s str)> {
-    let why = match split_name(secret, "") {
-        ("", _) => "it is NAMESPACE/NAME: the controller answers 503 to all",
-        (space, _) if space != namespace => {
-            "a Secret of another namespace is not read: the controller answers 503 to all"
-        }
-        found => return Some(found),
-    };
-    denied.push(at);
-    report.wrong(at, why);
-    None
+/// `NAMESPACE/NAME` of a Secret, both of which have to be there; else what is wrong.
+fn full<'s>(secret: &'s str, namespace: &str) -> Result<(&'s str, &'s str), &'static str> {
+    match split_name(secret, "") {
+        ("", _) => Err("it is NAMESPACE/NAME"),
+        (space, _) if space != namespace => Err("a Secret of another namespace is not read"),
+        found => Ok(found),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::super::super::document::{Table, Value};
 use super::super::super::report::{Place, Report};
-use super::super::controller::field_map;
+use super::super::controller::{allowed_fields, field_map};
 use super::super::object::split_name;
 use super::super::variable::template;
 use super::{Read, Set, Settings, Word, as_truth};
@@ -35,8 +35,16 @@ pub(super) const TABLE: &[(&str, Read)] = &[
         _ => r.wrong(w.at, "it is on or off: the controller takes on"),
     }),
     ("custom-headers", custom_headers),
-    ("server-snippet", snippet),
-    ("configuration-snippet", snippet),
+    ("server-snippet", |s, w, r| {
+        if snippet(w, r, "the host, whichever Ingress serves it") {
+            s.denied_host = Some(w.at);
+        }
+    }),
+    ("configuration-snippet", |s, w, r| {
+        if snippet(w, r, "the Ingress") {
+            s.denied.push(w.at);
+        }
+    }),
     ("stream-snippet", |_, w, r| {
         r.not_possible(w.at, "it is nginx's own language, for what is no HTTP: write a tcp listener")
     }),
@@ -176,15 +184,13 @@ const GUARDS: &[&str] = &[
     "return 444",
 ];
 
-fn snippet(settings: &mut Settings, word: Word<'_>, report: &mut Report) {
+/// Tells of nginx's own language, which is of `whole`. Returns whether it says who may come.
+fn snippet(word: Word<'_>, report: &mut Report, whole: &str) -> bool {
     let guards = GUARDS.iter().any(|guard| word.value.contains(guard));
-    if guards {
-        settings.denied.push(word.at);
-    }
     let closed = if guards {
-        ". It says who may come, so until its guards are written nobody is let in (503)"
+        format!(". It says who may come, so until its guards are written nobody is let in to {whole}")
     } else {
-        ""
+        String::new()
     };
     report.not_possible(
         word.at,
@@ -194,6 +200,7 @@ fn snippet(settings: &mut Settings, word: Word<'_>, report: &mut Report) {
         word.at,
         "unless the controller is told otherwise (allow-snippet-annotations and annotations-risk-level) it serves nothing of an Ingress with a snippet",
     );
+    guards
 }
 
 fn custom_headers(settings: &mut Settings, word: Word<'_>, report: &mut Report) {
@@ -201,7 +208,16 @@ fn custom_headers(settings: &mut Settings, word: Word<'_>, report: &mut Report) 
     let Some(map) = word.cluster.get("ConfigMap", space, name) else {
         return report.not_possible(word.at, format!("the ConfigMap {space}/{name} is not in the files: write its fields as response_headers of the routes"));
     };
+    let allowed = allowed_fields(word.cluster);
+    if allowed.is_none() {
+        report.approximated(word.at, "the controller answers 503 to all unless global-allowed-response-headers of its ConfigMap has these fields: that is not in the files, and here they are set");
+    }
     for (key, value, at) in field_map(map) {
+        if allowed.as_ref().is_some_and(|names| !names.contains(&key)) {
+            report.wrong(at, format!("global-allowed-response-headers of the controller's ConfigMap does not have {key}: the controller answers 503 to all"));
+            settings.denied.push(at);
+            continue;
+        }
         match answer_field(&key, value) {
             Ok((key, value)) => {
                 report.translated(at);
@@ -231,8 +247,17 @@ impl Beside {
             let rest = [self.mirror_host, self.mirror_body.map(|(_, at)| at)];
             let places: Vec<Place> = rest.into_iter().flatten().collect();
             super::alone(&places, "there is no mirror-target: no copies are made", report);
-        } else if let Some(at) = self.mirror_host {
-            report.approximated(at, "copies have the Host of the request");
+            return;
+        }
+        if let Some((_, at)) = &self.mirror {
+            let at = self.mirror_host.unwrap_or(*at);
+            report.approximated(at, "copies have the Host of the request; the controller's have mirror-host, or the host of mirror-target");
+        }
+        if let Some((false, at)) = self.mirror_body {
+            report.approximated(
+                at,
+                "of a request with a body no copy is made; the controller makes one without the body",
+            );
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Settings {
     pub(super) beside: beside::Beside,
     /// Why the controller answers 503 to all: an annotation that guards cannot be read.
     pub(super) denied: Vec<Place>,
+    /// Why nobody is let in to the whole host, whatever other Ingresses say of it.
+    pub(super) denied_host: Option<Place>,
 }
 
 /// What begins the names that ingress-nginx reads.
@@ -172,7 +174,13 @@ pub(super) fn read(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Repo
     settings.auth.settle(object.namespace, cluster, &mut settings.denied, report);
     settings.affinity.settle(report);
     settings.canary.settle(report);
-    settings.backend.settle(object.namespace, cluster, &mut settings.denied, report);
+    settings.backend.settle(
+        object.namespace,
+        cluster,
+        &mut settings.denied,
+        &mut settings.denied_host,
+        report,
+    );
     settings.cors.settle(report);
     settings.beside.settle(report);
     settings

@@ -207,6 +207,8 @@ impl Proxy {
                 at,
                 "there is one time for both ways, the longer one: that of proxy-read-timeout",
             );
+        } else if let (Some((_, at)), true) = (self.read, read < send) {
+            report.approximated(at, "there is one time for both ways, the longer one: that of proxy-send-timeout. A head of an answer still has to come within this");
         }
         self.retry(connect, read, table, report);
     }
@@ -216,6 +218,9 @@ impl Proxy {
         let (causes, at) = self.causes.clone().map_or(default, |(causes, at)| (causes, Some(at)));
         if causes.iter().any(|cause| cause == "off") {
             return table.set("retry", Value::text("off"), at);
+        }
+        if let (true, Some(at)) = (causes.iter().any(|cause| cause == "invalid_header"), at) {
+            report.approximated(at, "invalid_header is a connection that ends before the head of an answer (reset): a head that cannot be read is not tried again");
         }
         let (tries, tries_at) = self.tries.map_or((TRIES, None), |(tries, at)| (tries, Some(at)));
         if tries == 0

@@ -115,8 +115,8 @@ impl Rewrite {
         {
             report.ignored(*at, "the controller sets it beside rewrite-target only");
         }
-        if let Some((true, at)) = self.keep_slash
-            && self.ssl_redirect == Some((false, at))
+        if let (Some((true, at)), Some((false, _))) = (self.keep_slash, self.ssl_redirect)
+            && !matches!(self.force_ssl, Some((true, _)))
         {
             report.ignored(at, "there is no redirect to keep it in");
         }
@@ -152,7 +152,8 @@ impl Rewrite {
         };
         let (text, at) = of;
         let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-        if !text.starts_with("http") {
+        // Only this one is looked at there.
+        if self.temporal.is_some() && !text.starts_with("http") {
             report.wrong(*at, "it is no URL of http or https: the controller leaves it out");
             return None;
         }
@@ -160,7 +161,15 @@ impl Rewrite {
             report.wrong(*at, "since 1.12 the controller takes no variables here, and drops the whole Ingress; before, and here, they are put in");
         }
         match template(text) {
-            Ok(to) if plain(&to) => Some(Ok(Redirect { to, status, at: *at })),
+            Ok(to) if plain(&to) && text.starts_with("http") => Some(Ok(Redirect { to, status, at: *at })),
+            // nginx makes a whole URL of a path.
+            Ok(to) if plain(&to) && text.starts_with('/') => {
+                Some(Ok(Redirect { to: format!("{{scheme}}://{{host}}{to}"), status, at: *at }))
+            }
+            Ok(to) if plain(&to) => {
+                report.not_possible(*at, "it is no URL and no path: nginx sends it as it is, and browsers go by where they are. Write `redirect` of the route");
+                Some(Err(*at))
+            }
             Ok(_) => {
                 report.wrong(*at, "a URL has no spaces and nothing beyond ASCII");
                 Some(Err(*at))

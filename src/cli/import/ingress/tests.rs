@@ -1,0 +1,213 @@
+//! What guards keep, and what of two counts, from texts to routes.
+
+use std::path::Path;
+
+use super::super::Import;
+use super::super::report::Verdict;
+use super::super::surroundings::Surroundings;
+use super::import;
+
+fn translate(text: &str) -> Import {
+    let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
+    let import = import(&[("a.yaml", text)], around);
+    if let Err(errors) = crate::config::load_text(&import.text, Path::new("plimsoll.toml"), &|_| None) {
+        panic!("{errors}\n{}", import.text);
+    }
+    import
+}
+
+/// An Ingress of a host with one path and annotations.
+fn ingress(name: &str, host: &str, path: &str, annotations: &[(&str, &str)]) -> String {
+    let annotations: Vec<String> = annotations
+        .iter()
+        .map(|(key, value)| format!("nginx.ingress.kubernetes.io/{key}: \"{value}\""))
+        .collect();
+    format!(
+        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations: {{{}}}\nspec:\n  ingressClassName: nginx\n  rules:\n  - host: {host}\n    http: {{paths: [{{path: {path}, pathType: Prefix, backend: {{service: {{name: {name}, port: {{number: 80}}}}}}}}]}}\n",
+        annotations.join(", ")
+    )
+}
+
+/// The controller's ConfigMap.
+fn controller(data: &[(&str, &str)]) -> String {
+    let data: Vec<String> = data.iter().map(|(key, value)| format!("  {key}: \"{value}\"\n")).collect();
+    format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ingress-nginx-controller, namespace: ingress-nginx}}\ndata:\n{}",
+        data.concat()
+    )
+}
+
+/// The route of that name.
+fn route<'i>(import: &'i Import, name: &str) -> &'i str {
+    let name = format!("name = \"{name}\"");
+    let routes = || import.text.split("[[route]]").skip(1);
+    let found = routes().find(|route| route.lines().any(|line| line.trim() == name));
+    found.unwrap_or_else(|| panic!("no {name} in {}", import.text))
+}
+
+fn verdict(import: &Import, line: &str) -> Verdict {
+    let found = import.report.verdicts().find(|(at, _)| import.report.source(*at).contains(line));
+    found.map(|(_, verdict)| verdict).unwrap_or_else(|| panic!("no {line}"))
+}
+
+#[test]
+fn a_guard_of_the_server_closes_the_host_for_all_ingresses() {
+    let text = ingress("a", "a.example", "/", &[("server-snippet", "deny all;")])
+        + &ingress("b", "a.example", "/b", &[])
+        + &ingress("c", "c.example", "/", &[]);
+    let import = translate(&text);
+    for name in ["a-closed", "b-closed"] {
+        assert!(route(&import, name).contains("respond = { status = 403 }"), "{}", import.text);
+    }
+    assert!(route(&import, "c").contains("pool = "));
+    let only = ingress("a", "a.example", "/", &[("configuration-snippet", "deny all;")])
+        + &ingress("b", "a.example", "/b", &[]);
+    let import = translate(&only);
+    assert!(route(&import, "a-closed").contains("respond = "));
+    assert!(route(&import, "b").contains("pool = "));
+}
+
+#[test]
+fn a_secret_of_another_namespace_closes_the_host() {
+    let wrong = [("proxy-ssl-secret", "other/x"), ("auth-tls-secret", "other/ca")];
+    let text = ingress("a", "a.example", "/", &wrong) + &ingress("b", "a.example", "/b", &[]);
+    let import = translate(&text);
+    assert!(route(&import, "b-closed").contains("respond = { status = 403 }"), "{}", import.text);
+    assert!(import.report.to_string().contains("answers 403 to all who ask for the host"));
+}
+
+#[test]
+fn guards_of_the_controller_hold_everywhere() {
+    let map = [
+        ("block-cidrs", "10.77.0.0/16"),
+        ("denylist-source-range", "10.66.0.0/16"),
+        ("block-user-agents", "curl/7.1,~*scanner"),
+        ("global-auth-url", "http://gate.auth.svc:9000/ask"),
+    ];
+    let text = controller(&map)
+        + &ingress("a", "a.example", "/", &[])
+        + &ingress(
+            "b",
+            "b.example",
+            "/",
+            &[("denylist-source-range", "10.88.0.0/16"), ("enable-global-auth", "false")],
+        );
+    let import = translate(&text);
+    let (a, b) = (route(&import, "a"), route(&import, "b"));
+    assert!(a.contains("deny = [\"10.66.0.0/16\", \"10.77.0.0/16\"]"), "{a}");
+    assert!(b.contains("deny = [\"10.88.0.0/16\", \"10.77.0.0/16\"]"), "{b}");
+    assert!(a.contains("forward_auth = ") && !b.contains("forward_auth = "));
+    let blocked = route(&import, "blocked-user-agent");
+    assert!(blocked.contains(r"'(?i:^curl/7\.1$)|(?i:scanner)'"), "{blocked}");
+}
+
+#[test]
+fn a_guard_of_the_controller_that_cannot_be_read_lets_nobody_in() {
+    for (key, value) in [
+        ("whitelist-source-range", "10.0.0/8"),
+        ("denylist-source-range", "all"),
+        ("block-cidrs", "x"),
+        ("block-user-agents", "~("),
+        ("block-referers", "good,~*["),
+        ("global-auth-url", "http://$host/"),
+    ] {
+        let import = translate(&(controller(&[(key, value)]) + &ingress("a", "a.example", "/", &[])));
+        assert!(route(&import, "a-closed").contains("respond = "), "{key}: {}", import.text);
+    }
+}
+
+#[test]
+fn of_two_the_later_one_counts() {
+    let text = ingress("a", "a.example", "/", &[]).replace(
+        "annotations: {}",
+        "annotations:\n      nginx.ingress.kubernetes.io/whitelist-source-range: 0.0.0.0/0\n      nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8",
+    );
+    let import = translate(&text);
+    assert!(route(&import, "a").contains("allow = [\"10.0.0.0/8\"]"), "{}", import.text);
+    let text = ingress("a", "a.example", "/old", &[])
+        + &ingress("a", "a.example", "/new", &[("whitelist-source-range", "10.0.0.0/8")]);
+    let import = translate(&text);
+    assert!(!import.text.contains("\"/old\""), "{}", import.text);
+    assert!(route(&import, "a").contains("allow = [\"10.0.0.0/8\"]"));
+    assert_eq!(verdict(&import, "/old"), Verdict::Ignored);
+}
+
+#[test]
+fn a_path_may_be_redirected_to_for_good_only() {
+    let text = ingress("a", "a.example", "/", &[("permanent-redirect", "/new")])
+        + &ingress("b", "b.example", "/", &[("temporal-redirect", "/new")])
+        + &ingress("c", "c.example", "/", &[("permanent-redirect", "new")]);
+    let import = translate(&text);
+    assert!(route(&import, "a").contains("to = \"{scheme}://{host}/new\", status = 301"), "{}", import.text);
+    assert!(route(&import, "b").contains("pool = "));
+    assert!(route(&import, "c").contains("respond = { status = 503 }"));
+}
+
+#[test]
+fn fields_of_answers_are_those_that_the_controller_allows() {
+    let fields = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: fields}\ndata:\n  X-Own: yes\n";
+    let of = |map: &str| {
+        translate(
+            &(map.to_owned()
+                + fields
+                + &ingress("a", "a.example", "/", &[("custom-headers", "default/fields")])),
+        )
+    };
+    assert!(route(&of(""), "a").contains("x-own"));
+    assert!(route(&of(&controller(&[("global-allowed-response-headers", "X-Own")])), "a").contains("x-own"));
+    let closed = of(&controller(&[("use-gzip", "true")]));
+    assert!(route(&closed, "a-closed").contains("respond = { status = 503 }"), "{}", closed.text);
+}
+
+#[test]
+fn a_certificate_may_be_for_hosts_that_it_does_not_name() {
+    let of = |tls: &str| {
+        translate(&ingress("a", "a.example", "/", &[]).replace("  rules:", &format!("  tls:\n{tls}  rules:")))
+    };
+    let import = of("  - secretName: any\n");
+    assert!(import.text.contains("secrets/default.any.crt"), "{}", import.text);
+    assert!(import.report.to_string().contains("a.example is not among its hosts"));
+    let import = of("  - {hosts: [b.example], secretName: other}\n");
+    assert!(import.text.contains("secrets/default.other.crt"), "{}", import.text);
+    let import = of("  - {hosts: [a.example], secretName: own}\n  - secretName: any\n");
+    assert!(import.text.contains("default.own.crt") && !import.text.contains("default.any.crt"));
+    assert_eq!(verdict(&import, "secretName: any"), Verdict::Ignored);
+}
+
+#[test]
+fn what_is_said_of_requests_does_nothing_where_tls_goes_through() {
+    let import = translate(
+        &ingress("a", "a.example", "/", &[("ssl-passthrough", "true"), ("proxy-body-size", "1m")])
+            .replace("{nginx", "{\n    nginx")
+            .replace(", nginx", ",\n    nginx"),
+    );
+    assert_eq!(verdict(&import, "proxy-body-size"), Verdict::Ignored);
+}
+
+#[test]
+fn marks_between_documents_say_nothing() {
+    let text = "a: |\n  b\n---\na: [\n---\n".to_owned() + &ingress("a", "a.example", "/", &[]);
+    let import = translate(&text);
+    let marks = import.report.verdicts().filter(|(at, _)| import.report.source(*at) == "---");
+    assert!(marks.map(|(_, verdict)| verdict).all(|verdict| verdict == Verdict::Translated));
+}
+
+#[test]
+fn what_differs_of_mirrors_and_times_is_told() {
+    let text = ingress(
+        "a",
+        "a.example",
+        "/",
+        &[
+            ("mirror-target", "http://copy.svc$request_uri"),
+            ("mirror-request-body", "off"),
+            ("proxy-read-timeout", "5"),
+            ("proxy-next-upstream", "invalid_header"),
+        ],
+    );
+    let report = translate(&text).report.to_string();
+    for told in ["no copy is made", "copies have the Host", "that of proxy-send-timeout", "invalid_header is"]
+    {
+        assert!(report.contains(told), "{told}: {report}");
+    }
+}
