@@ -169,8 +169,7 @@ impl<'n> Fields<'n> {
     pub(super) fn each(&mut self, verdict: Verdict, names: &[&str], text: &str, report: &mut Report) {
         for name in names {
             if let Some((at, node)) = self.take(name) {
-                report.note(at, verdict, text);
-                node.tell(verdict, text, report);
+                super::said::whole(at, node, verdict, text, report);
             }
         }
     }
@@ -180,8 +179,7 @@ impl<'n> Fields<'n> {
         for ((key, value), taken) in self.pairs.iter().zip(&mut self.taken) {
             if !*taken {
                 *taken = true;
-                report.note(key.at, verdict, text);
-                value.tell(verdict, text, report);
+                super::said::whole(key.at, value, verdict, text, report);
             }
         }
     }
@@ -194,7 +192,12 @@ impl<'n> Fields<'n> {
                     key.at,
                     format!("Traefik knows no option `{}` here, and refuses the whole file", key.text),
                 );
-                value.tell(Verdict::Ignored, "it is below an option that Traefik does not know", report);
+                super::said::each_silent(
+                    value,
+                    Verdict::Ignored,
+                    "it is below an option that Traefik does not know",
+                    report,
+                );
                 self.broken = true;
             }
         }
