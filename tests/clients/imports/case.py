@@ -6,7 +6,7 @@ the configuration names; `substitute` is a list of [pattern, text] for the sourc
 gives statuses of paths of origins ("10.0.0.1:8008/primary": 503), all others are 200; `through` names listeners through which
 clients speak TLS with the origin; `shares` gives a name to addresses between which a share decides, whose requests may go to any of them;
 `copies` lists addresses that only get copies of requests; `announced` lists the differences that the report announces: `kind`, `where`, `report` (its
-text), and `about` (a pattern for the request or the phase)."""
+text), and where needed `about` (a pattern for the request or the phase) and `detail` (one for what both sides did)."""
 import json
 import os
 import ssl
@@ -218,7 +218,7 @@ class Ours:
         found = {}
         for pool in self.ask("/v1/status")["pools"]:
             for endpoint in pool["endpoints"]:
-                if endpoint["probe"]:
+                if endpoint["probe"] and endpoint["probe"]["state"] != "off":
                     found[f"{pool['name']}/{endpoint['address']}"] = endpoint["reason"] != "down"
         return found
 

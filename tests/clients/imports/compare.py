@@ -101,10 +101,11 @@ def keeps(requests, side, addresses):
 
 
 class Announced:
-    """What a report announces: a difference of this kind, there, is expected because the report says so."""
+    """What a report announces: a difference of this kind, there, is expected because the report says so. `detail` is a pattern
+    for what both sides did."""
 
-    def __init__(self, kind, where, report, about=".*", general=False):
-        self.kind, self.where, self.report, self.about = kind, where, report, about
+    def __init__(self, kind, where, report, about=".*", detail=".*", general=False):
+        self.kind, self.where, self.report, self.about, self.detail = kind, where, report, about, detail
         self.general, self.used = general, 0
 
     def covers(self, difference):
@@ -112,6 +113,7 @@ class Announced:
             re.fullmatch(self.kind, difference.kind)
             and re.fullmatch(self.where, difference.where)
             and re.search(self.about, difference.about)
+            and re.search(self.detail, difference.detail)
         )
         self.used += bool(holds)
         return bool(holds)

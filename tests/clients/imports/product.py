@@ -12,7 +12,7 @@ class Product:
 
     name = ""
     # Differences that the general remarks of every report of this product announce: (kind, where, text of the report,
-    # and where that is needed a pattern for the request or the phase).
+    # and where that is needed a pattern for the request or the phase, and one for what both sides did).
     announced = ()
 
     def sources(self, folder):

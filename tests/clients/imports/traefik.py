@@ -22,10 +22,20 @@ TREATMENT = {"entrypoints", "serverstransport", "tcpserverstransport", "ping", "
 class Traefik(Product):
     name = "traefik"
     announced = (
-        ("request-field", "x-forwarded-.*|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
+        ("request-field", "x-forwarded-.*|x-real-ip|x-request-id|x-replaced-path", "endpoints are told X-Forwarded-For"),
         ("request-field", "accept-encoding", "asks endpoints for gzip where the client asks for nothing"),
+        ("request-field", "cookie", "endpoints do not see the sticky cookie"),
+        ("answer-field", "cache-control", "answers that set the sticky cookie are private"),
+        # Who was first bound to the endpoint that died is chance.
+        ("answer-field", "set-cookie|cache-control", "endpoints do not see the sticky cookie", "", r"original \[\]|import \[\]"),
+        ("request-line", "", "paths go on to endpoints as they came", r"/\.+(?:[/? ]|$)|//|%"),
+        ("answer-field", "set-cookie", "the sticky cookie always says SameSite", "", "(?<!samesite=lax)'], import .*samesite="),
+        ("status", "40[04]-0", "a tcp listener resets who asks for a name that no route has"),
+        ("status", "502-503", "an endpoint that cannot be reached is 503"),
+        ("status", "200-204", "a preflight is answered with 204", "^OPTIONS "),
         ("own-body", ".*", "our own answers have short texts as their bodies"),
         ("own-field", "content-type|cache-control|retry-after|x-content-type-options", "our own answers have short texts as their bodies"),
+        ("own-field", "strict-transport-security|x-frame-options|x-xss-protection|.*-policy", "response_headers hold for them too"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
     )
 
