@@ -62,7 +62,7 @@ pub(super) const INTERNAL: &str = "traefik";
 
 /// Reads all entry points.
 pub(super) fn read(parts: &Parts<'_>, report: &mut Report) -> Vec<Entry> {
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     if let Some((_, node)) = parts.statics("entrypoints") {
         for (key, below) in node.pairs() {
             let mut fields = Fields::of(key.at, below, report);
@@ -93,6 +93,13 @@ pub(super) fn read(parts: &Parts<'_>, report: &mut Report) -> Vec<Entry> {
             fields.each(Verdict::Approximated, &["observability"], text, report);
             if !fields.finish(report) {
                 report.wrong(key.at, "Traefik does not start with what is wrong below");
+            }
+            let same =
+                |other: &&Entry| other.udp == entry.udp && other.table.get("bind") == entry.table.get("bind");
+            if let Some(other) = entries.iter().filter(|_| entry.usable).find(same) {
+                let what = format!("{} has this address already: Traefik does not start", other.name);
+                report.wrong(key.at, what);
+                entry.usable = false;
             }
             entries.push(entry);
         }

@@ -160,6 +160,9 @@ impl<'n> Fields<'n> {
         if !matches!(node.content, Content::List(_) | Content::Null) {
             self.refuse(at, node, "a list of tables", report);
         }
+        if node.items().is_empty() && report.remarks(at).is_empty() {
+            report.ignored(at, "nothing is in it");
+        }
         let all: Vec<Self> = node.items().iter().map(|item| Self::of(item.at, item, report)).collect();
         self.broken |= all.iter().any(|one| one.broken);
         all
@@ -186,6 +189,9 @@ impl<'n> Fields<'n> {
 
     /// What has not been taken is unknown to Traefik. Returns whether Traefik takes the table.
     pub(super) fn finish(mut self, report: &mut Report) -> bool {
+        if self.pairs.is_empty() && report.remarks(self.at).is_empty() {
+            report.ignored(self.at, "nothing is in it");
+        }
         for ((key, value), taken) in self.pairs.iter().zip(&self.taken) {
             if !taken {
                 report.wrong(

@@ -67,6 +67,9 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     process(&parts, &mut document);
     let tls = tls::read(&parts, &mut report);
     write(&parts, &mut entries, &tls, &mut document, &mut report);
+    // What only holds others is judged by them, before and after what is left over.
+    source.settle(&mut report);
+    unserved(&parts, &mut report);
     general(&parts, &mut report);
     lift(&mut document);
     settle(&mut document, &mut report);
@@ -186,6 +189,38 @@ fn write(
     pools(&site.services, extra, document, site.report);
     let bytes::Site { services: udp, report, .. } = site;
     unused(parts, [&http, &tcp, &udp], report);
+}
+
+/// Routers that no listener is made for, and what they and their entry points name.
+fn unserved(parts: &Parts<'_>, report: &mut Report) {
+    const WHY: &str = "no listener is made for any of its entry points, so nothing comes to it";
+    for part in ["http", "tcp", "udp"] {
+        for element in &parts.of(part, "routers").all {
+            let mut left = Vec::new();
+            element.node.each_place(&mut |at, _| {
+                if report.remarks(at).is_empty() {
+                    left.push(at);
+                }
+            });
+            if !left.is_empty() {
+                report.not_possible(element.at, WHY);
+                left.into_iter()
+                    .for_each(|at| report.not_possible(at, format!("as line {}", element.at.line)));
+            }
+        }
+    }
+    for (name, at, node) in &parts.statics {
+        let at = *at;
+        if parts.statics(name).is_some_and(|(first, _)| first != at) {
+            said::each_silent(node, Verdict::Ignored, "the file before it has this part", report);
+        } else if ["entrypoints", "serverstransport", "tcpserverstransport"].contains(&name.as_str()) {
+            let why = if name == "entrypoints" { "nothing comes this way" } else { "no service goes by it" };
+            if report.remarks(at).is_empty() && name != "entrypoints" {
+                report.ignored(at, why);
+            }
+            said::each_silent(node, Verdict::Ignored, why, report);
+        }
+    }
 }
 
 /// Which entry points serve HTTP, and which relay bytes.

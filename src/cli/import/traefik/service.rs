@@ -131,6 +131,7 @@ impl<'s, 'p> Services<'s, 'p> {
             refused(element.at, element.node, &format!("Traefik does not make it: {why}"), report);
         } else if let Err(Lost::Unsaid(why)) = &found {
             report.not_possible(element.at, why.clone());
+            super::said::each_silent(element.node, Verdict::NotPossible, "as its name", report);
         } else {
             report.translated(element.at);
         }

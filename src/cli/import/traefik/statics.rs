@@ -162,7 +162,7 @@ const SAID: &[(&str, Verdict, &str)] = &[
     (
         "tracing.otlp.",
         NotPossible,
-        "a program built with the feature `otel` exports spans: write [log] tracing.otlp there",
+        "a program built with the feature `otel` exports spans: write otlp of [tracing] there",
     ),
     ("tracing.resourceattributes.", NotPossible, "spans have service.name alone"),
     ("tracing.globalattributes.", NotPossible, "spans have service.name alone"),
@@ -297,15 +297,15 @@ fn tracing(parts: &Parts<'_>, document: &mut Document, report: &mut Report) {
     let mut silent = Report::default();
     let Some((at, node)) = parts.statics("tracing") else { return };
     let mut fields = Fields::of(at, node, &mut silent);
-    document.single("log").set("tracing.propagate", Value::text("w3c"), Some(at));
+    document.single("tracing").set("propagate", Value::text("w3c"), Some(at));
     if let Some((text, at)) = fields.text("sampleRate", &mut silent) {
         match text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share)) {
-            Some(share) => document.single("log").set("tracing.sample", Value::Real(share), Some(at)),
+            Some(share) => document.single("tracing").set("sample", Value::Real(share), Some(at)),
             None => report.wrong(at, "this is a share from 0 to 1"),
         }
     }
     if let Some((name, at)) = fields.text("serviceName", &mut silent).filter(|(name, _)| !name.is_empty()) {
-        document.single("log").set("tracing.service", Value::text(name), Some(at));
+        document.single("tracing").set("service", Value::text(name), Some(at));
     }
 }
 

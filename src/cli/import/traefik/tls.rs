@@ -110,8 +110,11 @@ fn pair(mut fields: Fields<'_>, report: &mut Report) -> Option<(String, String, 
         }
     }
     fields.finish(report);
-    let (Some((cert, of_cert)), Some((key, of_key))) = (cert, key) else {
+    let (Some((cert, of_cert)), Some((key, of_key))) = (cert.clone(), key.clone()) else {
         report.wrong(at, "a certificate has a certFile and a keyFile: Traefik leaves it out");
+        for (_, at) in [cert, key].into_iter().flatten() {
+            report.ignored(at, "the other file of the two is missing");
+        }
         return None;
     };
     for (text, at) in [(&cert, of_cert), (&key, of_key)] {
