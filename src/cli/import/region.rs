@@ -232,6 +232,11 @@ pub(super) fn narrow_path(
             below(prefix, text).then(|| Start(text.clone()))
         }
         (Start(text), Regex(regex)) | (Regex(regex), Start(text))
+            if any_case_start(text, regex).is_some() =>
+        {
+            any_case_start(text, regex).map(Regex)
+        }
+        (Start(text), Regex(regex)) | (Regex(regex), Start(text))
             if literal_start(regex).is_some_and(|start| start.starts_with(text)) =>
         {
             Some(Regex(regex.clone()))
@@ -335,6 +340,20 @@ pub(super) fn literal_start(regex: &str) -> Option<String> {
         out.push(literal);
     }
     Some(out)
+}
+
+/// `^text` and `(?i)^TEXT..` as one: the start in its own case, what is behind it in any.
+fn any_case_start(text: &str, regex: &str) -> Option<String> {
+    let mut rest = regex.strip_prefix("(?i)^")?;
+    let literal = literal_start(&format!("^{rest}"))?;
+    if !literal.is_char_boundary(text.len()) || !literal.get(..text.len())?.eq_ignore_ascii_case(text) {
+        return None;
+    }
+    for c in text.chars() {
+        rest = rest.strip_prefix('\\').unwrap_or(rest);
+        rest = rest.get(c.len_utf8()..)?;
+    }
+    Some(format!("^{}(?i:{rest})", escape(text)))
 }
 
 impl Region {
@@ -450,5 +469,6 @@ mod tests {
         check(start("/a"), regex("^/b/[0-9]+$"), Ok(None));
         check(start("/ab"), regex("^/a[0-9]+$"), Err(()));
         check(start("/ab"), regex("^/ab?c"), Err(()));
+        check(start("/v.2/"), regex("(?i)^/V\\.2/a.*"), Ok(Some(regex("^/v\\.2/(?i:a.*)"))));
     }
 }

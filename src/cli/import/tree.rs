@@ -96,7 +96,11 @@ impl Document {
     /// Tells what is wrong with it. Returns whether it can be read.
     pub(in crate::cli::import) fn tell(&self, report: &mut Report) -> bool {
         let Some(Unreadable { at, what }) = &self.unreadable else { return true };
-        report.wrong(*at, format!("it cannot be read: {what}"));
+        // A mistake on a blank line is told on the one before, or behind.
+        let lines = (self.at.line..=at.line).rev().chain(at.line..=self.last);
+        let here = lines.map(|line| Place { line, ..*at }).find(|here| report.says(*here));
+        let Some(at) = here else { return false };
+        report.wrong(at, format!("it cannot be read: {what}"));
         let why = format!("line {} makes the whole document unreadable", at.line);
         for line in self.at.line..=self.last {
             let here = Place { line, ..self.at };

@@ -27,6 +27,9 @@ pub(super) fn read(text: &str) -> Result<Option<Opens>, String> {
             .into_iter()
             .find_map(|sign| part.split_once(sign).map(|(a, b)| (a, sign, b)));
         let Some((call, sign, number)) = sign else { return Err(format!("`{part}` compares nothing")) };
+        if number.trim().is_empty() {
+            return Err(format!("`{part}` compares with nothing"));
+        }
         let number: f64 = number
             .trim()
             .trim_matches(')')

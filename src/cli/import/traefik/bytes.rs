@@ -1,43 +1,31 @@
 //! Routers of TCP and UDP: listeners that relay bytes or datagrams to a pool, and routes by the name of TLS clients.
 
-use ipnet::IpNet;
-
 use super::super::document::{Block, Document, Table, Value, place};
-use super::super::pattern::fault;
-use super::super::report::{Place, Report, Verdict};
+use super::super::report::{Place, Report};
+use super::admission::{Guards, guard, middleware};
 use super::entry::{Entry, RouterTls, router_tls};
 use super::fields::Fields;
-use super::gorilla;
-use super::matcher::network;
-use super::rule::{Rule, parse};
+use super::rule::parse;
 use super::said::{plain_name, refused};
-use super::service::{Lost, Services, Target};
-use super::source::{Element, Parts, own_name};
+use super::service::{Lost, Services};
+use super::shares::pool;
+use super::sni::{Asked, alternatives};
+use super::source::{Element, Parts};
 use super::tls::{Client, Tls};
 
 /// A router of TCP.
 #[derive(Debug)]
 pub(super) struct Router {
     name: String,
-    at: Place,
-    rule_at: Place,
+    pub(super) at: Place,
+    pub(super) rule_at: Place,
     pub(super) entries: Option<Vec<String>>,
-    asked: Vec<Asked>,
+    pub(super) asked: Vec<Asked>,
     priority: i64,
     service: (String, Place),
     middlewares: Vec<(String, Place)>,
     tls: Option<RouterTls>,
     unknown: bool,
-}
-
-/// One alternative of a rule.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Asked {
-    /// Names that TLS clients ask for; without them all.
-    names: Option<Vec<String>>,
-    source: Option<Vec<IpNet>>,
-    /// What a listener does not ask.
-    unsaid: Option<String>,
 }
 
 /// What comes of all of it.
@@ -157,116 +145,6 @@ fn entry_points(
     if known.is_empty() { Err("none of its entry points is there".to_owned()) } else { Ok(Some(known)) }
 }
 
-/// A rule's alternatives. What no listener can ask is kept as a reason.
-fn alternatives(rule: &Rule, old: bool, remarks: &mut Vec<String>) -> Result<Vec<Asked>, String> {
-    Ok(match rule {
-        Rule::Any(rules) => {
-            let mut out: Vec<Asked> = Vec::new();
-            for rule in rules {
-                for asked in alternatives(rule, old, remarks)? {
-                    // Names of one route are a list.
-                    match out.iter_mut().find(|other| {
-                        other.source == asked.source && other.unsaid.is_none() && asked.unsaid.is_none()
-                    }) {
-                        Some(other) => match (&mut other.names, asked.names) {
-                            (Some(own), Some(more)) => own.extend(more),
-                            (own, _) => *own = None,
-                        },
-                        None => out.push(asked),
-                    }
-                }
-            }
-            out
-        }
-        Rule::All(rules) => {
-            let mut out = Asked::default();
-            for rule in rules {
-                let mut of = alternatives(rule, old, remarks)?;
-                if of.len() != 1 {
-                    out.unsaid = Some("alternatives inside of a conjunction are not asked here".to_owned());
-                    continue;
-                }
-                let asked = of.swap_remove(0);
-                out = Asked {
-                    names: match (out.names, asked.names) {
-                        (Some(a), Some(b)) => Some(a.into_iter().filter(|name| b.contains(name)).collect()),
-                        (a, b) => a.or(b),
-                    },
-                    source: out.source.or(asked.source),
-                    unsaid: out.unsaid.or(asked.unsaid),
-                };
-            }
-            vec![out]
-        }
-        Rule::Not(rule) => {
-            alternatives(rule, old, remarks)?;
-            vec![Asked {
-                unsaid: Some("a listener does not ask what a connection is not".to_owned()),
-                ..Asked::default()
-            }]
-        }
-        Rule::Call(name, values) => vec![call(name, values, old, remarks)?],
-    })
-}
-
-fn call(name: &str, values: &[String], old: bool, remarks: &mut Vec<String>) -> Result<Asked, String> {
-    if values.is_empty() || values.iter().any(String::is_empty) || !old && values.len() != 1 {
-        return Err(format!("`{name}` takes one value"));
-    }
-    match name.to_ascii_lowercase().as_str() {
-        "hostsni" => {
-            if values.iter().any(|value| value == "*") {
-                return Ok(Asked::default());
-            }
-            let names: Vec<String> =
-                values.iter().map(|name| name.trim_end_matches('.').to_lowercase()).collect();
-            let is_name =
-                |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._*:".contains(&b));
-            if let Some(name) = names.iter().find(|name| !is_name(name)) {
-                return Err(format!("`{name}` is no name of a host"));
-            }
-            if names.iter().any(|name| name.starts_with("*.")) {
-                remarks.push("a star takes names of several labels in its place as well".to_owned());
-            }
-            Ok(Asked { names: Some(names), ..Asked::default() })
-        }
-        "hostsniregexp" => {
-            let mut names = Vec::new();
-            for value in values {
-                let regex = if old { gorilla::regex(value, gorilla::Kind::Host)? } else { value.clone() };
-                if let Some(why) = fault(&regex) {
-                    return Err(format!("`{regex}` is no regular expression: {why}"));
-                }
-                let Some(suffix) = super::matcher::suffix(&regex) else {
-                    let unsaid =
-                        Some("names are written out, or end like one with a star in front".to_owned());
-                    return Ok(Asked { unsaid, names: Some(Vec::new()), ..Asked::default() });
-                };
-                remarks.push(format!("every name that ends like {suffix} is taken"));
-                names.push(suffix);
-            }
-            Ok(Asked { names: Some(names), ..Asked::default() })
-        }
-        "clientip" => {
-            let networks =
-                values.iter().map(|text| network(text).ok_or_else(|| format!("`{text}` is no network")));
-            Ok(Asked { source: Some(networks.collect::<Result<_, _>>()?), ..Asked::default() })
-        }
-        "alpn" => {
-            let unsaid = Some("which protocols a client offers is not asked".to_owned());
-            Ok(Asked { unsaid, ..Asked::default() })
-        }
-        _ => Err(format!("there is no matcher `{name}` of TCP")),
-    }
-}
-
-/// Guards of a router, as a listener has them.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Guards {
-    allow: Option<(Vec<IpNet>, Place)>,
-    most: Option<(i64, Place)>,
-}
-
 /// Writes the listener of an entry point, and its routes.
 pub(super) fn tcp(
     site: &mut Site<'_, '_>,
@@ -299,7 +177,7 @@ pub(super) fn tcp(
         ready.iter().filter_map(|(router, ..)| router.tls.as_ref()).filter(|tls| !tls.passthrough).collect();
     let encrypted = !secure.is_empty();
     if encrypted {
-        let options = site.tls.write(name, &secure, &mut listener, site.report);
+        let options = site.tls.write(name, &secure, None, &mut listener, site.report);
         listener.entries.retain(|entry| entry.path != "tls.alpn");
         ready.retain(|(router, ..)| {
             let Some(tls) = router.tls.as_ref().filter(|tls| !tls.passthrough) else { return true };
@@ -363,203 +241,6 @@ fn prepare(router: &Router, site: &mut Site<'_, '_>) -> Result<(String, Guards),
         return Err(Lost::Unsaid(why));
     }
     Ok((pool, guards))
-}
-
-/// The pool of a target; of several with weights one is made.
-fn pool(
-    target: Target,
-    name: &str,
-    at: Place,
-    services: &mut Services<'_, '_>,
-    pools: &mut Vec<Block>,
-    report: &mut Report,
-) -> Result<String, Lost> {
-    let parts = match target {
-        Target::Pool(pool) => return Ok(pool),
-        Target::Split(parts, _) => parts,
-        Target::Internal(name) => {
-            return Err(Lost::Refused(format!("there is no {name}@internal of this kind")));
-        }
-    };
-    let own = plain_name(own_name(name).unwrap_or(name));
-    let own = format!("{own}-weighted");
-    if pools.iter().any(|block| block.name == own) {
-        return Ok(own);
-    }
-    let mut rows = Vec::new();
-    let mut first: Option<Table> = None;
-    let mut shares = Vec::new();
-    for (pool, weight) in parts.iter().filter(|(_, weight)| *weight > 0) {
-        let plan = services.plans.iter().find(|(name, _)| name == pool).map(|(_, plan)| plan.clone());
-        let Some(balancer) = plan.and_then(|plan| services.balancers.get(&plan.service)) else { continue };
-        match &first {
-            None => first = Some(balancer.table.clone()),
-            Some(table)
-                if table.entries.iter().map(|e| (&e.path, &e.value)).ne(balancer
-                    .table
-                    .entries
-                    .iter()
-                    .map(|e| (&e.path, &e.value))) =>
-            {
-                report.not_possible(
-                    at,
-                    format!(
-                        "endpoints of one pool are spoken to alike: what {pool} says of its own is not kept"
-                    ),
-                );
-            }
-            Some(_) => {}
-        }
-        let count = i64::try_from(balancer.servers.len()).unwrap_or(1).max(1);
-        shares.extend(
-            balancer.servers.iter().map(|server| (server.address.clone(), *weight, count, server.at)),
-        );
-    }
-    // Each part has its weight, however many servers it has.
-    let all: i64 = shares.iter().map(|(_, _, count, _)| *count).fold(1, lcm);
-    let most =
-        shares.iter().map(|(_, weight, count, _)| weight.saturating_mul(all / count)).max().unwrap_or(1);
-    let common =
-        shares.iter().map(|(_, weight, count, _)| weight.saturating_mul(all / count)).fold(0, gcd).max(1);
-    for (address, weight, count, at) in shares {
-        let mut weight = weight.saturating_mul(all / count) / common;
-        if most / common > 1000 {
-            weight = (i128::from(weight) * 1000 / i128::from(most / common))
-                .clamp(1, 1000)
-                .try_into()
-                .unwrap_or(1);
-        }
-        let value = Value::inline([("address", Value::text(address)), ("weight", Value::Integer(weight))]);
-        rows.push((value, Some(at)));
-    }
-    let mut table = Table::default();
-    table.set("balance", Value::text("round_robin"), None);
-    table.set("endpoints", Value::Lines(rows), Some(at));
-    table
-        .entries
-        .extend(first.into_iter().flat_map(|first| first.entries).filter(|entry| entry.path != "balance"));
-    pools.push(Block {
-        name: own.clone(),
-        comments: vec![format!("The services of {name}, each with its share.")],
-        table,
-    });
-    Ok(own)
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-fn lcm(a: i64, b: i64) -> i64 {
-    (a / gcd(a, b).max(1)).saturating_mul(b).clamp(1, 1_000_000)
-}
-
-fn middleware(name: &str, parts: &Parts<'_>, guards: &mut Guards, report: &mut Report) -> Result<(), Lost> {
-    let own = own_name(name)
-        .map_err(|provider| Lost::Unsaid(format!("{name} is what {provider} says, which is in no file")))?;
-    let Some(element) = parts.of("tcp", "middlewares").get(own) else {
-        return Err(Lost::Refused(format!("there is no middleware {name}")));
-    };
-    if element.unknown {
-        return Err(Lost::Unsaid(format!("a template makes some of the middleware {name}")));
-    }
-    let mut fields = Fields::of(element.at, element.node, report);
-    let lists = ["ipAllowList", "ipWhiteList"].map(|kind| fields.table(kind, report));
-    let most = fields.table("inFlightConn", report);
-    let known = fields.finish(report);
-    let mut found = known;
-    for mut list in lists.into_iter().flatten() {
-        let range = list.texts("sourceRange", report);
-        report.translated(list.at);
-        found &= list.finish(report);
-        let Some((range, at)) = range.filter(|(range, _)| !range.is_empty()) else {
-            found = false;
-            continue;
-        };
-        report.translated(at);
-        let mut networks = Vec::new();
-        for (text, at) in range {
-            match network(&text) {
-                Some(network) => {
-                    report.translated(at);
-                    networks.push(network);
-                }
-                None => found = false,
-            }
-        }
-        let own = guards.allow.as_ref().map(|(own, _)| own.as_slice());
-        match super::super::region::meet(own, &networks, super::super::region::narrower_network) {
-            Some(both) => guards.allow = Some((both, at)),
-            None => return Err(Lost::Unsaid("no client is in all of its lists".to_owned())),
-        }
-    }
-    if let Some(mut most) = most {
-        report.translated(most.at);
-        let amount = most.number("amount", report);
-        found &= most.finish(report);
-        match amount {
-            Some((amount, at)) if amount > 0 => {
-                report.translated(at);
-                guards.most = Some((amount, at));
-            }
-            _ => return Err(Lost::Unsaid("no connection at all is let in".to_owned())),
-        }
-    }
-    if found {
-        report.translated(element.at);
-        Ok(())
-    } else {
-        refused(element.at, element.node, "Traefik does not make it, nor routers that name it", report);
-        Err(Lost::Refused(format!("the middleware {name} is wrong")))
-    }
-}
-
-/// Who may connect is the listener's: routers that say something else are left out.
-fn guard(ready: &mut Vec<(&Router, String, Guards)>, listener: &mut Table, report: &mut Report) {
-    let of = |router: &Router, guards: &Guards| {
-        let asked: Vec<&Vec<IpNet>> = router.asked.iter().filter_map(|asked| asked.source.as_ref()).collect();
-        match (asked.as_slice(), &guards.allow) {
-            ([], allow) => Ok(allow.clone()),
-            ([one], None) if router.asked.len() == 1 => Ok(Some(((*one).clone(), router.rule_at))),
-            _ => Err("who may connect is one list of the listener"),
-        }
-    };
-    let lists: Vec<Result<Option<(Vec<IpNet>, Place)>, &str>> =
-        ready.iter().map(|(router, _, guards)| of(router, guards)).collect();
-    let same = |a: &Option<(Vec<IpNet>, Place)>, b: &Option<(Vec<IpNet>, Place)>| {
-        a.as_ref().map(|(list, _)| list) == b.as_ref().map(|(list, _)| list)
-    };
-    let all_alike = lists.iter().all(|list| {
-        list.as_ref().is_ok_and(|list| {
-            lists.first().is_some_and(|first| first.as_ref().is_ok_and(|first| same(first, list)))
-        })
-    });
-    if all_alike {
-        if let Some(Ok(Some((networks, at)))) = lists.first() {
-            listener.set("allow", Value::texts(networks.iter().map(ToString::to_string)), Some(*at));
-        }
-    } else {
-        let mut lists = lists.into_iter();
-        ready.retain(|(router, ..)| {
-            let open = matches!(lists.next(), Some(Ok(None)));
-            if !open {
-                report.not_possible(router.at, "who may connect is asked by a listener, for all that comes to it: give this router an entry point of its own; nobody is let in by it here");
-            }
-            open
-        });
-    }
-    let most: Vec<Option<(i64, Place)>> = ready.iter().map(|(_, _, guards)| guards.most).collect();
-    if let Some(Some((amount, at))) =
-        most.iter().min_by_key(|most| most.map_or(i64::MAX, |(amount, _)| amount))
-    {
-        listener.set("max_connections_per_source", Value::Integer((*amount).clamp(1, 1_000_000)), Some(*at));
-        if most.iter().any(|other| other.map(|(amount, _)| amount) != Some(*amount)) {
-            report.approximated(
-                *at,
-                "connections of one client are counted by the listener, for all that comes to it",
-            );
-        }
-    }
 }
 
 /// Routes by name, and the pool of all else.
@@ -713,13 +394,15 @@ pub(super) fn beside_http(routers: &[Router], entry: &Entry, entries: &[Entry], 
     for router in
         routers.iter().filter(|router| router.entries.as_ref().unwrap_or(&defaults).contains(&entry.name))
     {
-        report.note(
-            router.at,
-            Verdict::NotPossible,
-            format!(
-                "{} serves HTTP, and a listener one protocol: give this router an entry point of its own",
-                entry.name
-            ),
+        let what = format!(
+            "{} serves HTTP, and a listener one protocol: give this router an entry point of its own",
+            entry.name
         );
+        report.not_possible(router.at, what);
+        for at in router.middlewares.iter().map(|(_, at)| *at).chain([router.service.1]) {
+            if report.remarks(at).is_empty() {
+                report.not_possible(at, format!("as line {}", router.at.line));
+            }
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) const INTERNAL: &str = "traefik";
 
 /// Reads all entry points.
 pub(super) fn read(parts: &Parts<'_>, report: &mut Report) -> Vec<Entry> {
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     if let Some((_, node)) = parts.statics("entrypoints") {
         for (key, below) in node.pairs() {
             let mut fields = Fields::of(key.at, below, report);
@@ -94,6 +94,13 @@ pub(super) fn read(parts: &Parts<'_>, report: &mut Report) -> Vec<Entry> {
             if !fields.finish(report) {
                 report.wrong(key.at, "Traefik does not start with what is wrong below");
             }
+            let same =
+                |other: &&Entry| other.udp == entry.udp && other.table.get("bind") == entry.table.get("bind");
+            if let Some(other) = entries.iter().filter(|_| entry.usable).find(same) {
+                let what = format!("{} has this address already: Traefik does not start", other.name);
+                report.wrong(key.at, what);
+                entry.usable = false;
+            }
             entries.push(entry);
         }
     }
@@ -123,25 +130,28 @@ fn bind(entry: &mut Entry, host: &str, port: u16, at: Option<Place>) {
 
 fn address(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
     let Some((text, at)) = fields.text("address", report) else {
-        entry.usable = false;
         report.wrong(fields.at, "it has no address: Traefik does not start");
-        return;
+        return guess(entry, fields.at, report);
     };
     let (address, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
     match protocol.to_ascii_lowercase().as_str() {
         "tcp" => {}
         "udp" => entry.udp = true,
         _ => {
-            entry.usable = false;
-            return report.wrong(at, "behind the slash stands tcp or udp: Traefik does not start");
+            report.wrong(at, "behind the slash stands tcp or udp: Traefik does not start");
+            return guess(entry, at, report);
         }
     }
     let parsed = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let Some((host, port)) = parsed else {
-        entry.usable = false;
-        return report.wrong(at, "this is no address with a port: Traefik does not start");
+        report.wrong(at, "this is no address with a port: Traefik does not start");
+        return guess(entry, at, report);
     };
-    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    let host = match host {
+        "localhost" => "127.0.0.1",
+        "*" => "",
+        host => host,
+    };
     let written = format!("{}:{port}", if host.is_empty() { "0.0.0.0" } else { host });
     if crate::model::address::parse_socket(&written).is_err() || port == 0 {
         entry.usable = false;
@@ -157,6 +167,23 @@ fn address(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
     }
     bind(entry, host, port, Some(at));
     report.translated(at);
+}
+
+/// Ports that entry points of such names have everywhere.
+pub(super) const USUAL: [(&str, u16); 4] = [("web", 80), ("http", 80), ("websecure", 443), ("https", 443)];
+
+/// An address for an entry point that Traefik would not start with.
+fn guess(entry: &mut Entry, at: Place, report: &mut Report) {
+    match USUAL.iter().find(|(name, _)| *name == entry.name) {
+        Some((_, port)) => {
+            bind(entry, "", *port, Some(at));
+            report.not_possible(
+                at,
+                format!("its address is not known: port {port} is written, as the name goes"),
+            );
+        }
+        None => entry.usable = false,
+    }
 }
 
 fn transport(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
@@ -301,7 +328,7 @@ fn http(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
         entry.tls = Some(router_tls(tls, report));
     }
     if let Some((bytes, at)) = http.number("maxHeaderBytes", report).filter(|(bytes, _)| *bytes > 0) {
-        entry.table.set("limits.head", Value::text(format!("{}B", bytes.clamp(1024, 1 << 20))), Some(at));
+        entry.table.set("limits.head", Value::text(super::said::size(bytes.clamp(1024, 1 << 20))), Some(at));
         report.translated(at);
     }
     let text = "a query goes on as it came: semicolons are no separators here";

@@ -160,6 +160,9 @@ impl<'n> Fields<'n> {
         if !matches!(node.content, Content::List(_) | Content::Null) {
             self.refuse(at, node, "a list of tables", report);
         }
+        if node.items().is_empty() && report.remarks(at).is_empty() {
+            report.ignored(at, "nothing is in it");
+        }
         let all: Vec<Self> = node.items().iter().map(|item| Self::of(item.at, item, report)).collect();
         self.broken |= all.iter().any(|one| one.broken);
         all
@@ -169,8 +172,7 @@ impl<'n> Fields<'n> {
     pub(super) fn each(&mut self, verdict: Verdict, names: &[&str], text: &str, report: &mut Report) {
         for name in names {
             if let Some((at, node)) = self.take(name) {
-                report.note(at, verdict, text);
-                node.tell(verdict, text, report);
+                super::said::whole(at, node, verdict, text, report);
             }
         }
     }
@@ -180,21 +182,28 @@ impl<'n> Fields<'n> {
         for ((key, value), taken) in self.pairs.iter().zip(&mut self.taken) {
             if !*taken {
                 *taken = true;
-                report.note(key.at, verdict, text);
-                value.tell(verdict, text, report);
+                super::said::whole(key.at, value, verdict, text, report);
             }
         }
     }
 
     /// What has not been taken is unknown to Traefik. Returns whether Traefik takes the table.
     pub(super) fn finish(mut self, report: &mut Report) -> bool {
+        if self.pairs.is_empty() && report.remarks(self.at).is_empty() {
+            report.ignored(self.at, "nothing is in it");
+        }
         for ((key, value), taken) in self.pairs.iter().zip(&self.taken) {
             if !taken {
                 report.wrong(
                     key.at,
                     format!("Traefik knows no option `{}` here, and refuses the whole file", key.text),
                 );
-                value.tell(Verdict::Ignored, "it is below an option that Traefik does not know", report);
+                super::said::each_silent(
+                    value,
+                    Verdict::Ignored,
+                    "it is below an option that Traefik does not know",
+                    report,
+                );
                 self.broken = true;
             }
         }

@@ -31,7 +31,7 @@ pub(super) fn regex(template: &str, kind: Kind) -> Result<String, String> {
         if name.is_empty() || pattern.is_empty() {
             return Err(format!("`{template}` has a variable without a name or pattern"));
         }
-        out.push_str(&format!("(?:{pattern})"));
+        out.push_str(&format!("(?:{})", super::regexp::go(pattern)));
         rest = after.get(1..).unwrap_or("");
     }
     if rest.contains('}') {

@@ -5,7 +5,7 @@ use super::super::report::{Place, Report, Verdict};
 use super::auth::{self, Strategy, Who};
 use super::fields::Fields;
 use super::middleware::{Around, known};
-use super::said::{duration, plain_name};
+use super::said::{duration, plain_name, size};
 use super::service::Lost;
 use super::treatment::{Answer, Treatment};
 use crate::model::field::FieldName;
@@ -202,7 +202,7 @@ pub(super) fn retry(
         pairs.push(("non_idempotent", Value::Bool(true)));
     }
     if let Some((bytes, _)) = body.filter(|(bytes, _)| *bytes > 0) {
-        pairs.push(("max_body", Value::text(format!("{}B", bytes.min(16 << 20)))));
+        pairs.push(("max_body", Value::text(size(bytes.min(16 << 20)))));
     }
     to.key("retry", Value::inline(pairs), at);
     Ok(())
@@ -324,7 +324,7 @@ pub(super) fn compress(
     }
     if let Some((bytes, at)) = least {
         report.translated(at);
-        pairs.push(("min_size", Value::text(format!("{}B", bytes.clamp(1, 1 << 20)))));
+        pairs.push(("min_size", Value::text(size(bytes.clamp(1, 1 << 20)))));
     }
     to.key("compress", Value::inline(pairs), at);
     Ok(())
@@ -370,10 +370,6 @@ pub(super) fn buffering(
         to.key(key, Value::text(size(bytes.clamp(1024, 1 << 20))), place);
     }
     Ok(())
-}
-
-fn size(bytes: i64) -> String {
-    crate::model::units::ByteSize(u64::try_from(bytes).unwrap_or(0)).to_string()
 }
 
 /// Says what a breaker of a pool is about where other routes lead there too.

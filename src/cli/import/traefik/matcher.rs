@@ -2,11 +2,12 @@
 
 use ipnet::IpNet;
 
-use super::super::pattern::{escape, fault};
+use super::super::pattern::escape;
 use super::super::region::{
     Part, PathTest, Region, ValueTest, meet, narrow_path, narrower_host, narrower_network,
 };
 use super::gorilla;
+use super::regexp::{self, Fault};
 use super::rule::{Rule, parse};
 use crate::model::field::FieldName;
 use crate::model::host::HostPattern;
@@ -41,6 +42,8 @@ pub(super) struct Asked {
     pub(super) terms: Vec<Term>,
     /// How conditions differ from what is asked.
     pub(super) remarks: Vec<String>,
+    /// What was surely meant otherwise.
+    pub(super) mistakes: Vec<String>,
 }
 
 /// What a region comes to with one more question.
@@ -62,12 +65,36 @@ const TERMS_MAX: usize = 64;
 /// What Traefik does not understand of it.
 pub(super) fn read(text: &str, old: bool) -> Result<Asked, String> {
     let mut remarks = Vec::new();
-    let logic = logic(&parse(text)?, old, &mut remarks)?;
-    let terms = logic.terms(true).unwrap_or_else(|| {
+    let rule = parse(text)?;
+    let logic = logic(&rule, old, &mut remarks)?;
+    let terms = logic.terms(true).map(|terms| terms.into_iter().map(Term::joined).collect());
+    let terms = terms.unwrap_or_else(|| {
         let why = format!("it comes to more than {TERMS_MAX} alternatives");
         vec![Term { all: vec![Test::Unsaid(why)], none: Vec::new() }]
     });
-    Ok(Asked { terms, remarks })
+    let mut mistakes = Vec::new();
+    if !old && has_variables(&rule) {
+        mistakes.push("variables in braces are of version 2 of rules: here they are plain text".to_owned());
+    }
+    Ok(Asked { terms, remarks, mistakes })
+}
+
+/// Whether a text of a rule has `{name}` or `{name:regex}` in it.
+fn has_variables(rule: &Rule) -> bool {
+    let named = |text: &String| {
+        text.split('{').skip(1).any(|rest| {
+            let name = rest.split([':', '}']).next().unwrap_or("");
+            rest.contains('}') && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        })
+    };
+    match rule {
+        Rule::Call(name, values) => {
+            let of_url = ["host", "path"].iter().any(|start| name.to_ascii_lowercase().starts_with(start));
+            of_url && values.iter().any(named)
+        }
+        Rule::All(rules) | Rule::Any(rules) => rules.iter().any(has_variables),
+        Rule::Not(rule) => has_variables(rule),
+    }
 }
 
 /// A rule over questions.
@@ -134,6 +161,13 @@ impl Term {
             a.iter().chain(new).cloned().collect()
         };
         Self { all: join(&self.all, &other.all), none: join(&self.none, &other.none) }
+    }
+
+    /// What must not hold, as few questions as say it: none of several is not one of them.
+    fn joined(self) -> Self {
+        let one = |test| Self { all: vec![test], none: Vec::new() };
+        let none = merge(self.none.into_iter().map(one).collect());
+        Self { all: self.all, none: none.into_iter().flat_map(|term| term.all).collect() }
     }
 }
 
@@ -306,7 +340,8 @@ fn call(name: &str, values: &[String], old: bool, remarks: &mut Vec<String>) -> 
         return Err(format!("there is no matcher `{name}` in version {} of rules", if old { 2 } else { 3 }));
     };
     if values.len() < *least || values.len() > *most {
-        return Err(format!("`{name}` takes {least} of values, not {}", values.len()));
+        let wanted = if least == most { least.to_string() } else { format!("{least} or more") };
+        return Err(format!("`{name}` takes {wanted} of values, not {}", values.len()));
     }
     if values.iter().any(String::is_empty) {
         return Err(format!("`{name}` is asked for an empty text"));
@@ -362,20 +397,22 @@ fn host_regexp(values: &[String], _: &mut Vec<String>) -> Result<Logic, String> 
     if !text.is_ascii() {
         return Err(format!("`{text}` has letters that no host has"));
     }
-    Ok(host_like(text))
+    host_like(text)
 }
 
 /// The host matches a regular expression. The field also has the port.
-fn host_like(regex: &str) -> Logic {
-    if let Some(why) = fault(regex) {
-        return Logic::Ask(Test::Unsaid(format!("its regular expression is not read here: {why}")));
-    }
+fn host_like(regex: &str) -> Result<Logic, String> {
+    let regex = match regexp::read(regex) {
+        Ok(regex) => regex,
+        Err(Fault::Wrong(why)) => return Err(why),
+        Err(Fault::Unsaid(why)) => return Ok(Logic::Ask(Test::Unsaid(why))),
+    };
     // Whatever has a character.
-    if ["^.+$", ".+", "^.*$", ".*"].contains(&regex) {
-        return Logic::Ask(Test::Always);
+    if ["^.+$", ".+", "^.*$", ".*"].contains(&regex.as_str()) {
+        return Ok(Logic::Ask(Test::Always));
     }
-    let with_port = format!("(?i){}", before_port(regex));
-    Logic::Ask(Test::HostLike(suffix(regex), with_port))
+    let with_port = format!("(?i){}", before_port(&regex));
+    Ok(Logic::Ask(Test::HostLike(suffix(&regex), with_port)))
 }
 
 /// The same expression for a text with a port behind the host: every `$` is before that.
@@ -401,7 +438,7 @@ fn before_port(regex: &str) -> String {
 #[must_use]
 pub(super) fn suffix(regex: &str) -> Option<String> {
     let rest = regex.strip_suffix('$')?;
-    if rest.contains('|') || rest.contains("(?") {
+    if regexp::divided(rest) || rest.replace("(?:", "").contains("(?") {
         return None;
     }
     let mut labels: Vec<&str> = Vec::new();
@@ -420,10 +457,7 @@ pub(super) fn suffix(regex: &str) -> Option<String> {
 }
 
 fn old_host_regexp(values: &[String], _: &mut Vec<String>) -> Result<Logic, String> {
-    let all = values.iter().map(|text| {
-        let regex = gorilla::regex(text, gorilla::Kind::Host)?;
-        Ok(host_like(&regex))
-    });
+    let all = values.iter().map(|text| host_like(&gorilla::regex(text, gorilla::Kind::Host)?));
     Ok(Logic::Any(all.collect::<Result<_, String>>()?))
 }
 
@@ -440,18 +474,15 @@ fn path(values: &[String], make: fn(String) -> PathTest) -> Result<Logic, String
 
 fn path_regexp(values: &[String], _: &mut Vec<String>) -> Result<Logic, String> {
     let text = values.first().map_or("", String::as_str);
-    checked(text, || Test::Path(PathTest::Regex(text.to_owned())))
+    checked(text, |regex| Test::Path(PathTest::Regex(regex)))
 }
 
 /// The question, where the expression is one.
-fn checked(regex: &str, test: impl FnOnce() -> Test) -> Result<Logic, String> {
-    match fault(regex) {
-        None => Ok(Logic::Ask(test())),
-        // What is of Unicode or too large may be fine for Traefik.
-        Some(why) if why.contains("Unicode") || why.contains("size limit") => {
-            Ok(Logic::Ask(Test::Unsaid(format!("its regular expression is not read here: {why}"))))
-        }
-        Some(why) => Err(format!("`{regex}` is no regular expression: {why}")),
+fn checked(regex: &str, test: impl FnOnce(String) -> Test) -> Result<Logic, String> {
+    match regexp::read(regex) {
+        Ok(regex) => Ok(Logic::Ask(test(regex))),
+        Err(Fault::Wrong(why)) => Err(why),
+        Err(Fault::Unsaid(why)) => Ok(Logic::Ask(Test::Unsaid(why))),
     }
 }
 
@@ -463,7 +494,7 @@ fn old_path(values: &[String], prefix: bool) -> Result<Logic, String> {
         }
         let kind = if prefix { gorilla::Kind::Prefix } else { gorilla::Kind::Path };
         let regex = gorilla::regex(text, kind)?;
-        checked(&regex, || Test::Path(PathTest::Regex(regex.clone())))
+        checked(&regex, |regex| Test::Path(PathTest::Regex(regex)))
     };
     Ok(Logic::Any(values.iter().map(one).collect::<Result<_, _>>()?))
 }
@@ -479,7 +510,7 @@ fn field(values: &[String], regex: bool) -> Result<Logic, String> {
         return Ok(Logic::Ask(Test::Never));
     }
     if regex {
-        checked(value, || Test::Value(Part::Header, name, ValueTest::Regex(value.clone())))
+        checked(value, |regex| Test::Value(Part::Header, name, ValueTest::Regex(regex)))
     } else {
         Ok(Logic::Ask(Test::Value(Part::Header, name, ValueTest::Exact(value.clone()))))
     }
@@ -497,7 +528,7 @@ fn query(values: &[String], regex: bool, remarks: &mut Vec<String>) -> Result<Lo
     let value = values.get(1);
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
     match value.filter(|_| regex) {
-        Some(regex) => checked(regex, || Test::Value(Part::Query, name, ValueTest::Regex(regex.clone()))),
+        Some(regex) => checked(regex, |regex| Test::Value(Part::Query, name, ValueTest::Regex(regex))),
         None => {
             let text = value.cloned().unwrap_or_default();
             if !plain(&name) || !plain(&text) {

@@ -8,9 +8,10 @@ use super::headers;
 use super::limit;
 use super::path;
 use super::redirect;
+use super::regexp::{self, Fault};
 use super::said::refused;
 use super::service::Lost;
-use super::source::{Parts, own_name};
+use super::source::{Element, Parts, own_name};
 use super::treatment::Treatment;
 
 /// Where middlewares are applied.
@@ -91,6 +92,26 @@ pub(super) fn apply(
     treatment.check().map_err(Lost::Unsaid)
 }
 
+/// What is to be said of a middleware that no router has.
+pub(super) fn inspect<'s>(parts: &Parts<'s>, element: &Element<'s>) -> Report {
+    let mut report = Report::default();
+    let mut around = Around {
+        parts,
+        report: &mut report,
+        pools: &mut Vec::new(),
+        router: "",
+        middleware: element.name,
+        at: element.at,
+        hosts: None,
+        start: String::new(),
+        door: &Inlet::default(),
+    };
+    let list = [(element.name.to_owned(), element.at)];
+    // Only what is said on the way matters.
+    let _lost = apply(&list, &mut around, &mut Treatment::default());
+    report
+}
+
 fn chain(
     list: &[(String, Place)],
     above: &mut Vec<String>,
@@ -98,6 +119,8 @@ fn chain(
     around: &mut Around<'_, '_>,
     treatment: &mut Treatment,
 ) -> Result<(), Lost> {
+    // All of them are looked at, also behind one that is wrong.
+    let mut worst: Option<Lost> = None;
     for (name, at) in list {
         if treatment.end.is_some() {
             around.report.ignored(*at, "what is before it answers all requests");
@@ -107,15 +130,19 @@ fn chain(
         if *count > COUNT_MAX {
             return Err(Lost::Unsaid(format!("more than {COUNT_MAX} middlewares are not followed")));
         }
-        let found = one(name, above, count, around, treatment);
-        match &found {
+        match one(name, above, count, around, treatment) {
             Ok(()) => around.report.translated(*at),
-            Err(Lost::Refused(why)) => around.report.wrong(*at, why.clone()),
-            Err(Lost::Unsaid(why)) => around.report.not_possible(*at, why.clone()),
+            Err(Lost::Refused(why)) => {
+                around.report.wrong(*at, why.clone());
+                worst = Some(Lost::Refused(why));
+            }
+            Err(Lost::Unsaid(why)) => {
+                around.report.not_possible(*at, why.clone());
+                worst.get_or_insert(Lost::Unsaid(why));
+            }
         }
-        found?;
     }
-    Ok(())
+    worst.map_or(Ok(()), Err)
 }
 
 fn one(
@@ -203,6 +230,14 @@ pub(super) fn known(fields: Fields<'_>, report: &mut Report) -> Result<(), Lost>
             "it has options that Traefik does not know, or values that it cannot read".to_owned(),
         ))
     }
+}
+
+/// The expression for Plimsoll.
+pub(super) fn expression(text: &str) -> Result<String, Lost> {
+    regexp::read(text).map_err(|fault| match fault {
+        Fault::Wrong(why) => Lost::Refused(why),
+        Fault::Unsaid(why) => Lost::Unsaid(why),
+    })
 }
 
 fn errors(mut fields: Fields<'_>, around: &mut Around<'_, '_>, _: &mut Treatment) -> Result<(), Lost> {

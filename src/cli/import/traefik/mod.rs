@@ -3,11 +3,13 @@
 //!
 //! The map, in the order of the way: `source` sorts what the files say (`template` before that puts in what they ask the
 //! environment for), `fields` reads the options of one table. `entry` has the entry points, `statics` what else is
-//! static, `tls` certificates and options. A `router` has a rule (`rule`, `matcher`, `gorilla`), a list of middlewares
+//! static, `tls` certificates and options. A `router` has a rule (`rule`, `matcher`, with expressions by `regexp` and `gorilla`), a list of middlewares
 //! (`middleware`, with `path`, `redirect`, `headers`, `auth`, `limit` and `breaker` for their kinds, whose sum is a
 //! `treatment`) and a `service`, which comes to pools by `balancer`, `transport` and `probe`. `route` makes routes of
-//! routers, `web` writes them with their listeners; `bytes` does all of this for TCP and UDP. `said` serves all.
+//! routers, `web` writes them with their listeners; `bytes` does all of this for TCP and UDP (`sni` reads
+//! their rules, `admission` who may connect, `shares` makes one pool of several). `said` serves all.
 
+mod admission;
 mod auth;
 mod balancer;
 mod breaker;
@@ -22,11 +24,14 @@ mod middleware;
 mod path;
 mod probe;
 mod redirect;
+mod regexp;
 mod route;
 mod router;
 mod rule;
 mod said;
 mod service;
+mod shares;
+mod sni;
 mod source;
 mod statics;
 mod template;
@@ -62,6 +67,9 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     process(&parts, &mut document);
     let tls = tls::read(&parts, &mut report);
     write(&parts, &mut entries, &tls, &mut document, &mut report);
+    // What only holds others is judged by them, before and after what is left over.
+    source.settle(&mut report);
+    unserved(&parts, &mut report);
     general(&parts, &mut report);
     lift(&mut document);
     settle(&mut document, &mut report);
@@ -80,7 +88,6 @@ fn assume(parts: &Parts<'_>, entries: &mut Vec<Entry>, report: &mut Report) {
     if !parts.statics.is_empty() {
         return;
     }
-    let known = [("web", 80), ("http", 80), ("websecure", 443), ("https", 443)];
     for part in ["http", "tcp"] {
         for element in &parts.of(part, "routers").all {
             let mut silent = Report::default();
@@ -98,7 +105,7 @@ fn assume(parts: &Parts<'_>, entries: &mut Vec<Entry>, report: &mut Report) {
                 if entries.iter().any(|entry| entry.name == name) {
                     continue;
                 }
-                if let Some((_, port)) = known.iter().find(|(own, _)| *own == name) {
+                if let Some((_, port)) = entry::USUAL.iter().find(|(own, _)| *own == name) {
                     report.not_possible(at, format!("no static file is given, so the address of {name} is not known: port {port} is written"));
                     entries.push(entry::plain(name, *port));
                 } else {
@@ -184,6 +191,38 @@ fn write(
     unused(parts, [&http, &tcp, &udp], report);
 }
 
+/// Routers that no listener is made for, and what they and their entry points name.
+fn unserved(parts: &Parts<'_>, report: &mut Report) {
+    const WHY: &str = "no listener is made for any of its entry points, so nothing comes to it";
+    for part in ["http", "tcp", "udp"] {
+        for element in &parts.of(part, "routers").all {
+            let mut left = Vec::new();
+            element.node.each_place(&mut |at, _| {
+                if report.remarks(at).is_empty() {
+                    left.push(at);
+                }
+            });
+            if !left.is_empty() {
+                report.not_possible(element.at, WHY);
+                left.into_iter()
+                    .for_each(|at| report.not_possible(at, format!("as line {}", element.at.line)));
+            }
+        }
+    }
+    for (name, at, node) in &parts.statics {
+        let at = *at;
+        if parts.statics(name).is_some_and(|(first, _)| first != at) {
+            said::each_silent(node, Verdict::Ignored, "the file before it has this part", report);
+        } else if ["entrypoints", "serverstransport", "tcpserverstransport"].contains(&name.as_str()) {
+            let why = if name == "entrypoints" { "nothing comes this way" } else { "no service goes by it" };
+            if report.remarks(at).is_empty() && name != "entrypoints" {
+                report.ignored(at, why);
+            }
+            said::each_silent(node, Verdict::Ignored, why, report);
+        }
+    }
+}
+
 /// Which entry points serve HTTP, and which relay bytes.
 fn share(
     parts: &Parts<'_>,
@@ -251,20 +290,44 @@ fn pools(services: &Services<'_, '_>, extra: Vec<Block>, document: &mut Document
             }
         }
     }
-    let http = services.is_http();
+    let mut written: HashMap<&str, &str> = HashMap::new();
     for (name, plan) in services.plans.iter().filter(|(name, _)| wanted.contains(name)) {
         let Some(balancer) = services.balancers.get(&plan.service) else { continue };
-        let comment = match balancer.at() {
-            Some(at) => format!("Service {} ({})", plan.service, place(at, report)),
-            None => format!("Service {}", plan.service),
+        let at = |at: Option<Place>| at.map_or_else(String::new, |at| format!(" ({})", place(at, report)));
+        let comment = match &plan.over {
+            Some((over, line)) => {
+                format!(
+                    "Failover {over}{}, from service {}{}",
+                    at(Some(*line)),
+                    plan.service,
+                    at(balancer.at())
+                )
+            }
+            None => format!("Service {}{}", plan.service, at(balancer.at())),
         };
+        if let Some(first) = written.get(plan.service.as_str()) {
+            document.pools.push(like(first, name, plan, comment));
+            continue;
+        }
+        written.insert(&plan.service, name);
         let mut block = balancer.block(name, plan, &comment);
-        if http {
+        if services.is_http() {
             block.table.set("retry", Value::text("off"), None);
         }
         document.pools.push(block);
     }
     document.pools.extend(extra.into_iter().filter(|block| wanted.contains(&block.name)));
+}
+
+/// A pool with the servers of another one.
+fn like(first: &str, name: &str, plan: &service::Plan, comment: String) -> Block {
+    let mut table = super::document::Table::default();
+    table.set("like", Value::text(first), None);
+    balancer::failover(plan, &mut table);
+    if plan.failover.is_empty() {
+        table.set("failover", Value::List(Vec::new()), None);
+    }
+    Block { name: name.to_owned(), comments: vec![comment], table }
 }
 
 /// The texts of a value: names of pools are among them.
@@ -284,6 +347,9 @@ fn unused(parts: &Parts<'_>, services: [&Services<'_, '_>; 3], report: &mut Repo
     for (part, services) in ["http", "tcp", "udp"].into_iter().zip(services) {
         for element in &parts.of(part, "services").all {
             if !services.is_used(element.name) {
+                let mut found = Report::default();
+                drop(Services::new(parts, part).resolve(element.name, &mut found));
+                mistakes(element.node, &found, report);
                 silent(element.at, element.node, report);
             }
         }
@@ -292,6 +358,10 @@ fn unused(parts: &Parts<'_>, services: [&Services<'_, '_>; 3], report: &mut Repo
         for kind in ["middlewares", "serverstransports"] {
             for element in &parts.of(part, kind).all {
                 if report.remarks(element.at).is_empty() {
+                    if (part, kind) == ("http", "middlewares") {
+                        let found = middleware::inspect(parts, element);
+                        mistakes(element.node, &found, report);
+                    }
                     silent(element.at, element.node, report);
                 }
             }
@@ -305,6 +375,15 @@ fn silent(at: Place, node: &super::tree::Node, report: &mut Report) {
         report.ignored(at, WHY);
     }
     said::each_silent(node, Verdict::Ignored, WHY, report);
+}
+
+/// Says what Traefik would refuse of an element that nothing leads to.
+fn mistakes(node: &super::tree::Node, found: &Report, report: &mut Report) {
+    node.each_place(&mut |at, _| {
+        for remark in found.remarks(at).iter().filter(|remark| remark.verdict == Verdict::WrongInSource) {
+            report.wrong(at, remark.text.clone());
+        }
+    });
 }
 
 /// Differences of the two products.

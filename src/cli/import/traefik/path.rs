@@ -1,9 +1,10 @@
 //! Middlewares that change the path: as one rewriting of the route.
 
-use super::super::pattern::{escape, fault};
+use super::super::pattern::escape;
 use super::super::report::Place;
 use super::fields::Fields;
-use super::middleware::{Around, known};
+use super::middleware::{Around, expression, known};
+use super::regexp::divided;
 use super::service::Lost;
 use super::treatment::{Target, Treatment, plain};
 
@@ -96,17 +97,16 @@ pub(super) fn strip_regex(
     let mut all = Vec::new();
     for (regex, at) in &list {
         around.report.translated(*at);
-        if let Some(why) = fault(regex.trim()) {
-            return Err(Lost::Refused(format!("`{regex}` is no regular expression: {why}")));
-        }
-        all.push(format!("(?:{})", regex.trim()));
+        all.push(expression(regex.trim())?);
     }
     around
         .report
         .approximated(at, "X-Forwarded-Prefix is not sent: it would be another one for each request");
     to.request.remove(PREFIX, at);
+    let all = all.join("|");
+    let all = if list.len() > 1 || divided(&all) { format!("(?:{all})") } else { all };
     let target = Target {
-        regex: Some(format!("^(?:{})/?(?P<rest>.*)$", all.join("|"))),
+        regex: Some(format!("^{all}/?(?P<rest>.*)$")),
         path: "/{group:rest}".to_owned(),
         certain: false,
     };
@@ -141,29 +141,26 @@ pub(super) fn replace_regex(
         (fields.text("regex", around.report), fields.text("replacement", around.report));
     known(fields, around.report)?;
     let Some((regex, at)) = regex else { return Ok(()) };
-    let (replacement, _) = replacement.unwrap_or((String::new(), at));
-    let regex = regex.trim();
-    if let Some(why) = fault(regex) {
-        return Err(Lost::Refused(format!("`{regex}` is no regular expression: {why}")));
-    }
+    let (replacement, of_replacement) = replacement.unwrap_or((String::new(), at));
+    let regex = expression(regex.trim())?;
     around.report.translated(at);
-    let all =
-        regex.starts_with('^') && regex.ends_with('$') && !regex.ends_with("\\$") && !regex.contains('|');
-    let (regex, path) = if all {
-        (regex.to_owned(), expand(&replacement, 0, regex))
-    } else if regex.starts_with('^') && !regex.contains('|') {
-        (
-            format!("{regex}(?P<plimsoll_rest>.*)$"),
-            format!("{}{{group:plimsoll_rest}}", expand(&replacement, 0, regex)),
-        )
+    around.report.translated(of_replacement);
+    let anchored = regex.starts_with('^') && !divided(&regex);
+    let to_end =
+        regex.ends_with('$') && !regex.ends_with("\\$") || regex.ends_with(".*)") || regex.ends_with(".*");
+    let (regex, path) = if anchored && to_end {
+        let path = expand(&replacement, 0, &regex);
+        (regex, path)
+    } else if anchored {
+        let path = format!("{}{{group:rest_of_it}}", expand(&replacement, 0, &regex));
+        (format!("{regex}(?P<rest_of_it>.*)$"), path)
     } else {
         around.report.approximated(
             at,
             "where the expression matches several times, only the first of them is replaced",
         );
-        let whole = format!("^(?P<plimsoll_before>.*?)(?:{regex})(?P<plimsoll_rest>.*)$");
-        let path =
-            format!("{{group:plimsoll_before}}{}{{group:plimsoll_rest}}", expand(&replacement, 1, regex));
+        let whole = format!("^(?P<before_it>.*?)(?:{regex})(?P<rest_of_it>.*)$");
+        let path = format!("{{group:before_it}}{}{{group:rest_of_it}}", expand(&replacement, 1, &regex));
         (whole, path)
     };
     told(&regex, at, around, to);
@@ -176,7 +173,7 @@ pub(super) fn replace_regex(
 
 /// Whether an expression matches whatever begins as the route's paths do.
 fn is_certain_regex(around: &Around<'_, '_>, regex: &str) -> bool {
-    let tails = ["(.*)$", "(.*)", "(?P<plimsoll_rest>.*)$"];
+    let tails = ["(.*)$", "(.*)", "(?P<rest_of_it>.*)$"];
     let literal =
         tails.iter().find_map(|tail| regex.strip_suffix(tail)).and_then(|start| start.strip_prefix('^'));
     literal.is_some_and(|literal| {

@@ -1,12 +1,13 @@
 //! `redirectScheme` and `redirectRegex`: answers of routes, to all of their requests or to some.
 
-use super::super::pattern::{fault, matches};
+use super::super::pattern::matches;
 use super::super::region::{Part, PathTest, ValueTest};
 use super::super::report::Place;
 use super::fields::Fields;
 use super::matcher::Test;
-use super::middleware::{Around, known};
+use super::middleware::{Around, expression, known};
 use super::path::{expand, groups};
+use super::regexp;
 use super::service::Lost;
 use super::treatment::{Answer, Branch, Treatment, plain, redirect_status};
 
@@ -88,9 +89,7 @@ pub(super) fn regex(
     known(fields, around.report)?;
     let Some((regex, at)) = regex else { return Ok(()) };
     let (replacement, of_replacement) = replacement.unwrap_or((String::new(), at));
-    if let Some(why) = fault(&regex) {
-        return Err(Lost::Refused(format!("`{regex}` is no regular expression: {why}")));
-    }
+    let regex = expression(&regex)?;
     for place in [Some(at), Some(of_replacement), permanent.map(|p| p.1), status.map(|s| s.1)] {
         place.into_iter().for_each(|place| around.report.translated(place));
     }
@@ -106,6 +105,12 @@ pub(super) fn regex(
         return Err(Lost::Unsaid(
             "a redirect behind a path that has been changed goes by the path as it came here".to_owned(),
         ));
+    }
+    if ["", "^", ".*", "^.*", "^.*$", ".+", "^.+", "^.+$", "^(.*)$", "(.*)"].contains(&regex.as_str())
+        && !replacement.contains('$')
+    {
+        to.end = Some(Answer::Redirect { to: plain(&replacement), status, at });
+        return Ok(());
     }
     match take_apart(&regex) {
         Some(parts) => branches(&parts, &replacement, status, at, around, to),
@@ -127,6 +132,8 @@ struct Parts {
     host: String,
     /// That of the path, and of the query where it goes that far.
     path: String,
+    /// Scheme and host are one group.
+    joined: bool,
 }
 
 /// Beginnings of an expression: what they say of TLS, and their groups.
@@ -146,6 +153,13 @@ const SCHEMES: [(&str, Option<bool>, usize); 10] = [
 fn take_apart(regex: &str) -> Option<Parts> {
     let regex = regex.replace("\\/", "/");
     let rest = regex.strip_prefix('^').unwrap_or(&regex);
+    if regexp::divided(rest) {
+        return None;
+    }
+    if let Some((begin, tls)) = JOINED.iter().find(|(begin, _)| rest.starts_with(begin)) {
+        let path = rest.get(begin.len()..)?.to_owned();
+        return Some(Parts { tls: *tls, scheme_groups: 0, host: "([^/]+)".to_owned(), path, joined: true });
+    }
     let (begin, tls, scheme_groups) = SCHEMES.iter().find(|(begin, ..)| rest.starts_with(begin))?;
     let rest = rest.get(begin.len()..)?;
     let (mut depth, mut class, mut escaped) = (0_usize, false, false);
@@ -154,10 +168,7 @@ fn take_apart(regex: &str) -> Option<Parts> {
         let group_of_path = depth == 0
             && c == '('
             && ["(/", "(?:/"].iter().any(|start| rest.get(at..).is_some_and(|r| r.starts_with(start)));
-        if !escaped && !class && depth == 0 && (c == '/' || c == '|' || group_of_path) {
-            if c == '|' {
-                return None;
-            }
+        if !escaped && !class && depth == 0 && (c == '/' || group_of_path) {
             end = at;
             break;
         }
@@ -171,15 +182,23 @@ fn take_apart(regex: &str) -> Option<Parts> {
         escaped = c == '\\' && !escaped;
     }
     let (host, path) = rest.split_at(end);
-    // A bar outside of groups would be one of the whole.
-    let loose = path.split('(').next().is_some_and(|before| before.contains('|'));
-    (!loose).then(|| Parts {
+    Some(Parts {
         tls: *tls,
         scheme_groups: *scheme_groups,
         host: host.to_owned(),
         path: path.to_owned(),
+        joined: false,
     })
 }
+
+/// Scheme and host in one group.
+const JOINED: [(&str, Option<bool>); 5] = [
+    ("(https?://[^/]+)", None),
+    ("(https?://[^/]*)", None),
+    ("(http(?:s)?://[^/]+)", None),
+    ("(http://[^/]+)", Some(false)),
+    ("(https://[^/]+)", Some(true)),
+];
 
 fn branches(
     parts: &Parts,
@@ -194,16 +213,22 @@ fn branches(
         return Ok(());
     }
     let own = if around.door.tls { "https" } else { "http" };
-    let all = format!("^{}$", parts.host.trim_end_matches('$'));
     let whole =
         ["(.*)", "(.+)", "([^/]+)", "([^/]*)", ".*", ".+", "[^/]+", "[^/]*"].contains(&parts.host.as_str());
     // Groups of the host are known where the hosts are; else they are all of it.
     let hosts: Vec<(Vec<Test>, Vec<String>)> = if whole {
-        let of = if parts.host.starts_with('(') { vec!["{host}".to_owned()] } else { Vec::new() };
+        let of = match (parts.host.starts_with('('), parts.joined) {
+            (true, true) => vec![format!("{own}://{{host}}")],
+            (true, false) => vec!["{host}".to_owned()],
+            _ => Vec::new(),
+        };
         vec![(Vec::new(), of)]
     } else if groups(&parts.host) == 0 {
-        let regex = format!("(?i)^(?:{})(?::[0-9]+)?$", parts.host.trim_end_matches('$'));
-        vec![(vec![Test::HostLike(None, regex)], Vec::new())]
+        let Some(test) = host_test(&parts.host, around) else {
+            around.report.translated(at);
+            return Ok(());
+        };
+        vec![(test, Vec::new())]
     } else {
         let Some(hosts) = around.hosts.clone().filter(|hosts| hosts.len() <= 8) else {
             around.report.not_possible(at, "what is taken of the host is known for routers of plain hosts only: write routes with `redirect`");
@@ -211,7 +236,6 @@ fn branches(
         };
         hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
     };
-    let _whole_of_host = all;
     for (mut tests, of_host) in hosts {
         let path = path_of(parts, &mut tests, at, around);
         let offset = parts.scheme_groups + of_host.len();
@@ -229,6 +253,24 @@ fn branches(
         to.branches.push(Branch { tests, treatment });
     }
     Ok(())
+}
+
+/// What is to be asked of the host; nothing where no host of the router is meant.
+fn host_test(host: &str, around: &Around<'_, '_>) -> Option<Vec<Test>> {
+    let regex = format!("(?i)^(?:{})(?::[0-9]+)?$", host.trim_end_matches('$'));
+    let plain = host.replace('\\', "");
+    if let Some(hosts) = &around.hosts {
+        let fitting: Vec<String> = hosts.iter().filter(|own| matches(&regex, own)).cloned().collect();
+        return match fitting.len() {
+            0 => None,
+            count if count == hosts.len() => Some(Vec::new()),
+            _ => Some(vec![Test::Hosts(fitting)]),
+        };
+    }
+    if super::matcher::literal(&plain) == host && crate::model::host::HostPattern::parse(&plain).is_ok() {
+        return Some(vec![Test::Hosts(vec![plain.to_lowercase()])]);
+    }
+    Some(vec![Test::HostLike(None, regex)])
 }
 
 /// The host alone, where an expression matches it, with what its groups are.
@@ -332,12 +374,6 @@ fn is_own(location: &str, own: &str, around: &Around<'_, '_>) -> bool {
     let Some(rest) = location.strip_prefix(&format!("{own}://")) else { return false };
     let Some(host) = rest.strip_suffix("{uri}") else { return false };
     host == "{host}" || around.hosts.as_ref().is_some_and(|hosts| hosts.iter().all(|own| own == host))
-}
-
-/// Whether some host of a list is matched by an expression.
-#[must_use]
-pub(super) fn any_host(regex: &str, hosts: &[String]) -> bool {
-    hosts.iter().any(|host| matches(regex, host))
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub(super) struct Router {
     pub(super) at: Place,
     /// The line of its rule, where it has one.
     pub(super) rule_at: Place,
+    /// The rule in one line, as far as it is short.
+    pub(super) text: String,
     /// The entry points that it names.
     pub(super) entries: Option<Vec<String>>,
     pub(super) asked: Asked,
@@ -56,20 +58,25 @@ pub(super) fn read(
     report: &mut Report,
 ) -> Vec<Router> {
     let mut out: Vec<Router> = Vec::new();
-    let mut rules: HashMap<(i64, String), String> = HashMap::new();
+    let mut rules: HashMap<(i64, bool, String), Vec<usize>> = HashMap::new();
+    let every = defaults(entries);
     for element in &parts.of("http", "routers").all {
         match one(element, entries, tls, old, report) {
             Ok((router, rule)) => {
                 report.translated(router.at);
-                match rules.get(&(router.priority, rule.clone())) {
-                    Some(twin) => {
-                        let what = format!(
-                            "{twin} has the same rule and priority: which of the two is asked first changes from start to start of Traefik"
-                        );
-                        report.wrong(router.at, what);
-                    }
-                    None => drop(rules.insert((router.priority, rule), router.name.clone())),
+                let twins = rules.entry((router.priority, router.tls.is_some(), rule)).or_default();
+                let own = router.entries.as_ref().unwrap_or(&every);
+                let meets = |other: &&Router| {
+                    other.entries.as_ref().unwrap_or(&every).iter().any(|name| own.contains(name))
+                };
+                if let Some(twin) = twins.iter().take(16).filter_map(|at| out.get(*at)).find(meets) {
+                    let what = format!(
+                        "{} has the same rule and priority: which of the two is asked first changes from start to start of Traefik",
+                        twin.name
+                    );
+                    report.wrong(router.at, what);
                 }
+                twins.push(out.len());
                 out.push(router);
             }
             Err(why) => {
@@ -98,7 +105,7 @@ fn one(
     let parents = fields.texts("parentRefs", report);
     let text = "records and metrics are of all routes: [log] access and the admin API";
     fields.each(Verdict::Approximated, &["observability"], text, report);
-    if !fields.finish(report) {
+    if !fields.finish(report) && !element.unknown {
         return Err("it has options that Traefik does not know, or values that it cannot read".to_owned());
     }
     for place in [priority.map(|p| p.1), syntax.as_ref().map(|s| s.1)].into_iter().flatten() {
@@ -123,6 +130,9 @@ fn one(
     for remark in &asked.remarks {
         report.approximated(rule_at, remark.clone());
     }
+    for mistake in &asked.mistakes {
+        report.wrong(rule_at, mistake.clone());
+    }
     let priority = match priority {
         None | Some((0, _)) => i64::try_from(text.len()).unwrap_or(i64::MAX),
         Some((number, _)) if number > HIGHEST => {
@@ -138,6 +148,7 @@ fn one(
         name: element.name.to_owned(),
         at: element.at,
         rule_at,
+        text: shortened(&text),
         entries: known,
         asked,
         priority,
@@ -201,6 +212,25 @@ fn entry_points(
     if known.is_empty() { Err("none of its entry points is there".to_owned()) } else { Ok(Some(known)) }
 }
 
+/// A rule in one line.
+fn shortened(text: &str) -> String {
+    const WIDTH: usize = 140;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > WIDTH { line.chars().take(WIDTH).chain("...".chars()).collect() } else { line }
+}
+
+impl Router {
+    /// The hosts that its rule names.
+    pub(super) fn hosts(&self) -> Vec<String> {
+        let tests = self.asked.terms.iter().flat_map(|term| &term.all);
+        let of = tests.filter_map(|test| match test {
+            Test::Hosts(hosts) => Some(hosts.clone()),
+            _ => None,
+        });
+        of.flatten().collect()
+    }
+}
+
 /// The router that redirects all of an entry point.
 pub(super) fn redirection(entry: &Entry, entries: &[Entry], report: &mut Report) -> Option<Router> {
     let to = entry.redirect.as_ref()?;
@@ -235,8 +265,12 @@ fn own(name: &str, entry: &Entry, priority: i64, term: Term, at: Place, work: Wo
         name: name.to_owned(),
         at,
         rule_at: at,
+        text: match &work {
+            Work::Ping => "pings are answered".to_owned(),
+            _ => "all is redirected".to_owned(),
+        },
         entries: Some(vec![entry.name.clone()]),
-        asked: Asked { terms: vec![term], remarks: Vec::new() },
+        asked: Asked { terms: vec![term], ..Asked::default() },
         priority,
         middlewares: Vec::new(),
         tls: None,

@@ -14,6 +14,26 @@ pub(super) fn duration(millis: i64) -> Value {
     Value::text(format_duration(std::time::Duration::from_millis(millis)))
 }
 
+/// A number of bytes as Plimsoll writes it.
+#[must_use]
+pub(super) fn size(bytes: i64) -> String {
+    crate::model::units::ByteSize(u64::try_from(bytes).unwrap_or(0)).to_string()
+}
+
+/// Says the same of a line and of all below it, there with fewer words.
+pub(super) fn whole(at: Place, node: &Node, verdict: Verdict, text: &str, report: &mut Report) {
+    report.note(at, verdict, text);
+    let below = match verdict {
+        Verdict::Translated => String::new(),
+        _ => format!("as line {}", at.line),
+    };
+    node.each_place(&mut |place, _| {
+        if place != at {
+            report.note(place, verdict, below.clone());
+        }
+    });
+}
+
 /// Says of an element that it is not there in Traefik, and of its lines that they do nothing.
 pub(super) fn refused(at: Place, node: &Node, why: &str, report: &mut Report) {
     report.wrong(at, why);

@@ -51,6 +51,8 @@ pub(super) struct Plan {
     pub(super) service: String,
     /// Pools that take over.
     pub(super) failover: Vec<(String, Place)>,
+    /// The failover service that it is made for, with its line.
+    pub(super) over: Option<(String, Place)>,
     /// A cookie of a weighted service above.
     pub(super) cookie: Option<Cookie>,
 }
@@ -122,13 +124,14 @@ impl<'s, 'p> Services<'s, 'p> {
         self.under_way.push(own.to_owned());
         let mut found = self.read(element, report);
         self.under_way.pop();
-        if element.unknown && found.is_ok() {
+        if element.unknown {
             found = Err(Lost::Unsaid(format!("a template makes some of the service {own}")));
         }
         if let Err(Lost::Refused(why)) = &found {
             refused(element.at, element.node, &format!("Traefik does not make it: {why}"), report);
         } else if let Err(Lost::Unsaid(why)) = &found {
             report.not_possible(element.at, why.clone());
+            super::said::each_silent(element.node, Verdict::NotPossible, "as its name", report);
         } else {
             report.translated(element.at);
         }
@@ -201,7 +204,7 @@ impl<'s, 'p> Services<'s, 'p> {
             while self.plans.iter().any(|(own, _)| *own == name) {
                 name.push('_');
             }
-            let plan = Plan { service: service.to_owned(), failover: Vec::new(), cookie: None };
+            let plan = Plan { service: service.to_owned(), failover: Vec::new(), over: None, cookie: None };
             self.plans.push((name.clone(), plan));
         }
         name
@@ -363,6 +366,7 @@ impl<'s, 'p> Services<'s, 'p> {
     }
 
     fn failover(&mut self, name: &str, mut below: Fields<'_>, report: &mut Report) -> Result<Resolved, Lost> {
+        let opened = below.at;
         let (service, fallback) = (below.text("service", report), below.text("fallback", report));
         let checked = below.table("healthCheck", report);
         if let Some(check) = &checked {
@@ -404,12 +408,12 @@ impl<'s, 'p> Services<'s, 'p> {
         }
         let checked = checked.is_some() && second.checked;
         let target = match first.target {
-            Target::Pool(pool) => Target::Pool(self.over(name, &pool, &others)),
+            Target::Pool(pool) => Target::Pool(self.over(name, &pool, opened, &others)),
             Target::Split(parts, by) => {
                 report.approximated(at, "each pool of the split fails over for itself");
-                let parts = parts
-                    .into_iter()
-                    .map(|(pool, weight)| (self.over(&format!("{name}-{pool}"), &pool, &others), weight));
+                let parts = parts.into_iter().map(|(pool, weight)| {
+                    (self.over(&format!("{name}-{pool}"), &pool, opened, &others), weight)
+                });
                 Target::Split(parts.collect(), by)
             }
             Target::Internal(_) => {
@@ -420,10 +424,11 @@ impl<'s, 'p> Services<'s, 'p> {
     }
 
     /// A pool like another one, with pools that take over.
-    fn over(&mut self, name: &str, pool: &str, others: &[(String, Place)]) -> String {
+    fn over(&mut self, name: &str, pool: &str, at: Place, others: &[(String, Place)]) -> String {
         let Some(plan) = self.plan_mut(pool).cloned() else { return pool.to_owned() };
         let own = self.plan(name, &plan.service);
         if let Some(made) = self.plan_mut(&own) {
+            made.over = Some((name.to_owned(), at));
             made.failover.clone_from(&plan.failover);
             for (other, at) in others {
                 if *other != own && !made.failover.iter().any(|(known, _)| known == other) {
@@ -461,7 +466,7 @@ fn mirror_value(
             );
         }
         (true, Some(size)) if size >= 0 => {
-            pairs.push(("max_body", Value::text(format!("{}B", size.min(16 << 20)))));
+            pairs.push(("max_body", Value::text(super::said::size(size.min(16 << 20)))));
         }
         (true, _) => {
             report.approximated(

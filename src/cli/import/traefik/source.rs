@@ -146,7 +146,10 @@ fn is_toml(name: &str, text: &str) -> bool {
 /// Whether a text has a dynamic part at its top, in YAML or TOML.
 fn is_dynamic(text: &str) -> bool {
     text.lines().any(|line| {
-        let line = line.trim_start_matches(['[', ' ', '"']);
+        // Tables of TOML may be indented, names at the top of YAML are not.
+        let table = line.trim_start();
+        let line = if table.starts_with('[') { table.trim_start_matches(['[', ' ']) } else { line };
+        let line = line.trim_start_matches('"');
         DYNAMIC.iter().any(|(part, _)| {
             let begins = line.get(..part.len()).is_some_and(|start| start.eq_ignore_ascii_case(part));
             let rest = line.get(part.len()..).unwrap_or("");
@@ -180,7 +183,12 @@ pub(super) fn parts<'s>(source: &'s Source, report: &mut Report) -> Parts<'s> {
                     key.at,
                     format!("Traefik knows no part `{}`, and refuses the whole file", key.text),
                 );
-                node.tell(Verdict::Ignored, "it is below a part that Traefik does not know", report);
+                super::said::each_silent(
+                    node,
+                    Verdict::Ignored,
+                    "it is below a part that Traefik does not know",
+                    report,
+                );
             }
         }
     }
@@ -201,7 +209,12 @@ fn gather<'s>(
     for (key, below) in node.pairs() {
         let Some(kind) = kinds.iter().find(|kind| key.text.eq_ignore_ascii_case(kind)) else {
             report.wrong(key.at, format!("Traefik knows no `{}` here, and refuses the whole file", key.text));
-            below.tell(Verdict::Ignored, "it is below something that Traefik does not know", report);
+            super::said::each_silent(
+                below,
+                Verdict::Ignored,
+                "it is below something that Traefik does not know",
+                report,
+            );
             continue;
         };
         if below.is_empty() {

@@ -4,6 +4,7 @@ use super::super::document::{Document, Value};
 use super::super::report::{Place, Report, Verdict};
 use super::super::tree::Node;
 use super::fields::Fields;
+use super::said::whole;
 use super::source::Parts;
 
 use Verdict::{Approximated, Ignored, NotPossible, Translated};
@@ -59,6 +60,7 @@ const SAID: &[(&str, Verdict, &str)] = &[
         "metrics are pulled from /metrics of [admin] bind: a collector there can send them on",
     ),
     ("metrics.addinternals", Ignored, "there are no routers of the proxy itself"),
+    ("ping", Translated, "GET /ping gets OK"),
     ("ping.entrypoint", Translated, ""),
     ("ping.manualrouting", Translated, ""),
     (
@@ -160,7 +162,7 @@ const SAID: &[(&str, Verdict, &str)] = &[
     (
         "tracing.otlp.",
         NotPossible,
-        "a program built with the feature `otel` exports spans: write [log] tracing.otlp there",
+        "a program built with the feature `otel` exports spans: write otlp of [tracing] there",
     ),
     ("tracing.resourceattributes.", NotPossible, "spans have service.name alone"),
     ("tracing.globalattributes.", NotPossible, "spans have service.name alone"),
@@ -196,17 +198,16 @@ fn judge(path: &str, at: Place, node: &Node, report: &mut Report) {
     let exact = SAID.iter().find(|(known, ..)| *known == path);
     let deep = SAID.iter().find(|(known, ..)| *known == all);
     let below = SAID.iter().any(|(known, ..)| known.len() > all.len() && known.starts_with(&all));
-    if let Some((_, verdict, text)) = exact {
+    if let Some((_, verdict, text)) = exact
+        && deep.is_none()
+    {
         report.note(at, *verdict, *text);
     }
     match (deep, exact) {
         (Some((_, verdict, text)), _) if !below => {
-            if exact.is_none() {
-                report.note(at, *verdict, *text);
-            }
-            node.tell(*verdict, text, report);
+            whole(at, node, *verdict, text, report);
         }
-        (None, Some((_, verdict, text))) if !below => node.tell(*verdict, text, report),
+        (None, Some((_, verdict, text))) if !below => whole(at, node, *verdict, text, report),
         (deep, exact) if below => {
             let plain = node.text().is_some() || node.items().first().is_some();
             if plain && node.as_bool().is_none() {
@@ -225,8 +226,7 @@ fn judge(path: &str, at: Place, node: &Node, report: &mut Report) {
                 });
                 match deep {
                     Some((_, verdict, text)) if !known => {
-                        report.note(key.at, *verdict, *text);
-                        value.tell(*verdict, text, report);
+                        whole(key.at, value, *verdict, text, report);
                     }
                     _ => judge(&path, key.at, value, report),
                 }
@@ -235,7 +235,12 @@ fn judge(path: &str, at: Place, node: &Node, report: &mut Report) {
         _ => {
             let name = path.rsplit('.').next().unwrap_or(path);
             report.wrong(at, format!("Traefik knows no option `{name}` here, and does not start"));
-            node.tell(Ignored, "it is below an option that Traefik does not know", report);
+            super::said::each_silent(
+                node,
+                Ignored,
+                "it is below an option that Traefik does not know",
+                report,
+            );
         }
     }
 }
@@ -292,15 +297,15 @@ fn tracing(parts: &Parts<'_>, document: &mut Document, report: &mut Report) {
     let mut silent = Report::default();
     let Some((at, node)) = parts.statics("tracing") else { return };
     let mut fields = Fields::of(at, node, &mut silent);
-    document.single("log").set("tracing.propagate", Value::text("w3c"), Some(at));
+    document.single("tracing").set("propagate", Value::text("w3c"), Some(at));
     if let Some((text, at)) = fields.text("sampleRate", &mut silent) {
         match text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share)) {
-            Some(share) => document.single("log").set("tracing.sample", Value::Real(share), Some(at)),
+            Some(share) => document.single("tracing").set("sample", Value::Real(share), Some(at)),
             None => report.wrong(at, "this is a share from 0 to 1"),
         }
     }
     if let Some((name, at)) = fields.text("serviceName", &mut silent).filter(|(name, _)| !name.is_empty()) {
-        document.single("log").set("tracing.service", Value::text(name), Some(at));
+        document.single("tracing").set("service", Value::text(name), Some(at));
     }
 }
 

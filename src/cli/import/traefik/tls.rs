@@ -110,8 +110,11 @@ fn pair(mut fields: Fields<'_>, report: &mut Report) -> Option<(String, String, 
         }
     }
     fields.finish(report);
-    let (Some((cert, of_cert)), Some((key, of_key))) = (cert, key) else {
+    let (Some((cert, of_cert)), Some((key, of_key))) = (cert.clone(), key.clone()) else {
         report.wrong(at, "a certificate has a certFile and a keyFile: Traefik leaves it out");
+        for (_, at) in [cert, key].into_iter().flatten() {
+            report.ignored(at, "the other file of the two is missing");
+        }
         return None;
     };
     for (text, at) in [(&cert, of_cert), (&key, of_key)] {
@@ -266,6 +269,7 @@ impl Tls {
         &self,
         name: &str,
         routers: &[&RouterTls],
+        common: Option<&RouterTls>,
         table: &mut Table,
         report: &mut Report,
     ) -> String {
@@ -280,8 +284,11 @@ impl Tls {
             }
         }
         let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
-        let chosen =
-            counts.iter().find(|(_, count)| *count == most).map_or("default", |(name, _)| name.as_str());
+        let own = common.map(|tls| self.of(tls).0);
+        let fits = |name: &str| counts.iter().any(|(other, count)| other == name && *count == most);
+        let own = own.as_deref().filter(|own| fits(own));
+        let first = counts.iter().find(|(_, count)| *count == most).map(|(name, _)| name.as_str());
+        let chosen = own.or(first).unwrap_or("default");
         let options = self.options.get(chosen).cloned().unwrap_or_default();
         table.entries.extend(options.table.entries);
         for tls in routers {
@@ -299,9 +306,9 @@ impl Tls {
             }
             if let Some(at) = place {
                 let how = format!(
-                    "TLS is the listener's: {chosen} holds for all of it, with the highest least version of all"
+                    "TLS is the listener's: {chosen} holds for all of it, with the highest least version of all. Give this router an entry point of its own"
                 );
-                report.approximated(at, how);
+                report.not_possible(at, how);
             }
         }
         chosen.to_owned()
@@ -320,8 +327,12 @@ impl Tls {
         let mut seen: Vec<String> = Vec::new();
         for tls in routers.iter().filter(|tls| tls.resolver.is_some()) {
             let name = tls.domains.first().cloned().unwrap_or_else(|| name.to_owned());
+            // One certificate for a domain and what is below it.
+            let covered = |known: &String| {
+                name == *known || name.strip_suffix(known).is_some_and(|rest| rest.ends_with('.'))
+            };
             let file = plain_name(name.trim_start_matches("*."));
-            if !seen.contains(&file) {
+            if !seen.iter().any(covered) {
                 let path = |end: &str| format!("/etc/plimsoll/tls/{file}.{end}");
                 rows.push((row(path("crt"), path("key")), tls.resolver.as_ref().map(|(_, at)| *at)));
                 seen.push(file);

@@ -34,13 +34,17 @@ struct Gate {
 }
 
 /// What becomes of the requests of a router.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Ready {
     treatment: Treatment,
     /// Where they go, unless they are answered.
     target: Option<Target>,
     mirror: Option<(Value, Place)>,
     service: Option<Place>,
+    /// The answer where no middleware has one.
+    last: Option<Answer>,
+    /// Why nobody is let in.
+    why: Option<String>,
 }
 
 /// What all parts of the work need.
@@ -102,15 +106,18 @@ fn listener(gate: &mut Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Blo
     table.entries.extend(entry.table.entries.iter().cloned());
     let of = |at: &usize| routers.get(*at);
     let secure = |router: &Router| {
-        let own = router.tls.clone().or_else(|| entry.tls.clone());
-        own.filter(|_| matches!(router.work, Work::Service(..)))
+        let mut own = router.tls.clone().or_else(|| entry.tls.clone())?;
+        if own.domains.is_empty() {
+            own.domains = router.hosts();
+        }
+        Some(own).filter(|_| matches!(router.work, Work::Service(..)))
     };
     let all: Vec<RouterTls> = gate.routers.iter().filter_map(of).filter_map(secure).collect();
     let all = if all.is_empty() { entry.tls.clone().into_iter().collect() } else { all };
     gate.inlet.tls = !all.is_empty();
     if gate.inlet.tls {
         let with: Vec<&RouterTls> = all.iter().collect();
-        gate.options = site.tls.write(&gate.listener, &with, &mut table, site.report);
+        gate.options = site.tls.write(&gate.listener, &with, entry.tls.as_ref(), &mut table, site.report);
         let remedy = format!(
             "{} serves clients by TLS, and this router those without: give these an entry point of their own",
             entry.name
@@ -195,7 +202,8 @@ fn of_gate(gate: &Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Vec<(Dra
                 if let Some(at) = at {
                     site.report.not_possible(at, format!("{why}: what the rest of the rule takes gets 503"));
                 }
-                out.push((draft, Ready { service: of.service, ..closed(503, at) }));
+                let why = Some(why.clone());
+                out.push((draft, Ready { why, service: of.service, ..closed(503, at) }));
             }
             (None, _) => out.push((draft, closed(404, None))),
         }
@@ -207,7 +215,7 @@ fn of_gate(gate: &Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Vec<(Dra
 fn closed(status: i64, at: Option<Place>) -> Ready {
     let end = Answer::Respond { status, body: String::new(), at };
     let treatment = Treatment { end: Some(end), ..Treatment::default() };
-    Ready { treatment, target: None, mirror: None, service: None }
+    Ready { treatment, ..Ready::default() }
 }
 
 /// Writes out the answers to some of a draft's requests before the draft.
@@ -236,7 +244,12 @@ fn branch(draft: Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>) {
     for branch in std::mem::take(&mut ready.treatment.branches) {
         if let Some(region) = narrowed(&inner.region, &branch.tests) {
             let own = Ready { treatment: branch.treatment, target: None, mirror: None, ..ready.clone() };
+            let all = region == inner.region;
             out.push((Draft { region, ..draft.clone() }, own));
+            if all {
+                answers.reverse();
+                return out.extend(answers);
+            }
         }
     }
     out.push((inner, ready));
@@ -249,7 +262,7 @@ fn branch(draft: Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>) {
 /// # Errors
 /// Why Traefik has no such router.
 fn prepare(router: &Router, gate: &Gate, site: &mut Site<'_, '_>) -> Result<Ready, String> {
-    let mut out = Ready { treatment: Treatment::default(), target: None, mirror: None, service: None };
+    let mut out = Ready::default();
     let entry = site.entries.get(gate.entry);
     let (name, at) = match &router.work {
         Work::Ping => {
@@ -297,15 +310,16 @@ fn prepare(router: &Router, gate: &Gate, site: &mut Site<'_, '_>) -> Result<Read
                 // Who is answered before gets that answer all the same.
                 if !matches!(out.treatment.end, Some(Answer::Redirect { .. })) {
                     site.report.not_possible(router.at, format!("{why}: what it takes gets 503"));
-                    return Ok(Ready { service: Some(at), ..closed(503, Some(router.at)) });
+                    return Ok(Ready { why: Some(why), service: Some(at), ..closed(503, Some(router.at)) });
                 }
             }
         }
     }
     if let Some(why) = &router.unsaid {
         site.report.not_possible(router.at, format!("{why}: what it takes gets 503"));
-        return Ok(closed(503, Some(router.at)));
+        return Ok(Ready { why: Some(why.clone()), ..closed(503, Some(router.at)) });
     }
+    out.treatment.end = out.treatment.end.take().or_else(|| out.last.take());
     Ok(out)
 }
 
@@ -388,7 +402,7 @@ fn service(
         out.treatment.prefix(&super::treatment::plain(&base), at).map_err(Lost::Unsaid)?;
     }
     if let Target::Internal(own) = &resolved.target {
-        out.treatment.end = Some(internal(own, at, router, site)?);
+        out.last = Some(internal(own, at, router, site)?);
         return Ok(Vec::new());
     }
     out.target = Some(resolved.target);
@@ -468,23 +482,24 @@ fn routes(
         if let Some((mirror, at)) = ready.mirror.filter(|_| ready.treatment.end.is_none()) {
             table.set("mirror", mirror, Some(at));
         }
-        out.push(Block { name: String::new(), comments: comments(&draft, routers, site.report), table });
+        let mut comments = comments(&draft, routers, site.report);
+        comments.extend(ready.why.map(|why| format!("Nobody is let in: {why}")));
+        out.push(Block { name: String::new(), comments, table });
     }
     out
 }
 
 fn comments(draft: &Draft, routers: &[Router], report: &Report) -> Vec<String> {
     let rule = |at: usize| {
-        routers
-            .get(at)
-            .map(|router| format!("{}: {}", place(router.rule_at, report), report.source(router.rule_at)))
+        let router = routers.get(at)?;
+        Some(format!("{} ({}): {}", router.name, place(router.rule_at, report), router.text))
     };
     let mut out = Vec::new();
     if let Some(at) = draft.spared.filter(|spared| draft.router != Some(*spared)) {
-        out.extend(rule(at).map(|rule| format!("{rule} - spares these")));
+        out.extend(rule(at).map(|rule| format!("Spared by {rule}")));
     }
     match draft.router {
-        Some(at) => out.extend(rule(at)),
+        Some(at) => out.extend(rule(at).map(|rule| format!("Router {rule}"))),
         None => out.push("No router takes them.".to_owned()),
     }
     out
