@@ -373,10 +373,11 @@ pub(super) fn field_map<'a>(map: &Object<'a>) -> Vec<(String, &'a str, Place)> {
 
 /// What no line of a ConfigMap has been said about: nothing reads it.
 pub(super) fn tell_rest(map: &Object<'_>, report: &mut Report) {
+    super::secret::tell_shape(map, &["data"], report);
     for (key, value) in data(map) {
         if report.remarks(key.at).is_empty() {
             report.ignored(key.at, "nothing that is carried over reads it");
-            report.ignored(value.at, "nothing that is carried over reads it");
+            super::field::rest(value, key.at, report);
         }
     }
 }
@@ -460,6 +461,9 @@ fn relay(controller: &mut Controller, port: &str, to: &str, at: Place, udp: bool
     else {
         return report.wrong(at, "it is PORT: NAMESPACE/SERVICE:PORT: the controller leaves it out");
     };
+    if !super::object::is_name(namespace) || !super::object::is_name(service) {
+        return report.wrong(at, "it is PORT: NAMESPACE/SERVICE:PORT: the controller leaves it out");
+    }
     report.translated(at);
     let proxy =
         |place: usize| !udp && parts.get(place).is_some_and(|part| part.eq_ignore_ascii_case("PROXY"));

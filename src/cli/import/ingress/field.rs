@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::report::{Place, Report};
-use super::super::tree::Node;
+use super::super::tree::{Content, Node};
 use super::object::Object;
 
 /// What becomes of a field.
@@ -332,9 +332,61 @@ const KINDS: &[(&str, Fields)] = &[
     ("BackendTLSPolicy", BACKEND_TLS),
 ];
 
+/// Names of lists, wherever they stand.
+const LISTS: &[&str] = &[
+    "rules",
+    "hosts",
+    "paths",
+    "ports",
+    "endpoints",
+    "addresses",
+    "subsets",
+    "listeners",
+    "certificateRefs",
+    "caCertificateRefs",
+    "kinds",
+    "perPort",
+    "parentRefs",
+    "hostnames",
+    "matches",
+    "headers",
+    "queryParams",
+    "filters",
+    "set",
+    "add",
+    "remove",
+    "backendRefs",
+    "allowOrigins",
+    "allowMethods",
+    "allowHeaders",
+    "exposeHeaders",
+    "codes",
+    "targetRefs",
+];
+
+/// Lists of one kind, whose names are something else elsewhere.
+const LISTS_OF: &[(&str, &str)] = &[
+    ("Ingress", "spec.tls"),
+    ("ReferenceGrant", "spec.from"),
+    ("ReferenceGrant", "spec.to"),
+    ("Service", "spec.clusterIPs"),
+];
+
 /// Says of every line of an object what becomes of it. Returns whether its kind is one that is read.
 pub(super) fn tell(object: &Object<'_>, report: &mut Report) -> bool {
     let Some((_, own)) = KINDS.iter().find(|(kind, _)| *kind == object.kind) else { return false };
+    let annotations = object.node.get("metadata").and_then(|metadata| metadata.entry("annotations"));
+    if let Some((key, value)) = annotations {
+        if value.pairs().is_empty() && !value.is_empty() {
+            report.wrong(key.at, "annotations are names with texts: Kubernetes refuses the object");
+            rest(value, key.at, report);
+        } else if object.kind != "Ingress" {
+            report.ignored(key.at, "annotations are read of Ingresses alone");
+            rest(value, key.at, report);
+        } else {
+            report.translated(key.at);
+        }
+    }
     let mut walk = Walk { own, kind: object.kind, path: String::new(), report };
     walk.table(object.node);
     true
@@ -361,7 +413,13 @@ impl Walk<'_> {
     }
 
     fn field(&mut self, at: Place, value: &Node) {
-        match self.fate() {
+        let call = self.kind == "GRPCRoute" && self.path == "spec.rules.matches.method";
+        let fate = self.fate().filter(|_| !call);
+        if let Some(why) = self.misshapen(fate, value) {
+            self.report.wrong(at, format!("{why}: Kubernetes refuses the object, and here it is left out"));
+            return rest(value, at, self.report);
+        }
+        match fate {
             Some(Read) => {
                 self.report.translated(at);
                 value.tell(super::super::report::Verdict::Translated, "", self.report);
@@ -386,6 +444,32 @@ impl Walk<'_> {
                 self.report.wrong(at, text);
                 rest(value, at, self.report);
             }
+        }
+    }
+
+    /// Why a value is nothing that the field could have.
+    fn misshapen(&self, fate: Option<Fate>, value: &Node) -> Option<&'static str> {
+        let below = fate.is_none() && self.is_inner();
+        if value.is_empty()
+            || !below && !matches!(fate, Some(Read))
+            || self.path.starts_with("metadata.labels.")
+        {
+            return None;
+        }
+        let last = self.path.rsplit('.').next().unwrap_or("");
+        let list = LISTS.contains(&last) || LISTS_OF.contains(&(self.kind, self.path.as_str()));
+        let selector = self.path.contains(".selector");
+        match &value.content {
+            _ if selector => None,
+            Content::List(_) if !list => Some("this is no list"),
+            Content::Map(_) if list => Some("this is a list"),
+            Content::Scalar { .. } if list => Some("this is a list"),
+            Content::Scalar { .. } if below => Some("this has fields of its own"),
+            Content::Map(_) if !below => Some("this has no fields of its own"),
+            Content::List(items) if below != items.iter().all(|item| !item.pairs().is_empty()) => {
+                Some(if below { "each element has fields of its own" } else { "each element is a text" })
+            }
+            _ => None,
         }
     }
 

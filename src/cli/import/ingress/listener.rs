@@ -112,13 +112,14 @@ pub(super) fn write_passthrough(
     doors: &[Door],
     document: &mut Document,
 ) {
-    if hosts.iter().all(|host| host.passthrough.is_none()) {
+    let tls = doors.iter().any(|door| door.tls);
+    if hosts.iter().all(|host| host.passthrough.is_none()) || targets.is_empty() && !tls {
         return;
     }
     let mut table = Table::default();
     table.set("bind", addresses(443), None);
     table.set("protocol", Value::text("tcp"), None);
-    if doors.iter().any(|door| door.tls) {
+    if tls {
         table.set("pool", Value::text("https"), None);
         let mut inside = Table::default();
         inside.set("endpoints", Value::texts([INSIDE]), None);

@@ -67,6 +67,10 @@ impl Maker<'_, '_, '_> {
         let mut any = false;
         let mut rest: Vec<Draft> = Vec::new();
         for (location, leads) in host.locations.iter().zip(&leads) {
+            if !host.regex && location.path.contains(['?', '#']) {
+                self.report.wrong(location.at, "no path has a question mark or a hash: nothing comes to it");
+                continue;
+            }
             let (path, odd) = self.path(host, location);
             let region = Region { hosts: host.names(), path, ..Region::default() };
             let redirected = self

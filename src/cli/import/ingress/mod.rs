@@ -29,13 +29,15 @@ mod tests;
 mod value;
 mod variable;
 
+use std::collections::HashSet;
+
 use super::Import;
-use super::document::Document;
+use super::document::{Document, Value};
 use super::lift::lift;
 use super::mend::settle;
 use super::report::{Remark, Report, Verdict};
 use super::surroundings::Surroundings;
-use super::tree::{self, Lines, read_yaml};
+use super::tree::{self, Lines, Node, read_yaml};
 use controller::Controller;
 use draft::Names;
 use host::Host;
@@ -71,6 +73,7 @@ pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
         }
     }
     for (lines, documents) in &read {
+        documents.iter().for_each(|document| follow(&document.root, &mut report));
         lines.settle(documents, &mut report);
     }
     report.finish(|_| Remark {
@@ -106,6 +109,7 @@ fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report
         document.single("process").set(key, value, Some(at));
     }
     document.pools.append(&mut pools.blocks);
+    leave_out_unused(document);
     general(!hosts.is_empty(), both, &controller, report);
 }
 
@@ -144,6 +148,42 @@ fn serve<'c, 'a>(
     let drafts = draft::together(std::mem::take(&mut maker.out));
     document.routes.extend(draft::write(drafts, &doors, both, names));
     listener::write_passthrough(hosts, &passed, &doors, document);
+}
+
+/// A text that stands below its name shares the verdict of that.
+fn follow(node: &Node, report: &mut Report) {
+    for (key, value) in node.pairs() {
+        let said = report.remarks(key.at).iter().map(|remark| remark.verdict).max();
+        if let (Some(verdict), true) = (said, value.text().is_some() && report.remarks(value.at).is_empty()) {
+            let plain = verdict == Verdict::Translated;
+            report.note(
+                value.at,
+                verdict,
+                if plain { String::new() } else { format!("as line {}", key.at.line) },
+            );
+        }
+        follow(value, report);
+    }
+    node.items().iter().for_each(|item| follow(item, report));
+}
+
+/// A pool that no route or listener leads to is of a route that is never asked.
+fn leave_out_unused(document: &mut Document) {
+    let mut named: HashSet<String> = HashSet::new();
+    for block in document.routes.iter().chain(&document.listeners) {
+        block.table.entries.iter().for_each(|entry| texts(&entry.value, &mut named));
+    }
+    document.pools.retain(|block| named.contains(&block.name));
+}
+
+fn texts(value: &Value, out: &mut HashSet<String>) {
+    match value {
+        Value::Text(text) => drop(out.insert(text.clone())),
+        Value::List(items) => items.iter().for_each(|item| texts(item, out)),
+        Value::Lines(items) => items.iter().for_each(|(item, _)| texts(item, out)),
+        Value::Inline(pairs) => pairs.iter().for_each(|(_, item)| texts(item, out)),
+        Value::Integer(_) | Value::Real(_) | Value::Bool(_) => {}
+    }
 }
 
 /// Differences of the two products.

@@ -48,6 +48,17 @@ impl<'a> Object<'a> {
         })
     }
 
+    /// What is wrong with its names.
+    fn misnamed(&self) -> Option<&'static str> {
+        if self.name.is_empty() {
+            return Some("an object has a name");
+        }
+        if !is_name(self.name) && !is_role(self.kind) {
+            return Some("a name is made of small letters, digits, dashes and dots");
+        }
+        (!is_name(self.namespace)).then_some("a namespace is made of small letters, digits and dashes")
+    }
+
     /// The value behind several names of its `spec`.
     pub(super) fn spec(&self, names: &[&str]) -> Option<&'a Node> {
         names.iter().try_fold(self.node.get("spec")?, |node, name| node.get(name))
@@ -116,12 +127,24 @@ impl<'a> Cluster<'a> {
             super::field::rest(node, node.at, report);
             return;
         };
+        if let Some(why) = object.misnamed().filter(|_| !object.kind.ends_with("List")) {
+            report.wrong(object.at, format!("{why}: Kubernetes refuses the object, and it is left out"));
+            super::field::rest(node, object.at, report);
+            return;
+        }
         if object.kind.ends_with("List") && node.get("items").is_some() && depth < NESTED_MAX {
             for (key, value) in node.pairs() {
+                report.translated(key.at);
                 if key.text != "items" {
-                    report.translated(key.at);
                     value.tell(Verdict::Translated, "", report);
                 }
+            }
+            if let Some((key, items)) = node.entry("items")
+                && items.items().is_empty()
+                && !items.is_empty()
+            {
+                report.wrong(key.at, "this is a list of objects: Kubernetes refuses it");
+                super::field::rest(items, key.at, report);
             }
             for item in node.get("items").map_or(&[][..], Node::items) {
                 self.take(item, depth + 1, report);
@@ -175,6 +198,23 @@ impl<'a> Cluster<'a> {
 fn slice_of<'a>(object: &Object<'a>) -> Option<&'a str> {
     let label = || object.node.below(&["metadata", "labels", SERVICE_LABEL])?.text();
     (object.kind == "EndpointSlice").then(label).flatten()
+}
+
+/// Whether Kubernetes takes this for a name.
+#[must_use]
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(plain)
+        && text.starts_with(edge)
+        && text.ends_with(edge)
+}
+
+/// Whether objects of a kind may have other names.
+fn is_role(kind: &str) -> bool {
+    kind.ends_with("Role") || kind.ends_with("RoleBinding")
 }
 
 /// `NAMESPACE/NAME`, or a name in the namespace that it is said in.

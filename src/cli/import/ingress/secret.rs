@@ -150,11 +150,12 @@ pub(super) fn hide(secret: &Object<'_>, report: &mut Report) {
 
 /// What no line of a Secret has been said about: nothing reads it.
 pub(super) fn tell_rest(secret: &Object<'_>, report: &mut Report) {
+    tell_shape(secret, &["data", "stringData"], report);
     for part in ["data", "stringData"] {
         for (key, value) in secret.node.get(part).map_or(&[][..], Node::pairs) {
             if report.remarks(key.at).is_empty() {
                 report.ignored(key.at, "nothing that is carried over reads it");
-                report.ignored(value.at, "nothing that is carried over reads it");
+                super::field::rest(value, key.at, report);
             }
         }
     }
@@ -179,4 +180,23 @@ pub(super) fn tell_authority(
         at.unwrap_or(named),
         format!("write it into {file}: kubectl get configmap -n {namespace} {name} -o jsonpath='{{.data.ca\\.crt}}' > {file}"),
     );
+}
+
+/// Says of what an object holds where it is no table of texts.
+pub(super) fn tell_shape(object: &Object<'_>, parts: &[&str], report: &mut Report) {
+    for part in parts {
+        let Some((key, value)) = object.node.entry(part) else { continue };
+        if value.is_empty() {
+            report.translated(key.at);
+        } else if value.pairs().is_empty() {
+            report.wrong(key.at, "this is a table of texts: Kubernetes refuses the object");
+            super::field::rest(value, key.at, report);
+        }
+        for (key, inner) in value.pairs() {
+            if inner.text().is_none() && !inner.is_empty() {
+                report.wrong(key.at, "this is a text: Kubernetes refuses the object");
+                super::field::rest(inner, key.at, report);
+            }
+        }
+    }
 }

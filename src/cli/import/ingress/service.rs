@@ -23,12 +23,17 @@ impl PortName {
         }
     }
 
+    /// Whether Kubernetes takes it for a port.
+    pub(super) fn is_valid(&self) -> bool {
+        let Self::Name(name) = self else { return true };
+        super::object::is_name(name) && name.len() <= 63 && !name.contains('.')
+    }
+
     /// A port as a ConfigMap has it.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text.parse::<u32>() {
             Ok(number) => u16::try_from(number).ok().filter(|number| *number > 0).map(Self::Number),
-            Err(_) if text.is_empty() => None,
-            Err(_) => Some(Self::Name(text.to_owned())),
+            Err(_) => Some(Self::Name(text.to_owned())).filter(Self::is_valid),
         }
     }
 }
@@ -113,7 +118,8 @@ impl<'c, 'a> Services<'c, 'a> {
         };
         let headless = service.spec(&["clusterIP"]).and_then(Node::text) == Some("None");
         if wanted.as_one && !headless {
-            let address = service.spec(&["clusterIP"]).and_then(Node::text).filter(|ip| !ip.is_empty());
+            let valid = |ip: &&str| ip.parse::<std::net::IpAddr>().is_ok();
+            let address = service.spec(&["clusterIP"]).and_then(Node::text).filter(valid);
             let host = address.map_or_else(|| dns_name(wanted), str::to_owned);
             let endpoint = Endpoint::plain(join(&host, port.number), Some(service.at));
             return Found::Endpoints(vec![endpoint], port.speaks);
@@ -192,6 +198,9 @@ impl<'c, 'a> Services<'c, 'a> {
         let mut seen = HashSet::new();
         let mut push = |address: &Node, port: u16, zone: Option<&str>| {
             let Some(ip) = address.text() else { return };
+            if crate::model::address::EndpointAddress::parse(&join(ip, port)).is_err() {
+                return;
+            }
             let address_text = join(ip, port);
             if seen.insert(address_text.clone()) {
                 out.push(Endpoint {
@@ -294,9 +303,9 @@ fn external<'a>(
         report.wrong(service.at, "the controller takes no name that leads to itself");
         return Found::Nobody(format!("{} leads to the controller itself", service.title()));
     }
-    if name.is_empty() {
-        report.wrong(service.at, "an ExternalName has a name");
-        return Found::Nobody(format!("{} has no name", service.title()));
+    if crate::model::address::EndpointAddress::parse(&join(name, number)).is_err() {
+        report.wrong(service.at, "an ExternalName is the name of a host");
+        return Found::Nobody(format!("{} has no name that could be asked for", service.title()));
     }
     Found::Endpoints(
         vec![Endpoint::plain(join(name, number), Some(service.at))],

@@ -3,7 +3,7 @@
 use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::{self, Settings};
-use super::object::{Cluster, Object};
+use super::object::{Cluster, Object, is_name};
 use super::service::{PortName, Wanted, port_number};
 
 /// How a path is compared; what is left to the controller is a prefix there.
@@ -104,7 +104,7 @@ fn left_out(object: &Object<'_>) -> Option<&'static str> {
             "Ingress is of networking.k8s.io/v1 since Kubernetes 1.22: no cluster takes this (kubectl convert makes it new)",
         );
     }
-    object.name.is_empty().then_some("an object has a name: Kubernetes refuses it")
+    None
 }
 
 /// Whose an Ingress is, where it is not ingress-nginx's.
@@ -242,7 +242,7 @@ impl Reader<'_> {
             (None, Some(name)) if !name.is_empty() => Some(PortName::Name(name.to_owned())),
             _ => None,
         };
-        let (Some(port), false) = (port, name.is_empty()) else {
+        let (Some(port), true) = (port.filter(PortName::is_valid), is_name(name)) else {
             refused(self.report, at, "a service has a name and a port from 1 to 65535");
             return None;
         };

@@ -82,9 +82,10 @@ fn read_one(part: &Part<'_>, file: usize, copies: &mut usize) -> Document {
         Err((line, what)) => {
             // What is missing at the end is missing on the last line that says something.
             let says = |line: &str| !line.trim().is_empty() && !line.trim().starts_with('#');
-            let lines =
-                part.text.lines().enumerate().take(line.saturating_sub(part.before)).filter(|(_, l)| says(l));
-            let found = lines.last().map_or(at.line, |(number, _)| part.before + number + 1);
+            let mut lines = part.text.lines().enumerate().filter(|(_, line)| says(line)).peekable();
+            let first = lines.peek().map_or(0, |(number, _)| *number);
+            let before = lines.take_while(|(number, _)| part.before + number < line);
+            let found = part.before + before.last().map_or(first, |(number, _)| number) + 1;
             let unreadable = Unreadable { at: Place { file, line: found }, what };
             Document { root: Node::null(at), twice: Vec::new(), unreadable: Some(unreadable), ..document }
         }

@@ -190,6 +190,7 @@ pub(super) fn read(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Repo
 fn text_of<'n>(at: Place, node: &'n Node, report: &mut Report) -> &'n str {
     let Some(text) = node.text() else {
         report.wrong(at, "an annotation is a text: Kubernetes refuses the object");
+        super::field::rest(node, at, report);
         return "";
     };
     let other =

@@ -6,7 +6,7 @@ use super::super::super::document::{Table, Value};
 use super::super::super::report::{Place, Report};
 use super::super::super::tree::Node;
 use super::super::field::article;
-use super::super::object::{Cluster, Object};
+use super::super::object::{Cluster, Object, is_name};
 use super::super::pool::Pools;
 use super::super::secret;
 use super::super::service::{PortName, Wanted, port_number};
@@ -61,7 +61,7 @@ pub(super) fn service(
         );
         return None;
     }
-    let Some(name) = text("name").filter(|name| !name.is_empty()) else {
+    let Some(name) = text("name").filter(|name| is_name(name)) else {
         report.wrong(at, "a backend has a name: Kubernetes refuses it");
         return None;
     };
@@ -133,7 +133,10 @@ pub(super) fn write(
     let mut parts: Vec<(String, i64, Place)> = Vec::new();
     for share in shares.iter().filter(|share| share.weight > 0) {
         match pool(share, grpc, &stay, around) {
-            Ok(pool) => parts.push((pool, share.weight, share.at)),
+            Ok(pool) => match parts.iter_mut().find(|(known, ..)| *known == pool) {
+                Some((_, weight, _)) => *weight += share.weight,
+                None => parts.push((pool, share.weight, share.at)),
+            },
             Err(why) => {
                 around.report.wrong(share.at, format!("{why}: it is answered with 500 or 503"));
                 lost = true;

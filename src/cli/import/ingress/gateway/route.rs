@@ -266,9 +266,13 @@ impl Drafts {
             table.entries.splice(0..0, answer.entries);
         } else {
             backend::write(rule, route, route.kind == "GRPCRoute", around, &mut table);
+            let nobody = table.get("respond").is_some();
             filters.write(one, &mut table, around.report);
             backend::write_times(rule, &mut table, around.report);
             mirror(route, filters, around, &mut table);
+            if nobody {
+                table.entries.retain(|entry| ["respond", "response_headers"].contains(&entry.path.as_str()));
+            }
         }
         let line = super::super::super::document::place(route.at, around.report);
         let own = rule.get("name").and_then(Node::text).map(|name| format!("-{name}")).unwrap_or_default();
