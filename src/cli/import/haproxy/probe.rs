@@ -42,10 +42,10 @@ pub(super) fn of_endpoint(server: &Server, all: All) -> Option<Value> {
     {
         pairs.push(("address", Value::text(address)));
     }
-    if all.other_ports {
-        if let Some(port) = server.options.check_port.or_else(|| port_of(&server.address)) {
-            pairs.push(("port", Value::Integer(i64::from(port))));
-        }
+    if all.other_ports
+        && let Some(port) = server.options.check_port.or_else(|| port_of(&server.address))
+    {
+        pairs.push(("port", Value::Integer(i64::from(port))));
     }
     (!pairs.is_empty()).then(|| Value::inline(pairs))
 }

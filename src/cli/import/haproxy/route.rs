@@ -147,11 +147,19 @@ impl Way {
 
 /// What a term leaves of a way.
 enum Taken {
-    /// Requests that it takes, those that it would take but for a condition against them, and what it does to them.
-    Some(Region, Vec<(Region, Test)>, Effect),
+    Some(Box<Part>),
     None,
     /// It depends on whether this matches the path.
     Perhaps(String),
+}
+
+/// The part of a way that a step takes.
+struct Part {
+    region: Region,
+    /// What it would take but for a condition against them.
+    spared: Vec<(Region, Test)>,
+    /// What it does to them.
+    effect: Effect,
 }
 
 struct Walker<'a> {
@@ -196,8 +204,8 @@ impl<'a> Walker<'a> {
             if self.work > WORK_MAX {
                 return self.give_up(Some(step.at));
             }
-            let (taken, spared, effect) = match self.take(step, term, &way) {
-                Taken::Some(taken, spared, effect) => (taken, spared, effect),
+            let part = match self.take(step, term, &way) {
+                Taken::Some(part) => *part,
                 Taken::None => {
                     rest = behind;
                     continue;
@@ -210,6 +218,7 @@ impl<'a> Walker<'a> {
                     continue;
                 }
             };
+            let Part { region: taken, spared, effect } = part;
             rest = behind;
             let all = taken == way.region && spared.is_empty();
             if let (Effect::Edit(edit), true) = (&effect, all) {
@@ -353,7 +362,7 @@ impl<'a> Walker<'a> {
             }
         }
         match way.seen().effect(&step.effect) {
-            Ok(effect) => Taken::Some(taken, spared, effect),
+            Ok(effect) => Taken::Some(Box::new(Part { region: taken, spared, effect })),
             Err(Lost::Perhaps(regex)) => Taken::Perhaps(regex),
             Err(Lost::Hidden(why)) => {
                 self.unsaid(step, why, false);

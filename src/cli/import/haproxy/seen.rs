@@ -259,8 +259,9 @@ impl Seen<'_> {
             return Ok(Moved::Start(String::new(), to));
         };
         let to = path.strip_suffix("{1}").filter(|to| !to.contains('{')).ok_or(PATH)?;
-        let start =
-            from.strip_prefix('^').and_then(|rest| rest.strip_suffix("(.*)$").or(rest.strip_suffix("(.*)")));
+        let start = from
+            .strip_prefix('^')
+            .and_then(|rest| rest.strip_suffix("(.*)$").or_else(|| rest.strip_suffix("(.*)")));
         Ok(Moved::Start(start.and_then(literal).ok_or(PATH)?, to))
     }
 
