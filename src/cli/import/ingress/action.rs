@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::super::document::{Table, Value};
-use super::super::region::{Part, Region, ValueTest, meet, narrower_network};
+use super::super::region::{Part, Region, ValueTest, meet_networks};
 use super::super::report::{Place, Report};
 use super::annotation::Settings;
 use super::annotation::backend::Backend;
@@ -353,7 +353,7 @@ fn ways(settings: &Settings) -> Vec<Way> {
     if let Some((exempt, _)) = settings.limit.exempt() {
         let mut all = Vec::new();
         for way in ways {
-            if let Some(source) = meet(way.source.as_deref(), exempt, narrower_network) {
+            if let Some(source) = meet_networks(way.source.as_deref(), exempt) {
                 all.push(Way { source: Some(source), unlimited: true, ..way.clone() });
             }
             all.push(way);

@@ -25,7 +25,14 @@ struct Certificate<'t> {
 }
 
 /// Writes `tls` of a listener; its default server is the first.
-pub(super) fn write(scopes: &[&Scope<'_>], http2: bool, http: bool, told: bool, table: &mut Table, notes: &mut Notes<'_>) {
+pub(super) fn write(
+    scopes: &[&Scope<'_>],
+    http2: bool,
+    http: bool,
+    told: bool,
+    table: &mut Table,
+    notes: &mut Notes<'_>,
+) {
     let mut all: Vec<Certificate<'_>> = Vec::new();
     let mut known: HashMap<(String, String), usize> = HashMap::new();
     let mut groups: Vec<Clients> = Vec::new();
@@ -68,7 +75,10 @@ pub(super) fn write(scopes: &[&Scope<'_>], http2: bool, http: bool, told: bool, 
         })
         .collect();
     let value = match lines.as_slice() {
-        [] => Value::List(vec![Value::inline([("cert", Value::text("CERTIFICATE.pem")), ("key", Value::text("CERTIFICATE.pem"))])]),
+        [] => Value::List(vec![Value::inline([
+            ("cert", Value::text("CERTIFICATE.pem")),
+            ("key", Value::text("CERTIFICATE.pem")),
+        ])]),
         [(one, _)] => Value::List(vec![one.clone()]),
         _ => Value::Lines(lines),
     };
@@ -107,7 +117,11 @@ fn pairs<'t>(scope: &Scope<'t>, notes: &mut Notes<'_>) -> Vec<(String, String, &
         let key = keys.get(at);
         let fits = |of: &Directive| {
             let word = of.word(0);
-            is_plain(word) && !word.is_empty() && !word.starts_with("data:") && !word.starts_with("engine:") && !word.starts_with("store:")
+            is_plain(word)
+                && !word.is_empty()
+                && !word.starts_with("data:")
+                && !word.starts_with("engine:")
+                && !word.starts_with("store:")
         };
         match key {
             Some(key) if fits(of) && fits(key) => {
@@ -117,7 +131,10 @@ fn pairs<'t>(scope: &Scope<'t>, notes: &mut Notes<'_>) -> Vec<(String, String, &
             }
             Some(key) => {
                 for one in [*of, *key] {
-                    notes.cannot(one, "a certificate and its key are files whose names are known (tls.certificates)");
+                    notes.cannot(
+                        one,
+                        "a certificate and its key are files whose names are known (tls.certificates)",
+                    );
                 }
             }
             None => notes.wrong(of, "ssl_certificate_key is missing: nginx rejects it"),
@@ -136,8 +153,12 @@ fn clients(scope: &Scope<'_>, notes: &mut Notes<'_>) -> Clients {
     };
     if let Some(of) = verify {
         match (of.word(0), ca) {
-            ("optional_no_ca", _) => notes.cannot(of, "a certificate that is shown has to be one that client_ca has signed"),
-            ("on" | "optional", None) => notes.wrong(of, "ssl_client_certificate is missing: nginx rejects it"),
+            ("optional_no_ca", _) => {
+                notes.cannot(of, "a certificate that is shown has to be one that client_ca has signed")
+            }
+            ("on" | "optional", None) => {
+                notes.wrong(of, "ssl_client_certificate is missing: nginx rejects it")
+            }
             _ => notes.ok(of),
         }
     }
@@ -147,7 +168,9 @@ fn clients(scope: &Scope<'_>, notes: &mut Notes<'_>) -> Clients {
     match (ca, auth) {
         (Some(ca), Some(auth)) => Clients { ca: Some(ca.word(0).to_owned()), auth: Some(auth) },
         // Nobody is let in without authorities.
-        (None, Some("require")) => Clients { ca: Some("CLIENT-AUTHORITIES.pem".to_owned()), auth: Some("require") },
+        (None, Some("require")) => {
+            Clients { ca: Some("CLIENT-AUTHORITIES.pem".to_owned()), auth: Some("require") }
+        }
         _ => Clients { ca: None, auth: None },
     }
 }

@@ -38,20 +38,36 @@ pub(super) fn write(scope: &Scope<'_>, draft: &mut Draft, notes: &mut Notes<'_>)
     pairs.push(("min_size", Value::text(bytes(least, 0, 1 << 30))));
     if let Some(of) = scope.find(&format!("{start}_comp_level")) {
         let level: u8 = of.word(0).parse().unwrap_or(1);
-        let effort = if level <= 3 { "low" } else if level <= 6 { "medium" } else { "high" };
+        let effort = if level <= 3 {
+            "low"
+        } else if level <= 6 {
+            "medium"
+        } else {
+            "high"
+        };
         pairs.push(("effort", Value::text(effort)));
         notes.near(of, "the effort is low, medium or high");
     } else {
         pairs.push(("effort", Value::text("low")));
     }
-    for name in ["gzip_types", "gzip_min_length", "gzip_comp_level", "brotli_types", "brotli_min_length", "brotli_comp_level"] {
+    for name in [
+        "gzip_types",
+        "gzip_min_length",
+        "gzip_comp_level",
+        "brotli_types",
+        "brotli_min_length",
+        "brotli_comp_level",
+    ] {
         if let Some(of) = scope.find(name).filter(|of| !notes.is_told(of)) {
             notes.near(of, format!("types, size and effort are one for all codings: those of {start}"));
         }
     }
     const OTHERS: [(&str, &str); 7] = [
         ("gzip_vary", "Vary is always said"),
-        ("gzip_proxied", "who comes through other proxies gets compressed answers too, as Accept-Encoding asks"),
+        (
+            "gzip_proxied",
+            "who comes through other proxies gets compressed answers too, as Accept-Encoding asks",
+        ),
         ("gzip_disable", "browsers that say that they take gzip do"),
         ("gzip_http_version", "clients of HTTP/1.0 that say that they take gzip do"),
         ("gzip_buffers", "memory for it is bounded"),

@@ -21,13 +21,28 @@ use super::walk::{Walker, Way};
 
 /// Directives that answer in the place of files.
 const HANDLERS: [&str; 11] = [
-    "proxy_pass", "grpc_pass", "stub_status", "api", "status", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass",
-    "empty_gif", "try_files",
+    "proxy_pass",
+    "grpc_pass",
+    "stub_status",
+    "api",
+    "status",
+    "fastcgi_pass",
+    "uwsgi_pass",
+    "scgi_pass",
+    "memcached_pass",
+    "empty_gif",
+    "try_files",
 ];
 
 /// Directives whose values may differ by the request.
 const TEXTS: [&str; 8] = [
-    "proxy_pass", "grpc_pass", "proxy_set_header", "grpc_set_header", "add_header", "proxy_ssl_name", "auth_basic",
+    "proxy_pass",
+    "grpc_pass",
+    "proxy_set_header",
+    "grpc_set_header",
+    "add_header",
+    "proxy_ssl_name",
+    "auth_basic",
     "limit_rate",
 ];
 
@@ -75,7 +90,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
             if let Some(variable) = words.into_iter().find_map(|text| self.open(text, &way, false)) {
                 return self.fork(&variable, way, of, &mut Self::content);
             }
-            if own && of.word(0).trim_start_matches("${").trim_start_matches('$').starts_with("scheme") && !way.bound.contains_key("scheme") {
+            if own
+                && of.word(0).trim_start_matches("${").trim_start_matches('$').starts_with("scheme")
+                && !way.bound.contains_key("scheme")
+            {
                 return self.by_scheme(way);
             }
         }
@@ -89,7 +107,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
     }
 
     fn excepted(way: &Way<'t>) -> bool {
-        way.bound.contains_key("\u{0}except") || way.scope.inner().next().is_some_and(|level| level.kind & EXCEPT != 0)
+        way.bound.contains_key("\u{0}except")
+            || way.scope.inner().next().is_some_and(|level| level.kind & EXCEPT != 0)
     }
 
     /// `limit_except`: other methods have rules of their own.
@@ -135,7 +154,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
                 // Nobody is let in for an address: all need the password.
                 return self.conclude(way.know("\u{0}satisfied", "auth".to_owned()));
             }
-            self.notes.cannot(of, "which networks need no password is said by `allow` lines and `deny all`: here all need one");
+            self.notes.cannot(
+                of,
+                "which networks need no password is said by `allow` lines and `deny all`: here all need one",
+            );
             return self.conclude(way.know("\u{0}satisfied", "auth".to_owned()));
         }
         if let Narrowed::To(region) = narrow(&way.region, &Ask::Source(rules.open), &self.ground.doors) {
@@ -151,7 +173,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
             Some(of) if of.name == "proxy_pass" || of.name == "grpc_pass" => self.proxied(of, &way),
             Some(of) if of.name == "try_files" => self.tried(of, way),
             Some(of) if ["stub_status", "api", "status"].contains(&of.name.as_str()) => {
-                self.notes.near(of, "the admin API has it (/metrics, /v1/status), on an address of its own; here it is 404");
+                self.notes.near(
+                    of,
+                    "the admin API has it (/metrics, /v1/status), on an address of its own; here it is 404",
+                );
                 self.not_found(of, &way, "the admin API has what was here");
             }
             Some(of) => {
@@ -160,10 +185,15 @@ impl<'t> Walker<'_, 't, '_, '_> {
                     _ => catalogue::NO_FILES,
                 };
                 self.notes.cannot(of, remedy);
-                self.not_found(of, &way, "nginx answers in another way than by HTTP endpoints: see the report");
+                self.not_found(
+                    of,
+                    &way,
+                    "nginx answers in another way than by HTTP endpoints: see the report",
+                );
             }
             None => {
-                let files = ["alias", "root", "autoindex", "index"].iter().find_map(|name| way.scope.find(name));
+                let files =
+                    ["alias", "root", "autoindex", "index"].iter().find_map(|name| way.scope.find(name));
                 match (files, self.location(&way)) {
                     (Some(files), _) => self.notes.cannot(files, catalogue::NO_FILES),
                     (None, Some(location)) if self.refuses_all(&way) => self.notes.ok(location.of),
@@ -212,7 +242,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
             if let Some(at) = to.filter(asks) {
                 self.notes.cannot(of, format!("files are not looked for, so that all requests go to {path}: a web server that has them can be another pool"));
                 let target = Rewrite { path: Some(path.to_owned()), at: Some(of.at), ..Rewrite::default() };
-                return self.enter(at, Way { hops, target: Some(target), samples: vec![path.to_owned()], ..way });
+                return self
+                    .enter(at, Way { hops, target: Some(target), samples: vec![path.to_owned()], ..way });
             }
         }
         self.notes.cannot(of, catalogue::NO_FILES);
@@ -259,7 +290,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         self.pages(way, &mut draft, true);
         self.treatment(&way.scope, &mut draft);
         if let Some(check) = way.scope.inner().next().and_then(|level| level.first("health_check")) {
-            let path = self.location(way).filter(|location| location.kind.has_prefix()).map_or("/", |location| location.path.as_str());
+            let path = self
+                .location(way)
+                .filter(|location| location.kind.has_prefix())
+                .map_or("/", |location| location.path.as_str());
             self.notes.ok(check);
             self.pools.check(pool, check, way.scope.clone(), path);
         }
@@ -284,7 +318,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
         if !sets || super::rewrite::implied(draft.region.path.as_ref(), regex) {
             return;
         }
-        if let Narrowed::To(region) = narrow(&draft.region, &Ask::Path(PathTest::Regex(regex.clone())), &self.ground.doors) {
+        if let Narrowed::To(region) =
+            narrow(&draft.region, &Ask::Path(PathTest::Regex(regex.clone())), &self.ground.doors)
+        {
             let mut first = draft.clone();
             first.region = region;
             self.out.push(first);
@@ -308,17 +344,35 @@ impl<'t> Walker<'_, 't, '_, '_> {
             let (path, uri) = path.split_once(':').map_or((path, None), |(path, uri)| (path, Some(uri)));
             let address = address(&format!("unix:{path}"), None)?;
             let uri = uri.filter(|uri| !uri.is_empty()).map(str::to_owned);
-            return Ok(Destination { origin: Origin::Address(address), tls, host: "localhost".to_owned(), uri });
+            return Ok(Destination {
+                origin: Origin::Address(address),
+                tls,
+                host: "localhost".to_owned(),
+                uri,
+            });
         }
-        let end = rest.find(['/', '?']).or_else(|| rest.find("${request_uri}")).or_else(|| rest.find("${uri}")).unwrap_or(rest.len());
+        let end = rest
+            .find(['/', '?'])
+            .or_else(|| rest.find("${request_uri}"))
+            .or_else(|| rest.find("${uri}"))
+            .unwrap_or(rest.len());
         let (host, uri) = rest.split_at(end);
-        if let Some(super::variable::Piece::Variable(name)) = pieces(host).into_iter().find(|piece| matches!(piece, super::variable::Piece::Variable(_))) {
+        if let Some(super::variable::Piece::Variable(name)) =
+            pieces(host).into_iter().find(|piece| matches!(piece, super::variable::Piece::Variable(_)))
+        {
             let why = way.unknown.get(&name).map_or_else(String::new, |why| format!(" ({why})"));
-            return Err(format!("a request goes to a pool that is known before: ${name} is not{why}. Write a route for each value that it may have"));
+            return Err(format!(
+                "a request goes to a pool that is known before: ${name} is not{why}. Write a route for each value that it may have"
+            ));
         }
         let uri = Some(uri.to_owned()).filter(|uri| !uri.is_empty());
         if self.ground.upstreams.contains_key(host) {
-            return Ok(Destination { origin: Origin::Upstream(host.to_owned()), tls, host: host.to_owned(), uri });
+            return Ok(Destination {
+                origin: Origin::Upstream(host.to_owned()),
+                tls,
+                host: host.to_owned(),
+                uri,
+            });
         }
         let port = if tls { 443 } else { 80 };
         let full = address(host, Some(port))?;
@@ -346,7 +400,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.notes.wrong(of, "it cannot have a path in a location of a regular expression or a name, or in an if: nginx rejects it");
             return;
         };
-        let (path, args) = uri.split_once('?').map_or((uri.as_str(), None), |(path, args)| (path, Some(args)));
+        let (path, args) =
+            uri.split_once('?').map_or((uri.as_str(), None), |(path, args)| (path, Some(args)));
         if args.is_some() {
             self.notes.cannot(of, "a query in proxy_pass goes between path and rest: write rewrite.path and rewrite.query of the route");
         }
@@ -366,10 +421,13 @@ impl<'t> Walker<'_, 't, '_, '_> {
                 Some(Rewrite { path: Some(format!("{}{{path}}", path.trim_end_matches('/'))), ..replaced })
             }
             (Some(PathTest::Exact(exact)), _) if rest(exact).is_some() => {
-                let rest = render(&rest(exact).unwrap_or_default(), Where::Path, &super::variable::Facts::default());
+                let rest =
+                    render(&rest(exact).unwrap_or_default(), Where::Path, &super::variable::Facts::default());
                 Some(Rewrite { path: Some(format!("{path}{}", rest.unwrap_or_default())), ..replaced })
             }
-            (Some(PathTest::Prefix(prefix)), _) if slashed && path.ends_with('/') && *prefix == location.path.trim_end_matches('/') => {
+            (Some(PathTest::Prefix(prefix)), _)
+                if slashed && path.ends_with('/') && *prefix == location.path.trim_end_matches('/') =>
+            {
                 let path = if path == "/" { path } else { path.trim_end_matches('/').to_owned() };
                 Some(Rewrite { prefix: Some(path), ..replaced })
             }
@@ -387,7 +445,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
         if uri == "${request_uri}" {
             return;
         }
-        let (path, args) = uri.split_once('?').map_or((uri.as_str(), None), |(path, args)| (path, Some(args)));
+        let (path, args) =
+            uri.split_once('?').map_or((uri.as_str(), None), |(path, args)| (path, Some(args)));
         let facts = self.facts(way);
         let query = match args {
             Some("${args}" | "${query_string}") => Ok(None),
@@ -403,7 +462,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
             (Err(why), _) | (_, Err(why)) => {
                 self.notes.cannot(of, format!("{why}: write rewrite of the route"));
                 draft.action = Action::Respond { status: 503, body: String::new(), kind: None };
-                draft.why = Some("which path endpoints are asked for cannot be said: see the report".to_owned());
+                draft.why =
+                    Some("which path endpoints are asked for cannot be said: see the report".to_owned());
             }
         }
     }
@@ -476,7 +536,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
             if !off && on.is_empty() {
                 self.notes.wrong(of, "what is written takes the place of the default: error and timeout are missing, so a server that is gone is not passed over");
             }
-            let count: Vec<&String> = statuses.iter().filter(|status| ["403", "404"].contains(&status.as_str())).collect();
+            let count: Vec<&String> =
+                statuses.iter().filter(|status| ["403", "404"].contains(&status.as_str())).collect();
             if !count.is_empty() {
                 self.notes.how(of, "403 and 404 are no failures of an endpoint, here as in nginx");
             }
@@ -485,7 +546,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
         self.pools.count(pool, &statuses);
         on.extend(statuses);
         let known = upstream.map_or(1, |upstream| upstream.peers.len());
-        let named = upstream.is_some_and(|upstream| upstream.peers.iter().any(|peer| !is_address(&peer.address)));
+        let named =
+            upstream.is_some_and(|upstream| upstream.peers.iter().any(|peer| !is_address(&peer.address)));
         let mut most = if named { known.max(3) } else { known };
         if let Some(tries) = scope.find(&format!("{start}_tries")) {
             match tries.word(0).parse::<usize>() {
@@ -504,7 +566,11 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
         let at = of.map(|of| of.at);
         if off || on.is_empty() || most < 2 {
-            let off = if off || on.is_empty() { Value::text("off") } else { Value::inline([("attempts", Value::Integer(1))]) };
+            let off = if off || on.is_empty() {
+                Value::text("off")
+            } else {
+                Value::inline([("attempts", Value::Integer(1))])
+            };
             draft.shared.push(("retry".to_owned(), off, at));
             return;
         }
@@ -561,7 +627,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
         if let Some(of) = scope.find("proxy_request_buffering") {
             if of.word(0) == "on" {
-                self.notes.near(of, "up to 1 MiB is taken in before an endpoint is asked, the rest of a larger body streams");
+                self.notes.near(
+                    of,
+                    "up to 1 MiB is taken in before an endpoint is asked, the rest of a larger body streams",
+                );
                 draft.keys.push(("buffer_request".to_owned(), Value::text("1MiB"), Some(of.at)));
             } else {
                 self.notes.ok(of);
@@ -569,7 +638,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
         if let Some(of) = scope.find("proxy_buffering") {
             if of.word(0) == "on" {
-                self.notes.near(of, "up to 1 MiB of an answer is taken ahead of the client; nginx writes more to files");
+                self.notes.near(
+                    of,
+                    "up to 1 MiB of an answer is taken ahead of the client; nginx writes more to files",
+                );
                 draft.keys.push(("buffer_response".to_owned(), Value::text("1MiB"), Some(of.at)));
             } else {
                 self.notes.ok(of);
@@ -598,7 +670,11 @@ impl<'t> Walker<'_, 't, '_, '_> {
         match self.asked(of.word(0)) {
             Ok((pool, path)) => {
                 let name = self.pools.name(pool);
-                draft.keys.push(("mirror".to_owned(), Value::inline([("pool", Value::text(name))]), Some(of.at)));
+                draft.keys.push((
+                    "mirror".to_owned(),
+                    Value::inline([("pool", Value::text(name))]),
+                    Some(of.at),
+                ));
                 if path.is_some_and(|path| path != "{uri}") {
                     self.notes.near(of, "the copy is of the request as it goes to the endpoint, path and fields alike; one with a body above 64 KiB is left out");
                 } else {
@@ -640,7 +716,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
         for name in ["proxy_pass_request_body", "proxy_set_header"] {
             for one in location.level.all(name) {
-                let framed = one.word(0).eq_ignore_ascii_case("content-length") || one.word(0).eq_ignore_ascii_case("host");
+                let framed = one.word(0).eq_ignore_ascii_case("content-length")
+                    || one.word(0).eq_ignore_ascii_case("host");
                 if name == "proxy_pass_request_body" || framed {
                     self.notes.ok(one);
                 } else if !self.notes.is_told(one) {
@@ -656,5 +733,6 @@ impl<'t> Walker<'_, 't, '_, '_> {
 /// Whether it is an IP address or a socket, and no name.
 fn is_address(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    address.starts_with("unix:") || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
+    address.starts_with("unix:")
+        || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }

@@ -84,14 +84,19 @@ fn translate(source: &Source, around: Surroundings<'_>, document: &mut Document,
     for more in blocks.iter().chain(streams).filter(|of| !std::ptr::eq(**of, *blocks.first().unwrap_or(of))) {
         if more.name == "http" || !std::ptr::eq(*more, *streams.first().unwrap_or(more)) {
             notes.wrong(more, "there is another block of that name: nginx rejects the file");
-            more.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "its block is there twice"));
+            more.inside()
+                .iter()
+                .for_each(|inner| notes.all(inner, Verdict::Ignored, "its block is there twice"));
         }
     }
-    let loose = ["server", "upstream", "map", "geo", "split_clients"].iter().any(|name| root.first(name).is_some());
+    let loose =
+        ["server", "upstream", "map", "geo", "split_clients"].iter().any(|name| root.first(name).is_some());
     let snippet = blocks.is_empty() && loose;
     verdicts::places(&source.root, if snippet { HTTP } else { catalogue::MAIN }, notes);
     if snippet {
-        notes.report.general("the file has no http block: it is read as what stands in one, as the files of conf.d do.");
+        notes.report.general(
+            "the file has no http block: it is read as what stands in one, as the files of conf.d do.",
+        );
     }
     let list: &[Directive] = match blocks.first() {
         Some(http) => {
@@ -175,7 +180,11 @@ fn write_http<'t>(
     let mut drafts: Vec<Vec<Draft>> = Vec::new();
     let mut told = Vec::new();
     for site in &sites {
-        let (own, certificates) = if site.doors.is_empty() { (Vec::new(), false) } else { walk::drafts(site, &ground, pools, notes) };
+        let (own, certificates) = if site.doors.is_empty() {
+            (Vec::new(), false)
+        } else {
+            walk::drafts(site, &ground, pools, notes)
+        };
         drafts.push(own);
         told.push(certificates);
     }
@@ -192,8 +201,14 @@ fn write_http<'t>(
 }
 
 /// What a server listens on.
-fn addresses<'t>(of: &'t Directive, level: &Level<'t>, scope: &Scope<'t>, notes: &mut Notes<'_>) -> Vec<Listen<'t>> {
-    let mut out: Vec<Listen<'t>> = level.all("listen").iter().flat_map(|listen| listen::read(listen, true, notes)).collect();
+fn addresses<'t>(
+    of: &'t Directive,
+    level: &Level<'t>,
+    scope: &Scope<'t>,
+    notes: &mut Notes<'_>,
+) -> Vec<Listen<'t>> {
+    let mut out: Vec<Listen<'t>> =
+        level.all("listen").iter().flat_map(|listen| listen::read(listen, true, notes)).collect();
     if level.all("listen").is_empty() {
         notes.how(of, "without a listen nginx listens on port 80");
         let none = listen::read(of, true, notes);
@@ -218,7 +233,11 @@ fn addresses<'t>(of: &'t Directive, level: &Level<'t>, scope: &Scope<'t>, notes:
 fn about(group: &Group<'_>, sites: &[Site<'_>], report: &Report) -> Option<String> {
     let lines = group.sites.iter().filter_map(|site| sites.get(*site)).map(|site| place(site.of.at, report));
     let lines: Vec<String> = lines.take(8).collect();
-    let more = if group.sites.len() > lines.len() { format!(" and {} more", group.sites.len() - lines.len()) } else { String::new() };
+    let more = if group.sites.len() > lines.len() {
+        format!(" and {} more", group.sites.len() - lines.len())
+    } else {
+        String::new()
+    };
     let word = if group.sites.len() == 1 { "server" } else { "servers" };
     (!lines.is_empty()).then(|| format!("{word} ({}{more})", lines.join(", ")))
 }

@@ -23,18 +23,29 @@ pub(super) fn to_endpoints(scope: &Scope<'_>, start: &str, host: &str, notes: &m
             if sends {
                 notes.ok(of);
             } else {
-                notes.near(of, "the name is asked for too (SNI): nginx does so with proxy_ssl_server_name on alone");
+                notes.near(
+                    of,
+                    "the name is asked for too (SNI): nginx does so with proxy_ssl_server_name on alone",
+                );
             }
         }
-        Some(of) if matches!(alone(of.word(0)).as_deref(), Some("host" | "http_host" | "ssl_server_name")) => {
+        Some(of)
+            if matches!(alone(of.word(0)).as_deref(), Some("host" | "http_host" | "ssl_server_name")) =>
+        {
             out.push(("tls.server_name".to_owned(), Value::text("{host}"), Some(of.at)));
             notes.ok(of);
         }
         Some(of) => notes.cannot(of, "the name is fixed, or \"{host}\", the request's (tls.server_name)"),
-        None if is_name(host) && (sends || verified) => out.push(("tls.server_name".to_owned(), Value::text(host.split(':').next().unwrap_or(host)), None)),
+        None if is_name(host) && (sends || verified) => out.push((
+            "tls.server_name".to_owned(),
+            Value::text(host.split(':').next().unwrap_or(host)),
+            None,
+        )),
         None => {}
     }
-    for (name, key) in [("trusted_certificate", "tls.ca"), ("certificate", "tls.cert"), ("certificate_key", "tls.key")] {
+    for (name, key) in
+        [("trusted_certificate", "tls.ca"), ("certificate", "tls.cert"), ("certificate_key", "tls.key")]
+    {
         let Some(of) = find(name) else { continue };
         if is_plain(of.word(0)) && !of.word(0).is_empty() {
             if key == "tls.ca" && !verified {
@@ -62,7 +73,11 @@ pub(super) fn to_endpoints(scope: &Scope<'_>, start: &str, host: &str, notes: &m
         }
         _ => {
             let reason = format!("{start}_ssl_verify is off in nginx.conf");
-            out.push(("tls.verify".to_owned(), Value::inline([("off", Value::text(reason))]), verify.map(|of| of.at)));
+            out.push((
+                "tls.verify".to_owned(),
+                Value::inline([("off", Value::text(reason))]),
+                verify.map(|of| of.at),
+            ));
             if let Some(of) = verify {
                 notes.ok(of);
             }
@@ -74,7 +89,9 @@ pub(super) fn to_endpoints(scope: &Scope<'_>, start: &str, host: &str, notes: &m
 /// A name that TLS can ask for: no address.
 fn is_name(host: &str) -> bool {
     let name = host.split(':').next().unwrap_or(host);
-    name.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains('[') && crate::model::host::HostPattern::parse(name).is_ok()
+    name.contains(|c: char| c.is_ascii_alphabetic())
+        && !host.contains('[')
+        && crate::model::host::HostPattern::parse(name).is_ok()
 }
 
 /// The least version of a list of protocols.
@@ -110,7 +127,8 @@ pub(super) fn source(of: &Directive, notes: &mut Notes<'_>) -> Option<Key> {
     }
     let plain = address.trim_start_matches('[');
     let plain = plain.split(']').next().unwrap_or(plain);
-    let plain = if plain.matches(':').count() == 1 { plain.split(':').next().unwrap_or(plain) } else { plain };
+    let plain =
+        if plain.matches(':').count() == 1 { plain.split(':').next().unwrap_or(plain) } else { plain };
     match plain.parse::<std::net::IpAddr>() {
         Ok(ip) if !ip.is_unspecified() => {
             notes.ok(of);

@@ -150,7 +150,8 @@ impl Reader<'_, '_> {
         }
         self.left_over(&mut words, file, &mut frames);
         for fault in std::mem::take(&mut lexer.faults) {
-            self.report.wrong(Place { file, line: fault.line }, format!("{}: nginx rejects the file", fault.what));
+            self.report
+                .wrong(Place { file, line: fault.line }, format!("{}: nginx rejects the file", fault.what));
         }
         while frames.len() > 1 {
             if let Some(head) = frames.last().and_then(|frame| frame.head.as_ref()) {
@@ -226,7 +227,10 @@ impl Reader<'_, '_> {
             return Vec::new();
         }
         if depth >= INCLUDES_MAX || self.total > COUNT_MAX {
-            self.report.not_possible(directive.at, "files are included too deeply, or too often: put their lines here");
+            self.report.not_possible(
+                directive.at,
+                "files are included too deeply, or too often: put their lines here",
+            );
             return Vec::new();
         }
         let mut out = Vec::new();

@@ -37,7 +37,11 @@ pub(super) struct Upstream<'t> {
 }
 
 /// Reads the upstreams of a block.
-pub(super) fn read<'t>(level: &Level<'t>, http: bool, notes: &mut Notes<'_>) -> HashMap<String, Upstream<'t>> {
+pub(super) fn read<'t>(
+    level: &Level<'t>,
+    http: bool,
+    notes: &mut Notes<'_>,
+) -> HashMap<String, Upstream<'t>> {
     let mut out: HashMap<String, Upstream<'t>> = HashMap::new();
     for of in level.all("upstream") {
         let name = of.word(0).to_owned();
@@ -59,8 +63,10 @@ pub(super) fn read<'t>(level: &Level<'t>, http: bool, notes: &mut Notes<'_>) -> 
 
 fn one<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Upstream<'t> {
     let level = Level::new(UPSTREAM, of.inside());
-    let mut peers: Vec<Peer<'t>> = level.all("server").iter().filter_map(|server| peer(server, http, notes)).collect();
-    let methods: Vec<&'t Directive> = level.list.iter().filter(|one| METHODS.contains(&one.name.as_str())).collect();
+    let mut peers: Vec<Peer<'t>> =
+        level.all("server").iter().filter_map(|server| peer(server, http, notes)).collect();
+    let methods: Vec<&'t Directive> =
+        level.list.iter().filter(|one| METHODS.contains(&one.name.as_str())).collect();
     if let [_, second, ..] = methods.as_slice() {
         notes.wrong(second, "there is a method already, and nginx warns that this one takes its place");
     }
@@ -106,7 +112,9 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
         let number = || value.parse::<i64>().ok().filter(|number| (0..=1_000_000).contains(number));
         let fine = match name {
             "weight" => number().filter(|weight| *weight > 0).map(|weight| peer.weight = weight).is_some(),
-            "max_conns" => number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some(),
+            "max_conns" => {
+                number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some()
+            }
             "max_fails" => number().map(|most| peer.max_fails = most).is_some(),
             "fail_timeout" => time(value)
                 .map(|time| {
@@ -133,7 +141,10 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
                 service.is_some()
             }
             "route" => {
-                notes.cannot(of, "route: endpoints have no routes; a sticky cookie of ours keeps clients at theirs");
+                notes.cannot(
+                    of,
+                    "route: endpoints have no routes; a sticky cookie of ours keeps clients at theirs",
+                );
                 true
             }
             _ => false,
@@ -147,7 +158,8 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
     }
     peer.address = match service {
         Some(service) => {
-            let service = if service.starts_with('_') { service.to_owned() } else { format!("_{service}._tcp") };
+            let service =
+                if service.starts_with('_') { service.to_owned() } else { format!("_{service}._tcp") };
             format!("srv:{service}.{}", of.word(0))
         }
         None => match address(of.word(0), http.then_some(80)) {
@@ -159,10 +171,14 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
         },
     };
     if peer.weight > 1000 {
-        notes.near(of, "a weight is at most 1000 here: give all servers smaller ones in the same proportions");
+        notes
+            .near(of, "a weight is at most 1000 here: give all servers smaller ones in the same proportions");
         peer.weight = 1000;
     }
-    let is_name = !resolve && service.is_none() && !of.word(0).starts_with("unix:") && host_of(&peer.address).parse::<std::net::IpAddr>().is_err();
+    let is_name = !resolve
+        && service.is_none()
+        && !of.word(0).starts_with("unix:")
+        && host_of(&peer.address).parse::<std::net::IpAddr>().is_err();
     if is_name {
         notes.near(of, "nginx looks the name up once, when it starts; here it is looked up for as long as its answers say");
     } else {
@@ -185,7 +201,11 @@ fn host_of(address: &str) -> &str {
 /// An address with a port, as endpoints have it.
 pub(super) fn address(text: &str, port: Option<u16>) -> Result<String, String> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return if path.starts_with('/') { Ok(text.to_owned()) } else { Err("a unix socket has an absolute path".to_owned()) };
+        return if path.starts_with('/') {
+            Ok(text.to_owned())
+        } else {
+            Err("a unix socket has an absolute path".to_owned())
+        };
     }
     if text.is_empty() || text.contains('/') || text.contains(char::is_whitespace) {
         return Err("it is no address: nginx rejects it".to_owned());
@@ -204,7 +224,11 @@ pub(super) fn address(text: &str, port: Option<u16>) -> Result<String, String> {
     };
     let port = match own {
         None => port.ok_or_else(|| "a port is missing: nginx rejects it".to_owned())?,
-        Some(own) => own.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| "it has no valid port: nginx rejects it".to_owned())?,
+        Some(own) => own
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| "it has no valid port: nginx rejects it".to_owned())?,
     };
     Ok(format!("{host}:{port}"))
 }
@@ -265,25 +289,36 @@ impl<'t> Upstream<'t> {
     fn sticky(&mut self, notes: &mut Notes<'_>) {
         let Some(of) = self.level.first("sticky") else { return };
         let option = |name: &str| {
-            of.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').or_else(|| word.strip_prefix(name).filter(|rest| rest.is_empty())))
+            of.words.iter().find_map(|word| {
+                word.strip_prefix(name)?
+                    .strip_prefix('=')
+                    .or_else(|| word.strip_prefix(name).filter(|rest| rest.is_empty()))
+            })
         };
         match of.word(0) {
             "cookie" if of.words.len() > 1 => {
                 self.keys.push(("sticky.cookie", Value::text(of.word(1)), of));
                 if let Some(text) = option("expires").filter(|text| *text != "max") {
                     match time(text) {
-                        Some(time) => self.keys.push(("sticky.max_age", duration(time.max(std::time::Duration::from_secs(1))), of)),
+                        Some(time) => self.keys.push((
+                            "sticky.max_age",
+                            duration(time.max(std::time::Duration::from_secs(1))),
+                            of,
+                        )),
                         None => notes.wrong(of, "expires has a time: nginx rejects it"),
                     }
                 } else if option("expires").is_some() {
                     self.keys.push(("sticky.max_age", Value::text("30d"), of));
                 }
                 for (name, key) in [("domain", "sticky.domain"), ("path", "sticky.path")] {
-                    if let Some(text) = option(name).filter(|text| !text.is_empty() && !(name == "path" && *text == "/")) {
+                    if let Some(text) =
+                        option(name).filter(|text| !text.is_empty() && !(name == "path" && *text == "/"))
+                    {
                         self.keys.push((key, Value::text(text.trim_start_matches('.')), of));
                     }
                 }
-                if let Some(text) = option("samesite").filter(|text| ["strict", "lax", "none"].contains(text)) {
+                if let Some(text) = option("samesite").filter(|text| ["strict", "lax", "none"].contains(text))
+                {
                     self.keys.push(("sticky.same_site", Value::text(text), of));
                 }
                 if option("secure").is_some() {
@@ -292,14 +327,17 @@ impl<'t> Upstream<'t> {
                 notes.near(of, "the cookie is signed with a key of its own, says no address, and is always HttpOnly: key_file in sticky shares it between nodes, and clients get a new one once");
             }
             "learn" => self.learn(of, &option, notes),
-            "route" => notes.cannot(of, "endpoints have no routes: use a cookie (sticky) or hash_key = \"cookie:NAME\""),
+            "route" => notes
+                .cannot(of, "endpoints have no routes: use a cookie (sticky) or hash_key = \"cookie:NAME\""),
             _ => notes.wrong(of, "it is sticky cookie, route or learn: NGINX rejects it"),
         }
     }
 
     /// The table that learns a cookie of the endpoints' own.
     fn learn(&mut self, of: &'t Directive, option: &dyn Fn(&str) -> Option<&'t str>, notes: &mut Notes<'_>) {
-        let cookie = |name: &str, start: &str| option(name).and_then(alone).and_then(|name| Some(name.strip_prefix(start)?.to_owned()));
+        let cookie = |name: &str, start: &str| {
+            option(name).and_then(alone).and_then(|name| Some(name.strip_prefix(start)?.to_owned()))
+        };
         let (create, lookup) = (cookie("create", "upstream_cookie_"), cookie("lookup", "cookie_"));
         let Some(name) = lookup.filter(|lookup| create.as_ref() == Some(lookup)) else {
             return notes.cannot(of, "a table learns one cookie, which endpoints set and clients send: table = \"cookie:NAME\", learn = true");
@@ -327,7 +365,11 @@ impl<'t> Upstream<'t> {
                 Some(count) => {
                     self.keys.push(("limits.idle_connections", Value::Integer(count), of));
                     let few = i64::try_from(self.peers.len()).unwrap_or(i64::MAX) > count;
-                    let trap = if few { "; it is no ceiling of connections, and less than one for each server here" } else { "" };
+                    let trap = if few {
+                        "; it is no ceiling of connections, and less than one for each server here"
+                    } else {
+                        ""
+                    };
                     notes.near(of, format!("so many idle connections are kept for each endpoint; nginx keeps them for all servers together{trap}"));
                 }
                 None if of.word(0) == "0" => {
@@ -358,7 +400,11 @@ impl<'t> Upstream<'t> {
                 let Some(count) = count else { return notes.wrong(of, "it has a number: nginx rejects it") };
                 let wait = of.words.iter().find_map(|word| time(word.strip_prefix("timeout=")?));
                 self.keys.push(("limits.queue", Value::Integer(count), of));
-                self.keys.push(("limits.queue_timeout", duration(wait.unwrap_or(std::time::Duration::from_secs(60))), of));
+                self.keys.push((
+                    "limits.queue_timeout",
+                    duration(wait.unwrap_or(std::time::Duration::from_secs(60))),
+                    of,
+                ));
                 notes.ok(of);
             }
             None if bounded && http => {
@@ -377,16 +423,22 @@ pub(super) fn hash_key(text: &str) -> Option<(String, Option<&'static str>)> {
     let path = "the path alone is hashed: what differs by host, scheme or query comes to the same endpoint";
     if let Some(name) = alone(text) {
         for (start, kind) in [("http_", "header"), ("cookie_", "cookie"), ("arg_", "query")] {
-            if let Some(which) = name.strip_prefix(start).filter(|which| !which.is_empty() && *which != "host") {
+            if let Some(which) =
+                name.strip_prefix(start).filter(|which| !which.is_empty() && *which != "host")
+            {
                 let which = if kind == "header" { which.replace('_', "-") } else { which.to_owned() };
                 let how = "a request that does not have it goes by its source; nginx sends all of those to one endpoint";
                 return Some((format!("{kind}:{which}"), Some(how)));
             }
         }
         return match name.as_str() {
-            "remote_addr" | "binary_remote_addr" | "proxy_protocol_addr" | "realip_remote_addr" => Some(("source".to_owned(), None)),
+            "remote_addr" | "binary_remote_addr" | "proxy_protocol_addr" | "realip_remote_addr" => {
+                Some(("source".to_owned(), None))
+            }
             "request_uri" | "uri" | "document_uri" => Some(("path".to_owned(), Some(path))),
-            "host" | "http_host" | "ssl_preread_server_name" | "ssl_server_name" => Some(("sni".to_owned(), None)),
+            "host" | "http_host" | "ssl_preread_server_name" | "ssl_server_name" => {
+                Some(("sni".to_owned(), None))
+            }
             _ => None,
         };
     }
@@ -400,12 +452,24 @@ pub(super) fn hash_key(text: &str) -> Option<(String, Option<&'static str>)> {
         .collect();
     let of = |allowed: &[&str]| names.iter().all(|name| allowed.contains(name));
     if names.iter().any(|name| ["uri", "request_uri", "document_uri"].contains(name))
-        && of(&["scheme", "host", "http_host", "proxy_host", "uri", "request_uri", "document_uri", "is_args", "args", "request_method"])
+        && of(&[
+            "scheme",
+            "host",
+            "http_host",
+            "proxy_host",
+            "uri",
+            "request_uri",
+            "document_uri",
+            "is_args",
+            "args",
+            "request_method",
+        ])
     {
         return Some(("path".to_owned(), Some(path)));
     }
-    (names.iter().any(|name| name.ends_with("remote_addr")) && of(&["remote_addr", "binary_remote_addr", "remote_port"]))
-        .then(|| ("source".to_owned(), None))
+    (names.iter().any(|name| name.ends_with("remote_addr"))
+        && of(&["remote_addr", "binary_remote_addr", "remote_port"]))
+    .then(|| ("source".to_owned(), None))
 }
 
 /// A size as `client_max_body_size` has it.

@@ -107,8 +107,17 @@ pub(super) fn drafts<'t>(
 ) -> (Vec<Draft>, bool) {
     let entries = Rc::new(site.locations.entries(notes));
     let hosted = super::header::hosted(&site.locations);
-    let mut walker =
-        Walker { ground, site, pools, notes, out: Vec::new(), certificates: false, hosted, entries, forks: 0 };
+    let mut walker = Walker {
+        ground,
+        site,
+        pools,
+        notes,
+        out: Vec::new(),
+        certificates: false,
+        hosted,
+        entries,
+        forks: 0,
+    };
     let all = site.doors.len() == ground.doors.len();
     let region = Region { doors: (!all).then(|| site.doors.clone()), ..Region::default() };
     let way = Way {
@@ -141,8 +150,11 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     /// What is known where texts of a way are put together.
     pub(super) fn facts(&self, way: &Way<'t>) -> Facts {
         let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
-        let mut ports: Vec<u16> =
-            served.iter().filter_map(|at| self.ground.doors.get(*at)).flat_map(|door| door.ports.clone()).collect();
+        let mut ports: Vec<u16> = served
+            .iter()
+            .filter_map(|at| self.ground.doors.get(*at))
+            .flat_map(|door| door.ports.clone())
+            .collect();
         ports.dedup();
         let port = match ports.as_slice() {
             [one] => Some(*one),
@@ -205,7 +217,10 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
             return self.notes.wrong(one, "it names a variable and a value: nginx rejects it");
         };
         let value = put_in(one.word(1), &way.bound);
-        if pieces(&value).iter().any(|piece| matches!(piece, super::variable::Piece::Variable(own) if own == name)) {
+        if pieces(&value)
+            .iter()
+            .any(|piece| matches!(piece, super::variable::Piece::Variable(own) if own == name))
+        {
             // Its own last value was none.
             let empty: Bound = [(name.to_owned(), String::new())].into_iter().collect();
             way.bound.insert(name.to_owned(), put_in(&value, &empty));
@@ -267,7 +282,13 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     }
 
     /// Goes on with each value that a variable can have.
-    pub(super) fn fork(&mut self, variable: &str, way: Way<'t>, of: &'t Directive, next: Next<'_, 'w, 't, 'a, 'r>) {
+    pub(super) fn fork(
+        &mut self,
+        variable: &str,
+        way: Way<'t>,
+        of: &'t Directive,
+        next: Next<'_, 'w, 't, 'a, 'r>,
+    ) {
         let values = match variable {
             "invalid_referer" => match way.scope.find("valid_referers") {
                 Some(of) => referers(of, &self.site.names, self.notes),
@@ -307,11 +328,13 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     }
 
     fn ports(&self, of: &'t Directive) -> Values<'t> {
-        let mut ports: Vec<u16> = self.ground.doors.iter().flat_map(|door| door.ports.iter().copied()).collect();
+        let mut ports: Vec<u16> =
+            self.ground.doors.iter().flat_map(|door| door.ports.iter().copied()).collect();
         ports.sort_unstable();
         ports.dedup();
         let last = ports.pop().map(|port| port.to_string()).unwrap_or_default();
-        let case = |port: u16| Case { ask: Ask::Ports(vec![port]), value: port.to_string(), of, groups: None };
+        let case =
+            |port: u16| Case { ask: Ask::Ports(vec![port]), value: port.to_string(), of, groups: None };
         Values::Cases(ports.into_iter().map(case).collect(), last)
     }
 
@@ -371,7 +394,8 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         let by = if by_client { "source" } else { "random" };
         let merged: Option<Vec<Draft>> = (0..first.len())
             .map(|at| {
-                let of: Vec<(i64, &Draft)> = all.iter().filter_map(|(weight, drafts, _)| Some((*weight, drafts.get(at)?))).collect();
+                let of: Vec<(i64, &Draft)> =
+                    all.iter().filter_map(|(weight, drafts, _)| Some((*weight, drafts.get(at)?))).collect();
                 merge(&of, all.len(), by, self.pools)
             })
             .collect();
@@ -388,7 +412,12 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     }
 
     /// `if`: what it is about goes another way.
-    fn condition(&mut self, one: &'t Directive, todo: &mut Vec<&'t [Directive]>, way: Way<'t>) -> Option<Way<'t>> {
+    fn condition(
+        &mut self,
+        one: &'t Directive,
+        todo: &mut Vec<&'t [Directive]>,
+        way: Way<'t>,
+    ) -> Option<Way<'t>> {
         let (ask, negated) = match condition::read(one, &way, &self.ground.doors, self.facts(&way)) {
             Condition::Wrong(what) => {
                 self.notes.wrong(one, what);
@@ -475,7 +504,9 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
     }
 
     pub(super) fn give_up(&mut self, way: &Way<'t>) {
-        let remedy = format!("its directives lead to more than {WAYS_MAX} different ways: write the routes by hand; here nobody is let in");
+        let remedy = format!(
+            "its directives lead to more than {WAYS_MAX} different ways: write the routes by hand; here nobody is let in"
+        );
         let of = self.location(way).map_or(self.site.of, |location| location.of);
         self.notes.cannot(of, remedy);
         self.close(of.at, way, "too many different ways: see the report");
@@ -502,7 +533,12 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
                     if let Goal::At(at) | Goal::Slash(at) = entry.to
                         && let Some(location) = self.site.locations.all.get(at)
                     {
-                        self.notes.cannot(location.of, format!("not for requests that an earlier condition on the path has taken: {why}"));
+                        self.notes.cannot(
+                            location.of,
+                            format!(
+                                "not for requests that an earlier condition on the path has taken: {why}"
+                            ),
+                        );
                     }
                     continue;
                 }
@@ -526,7 +562,8 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
 
     /// Finds the location of a path that a rewrite has made.
     fn relocate(&mut self, way: Way<'t>) {
-        let found: Vec<Option<usize>> = way.samples.iter().map(|path| self.site.locations.find(path)).collect();
+        let found: Vec<Option<usize>> =
+            way.samples.iter().map(|path| self.site.locations.find(path)).collect();
         match found.first().copied().filter(|first| found.iter().all(|other| other == first)) {
             Some(Some(at)) => self.enter(at, Way { groups: None, ..way }),
             Some(None) => self.nowhere(&way),
@@ -562,7 +599,8 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         let Some(location) = self.site.locations.all.get(at) else { return };
         let to = "{scheme}://{host}{path}/".to_owned();
         let mut draft = Draft::new(location.of.at, way.region.clone(), Action::Redirect { to, status: 301 });
-        draft.why = Some("nginx sends who leaves the slash out to the path with it, and keeps the query.".to_owned());
+        draft.why =
+            Some("nginx sends who leaves the slash out to the path with it, and keeps the query.".to_owned());
         self.out.push(draft);
     }
 
@@ -596,7 +634,8 @@ fn merge(of: &[(i64, &Draft)], count: usize, by: &'static str, pools: &Pools<'_>
             return None;
         }
     }
-    let head = |draft: &Draft, request: bool| if request { draft.request.clone() } else { draft.answer.clone() };
+    let head =
+        |draft: &Draft, request: bool| if request { draft.request.clone() } else { draft.answer.clone() };
     for request in [true, false] {
         let fields = if request { &mut out.request } else { &mut out.answer };
         for list in [&mut fields.set, &mut fields.add] {
@@ -604,7 +643,9 @@ fn merge(of: &[(i64, &Draft)], count: usize, by: &'static str, pools: &Pools<'_>
                 let is_set = |draft: &Draft| {
                     let own = head(draft, request);
                     let lists = [own.set, own.add];
-                    lists.into_iter().find_map(|list| list.get(at).filter(|(name, _)| *name == pair.0).map(|(_, value)| value.clone()))
+                    lists.into_iter().find_map(|list| {
+                        list.get(at).filter(|(name, _)| *name == pair.0).map(|(_, value)| value.clone())
+                    })
                 };
                 let values: Vec<Option<String>> = of.iter().map(|(_, draft)| is_set(draft)).collect();
                 if values.iter().all(|value| value.as_ref() == Some(&pair.1)) {

@@ -58,7 +58,7 @@ pub(super) fn middleware(
             }
         }
         let own = guards.allow.as_ref().map(|(own, _)| own.as_slice());
-        match super::super::region::meet(own, &networks, super::super::region::narrower_network) {
+        match super::super::region::meet_networks(own, &networks) {
             Some(both) => guards.allow = Some((both, at)),
             None => return Err(Lost::Unsaid("no client is in all of its lists".to_owned())),
         }
@@ -109,7 +109,7 @@ pub(super) fn guard(ready: &mut Vec<(&Router, String, Guards)>, listener: &mut T
     let mut all: Option<Vec<IpNet>> = None;
     let mut open = true;
     for list in lists.iter().flatten() {
-        match super::super::region::meet(all.as_deref(), list, super::super::region::narrower_network) {
+        match super::super::region::meet_networks(all.as_deref(), list) {
             Some(both) => all = Some(both),
             None => open = false,
         }

@@ -3,9 +3,7 @@
 use ipnet::IpNet;
 
 use super::super::pattern::escape;
-use super::super::region::{
-    Part, PathTest, Region, ValueTest, meet, narrow_path, narrower_host, narrower_network,
-};
+use super::super::region::{Part, PathTest, Region, ValueTest, meet, meet_hosts, meet_networks, narrow_path};
 use super::gorilla;
 use super::regexp::{self, Fault};
 use super::rule::{Rule, parse};
@@ -247,12 +245,10 @@ impl Region {
             Test::Always => Ok(Some(out)),
             Test::Never => Ok(None),
             Test::Unsaid(why) => return Narrowed::Impossible(why.clone()),
-            Test::Hosts(hosts) => {
-                Ok(meet(self.hosts.as_deref(), hosts, |a, b| narrower_host(a, b)).map(|hosts| {
-                    out.hosts = Some(hosts);
-                    out
-                }))
-            }
+            Test::Hosts(hosts) => Ok(meet_hosts(self.hosts.as_deref(), hosts).map(|hosts| {
+                out.hosts = Some(hosts);
+                out
+            })),
             Test::HostLike(hosts, regex) => {
                 let narrowed = hosts
                     .as_ref()
@@ -272,12 +268,10 @@ impl Region {
                     },
                 ))
             }
-            Test::Source(networks) => {
-                Ok(meet(self.source.as_deref(), networks, narrower_network).map(|source| {
-                    out.source = Some(source);
-                    out
-                }))
-            }
+            Test::Source(networks) => Ok(meet_networks(self.source.as_deref(), networks).map(|source| {
+                out.source = Some(source);
+                out
+            })),
             Test::Path(path) => narrow_path(self.path.as_ref(), path).map(|path| {
                 path.map(|path| {
                     out.path = Some(path);
