@@ -12,7 +12,7 @@ import stand
 
 PRODUCTS = {"haproxy": "Haproxy", "nginx": "Nginx", "traefik": "Traefik"}
 # Each case mostly waits for checks.
-AT_ONCE = 4
+AT_ONCE = 6
 SHOWN = 12
 
 
