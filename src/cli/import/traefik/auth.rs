@@ -185,20 +185,30 @@ pub(super) fn source(mut fields: Fields<'_>, around: &mut Around<'_, '_>) -> Res
     })
 }
 
+/// Why an address says nothing.
+pub(super) const SPOOFED: &str = "Traefik goes by whom the connection is from, and here everybody is believed to be who he says (insecure): write the networks of your proxies as trustedIPs";
+
 /// Whose address a strategy comes to.
 pub(super) fn who(strategy: Strategy, at: Place, around: &mut Around<'_, '_>) -> Who {
     let (trusts, hops) = (&around.door.trusts, around.door.hops);
     match strategy {
         Strategy::Peer if trusts.is_empty() => Who::Client,
+        Strategy::Peer if around.door.trusts_all() => Who::Unsaid(SPOOFED.to_owned()),
         Strategy::Peer => {
             around.report.approximated(at, "Traefik goes by whom the connection is from, here it is the client that a trusted proxy names");
             Who::Client
         }
-        Strategy::Depth(_) | Strategy::Except(_) if trusts.is_empty() => {
+        Strategy::Depth(_) | Strategy::Except(_) if !around.door.believes => {
             around.report.wrong(at, "the entry point believes nobody's X-Forwarded-For (forwardedHeaders.trustedIPs), so nobody has an address");
             Who::Nobody
         }
-        Strategy::Depth(depth) if Some(depth) == hops => Who::Client,
+        Strategy::Depth(depth) if Some(depth) == hops => {
+            around.report.approximated(
+                at,
+                "who comes by no trusted proxy is judged by its own address; Traefik refuses it",
+            );
+            Who::Client
+        }
         Strategy::Depth(depth) => Who::Unsaid(format!(
             "a listener has one trusted_hops, and another middleware counts otherwise: routes that count {depth} need a listener of their own"
         )),
@@ -206,6 +216,10 @@ pub(super) fn who(strategy: Strategy, at: Place, around: &mut Around<'_, '_>) ->
             let same = networks.iter().all(|network| trusts.iter().any(|own| own.contains(network)))
                 && trusts.iter().all(|own| networks.iter().any(|network| network.contains(own)));
             if same && hops.is_none() {
+                around.report.approximated(
+                    at,
+                    "who comes by no trusted proxy is judged by its own address; Traefik refuses it",
+                );
                 Who::Client
             } else {
                 Who::Unsaid("the client is the first address from the right that is not in trusted_proxies of the listener: these have to be the excludedIPs".to_owned())

@@ -296,6 +296,9 @@ fn tcp(
     Ok(())
 }
 
+/// How the cookie differs.
+const COOKIE: &str = "its value is signed and names no server, so clients with a cookie of Traefik's are balanced anew, once; it is HttpOnly, and SameSite=Lax unless something else is said; endpoints do not see it, and answers that set it have Cache-Control: private";
+
 /// `sticky` of a service.
 pub(super) fn cookie(mut sticky: Fields<'_>, report: &mut Report) -> Option<(Cookie, Place)> {
     let at = sticky.at;
@@ -310,13 +313,10 @@ pub(super) fn cookie(mut sticky: Fields<'_>, report: &mut Report) -> Option<(Coo
     let mut out: Cookie = Vec::new();
     match fields.text("name", report).filter(|(name, _)| !name.is_empty()) {
         Some((name, at)) => {
-            report.approximated(at, "its value is signed and names no server: clients with a cookie of Traefik's are balanced anew, once");
+            report.approximated(at, COOKIE);
             out.push(("sticky.cookie", Value::text(name), at));
         }
-        None => report.approximated(
-            at,
-            "the cookie has a name of its own, and its value is signed: clients are balanced anew, once",
-        ),
+        None => report.approximated(at, format!("the cookie has a name of its own, and {COOKIE}")),
     }
     if let Some((seconds, at)) = fields.number("maxAge", report) {
         if seconds > 0 {

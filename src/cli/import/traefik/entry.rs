@@ -28,8 +28,10 @@ pub(super) struct Entry {
     pub(super) redirect: Option<Redirection>,
     /// Whether it was said to be one of those that routers without entry points are on.
     pub(super) as_default: bool,
-    /// Whose X-Forwarded fields are believed.
+    /// Whose X-Forwarded fields, or PROXY headers, are believed.
     pub(super) trusted: Vec<IpNet>,
+    /// Whether it is the fields.
+    pub(super) believes: bool,
     /// Whether there can be a listener.
     pub(super) usable: bool,
     /// Its port.
@@ -285,8 +287,10 @@ fn trust(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
         if proxy {
             let all: Vec<IpNet> = entry.trusted.iter().copied().chain(networks).collect();
             write_trust(entry, &all, from);
+            entry.trusted = all;
         } else {
             write_trust(entry, &networks, from);
+            entry.believes = !networks.is_empty();
             entry.trusted = networks;
         }
         let text = "fields that Connection names go no further, but those of WebSocket";

@@ -138,7 +138,7 @@ fn cors(fields: &mut Fields<'_>, around: &mut Around<'_, '_>, to: &mut Treatment
         );
         return;
     }
-    report.approximated(at, "a preflight of an origin that is not allowed is told nothing, and one that is allowed of methods and fields that are");
+    report.approximated(at, "a preflight gets 204, not 200; of an origin that is not allowed it is told nothing, else of methods and fields that are allowed");
     let mut pairs = vec![("origins", Value::texts(origins))];
     let methods: Vec<String> = methods.into_iter().map(|method| method.to_uppercase()).collect();
     let star = |list: &[String]| list.iter().any(|one| one == "*");

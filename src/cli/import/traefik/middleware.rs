@@ -1,5 +1,7 @@
 //! Middlewares: each by its kind, in the order in which a router names them.
 
+use ipnet::IpNet;
+
 use super::super::document::Block;
 use super::super::report::{Place, Report, Verdict};
 use super::auth;
@@ -39,10 +41,19 @@ pub(super) struct Around<'a, 's> {
 pub(super) struct Inlet {
     /// Clients come by TLS.
     pub(super) tls: bool,
-    /// Some peers are believed.
-    pub(super) trusts: Vec<ipnet::IpNet>,
+    /// Networks whose word is taken for whom the client is.
+    pub(super) trusts: Vec<IpNet>,
+    /// Some of them are believed in X-Forwarded fields by Traefik, not only in PROXY headers.
+    pub(super) believes: bool,
     /// So many proxies stand before the listener.
     pub(super) hops: Option<i64>,
+}
+
+impl Inlet {
+    /// Whether anybody can pass for any address.
+    pub(super) fn trusts_all(&self) -> bool {
+        self.trusts.iter().any(|network| network.prefix_len() < 2)
+    }
 }
 
 /// What a kind of middleware does.

@@ -6,7 +6,7 @@
 //! static, `tls` certificates and options. A `router` has a rule (`rule`, `matcher`, with expressions by `regexp` and `gorilla`), a list of middlewares
 //! (`middleware`, with `path`, `redirect`, `headers`, `auth`, `limit` and `breaker` for their kinds, whose sum is a
 //! `treatment`) and a `service`, which comes to pools by `balancer`, `transport` and `probe`. `route` makes routes of
-//! routers, `web` writes them with their listeners; `bytes` does all of this for TCP and UDP (`sni` reads
+//! routers, `web` writes them with their listeners (`caption` their names); `bytes` does all of this for TCP and UDP (`sni` reads
 //! their rules, `admission` who may connect, `shares` makes one pool of several). `said` serves all.
 
 mod admission;
@@ -14,6 +14,7 @@ mod auth;
 mod balancer;
 mod breaker;
 mod bytes;
+mod caption;
 mod entry;
 mod fields;
 mod gorilla;
@@ -399,9 +400,11 @@ fn general(parts: &Parts<'_>, report: &mut Report) {
 }
 
 /// What differs always.
-const GENERAL: [&str; 9] = [
+const GENERAL: [&str; 11] = [
     "endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; Traefik tells them X-Forwarded-Port and X-Forwarded-Server as well, and no X-Request-Id.",
     "Traefik asks endpoints for gzip where the client asks for nothing, and unpacks the answer; here requests go on as they are.",
+    "X-Forwarded-*, X-Real-IP, Forwarded and CF-Connecting-IP of peers that are in no trusted_proxies go no further; Traefik lets Forwarded and CF-Connecting-IP pass.",
+    "paths are compared in normal form, where /a/. is /a/, and go on as they came; to Traefik that is /a, and it sends on what it compares.",
     "our own answers have short texts as their bodies, and 503 a Retry-After. Requests that no route takes get 404, as from Traefik.",
     "an endpoint that cannot be reached is 503 here; Traefik answers 502, and 504 where it cannot connect in time.",
     "an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); Traefik goes by checks alone unless passiveHealthCheck is written.",

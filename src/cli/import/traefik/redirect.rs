@@ -59,7 +59,7 @@ pub(super) fn to_scheme(
     let colon = if plain_port { String::new() } else { format!(":{port}") };
     let location = format!("{scheme}://{{hostname}}{colon}{{uri}}");
     let answer = Answer::Redirect { to: location, status, at };
-    if around.door.trusts.is_empty() {
+    if !around.door.believes {
         to.end = Some(answer);
         return Ok(());
     }

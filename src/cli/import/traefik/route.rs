@@ -6,7 +6,6 @@ use std::collections::HashMap;
 
 use super::super::region::Region;
 use super::matcher::{Narrowed, Term};
-use super::router::Router;
 
 /// Rules that say something against requests are followed so often on one entry point.
 const WAYS_MAX: usize = 512;
@@ -35,12 +34,11 @@ struct Step<'r> {
     term: &'r Term,
 }
 
-/// The drafts of an entry point, for routers by falling priority.
-pub(super) fn drafts(routers: &[Router], here: &[usize]) -> Vec<Draft> {
+/// The drafts of an entry point, for routers by falling priority, each by its number and with its alternatives.
+pub(super) fn drafts(routers: &[(usize, Vec<Term>)]) -> Vec<Draft> {
     let mut steps = Vec::new();
-    for at in here {
-        let Some(router) = routers.get(*at) else { continue };
-        for (number, term) in router.asked.terms.iter().enumerate() {
+    for (at, terms) in routers {
+        for (number, term) in terms.iter().enumerate() {
             steps.push(Step { router: *at, order: (*at, number), term });
         }
     }

@@ -230,7 +230,8 @@ impl<'s, 'p> Services<'s, 'p> {
             );
         }
         let mut parts: Vec<(Vec<(String, i64)>, i64)> = Vec::new();
-        let (mut host, mut base, mut all_checked) = (None, None, true);
+        let (mut host, mut base, mut all_checked, mut any_checked) = (None, None, true, false);
+        let opened = below.at;
         let rows = below.tables("services", report);
         if rows.len() > PARTS_MAX {
             return Err(Lost::Unsaid(format!("a split has at most {PARTS_MAX} pools here")));
@@ -259,6 +260,7 @@ impl<'s, 'p> Services<'s, 'p> {
                 ));
             }
             all_checked &= resolved.checked;
+            any_checked |= resolved.checked;
             let leaves = match resolved.target {
                 Target::Pool(pool) => vec![(pool, 1)],
                 Target::Split(parts, _) => parts,
@@ -282,6 +284,9 @@ impl<'s, 'p> Services<'s, 'p> {
         let split = flatten(&parts);
         if split.iter().all(|(_, weight)| *weight == 0) {
             return Err(Lost::Unsaid("nothing in it has a weight, and Traefik answers 503".to_owned()));
+        }
+        if checked.is_none() && any_checked {
+            report.approximated(opened, "a pool without a usable endpoint gets nothing of a split, as with healthCheck in Traefik; without it Traefik answers 503 for its share");
         }
         if let Some((cookie, at)) = sticky {
             for (pool, _) in &split {

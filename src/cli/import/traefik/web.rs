@@ -6,14 +6,14 @@ use super::super::document::{Block, Document, Table, Value, place};
 use super::super::order::priorities;
 use super::super::region::{Door, PathTest, Region, literal_start};
 use super::super::report::{Place, Report};
+use super::caption::{comments, names};
 use super::entry::{Entry, RouterTls};
 use super::limit;
-use super::matcher::{Narrowed, Test};
+use super::matcher::{Narrowed, Term, Test};
 use super::middleware::{Around, Inlet, apply};
 use super::redirect;
 use super::route::{self, Draft};
 use super::router::{Router, Work};
-use super::said::plain_name;
 use super::service::{Lost, Services, Target};
 use super::source::{Parts, own_name};
 use super::statics;
@@ -35,10 +35,10 @@ struct Gate {
 
 /// What becomes of the requests of a router.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Ready {
-    treatment: Treatment,
+pub(super) struct Ready {
+    pub(super) treatment: Treatment,
     /// Where they go, unless they are answered.
-    target: Option<Target>,
+    pub(super) target: Option<Target>,
     mirror: Option<(Value, Place)>,
     service: Option<Place>,
     /// The answer where no middleware has one.
@@ -77,7 +77,7 @@ pub(super) fn write(
         gates.push(Gate {
             entry: *entry,
             listener: names.get(*entry).cloned().unwrap_or_default(),
-            inlet: Inlet { tls: false, trusts: of.trusted.clone(), hops: None },
+            inlet: Inlet { trusts: of.trusted.clone(), believes: of.believes, ..Inlet::default() },
             routers,
             options: "default".to_owned(),
         });
@@ -131,7 +131,7 @@ fn listener(gate: &mut Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Blo
             stays
         });
     }
-    if !gate.inlet.trusts.is_empty() {
+    if gate.inlet.believes {
         let names = gate.routers.iter().filter_map(of).flat_map(|router| &router.middlewares);
         let names: Vec<&str> = names.chain(&entry.middlewares).map(|(name, _)| name.as_str()).collect();
         let depth = depths(&names, site.parts);
@@ -186,14 +186,14 @@ fn of_gate(gate: &Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Vec<(Dra
         let Some(router) = routers.get(*at) else { continue };
         match prepare(router, gate, site) {
             Ok(of) => {
-                here.push(*at);
+                here.push((*at, terms(router, gate, site.report)));
                 ready.insert(*at, of);
             }
             Err(why) => site.report.wrong(router.at, format!("Traefik does not make it: {why}")),
         }
     }
     let mut out = Vec::new();
-    for draft in route::drafts(routers, &here) {
+    for draft in route::drafts(&here) {
         let of = draft.router.and_then(|at| ready.get(&at).cloned());
         match (of, &draft.unsaid) {
             (Some(of), None) => branch(draft, of, &mut out),
@@ -321,6 +321,29 @@ fn prepare(router: &Router, gate: &Gate, site: &mut Site<'_, '_>) -> Result<Read
     }
     out.treatment.end = out.treatment.end.take().or_else(|| out.last.take());
     Ok(out)
+}
+
+/// The alternatives of a router as they can be asked on an entry point: where connections are from is told by others
+/// where these are believed, and by anybody where all are.
+fn terms(router: &Router, gate: &Gate, report: &mut Report) -> Vec<Term> {
+    let mut terms = router.asked.terms.clone();
+    if gate.inlet.trusts.is_empty() {
+        return terms;
+    }
+    let mut asks = false;
+    for test in terms.iter_mut().flat_map(|term| term.all.iter_mut().chain(&mut term.none)) {
+        if matches!(test, Test::Source(_)) {
+            asks = true;
+            if gate.inlet.trusts_all() {
+                *test = Test::Unsaid(super::auth::SPOOFED.to_owned());
+            }
+        }
+    }
+    if asks && !gate.inlet.trusts_all() {
+        let how = "ClientIP is whom the connection is from, source the client that a trusted proxy names";
+        report.approximated(router.rule_at, how);
+    }
+    terms
 }
 
 /// Whether a router wants certificates of clients that its listener does not ask for.
@@ -487,69 +510,6 @@ fn routes(
         out.push(Block { name: String::new(), comments, table });
     }
     out
-}
-
-fn comments(draft: &Draft, routers: &[Router], report: &Report) -> Vec<String> {
-    let rule = |at: usize| {
-        let router = routers.get(at)?;
-        Some(format!("{} ({}): {}", router.name, place(router.rule_at, report), router.text))
-    };
-    let mut out = Vec::new();
-    if let Some(at) = draft.spared.filter(|spared| draft.router != Some(*spared)) {
-        out.extend(rule(at).map(|rule| format!("Spared by {rule}")));
-    }
-    match draft.router {
-        Some(at) => out.extend(rule(at).map(|rule| format!("Router {rule}"))),
-        None => out.push("No router takes them.".to_owned()),
-    }
-    out
-}
-
-/// A name for each route that no other has: the last one of a router has its own.
-fn names(joined: &[(Draft, Ready, Vec<usize>)], doors: &[Door], routers: &[Router]) -> Vec<String> {
-    let mut taken: std::collections::HashSet<String> = std::collections::HashSet::new();
-    let mut next: HashMap<String, usize> = HashMap::new();
-    let mut out: Vec<String> = Vec::with_capacity(joined.len());
-    for (draft, ready, of) in joined.iter().rev() {
-        let router = draft.router.and_then(|at| routers.get(at));
-        let mut name = router.map_or_else(|| "nobody".to_owned(), |router| plain_name(&router.name));
-        if ready.target.is_none()
-            && matches!(ready.treatment.end, Some(Answer::Redirect { .. }))
-            && taken.contains(&name)
-        {
-            name.push_str("-redirect");
-        }
-        if taken.contains(&name)
-            && let [door] = of.as_slice()
-            && let Some(door) = doors.get(*door)
-            && doors.len() > 1
-        {
-            name = format!("{name}-{}", door.listener);
-        }
-        let name = unique(name.chars().take(100).collect(), &taken, &mut next);
-        taken.insert(name.clone());
-        out.push(name);
-    }
-    out.reverse();
-    out
-}
-
-fn unique(
-    name: String,
-    taken: &std::collections::HashSet<String>,
-    next: &mut HashMap<String, usize>,
-) -> String {
-    if !taken.contains(&name) {
-        return name;
-    }
-    let number = next.entry(name.clone()).or_insert(1);
-    loop {
-        *number += 1;
-        let numbered = format!("{name}-{number}");
-        if !taken.contains(&numbered) {
-            return numbered;
-        }
-    }
 }
 
 /// Traefik takes HTTP/2 in the clear; a listener does where its endpoints speak that.
