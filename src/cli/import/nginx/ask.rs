@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::model::host::HostPattern;
+
 use super::super::pattern::{escape, matches};
 use super::super::region::{
     Door, Part, PathTest, Region, ValueTest, meet, narrow_path, narrower_host, narrower_network,
@@ -76,8 +78,22 @@ impl Compare {
 
 /// Methods that are told apart where a regular expression is about them.
 const METHODS: [&str; 16] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "PROPFIND", "PROPPATCH", "MKCOL",
-    "COPY", "MOVE", "LOCK", "UNLOCK",
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "PATCH",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
 ];
 
 /// The question whether a variable of a request compares like that.
@@ -128,7 +144,9 @@ pub(super) fn about(name: &str, compare: &Compare, doors: &[Door]) -> Ask {
 fn of_value(part: Part, name: &str, compare: &Compare) -> Ask {
     match compare {
         // Nobody sends an empty value to be told from none.
-        Compare::Is(text, _) if text.is_empty() => Ask::Cannot("a route cannot ask for what is not there".to_owned()),
+        Compare::Is(text, _) if text.is_empty() => {
+            Ask::Cannot("a route cannot ask for what is not there".to_owned())
+        }
         compare => Ask::Value(part, name.to_ascii_lowercase(), compare.value()).with_case(part, name),
     }
 }
@@ -153,10 +171,13 @@ fn of_tls(yes: bool, no: bool) -> Ask {
 
 fn of_host(compare: &Compare) -> Ask {
     match compare {
-        Compare::Is(host, _) if host.is_empty() => Ask::Never,
+        // A host with a port, and what no host is, is never `$host`.
+        Compare::Is(host, _) if HostPattern::parse(host).is_err() || host.starts_with('*') => Ask::Never,
         Compare::Is(host, _) => Ask::Hosts(vec![host.to_ascii_lowercase()]),
         Compare::Something | Compare::True => Ask::Always,
-        Compare::Matches(regex) => Ask::Value(Part::Header, "host".to_owned(), ValueTest::Regex(host_regex(regex))),
+        Compare::Matches(regex) => {
+            Ask::Value(Part::Header, "host".to_owned(), ValueTest::Regex(host_regex(regex)))
+        }
     }
 }
 
@@ -195,7 +216,9 @@ fn of_source(compare: &Compare) -> Ask {
         Compare::Something | Compare::True => Ask::Always,
         Compare::Matches(regex) => match network_of(regex) {
             Some(network) => Ask::Source(vec![network]),
-            None => Ask::Cannot("a route asks for networks (source), not for how addresses are written".to_owned()),
+            None => Ask::Cannot(
+                "a route asks for networks (source), not for how addresses are written".to_owned(),
+            ),
         },
     }
 }
@@ -207,7 +230,9 @@ fn network_of(regex: &str) -> Option<IpNet> {
     let ends = text.strip_suffix('$');
     let parts: Vec<&str> = ends.unwrap_or(text).split("\\.").collect();
     let (numbers, bits): (Vec<&str>, u8) = match (parts.as_slice(), ends) {
-        ([all @ .., ""], None) if (1..=3).contains(&all.len()) => (all.to_vec(), u8::try_from(all.len() * 8).ok()?),
+        ([all @ .., ""], None) if (1..=3).contains(&all.len()) => {
+            (all.to_vec(), u8::try_from(all.len() * 8).ok()?)
+        }
         (all, Some(_)) if all.len() == 4 => (all.to_vec(), 32),
         _ => return None,
     };
@@ -246,7 +271,9 @@ pub(super) fn narrow(region: &Region, ask: &Ask, doors: &[Door]) -> Narrowed {
         },
         Ask::Value(part, name, test) => return narrow_value(out, *part, name, test),
         Ask::Tls(tls) => return through(out, |door| door.tls == *tls, doors),
-        Ask::Ports(ports) => return through(out, |door| door.ports.iter().any(|port| ports.contains(port)), doors),
+        Ask::Ports(ports) => {
+            return through(out, |door| door.ports.iter().any(|port| ports.contains(port)), doors);
+        }
     }
     To(out)
 }
@@ -282,7 +309,9 @@ fn narrow_value(mut region: Region, part: Part, name: &str, test: &ValueTest) ->
             // What matches anything but the empty value is said by any other.
             (ValueTest::Regex(any), _) if any == "." => *own = test.clone(),
             (_, ValueTest::Regex(any)) if any == "." => {}
-            _ => return Impossible("a route has one pattern for each field, cookie and parameter".to_owned()),
+            _ => {
+                return Impossible("a route has one pattern for each field, cookie and parameter".to_owned());
+            }
         },
     }
     To(region)
@@ -351,7 +380,9 @@ pub(super) fn start_of(regex: &str) -> Option<(String, &str)> {
         text.push(c);
         left = behind;
     }
-    (!left.contains('|') || left.starts_with('(')).then_some((text, left)).filter(|(_, left)| !top_level_bar(left))
+    (!left.contains('|') || left.starts_with('('))
+        .then_some((text, left))
+        .filter(|(_, left)| !top_level_bar(left))
 }
 
 /// The text at the start of a group that an anchored expression begins with.
@@ -454,11 +485,13 @@ pub(super) fn inside(regex: &str, start: &str) -> Option<Option<PathTest>> {
     if first == '/' && inner.is_empty() {
         return Some(Some(PathTest::Regex(regex.to_owned())));
     }
-    if first == '/' && inner.strip_prefix('/').is_some_and(|rest| !rest.contains('/')) && start.ends_with('/') {
+    if first == '/' && inner.strip_prefix('/').is_some_and(|rest| !rest.contains('/')) && start.ends_with('/')
+    {
         // The slash at its end may be the first one of what is looked for, and the one at its start, if all of it matched.
         let from_root = matches(plain, start);
-        return (!from_root)
-            .then(|| Some(PathTest::Regex(format!("{case}^{}(?:/.*)?{plain}", escape(start.trim_end_matches('/'))))));
+        return (!from_root).then(|| {
+            Some(PathTest::Regex(format!("{case}^{}(?:/.*)?{plain}", escape(start.trim_end_matches('/')))))
+        });
     }
     (!lower.contains(first.to_ascii_lowercase()))
         .then(|| Some(PathTest::Regex(format!("{case}^{}.*{plain}", escape(start)))))
@@ -491,8 +524,14 @@ mod tests {
     fn comparisons_are_questions_about_requests() {
         let is = |text: &str| Compare::Is(text.to_owned(), false);
         assert_eq!(about("scheme", &is("http"), &[]), Ask::Tls(false));
-        assert_eq!(about("request_method", &Compare::Matches("^(GET|HEAD)$".to_owned()), &[]), Ask::Methods(vec!["GET".to_owned(), "HEAD".to_owned()]));
-        assert_eq!(about("remote_addr", &Compare::Matches(r"^10\.1\.".to_owned()), &[]), Ask::Source(vec!["10.1.0.0/16".parse().expect("a network")]));
+        assert_eq!(
+            about("request_method", &Compare::Matches("^(GET|HEAD)$".to_owned()), &[]),
+            Ask::Methods(vec!["GET".to_owned(), "HEAD".to_owned()])
+        );
+        assert_eq!(
+            about("remote_addr", &Compare::Matches(r"^10\.1\.".to_owned()), &[]),
+            Ask::Source(vec!["10.1.0.0/16".parse().expect("a network")])
+        );
         assert!(matches!(about("args", &is("a"), &[]), Ask::Cannot(_)));
         let value = Ask::Value(Part::Cookie, "Ab".to_owned(), ValueTest::Regex("(?i)^x$".to_owned()));
         assert_eq!(about("cookie_Ab", &Compare::Is("x".to_owned(), true), &[]), value);

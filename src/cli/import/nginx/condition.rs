@@ -35,8 +35,15 @@ pub(super) fn words(of: &Directive) -> Vec<String> {
         words.remove(0);
     }
     // An empty word in quotes is one; what only the bracket was, is none.
-    let operator = words.get(1).is_some_and(|word| ["=", "!=", "~", "!~", "~*", "!~*"].contains(&word.as_str()));
-    let full = if operator { 3 } else if words.first().is_some_and(|word| is_file(word).is_some()) { 2 } else { 1 };
+    let operator =
+        words.get(1).is_some_and(|word| ["=", "!=", "~", "!~", "~*", "!~*"].contains(&word.as_str()));
+    let full = if operator {
+        3
+    } else if words.first().is_some_and(|word| is_file(word).is_some()) {
+        2
+    } else {
+        1
+    };
     while words.len() > full && words.last().is_some_and(String::is_empty) {
         words.pop();
     }
@@ -51,10 +58,11 @@ fn is_file(word: &str) -> Option<bool> {
     }
 }
 
-const UNREADABLE: &str = "a condition is a variable, a comparison of one, or -f and its like: nginx rejects it";
+const UNREADABLE: &str =
+    "a condition is a variable, a comparison of one, or -f and its like: nginx rejects it";
 
 /// Reads the condition of an `if`.
-pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) -> Condition {
+pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: &Facts) -> Condition {
     let brackets = of.word(0).starts_with('(') && of.words.last().is_some_and(|word| word.ends_with(')'));
     if !brackets {
         return Condition::Wrong(UNREADABLE);
@@ -62,12 +70,14 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) 
     let words = words(of);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [variable] if variable.starts_with('$') => compared(variable, Compare::True, false, way, doors, &facts),
+        [variable] if variable.starts_with('$') => {
+            compared(variable, Compare::True, false, way, doors, facts)
+        }
         [test, _] if is_file(test).is_some() => Condition::File(is_file(test) == Some(true)),
         [variable, sign, value] if variable.starts_with('$') => {
             let negated = sign.starts_with('!');
             let compare = match sign.trim_start_matches('!') {
-                "=" => match text(value, way, &facts) {
+                "=" => match text(value, way, facts) {
                     Ok(text) => Compare::Is(text, false),
                     Err(why) => return Condition::Cannot(why),
                 },
@@ -75,13 +85,15 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) 
                     let case = if sign == "~*" { "(?i)" } else { "" };
                     let regex = format!("{case}{value}");
                     if let Some(why) = fault(&regex) {
-                        return Condition::Cannot(format!("the regular expression cannot be read here ({why})"));
+                        return Condition::Cannot(format!(
+                            "the regular expression cannot be read here ({why})"
+                        ));
                     }
                     Compare::Matches(regex)
                 }
                 _ => return Condition::Wrong(UNREADABLE),
             };
-            compared(variable, compare, negated, way, doors, &facts)
+            compared(variable, compare, negated, way, doors, facts)
         }
         _ => Condition::Wrong(UNREADABLE),
     }
@@ -119,7 +131,9 @@ fn compared(
         return Condition::Ask(Ask::Always, negated);
     }
     let Some(name) = alone(&left) else {
-        return Condition::Cannot("a route asks for one part of a request, not for several put together".to_owned());
+        return Condition::Cannot(
+            "a route asks for one part of a request, not for several put together".to_owned(),
+        );
     };
     if let Some(why) = way.unknown.get(&name) {
         return Condition::Cannot(why.clone());

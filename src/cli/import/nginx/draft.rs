@@ -14,8 +14,15 @@ pub(super) enum Action {
     Pool(usize),
     /// It goes to one of several.
     Split(Vec<(usize, i64)>, &'static str),
-    Respond { status: u16, body: String, kind: Option<String> },
-    Redirect { to: String, status: u16 },
+    Respond {
+        status: u16,
+        body: String,
+        kind: Option<String>,
+    },
+    Redirect {
+        to: String,
+        status: u16,
+    },
 }
 
 /// Edits of a head.
@@ -112,7 +119,9 @@ impl Draft {
     pub(super) fn word(&self, pool: impl Fn(usize) -> String) -> String {
         match &self.action {
             Action::Pool(at) => pool(*at),
-            Action::Split(parts, _) => parts.first().map(|(at, _)| format!("{}-split", pool(*at))).unwrap_or_default(),
+            Action::Split(parts, _) => {
+                parts.first().map(|(at, _)| format!("{}-split", pool(*at))).unwrap_or_default()
+            }
             Action::Redirect { to, .. } if to.ends_with("{path}/") => "slash".to_owned(),
             Action::Redirect { to, .. } if to.starts_with("https://{host") => "to-https".to_owned(),
             Action::Redirect { .. } => "redirect".to_owned(),
@@ -139,7 +148,9 @@ impl Draft {
                 if !body.is_empty() {
                     pairs.push(("body", Value::text(body)));
                 }
-                if let Some(kind) = kind.as_ref().filter(|kind| !body.is_empty() && *kind != "text/plain; charset=utf-8") {
+                if let Some(kind) =
+                    kind.as_ref().filter(|kind| !body.is_empty() && *kind != "text/plain; charset=utf-8")
+                {
                     pairs.push(("content_type", Value::text(kind)));
                 }
                 table.set("respond", Value::inline(pairs), None);
@@ -161,7 +172,8 @@ impl Draft {
         let changes = |one: &&Rewrite| one.prefix.is_some() || one.path.is_some() || one.query.is_some();
         if let Some(rewrite) = self.rewrite.as_ref().filter(|_| forwards).filter(changes) {
             // Beside a rewritten target by an expression the host is a part of that.
-            let at = request.set.iter().position(|(name, _)| name == "host").filter(|_| rewrite.regex.is_some());
+            let at =
+                request.set.iter().position(|(name, _)| name == "host").filter(|_| rewrite.regex.is_some());
             let host = at.map(|at| request.set.remove(at).1);
             let parts = [
                 ("path_regex", &rewrite.regex),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::super::surroundings::Surroundings;
 
 /// Folders that nginx has its configuration in; a source that was copied from one has the same files beside it.
-const HOMES: [&str; 4] = ["/etc/nginx/", "/usr/local/etc/nginx/", "/usr/local/nginx/conf/", "/opt/nginx/conf/"];
+const HOMES: [&str; 4] =
+    ["/etc/nginx/", "/usr/local/etc/nginx/", "/usr/local/nginx/conf/", "/opt/nginx/conf/"];
 /// One pattern includes no more files than this.
 const FILES_MAX: usize = 2_000;
 

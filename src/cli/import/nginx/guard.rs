@@ -204,7 +204,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.notes.ok(off);
         }
         let Some(of) = self.password(&way.scope) else { return };
-        let file = way.scope.find("auth_basic_user_file").filter(|file| is_plain(file.word(0)) && !file.word(0).is_empty());
+        let file = way
+            .scope
+            .find("auth_basic_user_file")
+            .filter(|file| is_plain(file.word(0)) && !file.word(0).is_empty());
         let realm = put_in(of.word(0), &way.bound);
         if realm == "off" {
             return;
@@ -230,7 +233,11 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.notes.ok(off);
         }
         let Some(of) = Self::service(&way.scope) else { return };
-        let asked = if is_plain(of.word(0)) { self.asked(of.word(0)) } else { Err("which location is asked depends on the request".to_owned()) };
+        let asked = if is_plain(of.word(0)) {
+            self.asked(of.word(0))
+        } else {
+            Err("which location is asked depends on the request".to_owned())
+        };
         let (pool, path) = match asked {
             Ok(asked) => asked,
             Err(why) => {
@@ -255,7 +262,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let mut out = Vec::new();
         for of in way.scope.all("auth_request_set") {
             let variable = of.word(0).trim_start_matches('$');
-            let source = alone(of.word(1)).and_then(|name| Some(name.strip_prefix("upstream_http_")?.replace('_', "-")));
+            let source = alone(of.word(1))
+                .and_then(|name| Some(name.strip_prefix("upstream_http_")?.replace('_', "-")));
             let mut used = false;
             for set in way.scope.all("proxy_set_header") {
                 if alone(set.word(1)).as_deref() != Some(variable) {
@@ -269,7 +277,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
                     out.push(field);
                 } else {
                     let source = source.clone().unwrap_or_else(|| "what it is of".to_owned());
-                    self.notes.cannot(set, format!("a field of the service's answer goes on under its own name: {source}"));
+                    self.notes.cannot(
+                        set,
+                        format!("a field of the service's answer goes on under its own name: {source}"),
+                    );
                 }
             }
             match (source, used) {

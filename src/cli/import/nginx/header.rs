@@ -14,7 +14,14 @@ use crate::model::host::split_authority;
 
 /// Fields that frame a message or belong to one connection.
 const FRAMING: [&str; 9] = [
-    "connection", "content-length", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
     "upgrade",
 ];
 /// Fields that every endpoint is told, and what nginx's users write for them.
@@ -38,7 +45,8 @@ const CERTIFICATE: [(&str, &str); 6] = [
 /// Whether a line is about a field that is the proxy's own, whatever it says.
 pub(super) fn is_own(of: &Directive) -> bool {
     let field = of.word(0).to_ascii_lowercase();
-    of.name.ends_with("_set_header") && (FRAMING.contains(&field.as_str()) || TOLD.iter().any(|(name, _)| *name == field))
+    of.name.ends_with("_set_header")
+        && (FRAMING.contains(&field.as_str()) || TOLD.iter().any(|(name, _)| *name == field))
 }
 
 impl<'t> Walker<'_, 't, '_, '_> {
@@ -97,11 +105,22 @@ impl<'t> Walker<'_, 't, '_, '_> {
 
     fn host(&mut self, of: &'t Directive, value: &str, own: &str, way: &Way<'t>, fields: &mut Fields) {
         fields.at = fields.at.or(Some(of.at));
+        if fields.set.iter().any(|(name, _)| name == "host") {
+            self.notes
+                .wrong(of, "there is another Host already: nginx sends both, which no server has to take");
+            fields.set.retain(|(name, _)| name != "host");
+        }
         match value {
             "${http_host}" => self.notes.ok(of),
             "${host}" => {
-                let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
-                let usual = |at: &usize| self.ground.doors.get(*at).is_some_and(|door| door.ports.iter().all(|port| [80, 443].contains(port)));
+                let served =
+                    way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
+                let usual = |at: &usize| {
+                    self.ground
+                        .doors
+                        .get(*at)
+                        .is_some_and(|door| door.ports.iter().all(|port| [80, 443].contains(port)))
+                };
                 if !served.iter().all(usual) {
                     fields.set.push(("host".to_owned(), "{hostname}".to_owned()));
                 }
@@ -112,7 +131,11 @@ impl<'t> Walker<'_, 't, '_, '_> {
                 self.notes.ok(of);
             }
             "" => self.notes.cannot(of, "a request has a Host: HTTP/1.1 asks for it"),
-            _ => match render(value, Where::Path, &super::variable::Facts { proxy_host: Some(own.to_owned()), ..self.facts(way) }) {
+            _ => match render(
+                value,
+                Where::Path,
+                &super::variable::Facts { proxy_host: Some(own.to_owned()), ..self.facts(way) },
+            ) {
                 Ok(text) => {
                     fields.set.push(("host".to_owned(), text));
                     self.notes.ok(of);
@@ -122,15 +145,17 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
     }
 
-    fn request_field(&mut self, of: &'t Directive, field: &str, value: &str, own: &str, way: &Way<'t>, fields: &mut Fields) {
-        let table = super::variable::alone(value).and_then(|name| self.ground.switches.get(&name)).filter(|_| is_own(of));
-        if let Some(switch) = table {
-            for one in std::iter::once(switch.of).chain(switch.of.inside()) {
-                self.notes.how(one, "what it is for is the proxy's own here: upgrades go through, and endpoints are told of the client");
-            }
-            if !FRAMING.contains(&field) {
-                return self.notes.near(of, format!("{field} is always sent, as the connection has it, or as a trusted proxy said"));
-            }
+    fn request_field(
+        &mut self,
+        of: &'t Directive,
+        field: &str,
+        value: &str,
+        own: &str,
+        way: &Way<'t>,
+        fields: &mut Fields,
+    ) {
+        if self.looked_up(of, field, value) {
+            return;
         }
         if FRAMING.contains(&field) {
             return self.notes.how(of, "it belongs to one connection, and is the proxy's: upgrades go through, and connections are kept");
@@ -139,8 +164,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
             self.certificates = true;
             return self.notes.near(of, format!("endpoints are told in {said}"));
         }
-        let asked = |of: &&Directive| of.word(0).strip_prefix('$').is_some_and(|name| *value == format!("${{{name}}}"));
-        if way.scope.all("auth_request_set").iter().any(|of| asked(of)) && way.scope.find("auth_request").is_some() {
+        let asked = |of: &&Directive| {
+            of.word(0).strip_prefix('$').is_some_and(|name| *value == format!("${{{name}}}"))
+        };
+        if way.scope.all("auth_request_set").iter().any(asked) && way.scope.find("auth_request").is_some() {
             // What the service answers is `guard`'s.
             return;
         }
@@ -148,18 +175,21 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let text = match render(value, Where::Request, &facts) {
             Ok(text) => text,
             Err(why) => {
-                let why = super::variable::alone(value).and_then(|name| way.unknown.get(&name).cloned()).unwrap_or(why);
+                let why = super::variable::alone(value)
+                    .and_then(|name| way.unknown.get(&name).cloned())
+                    .unwrap_or(why);
                 self.notes.cannot(of, format!("{why}; what clients send under this name is taken away"));
-                if !TOLD.iter().any(|(name, _)| *name == field) && !fields.remove.iter().any(|other| other == field) {
+                if !TOLD.iter().any(|(name, _)| *name == field)
+                    && !fields.remove.iter().any(|other| other == field)
+                {
                     fields.remove.push(field.to_owned());
                 }
                 return;
             }
         };
         if let Some((_, usual)) = TOLD.iter().find(|(name, _)| *name == field) {
-            let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
-            let all = |tls: bool| served.iter().all(|at| self.ground.doors.get(*at).is_some_and(|door| door.tls == tls));
-            let same = field == "x-forwarded-proto" && (text == "https" && all(true) || text == "http" && all(false));
+            let same = field == "x-forwarded-proto"
+                && (text == "https" && self.all_tls(way, true) || text == "http" && self.all_tls(way, false));
             let text = if same { "{scheme}".to_owned() } else { text };
             return self.told(of, field, usual, &text);
         }
@@ -169,11 +199,34 @@ impl<'t> Walker<'_, 't, '_, '_> {
             fields.remove.push(field.to_owned());
         } else if let Some((_, own)) = fields.set.iter_mut().find(|(other, _)| other == field) {
             *own = text;
-            return self.notes.near(of, "there is another line for this field: nginx sends both, here the last one holds");
+            return self
+                .notes
+                .near(of, "there is another line for this field: nginx sends both, here the last one holds");
         } else {
             fields.set.push((field.to_owned(), text));
         }
         self.notes.ok(of);
+    }
+
+    /// A field of the proxy's own whose value is looked up in a table.
+    fn looked_up(&mut self, of: &'t Directive, field: &str, value: &str) -> bool {
+        let table = super::variable::alone(value).and_then(|name| self.ground.switches.get(&name));
+        let Some(switch) = table.filter(|_| is_own(of)) else { return false };
+        for one in std::iter::once(switch.of).chain(switch.of.inside()) {
+            self.notes.how(one, "what it is for is the proxy's own here: upgrades go through, and endpoints are told of the client");
+        }
+        if !FRAMING.contains(&field) {
+            let always =
+                format!("{field} is always sent, as the connection has it, or as a trusted proxy said");
+            self.notes.near(of, always);
+        }
+        !FRAMING.contains(&field)
+    }
+
+    /// Whether all that comes on a way comes by TLS, or none of it.
+    fn all_tls(&self, way: &Way<'t>, tls: bool) -> bool {
+        let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
+        served.iter().all(|at| self.ground.doors.get(*at).is_some_and(|door| door.tls == tls))
     }
 
     /// Fields that are always sent.
@@ -186,7 +239,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         } else if field == "x-forwarded-for" && text == "{client}" {
             self.notes.near(of, "the client's address; behind proxies in trusted_proxies the list that they send goes on before it");
         } else if text.is_empty() {
-            self.notes.near(of, format!("{always}; forwarded = \"off\" of the listener leaves all of these fields out"));
+            self.notes.near(
+                of,
+                format!("{always}; forwarded = \"off\" of the listener leaves all of these fields out"),
+            );
         } else if let Some(header) = text.strip_prefix("{header:") {
             self.notes.near(of, format!("{always}: name these proxies in trusted_proxies of the listener, that what they say in {} is believed", header.trim_end_matches('}')));
         } else {
@@ -200,7 +256,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let lines = way.scope.all("add_header");
         let levels = way.scope.inner().filter(|level| !level.all("add_header").is_empty()).count();
         if let (Some(first), 2..) = (lines.first(), levels) {
-            self.notes.wrong(first, "lines of add_header further out do not hold beside one here: their fields are gone");
+            self.notes.wrong(
+                first,
+                "lines of add_header further out do not hold beside one here: their fields are gone",
+            );
         }
         for of in lines {
             let always = of.word(2) == "always";
@@ -217,7 +276,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
             let text = match render(&value, Where::Response, &self.facts(way)) {
                 Ok(text) => text,
                 Err(why) => {
-                    let why = super::variable::alone(&value).and_then(|name| way.unknown.get(&name).cloned()).unwrap_or(why);
+                    let why = super::variable::alone(&value)
+                        .and_then(|name| way.unknown.get(&name).cloned())
+                        .unwrap_or(why);
                     self.notes.cannot(of, why);
                     continue;
                 }
@@ -244,7 +305,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
             return;
         }
         match fields.add.iter_mut().find(|(other, _)| *other == field) {
-            Some(_) if field == "set-cookie" => self.notes.cannot(of, "a route adds one field of a name: let the application set the second cookie"),
+            Some(_) if field == "set-cookie" => self
+                .notes
+                .cannot(of, "a route adds one field of a name: let the application set the second cookie"),
             Some((_, own)) => {
                 own.push_str(", ");
                 own.push_str(&text);
@@ -263,8 +326,12 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let control = match value.as_str() {
             "epoch" => Some("no-cache".to_owned()),
             "max" => Some("max-age=315360000".to_owned()),
-            text if text.starts_with('-') && time(text.trim_start_matches('-')).is_some() => Some("no-cache".to_owned()),
-            text => time(text).filter(|_| !text.starts_with('@')).map(|time| format!("max-age={}", time.as_secs())),
+            text if text.starts_with('-') && time(text.trim_start_matches('-')).is_some() => {
+                Some("no-cache".to_owned())
+            }
+            text => time(text)
+                .filter(|_| !text.starts_with('@'))
+                .map(|time| format!("max-age={}", time.as_secs())),
         };
         let Some(control) = control.filter(|_| of.words.len() == 1) else {
             return self.notes.cannot(of, "a time of day, a time since the file was changed, or a variable is not counted here: write Cache-Control");
@@ -291,7 +358,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
             if let Some(at) = draft.answer.add.iter().position(|(other, _)| *other == field) {
                 let pair = draft.answer.add.remove(at);
                 draft.answer.set.push(pair);
-            } else if !draft.answer.remove.contains(&field) && !draft.answer.set.iter().any(|(other, _)| *other == field) {
+            } else if !draft.answer.remove.contains(&field)
+                && !draft.answer.set.iter().any(|(other, _)| *other == field)
+            {
                 draft.answer.remove.push(field);
             }
             self.notes.ok(of);
@@ -308,7 +377,9 @@ pub(super) fn hosted<'t>(locations: &Locations<'t>) -> HashSet<(&'static str, &'
     let mut out = HashSet::new();
     for location in &locations.all {
         for (pass, name) in [("proxy_pass", "proxy_set_header"), ("grpc_pass", "grpc_set_header")] {
-            if let Some(of) = location.level.first(pass).filter(|_| location.level.all(name).iter().any(says_host)) {
+            if let Some(of) =
+                location.level.first(pass).filter(|_| location.level.all(name).iter().any(says_host))
+            {
                 out.insert((name, destination(of.word(0))));
             }
         }

@@ -33,7 +33,8 @@ impl<'t> Zones<'t> {
     pub(super) fn read(&mut self, level: &Level<'t>, notes: &mut Notes<'_>) {
         for (name, requests) in [("limit_req_zone", true), ("limit_conn_zone", false)] {
             for of in level.all(name) {
-                let option = |name: &str| of.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+                let option =
+                    |name: &str| of.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
                 let Some(zone) = option("zone") else {
                     notes.wrong(of, "it has no zone: nginx rejects it");
                     continue;
@@ -41,7 +42,10 @@ impl<'t> Zones<'t> {
                 let (zone, room) = zone.split_once(':').unwrap_or((zone, ""));
                 let rate = option("rate").and_then(rate);
                 if requests && rate.is_none() || size(room).is_none() {
-                    notes.wrong(of, "it has a zone with a size, and a rate such as 10r/s or 30r/m: nginx rejects it");
+                    notes.wrong(
+                        of,
+                        "it has a zone with a size, and a rate such as 10r/s or 30r/m: nginx rejects it",
+                    );
                     continue;
                 }
                 let map = if requests { &mut self.requests } else { &mut self.connections };
@@ -72,7 +76,11 @@ fn key(text: &str) -> Option<Vec<String>> {
                 let kinds = [("http_", "header"), ("cookie_", "cookie"), ("arg_", "query")];
                 let (start, kind) = kinds.iter().find(|(start, _)| name.starts_with(start))?;
                 let which = name.strip_prefix(start).filter(|which| !which.is_empty())?;
-                if *kind == "header" { format!("header:{}", which.replace('_', "-")) } else { format!("{kind}:{which}") }
+                if *kind == "header" {
+                    format!("header:{}", which.replace('_', "-"))
+                } else {
+                    format!("{kind}:{which}")
+                }
             }
         };
         if !out.contains(&part) {
@@ -88,7 +96,9 @@ const STATE: u64 = 128;
 impl<'t> Walker<'_, 't, '_, '_> {
     /// A variable of a limit's key whose value is not known yet.
     pub(super) fn limit_variable(&self, way: &Way<'t>) -> Option<(String, &'t Directive)> {
-        for (name, zones) in [("limit_req", &self.ground.zones.requests), ("limit_conn", &self.ground.zones.connections)] {
+        for (name, zones) in
+            [("limit_req", &self.ground.zones.requests), ("limit_conn", &self.ground.zones.connections)]
+        {
             for of in way.scope.all(name) {
                 let Some(zone) = zones.get(zone_of(of)) else { continue };
                 if let Some(variable) = self.open(zone.of.word(0), way, false) {
@@ -156,7 +166,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
 
     fn burst(&mut self, of: &'t Directive, pairs: &mut Vec<(&'static str, Value)>) {
         let option = |name: &str| of.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let number = |text: Option<&str>| text.map_or(Some(0), |text| text.parse::<i64>().ok().filter(|n| *n >= 0));
+        let number =
+            |text: Option<&str>| text.map_or(Some(0), |text| text.parse::<i64>().ok().filter(|n| *n >= 0));
         let Some(burst) = number(option("burst")) else {
             return self.notes.wrong(of, "burst is a number: nginx rejects it");
         };
@@ -173,8 +184,13 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
     }
 
-    fn refusal(&mut self, dry: Option<&'t Directive>, status: Option<&'t Directive>) -> Option<(&'static str, Value)> {
-        let code = status.map(|of| (of, of.word(0).parse::<i64>().ok().filter(|code| (400..=599).contains(code))));
+    fn refusal(
+        &mut self,
+        dry: Option<&'t Directive>,
+        status: Option<&'t Directive>,
+    ) -> Option<(&'static str, Value)> {
+        let code =
+            status.map(|of| (of, of.word(0).parse::<i64>().ok().filter(|code| (400..=599).contains(code))));
         let code = match code {
             Some((of, Some(code))) => {
                 self.notes.ok(of);
@@ -248,7 +264,11 @@ fn put(name: &str, mut all: Vec<(Value, &Directive)>, draft: &mut Draft) {
     match all.len() {
         0 => {}
         1 => draft.keys.extend(all.pop().map(|(value, _)| (name.to_owned(), value, at))),
-        _ => draft.keys.push((name.to_owned(), Value::List(all.into_iter().map(|(value, _)| value).collect()), at)),
+        _ => draft.keys.push((
+            name.to_owned(),
+            Value::List(all.into_iter().map(|(value, _)| value).collect()),
+            at,
+        )),
     }
 }
 
@@ -269,7 +289,10 @@ mod tests {
         assert_eq!(rate("15r/m").as_deref(), Some("15/m"));
         assert_eq!(rate("0r/s"), None);
         assert_eq!(rate("5/s"), None);
-        assert_eq!(key("$binary_remote_addr$http_x_key"), Some(vec!["source".to_owned(), "header:x-key".to_owned()]));
+        assert_eq!(
+            key("$binary_remote_addr$http_x_key"),
+            Some(vec!["source".to_owned(), "header:x-key".to_owned()])
+        );
         assert_eq!(key("all"), Some(Vec::new()));
         assert_eq!(key("$pid"), None);
     }

@@ -91,13 +91,19 @@ pub(super) fn read<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> 
 /// The addresses of a `listen`, with their ports.
 fn addresses(text: &str, both: bool, http: bool) -> Result<Vec<(String, Option<u16>)>, &'static str> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return if path.starts_with('/') { Ok(vec![(text.to_owned(), None)]) } else { Err("a unix socket has an absolute path") };
+        return if path.starts_with('/') {
+            Ok(vec![(text.to_owned(), None)])
+        } else {
+            Err("a unix socket has an absolute path")
+        };
     }
     let (host, ports) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, rest)) => (format!("[{host}]"), rest.strip_prefix(':')),
         None => match text.rsplit_once(':') {
             Some((host, ports)) => (host.to_owned(), Some(ports)),
-            None if text.chars().all(|c| c.is_ascii_digit() || c == '-') && !text.is_empty() => (String::new(), Some(text)),
+            None if text.chars().all(|c| c.is_ascii_digit() || c == '-') && !text.is_empty() => {
+                (String::new(), Some(text))
+            }
             None => (text.to_owned(), None),
         },
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::document::{Block, Table, Value};
-use super::certificate;
+use super::certificate::{self, Wanted};
 use super::notes::Notes;
 use super::scope::Scope;
 use super::site::Group;
@@ -29,7 +29,11 @@ const FAMILIES: [&[&str]; 7] = [
 pub(super) fn block(group: &Group<'_>, sites: &[Site<'_>], told: bool, notes: &mut Notes<'_>) -> Block {
     let mut table = Table::default();
     let first = group.listens.first();
-    table.set("bind", Value::texts(group.listens.iter().map(|listen| listen.bind.clone())), first.map(|listen| listen.of.at));
+    table.set(
+        "bind",
+        Value::texts(group.listens.iter().map(|listen| listen.bind.clone())),
+        first.map(|listen| listen.of.at),
+    );
     if let Some((count, of)) = first.and_then(|listen| Some((listen.backlog?, listen.of))) {
         table.set("limits.backlog", Value::Integer(count), Some(of.at));
     }
@@ -43,12 +47,16 @@ pub(super) fn block(group: &Group<'_>, sites: &[Site<'_>], told: bool, notes: &m
     }
     if group.ssl {
         let others = group.sites.iter().filter(|site| **site != group.default);
-        let scopes: Vec<&Scope<'_>> =
-            std::iter::once(&group.default).chain(others).filter_map(|site| Some(&sites.get(*site)?.scope)).collect();
-        certificate::write(&scopes, group.http2, true, told, &mut table, notes);
+        let scopes: Vec<&Scope<'_>> = std::iter::once(&group.default)
+            .chain(others)
+            .filter_map(|site| Some(&sites.get(*site)?.scope))
+            .collect();
+        let wanted = Wanted { http: true, http2: group.http2, told };
+        certificate::write(&scopes, wanted, &mut table, notes);
         for scope in &scopes {
             let rejects = scope.is_on("ssl_reject_handshake");
-            if scope.find("ssl_certificate").is_none() && !rejects
+            if scope.find("ssl_certificate").is_none()
+                && !rejects
                 && let Some(listen) = group.listens.iter().find(|listen| listen.ssl)
             {
                 notes.wrong(listen.of, "a server on this address has no ssl_certificate: nginx rejects the file, or the handshakes for its names");
@@ -62,14 +70,22 @@ pub(super) fn block(group: &Group<'_>, sites: &[Site<'_>], told: bool, notes: &m
 /// Who clients are.
 fn clients(group: &Group<'_>, scope: &Scope<'_>, table: &mut Table, notes: &mut Notes<'_>) {
     let header = scope.find("real_ip_header");
-    let field = header.map_or("x-real-ip".to_owned(), |of| of.word(0).to_ascii_lowercase());
+    let field = header.map_or("x-real-ip", |of| of.word(0)).to_ascii_lowercase();
     let lines = scope.all("set_real_ip_from");
     let trusted: Vec<String> = lines.iter().filter_map(|of| trusted(of, notes)).collect();
     let by_proxy = field == "proxy_protocol";
     if group.proxy_protocol {
-        table.set("accept_proxy_protocol", Value::Bool(true), group.listens.first().map(|listen| listen.of.at));
-        if let Some(listen) = group.listens.iter().find(|listen| listen.proxy_protocol && !trusted.is_empty()) {
-            notes.near(listen.of, "PROXY headers are taken of trusted_proxies alone, and nginx takes them of everybody");
+        table.set(
+            "accept_proxy_protocol",
+            Value::Bool(true),
+            group.listens.first().map(|listen| listen.of.at),
+        );
+        if let Some(listen) = group.listens.iter().find(|listen| listen.proxy_protocol && !trusted.is_empty())
+        {
+            notes.near(
+                listen.of,
+                "PROXY headers are taken of trusted_proxies alone, and nginx takes them of everybody",
+            );
         }
         if trusted.is_empty()
             && let Some(listen) = group.listens.iter().find(|listen| listen.proxy_protocol)
@@ -128,7 +144,12 @@ fn trusted(of: &Directive, notes: &mut Notes<'_>) -> Option<String> {
 }
 
 /// The time of a directive, or nginx's own.
-fn time_of<'t>(scope: &Scope<'t>, name: &str, default: u64, notes: &mut Notes<'_>) -> (Duration, Option<&'t Directive>) {
+fn time_of<'t>(
+    scope: &Scope<'t>,
+    name: &str,
+    default: u64,
+    notes: &mut Notes<'_>,
+) -> (Duration, Option<&'t Directive>) {
     match scope.find(name).map(|of| (of, time(of.word(0)))) {
         Some((of, Some(time))) => {
             notes.ok(of);
@@ -203,7 +224,9 @@ fn differences(group: &Group<'_>, sites: &[Site<'_>], notes: &mut Notes<'_>) {
     for family in FAMILIES {
         let ours = said(&default.scope, family);
         let mut missing = false;
-        for site in group.sites.iter().filter(|site| **site != group.default).filter_map(|site| sites.get(*site)) {
+        for site in
+            group.sites.iter().filter(|site| **site != group.default).filter_map(|site| sites.get(*site))
+        {
             let theirs = said(&site.scope, family);
             if same(&ours, &theirs) {
                 theirs.iter().for_each(|of| notes.ok(of));
@@ -223,7 +246,13 @@ fn differences(group: &Group<'_>, sites: &[Site<'_>], notes: &mut Notes<'_>) {
                     if ours.iter().any(|own| own.name == of.name && own.words == of.words) {
                         notes.ok(of);
                     } else {
-                        notes.cannot(of, format!("it is one for all requests of the listener {}, and not of a location", group.name));
+                        notes.cannot(
+                            of,
+                            format!(
+                                "it is one for all requests of the listener {}, and not of a location",
+                                group.name
+                            ),
+                        );
                     }
                 }
             }

@@ -75,7 +75,8 @@ const REGEX_MAX: usize = 1 << 20;
 /// One expression is of no more paths than this.
 const SLASHES_MAX: usize = 200;
 /// Directives that answer by asking others, which is when nginx adds a slash.
-const ASKING: [&str; 6] = ["proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass"];
+const ASKING: [&str; 6] =
+    ["proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass"];
 
 impl<'t> Locations<'t> {
     pub(super) fn read(level: &Rc<Level<'t>>, scope: &Scope<'t>, notes: &mut Notes<'_>) -> Self {
@@ -92,10 +93,15 @@ impl<'t> Locations<'t> {
             if kind == Kind::Named && level.kind == LOCATION {
                 notes.wrong(of, "a named location stands in a server alone: nginx rejects it");
             }
-            let same = (matches!(kind, Kind::Exact), format!("{}{path}", if kind == Kind::Regex { "~" } else { "" }));
+            let same = (
+                matches!(kind, Kind::Exact),
+                format!("{}{path}", if kind == Kind::Regex { "~" } else { "" }),
+            );
             if kind != Kind::Regex && !seen.insert(same) {
                 notes.wrong(of, "there is another location like it: nginx rejects the file");
-                of.inside().iter().for_each(|inner| notes.all(inner, super::super::report::Verdict::Ignored, "its location is there twice"));
+                of.inside().iter().for_each(|inner| {
+                    notes.all(inner, super::super::report::Verdict::Ignored, "its location is there twice")
+                });
                 continue;
             }
             let inner = Rc::new(Level::new(LOCATION, of.inside()));
@@ -134,7 +140,8 @@ impl<'t> Locations<'t> {
         if let Some(exact) = of(&[Kind::Exact]).find(|at| self.get(*at).is_some_and(|one| one.path == path)) {
             return (Some(exact), true);
         }
-        let prefixes = of(&[Kind::Prefix, Kind::Strong]).filter(|at| self.get(*at).is_some_and(|one| path.starts_with(&one.path)));
+        let prefixes = of(&[Kind::Prefix, Kind::Strong])
+            .filter(|at| self.get(*at).is_some_and(|one| path.starts_with(&one.path)));
         let longest = prefixes.max_by_key(|at| self.get(*at).map_or(0, |one| one.path.len()));
         let mut best = longest;
         let mut strong = false;
@@ -161,15 +168,21 @@ impl<'t> Locations<'t> {
 
     /// Tells locations that are not what they look like.
     fn traps(&self, notes: &mut Notes<'_>) {
-        let regexes: Vec<&Location<'_>> = self.roots.iter().filter_map(|at| self.get(*at)).filter(|one| one.kind == Kind::Regex).collect();
+        let regexes: Vec<&Location<'_>> =
+            self.roots.iter().filter_map(|at| self.get(*at)).filter(|one| one.kind == Kind::Regex).collect();
         for one in self.roots.iter().filter_map(|at| self.get(*at)) {
             if one.kind == Kind::Regex && loose_dot(&one.path) {
-                notes.wrong(one.of, "a dot between letters or digits is any character in a regular expression: \\. is a dot");
+                notes.wrong(
+                    one.of,
+                    "a dot between letters or digits is any character in a regular expression: \\. is a dot",
+                );
             }
             if one.kind != Kind::Prefix || !keeps_out(&one.level) {
                 continue;
             }
-            let open = |other: &&&Location<'_>| !keeps_out(&other.level) && inside(&other.path, &one.path) != Some(None);
+            let open = |other: &&&Location<'_>| {
+                !keeps_out(&other.level) && inside(&other.path, &one.path) != Some(None)
+            };
             if let Some(other) = regexes.iter().find(open) {
                 notes.wrong(one.of, format!("regular expressions are asked first: what is below {} and matches {} goes there, and is not kept out; ^~ would keep it here", one.path, other.path));
             }
@@ -190,7 +203,10 @@ impl<'t> Locations<'t> {
     fn order(&self, list: &[usize], notes: &mut Notes<'_>) -> (Vec<Entry>, Vec<Entry>) {
         let (mut first, mut last) = (Vec::new(), Vec::new());
         let of = |kinds: &[Kind]| -> Vec<(usize, &Location<'t>)> {
-            list.iter().filter_map(|at| Some((*at, self.get(*at)?))).filter(|(_, one)| kinds.contains(&one.kind)).collect()
+            list.iter()
+                .filter_map(|at| Some((*at, self.get(*at)?)))
+                .filter(|(_, one)| kinds.contains(&one.kind))
+                .collect()
         };
         for (at, one) in of(&[Kind::Exact]) {
             first.push(Entry { path: Some(PathTest::Exact(written(&one.path))), to: Goal::At(at) });
@@ -198,14 +214,18 @@ impl<'t> Locations<'t> {
         let mut prefixes = of(&[Kind::Prefix, Kind::Strong]);
         prefixes.sort_by_key(|(_, one)| Reverse(one.path.len()));
         let regexes = of(&[Kind::Regex]);
-        let strong: Vec<&str> =
-            prefixes.iter().filter(|(_, one)| one.kind == Kind::Strong).map(|(_, one)| one.path.as_str()).collect();
+        let strong: Vec<&str> = prefixes
+            .iter()
+            .filter(|(_, one)| one.kind == Kind::Strong)
+            .map(|(_, one)| one.path.as_str())
+            .collect();
         for (at, one) in prefixes.iter().copied() {
             let (before, behind) = self.order(&one.children, notes);
             let own = Entry { path: prefix_test(&one.path), to: Goal::At(at) };
             let below = self.restrict(before, &one.path, notes);
             first.extend(below);
-            let under = strong.iter().any(|start| one.path.starts_with(start) && one.path.len() > start.len());
+            let under =
+                strong.iter().any(|start| one.path.starts_with(start) && one.path.len() > start.len());
             if one.kind == Kind::Strong || under {
                 if one.kind != Kind::Strong && !regexes.is_empty() {
                     notes.near(one.of, "the location above it has ^~: here regular expressions are not asked below this one either");
@@ -237,14 +257,25 @@ impl<'t> Locations<'t> {
             };
             let Goal::At(at) = entry.to else { continue };
             let Some(one) = self.get(at) else { continue };
-            match if start == "/" { Some(Some(PathTest::Regex(regex.clone()))) } else { inside(regex, start) } {
+            match if start == "/" { Some(Some(PathTest::Regex(regex.clone()))) } else { inside(regex, start) }
+            {
                 Some(Some(path)) => out.push(Entry { path: Some(path), to: entry.to }),
                 Some(None) => notes.skip(one.of, format!("no path below {start} matches it")),
                 None if refuses(&one.level) => {
-                    notes.near(one.of, format!("it is asked of all paths here, not only of those below {start}: it refuses more"));
+                    notes.near(
+                        one.of,
+                        format!(
+                            "it is asked of all paths here, not only of those below {start}: it refuses more"
+                        ),
+                    );
                     out.push(entry);
                 }
-                None => notes.cannot(one.of, format!("begin the regular expression with ^{start}, so that it is of paths below that alone")),
+                None => notes.cannot(
+                    one.of,
+                    format!(
+                        "begin the regular expression with ^{start}, so that it is of paths below that alone"
+                    ),
+                ),
             }
         }
         out
@@ -268,7 +299,10 @@ impl<'t> Locations<'t> {
             notes.near(one.of, "it is asked of all paths here, not only of those that the location around it takes: it refuses more");
             return Some(entry);
         }
-        notes.cannot(one.of, "put both regular expressions into one, and the location beside the one around it");
+        notes.cannot(
+            one.of,
+            "put both regular expressions into one, and the location beside the one around it",
+        );
         None
     }
 
@@ -284,13 +318,12 @@ impl<'t> Locations<'t> {
         let mut slashes: Vec<(String, usize)> = Vec::new();
         for (at, one) in self.all.iter().enumerate() {
             let slashed = matches!(one.kind, Kind::Prefix | Kind::Strong) && one.path.len() > 1;
-            let Some(path) = one.path.strip_suffix('/').filter(|path| slashed && !taken.contains(path)) else { continue };
-            let asks = ASKING.iter().any(|name| one.level.first(name).is_some());
-            let to = if asks {
-                Goal::Slash(at)
-            } else {
-                self.find(path).map_or(Goal::Nowhere, Goal::At)
+            let Some(path) = one.path.strip_suffix('/').filter(|path| slashed && !taken.contains(path))
+            else {
+                continue;
             };
+            let asks = ASKING.iter().any(|name| one.level.first(name).is_some());
+            let to = if asks { Goal::Slash(at) } else { self.find(path).map_or(Goal::Nowhere, Goal::At) };
             if to == Goal::At(at) || path.ends_with('/') {
                 continue;
             }
@@ -350,7 +383,10 @@ fn loose_dot(regex: &str) -> bool {
     let bytes = regex.as_bytes();
     let plain = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
     let escaped = |at: usize| at >= 2 && bytes.get(at - 2) == Some(&b'\\');
-    bytes.iter().enumerate().any(|(at, byte)| *byte == b'.' && plain(at.checked_sub(1)) && plain(Some(at + 1)) && !escaped(at))
+    bytes
+        .iter()
+        .enumerate()
+        .any(|(at, byte)| *byte == b'.' && plain(at.checked_sub(1)) && plain(Some(at + 1)) && !escaped(at))
 }
 
 /// Whether a location is there to keep clients out.
@@ -413,7 +449,8 @@ fn head(of: &Directive, notes: &mut Notes<'_>) -> Option<(Kind, String)> {
 fn widened(regex: &str) -> Option<String> {
     let mut out = regex.to_owned();
     for _ in 0..16 {
-        let Some(start) = ["(?=", "(?!", "(?<=", "(?<!"].iter().filter_map(|open| out.find(open)).min() else {
+        let Some(start) = ["(?=", "(?!", "(?<=", "(?<!"].iter().filter_map(|open| out.find(open)).min()
+        else {
             return Some(out);
         };
         let (mut depth, mut end) = (0_usize, None);

@@ -1,11 +1,12 @@
 //! From nginx.conf: read as nginx reads it, translated to what Plimsoll has, with a verdict on every line.
 //!
 //! The map, in the order of the way: `lexer` makes words, `tree` directives with what they include (`glob`), `catalogue` knows
-//! where each may stand and `notes` what has been said of it. `scope` is what holds at a place. `upstream` and `pools` (with
+//! where each may stand (`directives` has them as data) and `notes` what has been said of it. `scope` is what holds at a place. `upstream` and `pools` (with
 //! `probe` and `tls`) are where requests go, `listen`, `site` and `listener` (with `certificate`) where they come from.
 //! What becomes of a request: `location` finds its location, `walk` follows directives to routes (`condition` reads an `if`, `ask`
-//! narrows what is asked, `switch` has tables such as maps, `variable` texts, `rewrite` other targets), `content` ends in
-//! one, with `header`, `guard`, `limit`, `page` and `compress`; `draft` is what is written of it. `stream` has what is no http.
+//! narrows what is asked, `switch` has tables such as maps, at which `fork` divides a way, `variable` texts, `rewrite` other
+//! targets), `content` ends in one, with `destination`, `header`, `guard`, `limit`, `treatment`, `compress` and `page`; `draft` is
+//! what is written of it, and `routes` puts all in order. `stream` has what is no http, `verdicts` what is left to be said.
 
 mod ask;
 mod catalogue;
@@ -13,7 +14,10 @@ mod certificate;
 mod compress;
 mod condition;
 mod content;
+mod destination;
+mod directives;
 mod draft;
+mod fork;
 mod glob;
 mod guard;
 mod header;
@@ -33,6 +37,7 @@ mod site;
 mod stream;
 mod switch;
 mod tls;
+mod treatment;
 mod tree;
 mod units;
 mod upstream;
@@ -84,14 +89,19 @@ fn translate(source: &Source, around: Surroundings<'_>, document: &mut Document,
     for more in blocks.iter().chain(streams).filter(|of| !std::ptr::eq(**of, *blocks.first().unwrap_or(of))) {
         if more.name == "http" || !std::ptr::eq(*more, *streams.first().unwrap_or(more)) {
             notes.wrong(more, "there is another block of that name: nginx rejects the file");
-            more.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "its block is there twice"));
+            more.inside()
+                .iter()
+                .for_each(|inner| notes.all(inner, Verdict::Ignored, "its block is there twice"));
         }
     }
-    let loose = ["server", "upstream", "map", "geo", "split_clients"].iter().any(|name| root.first(name).is_some());
+    let loose =
+        ["server", "upstream", "map", "geo", "split_clients"].iter().any(|name| root.first(name).is_some());
     let snippet = blocks.is_empty() && loose;
     verdicts::places(&source.root, if snippet { HTTP } else { catalogue::MAIN }, notes);
     if snippet {
-        notes.report.general("the file has no http block: it is read as what stands in one, as the files of conf.d do.");
+        notes.report.general(
+            "the file has no http block: it is read as what stands in one, as the files of conf.d do.",
+        );
     }
     let list: &[Directive] = match blocks.first() {
         Some(http) => {
@@ -175,7 +185,11 @@ fn write_http<'t>(
     let mut drafts: Vec<Vec<Draft>> = Vec::new();
     let mut told = Vec::new();
     for site in &sites {
-        let (own, certificates) = if site.doors.is_empty() { (Vec::new(), false) } else { walk::drafts(site, &ground, pools, notes) };
+        let (own, certificates) = if site.doors.is_empty() {
+            (Vec::new(), false)
+        } else {
+            walk::drafts(site, &ground, pools, notes)
+        };
         drafts.push(own);
         told.push(certificates);
     }
@@ -192,8 +206,14 @@ fn write_http<'t>(
 }
 
 /// What a server listens on.
-fn addresses<'t>(of: &'t Directive, level: &Level<'t>, scope: &Scope<'t>, notes: &mut Notes<'_>) -> Vec<Listen<'t>> {
-    let mut out: Vec<Listen<'t>> = level.all("listen").iter().flat_map(|listen| listen::read(listen, true, notes)).collect();
+fn addresses<'t>(
+    of: &'t Directive,
+    level: &Level<'t>,
+    scope: &Scope<'t>,
+    notes: &mut Notes<'_>,
+) -> Vec<Listen<'t>> {
+    let mut out: Vec<Listen<'t>> =
+        level.all("listen").iter().flat_map(|listen| listen::read(listen, true, notes)).collect();
     if level.all("listen").is_empty() {
         notes.how(of, "without a listen nginx listens on port 80");
         let none = listen::read(of, true, notes);
@@ -218,7 +238,11 @@ fn addresses<'t>(of: &'t Directive, level: &Level<'t>, scope: &Scope<'t>, notes:
 fn about(group: &Group<'_>, sites: &[Site<'_>], report: &Report) -> Option<String> {
     let lines = group.sites.iter().filter_map(|site| sites.get(*site)).map(|site| place(site.of.at, report));
     let lines: Vec<String> = lines.take(8).collect();
-    let more = if group.sites.len() > lines.len() { format!(" and {} more", group.sites.len() - lines.len()) } else { String::new() };
+    let more = if group.sites.len() > lines.len() {
+        format!(" and {} more", group.sites.len() - lines.len())
+    } else {
+        String::new()
+    };
     let word = if group.sites.len() == 1 { "server" } else { "servers" };
     (!lines.is_empty()).then(|| format!("{word} ({}{more})", lines.join(", ")))
 }

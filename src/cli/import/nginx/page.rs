@@ -24,14 +24,22 @@ impl<'t> Walker<'_, 't, '_, '_> {
             let Some((target, statuses)) = of.words.split_last() else { continue };
             let other = statuses.iter().find(|word| word.starts_with('='));
             let statuses: Vec<&String> = statuses.iter().filter(|word| !word.starts_with('=')).collect();
-            if statuses.is_empty() || !statuses.iter().all(|word| word.parse::<u16>().is_ok_and(|code| (300..=599).contains(&code))) {
+            if statuses.is_empty()
+                || !statuses
+                    .iter()
+                    .all(|word| word.parse::<u16>().is_ok_and(|code| (300..=599).contains(&code)))
+            {
                 self.notes.wrong(of, "it names statuses from 300 to 599 and a page: nginx rejects it");
                 continue;
             }
             let page = match other {
                 Some(status) => {
                     let status = status.trim_start_matches('=');
-                    let what = if status.is_empty() { "the status of what answers in its place".to_owned() } else { format!("the status {status}") };
+                    let what = if status.is_empty() {
+                        "the status of what answers in its place".to_owned()
+                    } else {
+                        format!("the status {status}")
+                    };
                     Page::None(format!("a page has the status of the error, and not {what}"))
                 }
                 None => self.page(target),
@@ -40,15 +48,26 @@ impl<'t> Walker<'_, 't, '_, '_> {
                 Page::File(file) => {
                     for status in statuses.iter().filter(|status| status.starts_with(['4', '5'])) {
                         if !pairs.iter().any(|(own, _)| own == *status) {
-                            pairs.push(((*status).clone(), Value::inline([("file", Value::text(file.clone()))])));
+                            pairs.push((
+                                (*status).clone(),
+                                Value::inline([("file", Value::text(file.clone()))]),
+                            ));
                         }
                     }
                     self.notes.ok(of);
                 }
                 Page::None(why) => {
-                    let failover = target.starts_with('@') && statuses.iter().any(|status| ["502", "503", "504"].contains(&status.as_str()));
-                    let more = if failover { "; where nothing of a pool can be used, its `failover` names another pool" } else { "" };
-                    self.notes.cannot(of, format!("{why}: write the page into a file, and name it in error_pages{more}"));
+                    let failover = target.starts_with('@')
+                        && statuses.iter().any(|status| ["502", "503", "504"].contains(&status.as_str()));
+                    let more = if failover {
+                        "; where nothing of a pool can be used, its `failover` names another pool"
+                    } else {
+                        ""
+                    };
+                    self.notes.cannot(
+                        of,
+                        format!("{why}: write the page into a file, and name it in error_pages{more}"),
+                    );
                 }
             }
         }
@@ -68,18 +87,31 @@ impl<'t> Walker<'_, 't, '_, '_> {
     /// The file that a page is.
     fn page(&mut self, target: &str) -> Page {
         if !target.starts_with('/') || !is_plain(target) {
-            let what = if target.starts_with('@') { "another location does not answer in the place of an error" } else { "a page in the place of an error is a file" };
+            let what = if target.starts_with('@') {
+                "another location does not answer in the place of an error"
+            } else {
+                "a page in the place of an error is a file"
+            };
             return Page::None(what.to_owned());
         }
         let path = target.split('?').next().unwrap_or(target);
         let found = self.site.locations.find(path).and_then(|at| self.site.locations.all.get(at));
         let scope = found.map_or_else(|| self.site.scope.clone(), |location| location.scope.clone());
-        let handler = found.and_then(|location| ["return", "proxy_pass", "try_files", "fastcgi_pass", "rewrite"].iter().find_map(|name| location.level.first(name)));
+        let handler = found.and_then(|location| {
+            ["return", "proxy_pass", "try_files", "fastcgi_pass", "rewrite"]
+                .iter()
+                .find_map(|name| location.level.first(name))
+        });
         if let Some(handler) = handler {
-            return Page::None(format!("a page in the place of an error is a file, and {path} is answered by {}", handler.name));
+            return Page::None(format!(
+                "a page in the place of an error is a file, and {path} is answered by {}",
+                handler.name
+            ));
         }
         let own = |of: &'t Directive| is_plain(of.word(0)) && !of.word(0).is_empty();
-        let alias = found.and_then(|location| Some((location.level.first("alias").filter(|of| own(of))?, location.path.clone())));
+        let alias = found.and_then(|location| {
+            Some((location.level.first("alias").filter(|of| own(of))?, location.path.clone()))
+        });
         if let Some((alias, prefix)) = alias {
             self.notes.ok(alias);
             let rest = path.strip_prefix(prefix.as_str()).unwrap_or("");
@@ -88,7 +120,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
         match scope.find("root").filter(|of| own(of)) {
             Some(root) => {
                 self.notes.ok(root);
-                if let Some(location) = found.filter(|location| location.level.first("root").is_some_and(|own| own.id == root.id)) {
+                if let Some(location) =
+                    found.filter(|location| location.level.first("root").is_some_and(|own| own.id == root.id))
+                {
                     self.notes.ok(location.of);
                 }
                 Page::File(format!("{}{path}", root.word(0).trim_end_matches('/')))

@@ -46,14 +46,24 @@ pub(super) struct Pools<'t> {
 impl<'t> Pools<'t> {
     /// The number of the pool of this origin that is spoken to like this.
     pub(super) fn of(&mut self, origin: Origin, settings: Vec<Key>, http: bool, of: &'t Directive) -> usize {
-        let values: Vec<(&str, &Value)> = settings.iter().map(|(name, value, _)| (name.as_str(), value)).collect();
+        let values: Vec<(&str, &Value)> =
+            settings.iter().map(|(name, value, _)| (name.as_str(), value)).collect();
         let key = format!("{http}{origin:?}{values:?}");
         if let Some(known) = self.by_key.get(&key) {
             return *known;
         }
         let (Origin::Upstream(base) | Origin::Address(base)) = &origin;
         let tls = settings.iter().any(|(name, ..)| name.starts_with("tls"));
-        let name = self.free(base, if tls { "tls" } else if http { "http" } else { "tcp" });
+        let name = self.free(
+            base,
+            if tls {
+                "tls"
+            } else if http {
+                "http"
+            } else {
+                "tcp"
+            },
+        );
         self.list.push(Pool { name, origin, settings, http, statuses: Vec::new(), checks: Vec::new(), of });
         self.by_key.insert(key, self.list.len() - 1);
         self.list.len() - 1
@@ -132,7 +142,9 @@ impl<'t> Pools<'t> {
             table.set("fail_open", Value::Bool(false), None);
             probe::write(&pool.checks, upstream, ground, &mut table, notes);
             let comment = match upstream {
-                Some(upstream) => format!("upstream {} ({})", upstream.name, place(upstream.of.at, notes.report)),
+                Some(upstream) => {
+                    format!("upstream {} ({})", upstream.name, place(upstream.of.at, notes.report))
+                }
                 None => format!("{} {} ({})", pool.of.name, pool.of.word(0), place(pool.of.at, notes.report)),
             };
             out.push(Block { name: pool.name.clone(), comments: vec![comment], table });
@@ -178,7 +190,8 @@ impl<'t> Pools<'t> {
                     own.is_none_or(|(_, value, _)| *value != key.1)
                 })
             };
-            let kept: Vec<Key> = std::mem::take(&mut draft.shared).into_iter().filter(|key| differs(key)).collect();
+            let kept: Vec<Key> =
+                std::mem::take(&mut draft.shared).into_iter().filter(|key| differs(key)).collect();
             draft.keys.extend(kept);
         }
         agreed
@@ -197,7 +210,9 @@ fn table_of(pool: &Pool<'_>, upstream: Option<&Upstream<'_>>, table: &mut Table,
     if !upstream.keys.iter().any(|(name, ..)| *name == "balance") {
         table.set("balance", Value::text("round_robin"), None);
     }
-    let of_http = |name: &str| name.starts_with("sticky.") && name != "sticky.table" || name == "limits.idle_connections";
+    let of_http = |name: &str| {
+        name.starts_with("sticky.") && name != "sticky.table" || name == "limits.idle_connections"
+    };
     for (name, value, of) in &upstream.keys {
         if !pool.http && (of_http(name) || (*name == "hash_key" && value != &Value::text("sni"))) {
             notes.cannot(of, "where bytes are relayed there are no requests, only sources and names of TLS");
@@ -255,9 +270,14 @@ fn outlier(pool: &Pool<'_>, upstream: Option<&Upstream<'_>>, table: &mut Table, 
     let peers = upstream.map(|upstream| upstream.peers.as_slice()).unwrap_or_default();
     let first = peers.first();
     let (most, time) = first.map_or((1, "10s"), |peer| (peer.max_fails, peer.fail_timeout.as_str()));
-    let written = |peer: &Peer<'_>| peer.of.words.iter().any(|word| word.starts_with("max_fails") || word.starts_with("fail_timeout"));
+    let written = |peer: &Peer<'_>| {
+        peer.of.words.iter().any(|word| word.starts_with("max_fails") || word.starts_with("fail_timeout"))
+    };
     for peer in peers.iter().filter(|peer| peer.max_fails != most || peer.fail_timeout != time) {
-        notes.near(peer.of, "max_fails and fail_timeout are the pool's: those of the first server hold for all");
+        notes.near(
+            peer.of,
+            "max_fails and fail_timeout are the pool's: those of the first server hold for all",
+        );
     }
     if let ([alone], true) = (peers, first.is_some_and(written)) {
         notes.how(alone.of, "one server alone is never left out, here as in nginx");
@@ -269,7 +289,12 @@ fn outlier(pool: &Pool<'_>, upstream: Option<&Upstream<'_>>, table: &mut Table, 
     }
     if !pool.statuses.is_empty() && most > 0 {
         let mut count: Vec<String> = ["connect", "reset", "timeout"].map(str::to_owned).to_vec();
-        count.extend(pool.statuses.iter().filter(|status| ["500", "502", "503", "504", "429"].contains(&status.as_str())).cloned());
+        count.extend(
+            pool.statuses
+                .iter()
+                .filter(|status| ["500", "502", "503", "504", "429"].contains(&status.as_str()))
+                .cloned(),
+        );
         table.set("outlier.count", Value::texts(count), None);
     }
 }

@@ -63,13 +63,16 @@ pub(super) fn write(
         None => notes.wrong(of, "interval has a time: it is rejected"),
     }
     for (name, key) in [("passes", "health.rise"), ("fails", "health.fall")] {
-        let number = option(name).map_or(Some(1), |text| text.parse::<i64>().ok().filter(|number| (1..=1000).contains(number)));
+        let number = option(name)
+            .map_or(Some(1), |text| text.parse::<i64>().ok().filter(|number| (1..=1000).contains(number)));
         match number {
             Some(number) => table.set(key, Value::Integer(number), at),
             None => notes.wrong(of, format!("{name} has a number: it is rejected")),
         }
     }
-    for (_, why) in NEEDLESS.iter().filter(|(name, why)| !why.is_empty() && (has(name) || option(name).is_some())) {
+    for (_, why) in
+        NEEDLESS.iter().filter(|(name, why)| !why.is_empty() && (has(name) || option(name).is_some()))
+    {
         notes.how(of, *why);
     }
     if let Some(jitter) = option("jitter") {
@@ -113,7 +116,10 @@ fn expected(
                 let wrong: Vec<(u16, u16)> = one.from(1).iter().filter_map(|text| range(text)).collect();
                 let good = others(wrong);
                 if good.is_empty() {
-                    notes.cannot(one, "no status is left that is good: write expect_status of the pool's health");
+                    notes.cannot(
+                        one,
+                        "no status is left that is good: write expect_status of the pool's health",
+                    );
                 } else {
                     notes.ok(one);
                     table.set("health.expect_status", Value::texts(good), Some(one.at));
@@ -139,8 +145,14 @@ fn expected(
                 notes.ok(one);
                 table.set("health.expect", Value::text(unescaped(text)), Some(one.at));
             }
-            ("header", _) => notes.cannot(one, "a probe looks at the status and the body of an answer (expect_status, expect_body)"),
-            _ => notes.cannot(one, "a probe looks at the status and the body of an answer, or at the first bytes (expect)"),
+            ("header", _) => notes.cannot(
+                one,
+                "a probe looks at the status and the body of an answer (expect_status, expect_body)",
+            ),
+            _ => notes.cannot(
+                one,
+                "a probe looks at the status and the body of an answer, or at the first bytes (expect)",
+            ),
         }
     }
 }

@@ -65,7 +65,7 @@ impl<'t> Walker<'_, 't, '_, '_> {
     fn redirect(&mut self, of: &'t Directive, status: u16, url: &str, way: &Way<'t>) -> Option<Action> {
         let url = tidy(url);
         let local = url.starts_with('/') || url.starts_with("${request_uri}") || url.starts_with("${uri}");
-        let full = if local { format!("${{scheme}}://${{http_host}}{url}") } else { url.clone() };
+        let full = if local { format!("${{scheme}}://${{http_host}}{url}") } else { url };
         match render(&full, Where::Url, &self.facts(way)) {
             Ok(to) if to.is_empty() => {
                 self.notes.wrong(of, "it leads nowhere");
@@ -144,7 +144,9 @@ impl<'t> Walker<'_, 't, '_, '_> {
         way: Way<'t>,
     ) -> Option<Way<'t>> {
         let (regex, flag) = (of.word(0), of.word(2));
-        if !(2..=3).contains(&of.words.len()) || !["", "last", "break", "redirect", "permanent"].contains(&flag) {
+        if !(2..=3).contains(&of.words.len())
+            || !["", "last", "break", "redirect", "permanent"].contains(&flag)
+        {
             self.notes.wrong(of, "it has a regular expression, a replacement, and last, break, redirect or permanent: nginx rejects it");
             return Some(way);
         }
@@ -169,7 +171,13 @@ impl<'t> Walker<'_, 't, '_, '_> {
     }
 
     /// A redirect of those whose path matches.
-    fn rewritten_away(&mut self, of: &'t Directive, status: u16, replacement: &str, way: Way<'t>) -> Option<Way<'t>> {
+    fn rewritten_away(
+        &mut self,
+        of: &'t Directive,
+        status: u16,
+        replacement: &str,
+        way: Way<'t>,
+    ) -> Option<Way<'t>> {
         let regex = of.word(0);
         let all = implied(way.region.path.as_ref(), regex);
         let uses_groups = has_groups(replacement, regex);
@@ -190,9 +198,19 @@ impl<'t> Walker<'_, 't, '_, '_> {
             _ => None,
         };
         let mut url = replacement.to_owned();
-        for (whole, end) in [("^/(.*)$", "/${1}"), ("^/(.*)", "/${1}"), ("^(.*)$", "${1}"), ("(.*)", "${1}"), ("^/(.*)$", "${1}")] {
+        for (whole, end) in [
+            ("^/(.*)$", "/${1}"),
+            ("^/(.*)", "/${1}"),
+            ("^(.*)$", "${1}"),
+            ("(.*)", "${1}"),
+            ("^/(.*)$", "${1}"),
+        ] {
             // All of the path is put in again, and nginx puts the query behind it.
-            if regex == whole && url.ends_with(end) && !url.contains('?') && (end != "${1}" || whole != "^/(.*)$") {
+            if regex == whole
+                && url.ends_with(end)
+                && !url.contains('?')
+                && (end != "${1}" || whole != "^/(.*)$")
+            {
                 url.truncate(url.len() - end.len());
                 url.push_str("${request_uri}");
                 inner.region.path.clone_from(&way.region.path);
@@ -260,7 +278,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
             }
             Narrowed::Impossible(_) if flag == "break" && last_of(todo) => {
                 // Where it does not match, the path goes on as it is.
-                self.notes.near(of, "a Host that is set for the endpoint is set only where the path is rewritten");
+                self.notes
+                    .near(of, "a Host that is set for the endpoint is set only where the path is rewritten");
                 let made = Rewrite { regex: Some(regex.to_owned()), ..made };
                 let way = on(way, made);
                 Some(way)
@@ -289,7 +308,10 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let fixed = before.path.as_ref().filter(|path| !path.contains('{') && before.regex.is_none());
         let replacement = put_in(of.word(1), &way.bound);
         if fixed.is_none() || has_groups(&replacement, regex) {
-            self.notes.cannot(of, "a route rewrites its path once: make one regular expression of this one and the one before");
+            self.notes.cannot(
+                of,
+                "a route rewrites its path once: make one regular expression of this one and the one before",
+            );
             return Some(way);
         }
         let mut way = way;
@@ -306,7 +328,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
         }
         let anything = way.to(way.region.clone());
         let kept = way.region.path.take();
-        let mut way = self.rewritten(of, &replacement, todo, Way { region: way.region.clone(), ..anything })?;
+        let mut way =
+            self.rewritten(of, &replacement, todo, Way { region: way.region.clone(), ..anything })?;
         way.region.path = kept;
         Some(way)
     }
@@ -335,7 +358,10 @@ pub(super) fn implied(path: Option<&PathTest>, regex: &str) -> bool {
         Some(PathTest::Regex(own)) => match start_of(own) {
             _ if own == regex || own.strip_suffix('$') == Some(regex) => return true,
             Some((text, "")) => text,
-            _ => return ["^", ".*", "^.*", "^.*$", "(.*)", "^(.*)", "^(.*)$", "^/", "^/(.*)$", "^/(.*)"].contains(&regex),
+            _ => {
+                return ["^", ".*", "^.*", "^.*$", "(.*)", "^(.*)", "^(.*)$", "^/", "^/(.*)$", "^/(.*)"]
+                    .contains(&regex);
+            }
         },
     };
     if ["", "^", ".*", "(.*)"].contains(&regex) {
@@ -348,7 +374,8 @@ pub(super) fn implied(path: Option<&PathTest>, regex: &str) -> bool {
 /// The target that a replacement makes.
 fn target(replacement: &str, regex: &str, facts: &Facts) -> Result<Rewrite, String> {
     let replacement = tidy(replacement);
-    let (path, args) = replacement.split_once('?').map_or((replacement.as_str(), None), |(path, args)| (path, Some(args)));
+    let (path, args) =
+        replacement.split_once('?').map_or((replacement.as_str(), None), |(path, args)| (path, Some(args)));
     let own = path == "${uri}" || path == "${request_uri}";
     let query = match args {
         None => None,
@@ -395,7 +422,11 @@ fn samples(replacement: &str, regex: &str) -> Vec<String> {
         }
         out
     };
-    if grouped || !super::variable::is_plain(path) { vec![make("a"), make("a/b"), make("1.x")] } else { vec![make("")] }
+    if grouped || !super::variable::is_plain(path) {
+        vec![make("a"), make("a/b"), make("1.x")]
+    } else {
+        vec![make("")]
+    }
 }
 
 /// What stands in the groups of an expression.
@@ -410,7 +441,10 @@ fn groups_of(regex: &str) -> Vec<String> {
             '\\' => skip = true,
             '(' => {
                 let rest = regex.get(at + 1..).unwrap_or("");
-                let named = ["?<", "?P<"].iter().find_map(|start| rest.strip_prefix(start)).filter(|rest| !rest.starts_with(['=', '!']));
+                let named = ["?<", "?P<"]
+                    .iter()
+                    .find_map(|start| rest.strip_prefix(start))
+                    .filter(|rest| !rest.starts_with(['=', '!']));
                 let begin = match named {
                     Some(rest) => rest.find('>').map(|end| regex.len() - rest.len() + end + 1),
                     None => (!rest.starts_with('?')).then_some(at + 1),
@@ -453,9 +487,15 @@ mod tests {
         let made = make("/profile?id=$1", "^/users/(\\d+)$").expect("a target");
         assert_eq!((made.path.as_deref(), made.query.as_deref()), (Some("/profile"), Some("id={1}&{query}")));
         let made = make("/find?", "^").expect("a target");
-        assert_eq!((made.path.as_deref(), made.query.as_deref(), made.regex), (Some("/find"), Some(""), None));
+        assert_eq!(
+            (made.path.as_deref(), made.query.as_deref(), made.regex),
+            (Some("/find"), Some(""), None)
+        );
         assert_eq!(groups_of(r"^(/a/.*)/(?:b)(?<n>\d+(x))$"), ["/a/.*", r"\d+(x)", "x"]);
-        assert_eq!(samples("${1}/mp3/${2}.ra", r"^(/download/.*)/media/(.*)\..*$").first().map(String::as_str), Some("/download/a/mp3/a.ra"));
+        assert_eq!(
+            samples("${1}/mp3/${2}.ra", r"^(/download/.*)/media/(.*)\..*$").first().map(String::as_str),
+            Some("/download/a/mp3/a.ra")
+        );
     }
 
     #[test]

@@ -47,7 +47,10 @@ fn needless(draft: &Draft, share: &Share, sites: &[Site<'_>], groups: &[Group<'_
         && sites.get(share.site).is_some_and(|site| site.of.at == draft.at)
         && matches!(&draft.action, Action::Respond { status: 404, body, .. } if body.is_empty());
     let alone = share.is_default
-        || groups.iter().filter(|group| group.sites.contains(&share.site)).all(|group| group.default == share.site);
+        || groups
+            .iter()
+            .filter(|group| group.sites.contains(&share.site))
+            .all(|group| group.default == share.site);
     plain && alone
 }
 
@@ -68,7 +71,10 @@ impl Routes {
         for (draft, site) in self.drafts.iter().zip(&self.sites).rev() {
             let word = draft.word(|at| pools.name(at));
             let server = sites.get(*site).filter(|_| many).map(|site| server_word(site));
-            names.push(free(&server.map_or_else(|| word.clone(), |server| format!("{server}-{word}")), &mut taken));
+            names.push(free(
+                &server.map_or_else(|| word.clone(), |server| format!("{server}-{word}")),
+                &mut taken,
+            ));
         }
         names.reverse();
         let regions: Vec<&Region> = self.drafts.iter().map(|draft| &draft.region).collect();
@@ -81,7 +87,10 @@ impl Routes {
             }
             draft.region.write(doors, named, &mut table);
             draft.write(|at| pools.name(at), &mut table);
-            let mut block = super::comment_block(format!("{}: {}", place(draft.at, report), report.source(draft.at)), table);
+            let mut block = super::comment_block(
+                format!("{}: {}", place(draft.at, report), report.source(draft.at)),
+                table,
+            );
             block.comments.extend(draft.why.clone());
             out.push(block);
         }
@@ -92,7 +101,10 @@ impl Routes {
 /// What a server is called in names of its routes.
 fn server_word(site: &Site<'_>) -> String {
     let name = site.names.first().cloned().unwrap_or_else(|| "default".to_owned());
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).take(60).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .take(60)
+        .collect()
 }
 
 /// A name that no other route has.

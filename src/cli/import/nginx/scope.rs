@@ -71,7 +71,11 @@ impl<'t> Scope<'t> {
 
     /// What holds of a directive that is said several times: all of the innermost block that has any.
     pub(super) fn all(&self, name: &str) -> Vec<&'t Directive> {
-        self.inner().map(|level| level.all(name)).find(|all| !all.is_empty()).map(<[_]>::to_vec).unwrap_or_default()
+        self.inner()
+            .map(|level| level.all(name))
+            .find(|all| !all.is_empty())
+            .map(<[_]>::to_vec)
+            .unwrap_or_default()
     }
 
     /// The same of several directives that make one list, in the order of the source.

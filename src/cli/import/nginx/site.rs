@@ -42,7 +42,10 @@ pub(super) fn groups<'t>(listens: &[Vec<Listen<'t>>], notes: &mut Notes<'_>) -> 
                 Vec::new()
             });
             if listen.default && of.iter().any(|(_, other)| other.default) {
-                notes.wrong(listen.of, "there is a default server for this address already: nginx rejects the file");
+                notes.wrong(
+                    listen.of,
+                    "there is a default server for this address already: nginx rejects the file",
+                );
             }
             of.push((site, listen.clone()));
         }
@@ -54,11 +57,14 @@ pub(super) fn groups<'t>(listens: &[Vec<Listen<'t>>], notes: &mut Notes<'_>) -> 
         let Some(of) = by_bind.remove(&bind) else { continue };
         let Some((_, first)) = of.first().cloned() else { continue };
         let sites: Vec<usize> = of.iter().map(|(site, _)| *site).collect();
-        let default = of.iter().find(|(_, listen)| listen.default).or(of.first()).map_or(0, |(site, _)| *site);
+        let default =
+            of.iter().find(|(_, listen)| listen.default).or_else(|| of.first()).map_or(0, |(site, _)| *site);
         let any = |is: fn(&Listen<'t>) -> bool| of.iter().any(|(_, listen)| is(listen));
-        let (ssl, http2, proxy_protocol) = (any(|one| one.ssl), any(|one| one.http2), any(|one| one.proxy_protocol));
+        let (ssl, http2, proxy_protocol) =
+            (any(|one| one.ssl), any(|one| one.http2), any(|one| one.proxy_protocol));
         let backlog = of.iter().find_map(|(_, listen)| listen.backlog);
-        let key = format!("{sites:?}{default}{ssl}{http2}{proxy_protocol}{backlog:?}{}", first.port.is_none());
+        let key =
+            format!("{sites:?}{default}{ssl}{http2}{proxy_protocol}{backlog:?}{}", first.port.is_none());
         let listen = Listen { backlog, ..first };
         if let Some(group) = alike.get(&key).and_then(|at| out.get_mut(*at)) {
             group.listens.push(listen);
@@ -214,7 +220,9 @@ pub(super) fn shares(groups: &[Group<'_>], names: &[Names<'_>], notes: &mut Note
         .iter()
         .map(|group| {
             let is_loose = |site: &usize| {
-                names.get(*site).is_some_and(|own| own.is_loose() || own.hosts.iter().any(|(host, _)| host.starts_with('*')))
+                names.get(*site).is_some_and(|own| {
+                    own.is_loose() || own.hosts.iter().any(|(host, _)| host.starts_with('*'))
+                })
             };
             group.sites.iter().any(|site| *site != group.default && is_loose(site))
         })
@@ -229,11 +237,16 @@ pub(super) fn shares(groups: &[Group<'_>], names: &[Names<'_>], notes: &mut Note
             .copied()
             .collect();
         if !named.is_empty() {
-            let hosts: Vec<String> =
-                own.hosts.iter().map(|(host, _)| host.clone()).filter(|host| taken.get(host).is_none_or(|first| !first.contains(&site))).collect();
+            let hosts: Vec<String> = own
+                .hosts
+                .iter()
+                .map(|(host, _)| host.clone())
+                .filter(|host| taken.get(host).is_none_or(|first| !first.contains(&site)))
+                .collect();
             let (alone, merged): (Vec<String>, Vec<String>) =
                 hosts.into_iter().partition(|host| overlapped.contains(&(site, host.clone())));
-            let mut share = |order, ask| out.push(Share { order, site, ask, doors: named.clone(), is_default: false });
+            let mut share =
+                |order, ask| out.push(Share { order, site, ask, doors: named.clone(), is_default: false });
             if !merged.is_empty() {
                 share((0, Reverse(0), site), Ask::Hosts(merged));
             }
@@ -260,7 +273,11 @@ pub(super) fn shares(groups: &[Group<'_>], names: &[Names<'_>], notes: &mut Note
 }
 
 /// Names that an earlier server on the same address has, with those that come too late.
-fn first_come(doors_of: &[Vec<usize>], names: &[Names<'_>], notes: &mut Notes<'_>) -> HashMap<String, HashSet<usize>> {
+fn first_come(
+    doors_of: &[Vec<usize>],
+    names: &[Names<'_>],
+    notes: &mut Notes<'_>,
+) -> HashMap<String, HashSet<usize>> {
     let mut seen: HashMap<(usize, &str), usize> = HashMap::new();
     let mut late: HashMap<String, HashSet<usize>> = HashMap::new();
     for (site, own) in names.iter().enumerate() {

@@ -1,12 +1,12 @@
 //! `stream`: servers that relay bytes or datagrams.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::document::{Block, Document, Table, Value, place};
 use super::catalogue::{STREAM, STREAM_SERVER};
-use super::certificate;
+use super::certificate::{self, Wanted};
 use super::draft::Key;
 use super::guard::rules;
 use super::listen::{self, Listen};
@@ -50,19 +50,34 @@ pub(super) fn write<'t>(
     let zones: HashMap<&str, &Directive> = level
         .all("limit_conn_zone")
         .iter()
-        .filter_map(|of| Some((of.words.iter().find_map(|word| word.strip_prefix("zone="))?.split(':').next()?, *of)))
+        .filter_map(|of| {
+            Some((of.words.iter().find_map(|word| word.strip_prefix("zone="))?.split(':').next()?, *of))
+        })
         .collect();
     let mut keys = HashMap::new();
     let mut names: HashMap<String, usize> = HashMap::new();
+    let mut bound: HashSet<(String, bool)> = HashSet::new();
     let base = Scope::default().with(Rc::clone(&level));
     for server in level.all("server") {
         let inner = Rc::new(Level::new(STREAM_SERVER, server.inside()));
         let scope = base.with(Rc::clone(&inner));
-        let mut relay = Relay { scope, upstreams: &upstreams, switches: &switches, pools, keys: &mut keys, notes };
-        let listens: Vec<Listen<'t>> = inner.all("listen").iter().flat_map(|of| listen::read(of, false, relay.notes)).collect();
+        let mut relay =
+            Relay { scope, upstreams: &upstreams, switches: &switches, pools, keys: &mut keys, notes };
+        let mut listens: Vec<Listen<'t>> =
+            inner.all("listen").iter().flat_map(|of| listen::read(of, false, relay.notes)).collect();
+        listens.retain(|listen| {
+            let first = bound.insert((listen.bind.clone(), listen.udp));
+            if !first {
+                let what = "a server listens on this address already: only one can have it here, and before nginx 1.25.5";
+                relay.notes.cannot(listen.of, what);
+            }
+            first
+        });
         relay.notes.ok(server);
         if listens.is_empty() {
-            relay.notes.wrong(server, "it listens on nothing: nginx rejects it");
+            if inner.all("listen").is_empty() {
+                relay.notes.wrong(server, "it listens on nothing: nginx rejects it");
+            }
             continue;
         }
         for udp in [false, true] {
@@ -101,7 +116,11 @@ impl<'t> Relay<'_, 't, '_> {
             return self.notes.cannot(of, "it leads to no pool that is known, and no listener is made of it");
         };
         if let Some(pool) = pool {
-            table.set("pool", Value::text(self.pools.name(pool)), self.scope.find("proxy_pass").map(|of| of.at));
+            table.set(
+                "pool",
+                Value::text(self.pools.name(pool)),
+                self.scope.find("proxy_pass").map(|of| of.at),
+            );
         }
         if let Some((count, at)) = listens.iter().find_map(|listen| Some((listen.backlog?, listen.of.at))) {
             table.set("limits.backlog", Value::Integer(count), Some(at));
@@ -117,7 +136,13 @@ impl<'t> Relay<'_, 't, '_> {
     }
 
     /// Who may connect; false where nobody may.
-    fn guards(&mut self, of: &'t Directive, listens: &[&Listen<'t>], zones: &HashMap<&str, &'t Directive>, table: &mut Table) -> bool {
+    fn guards(
+        &mut self,
+        of: &'t Directive,
+        listens: &[&Listen<'t>],
+        zones: &HashMap<&str, &'t Directive>,
+        table: &mut Table,
+    ) -> bool {
         let lines = self.scope.all_of(&["allow", "deny"]);
         let mut faults = Vec::new();
         let rules = rules(&lines, |of| faults.push(of.id));
@@ -139,7 +164,8 @@ impl<'t> Relay<'_, 't, '_> {
         }
         for limit in self.scope.all("limit_conn") {
             let zone = zones.get(limit.word(0)).copied();
-            let by_client = zone.and_then(|zone| alone(zone.word(0))).is_some_and(|name| name.ends_with("remote_addr"));
+            let by_client =
+                zone.and_then(|zone| alone(zone.word(0))).is_some_and(|name| name.ends_with("remote_addr"));
             match (limit.word(1).parse::<i64>().ok().filter(|most| *most > 0), zone) {
                 (Some(most), Some(zone)) if by_client => {
                     table.set("max_connections_per_source", Value::Integer(most), Some(limit.at));
@@ -148,12 +174,19 @@ impl<'t> Relay<'_, 't, '_> {
                 }
                 (Some(most), Some(zone)) => {
                     table.set("max_connections", Value::Integer(most), Some(limit.at));
-                    self.notes.near(limit, "connections are counted by source, or all of a listener: here all");
+                    self.notes
+                        .near(limit, "connections are counted by source, or all of a listener: here all");
                     self.notes.ok(zone);
                 }
                 _ => self.notes.wrong(limit, "it names a limit_conn_zone and a number: nginx rejects it"),
             }
         }
+        self.clients(listens, table);
+        true
+    }
+
+    /// Whose PROXY headers are believed.
+    fn clients(&mut self, listens: &[&Listen<'t>], table: &mut Table) {
         let proxied = listens.iter().find(|listen| listen.proxy_protocol);
         let trusted: Vec<String> = self
             .scope
@@ -167,18 +200,25 @@ impl<'t> Relay<'_, 't, '_> {
         if let Some(listen) = proxied {
             table.set("accept_proxy_protocol", Value::Bool(true), Some(listen.of.at));
             if trusted.is_empty() {
-                self.notes.cannot(listen.of, "PROXY headers are believed of trusted_proxies alone: name the balancers' networks there");
+                self.notes.cannot(
+                    listen.of,
+                    "PROXY headers are believed of trusted_proxies alone: name the balancers' networks there",
+                );
             }
         }
         if !trusted.is_empty() {
-            table.set("trusted_proxies", Value::texts(trusted), self.scope.find("set_real_ip_from").map(|of| of.at));
+            table.set(
+                "trusted_proxies",
+                Value::texts(trusted),
+                self.scope.find("set_real_ip_from").map(|of| of.at),
+            );
         }
-        true
     }
 
     fn tls(&mut self, table: &mut Table) {
         let scope = self.scope.clone();
-        certificate::write(&[&scope], false, false, false, table, self.notes);
+        let wanted = Wanted { http: false, http2: false, told: false };
+        certificate::write(&[&scope], wanted, table, self.notes);
         if let Some(of) = scope.find("ssl_handshake_timeout")
             && let Some(time) = time(of.word(0))
         {
@@ -192,7 +232,9 @@ impl<'t> Relay<'_, 't, '_> {
     }
 
     fn rates(&mut self, table: &mut Table) {
-        for (name, key) in [("proxy_upload_rate", "limits.bandwidth_in"), ("proxy_download_rate", "limits.bandwidth_out")] {
+        for (name, key) in
+            [("proxy_upload_rate", "limits.bandwidth_in"), ("proxy_download_rate", "limits.bandwidth_out")]
+        {
             let Some(of) = self.scope.find(name) else { continue };
             match size(of.word(0)) {
                 Some(0) => self.notes.ok(of),
@@ -238,7 +280,12 @@ impl<'t> Relay<'_, 't, '_> {
     }
 
     /// The pool of those that no route takes, and routes by the name that TLS clients ask for.
-    fn destination(&mut self, of: &'t Directive, listener: &str, udp: bool) -> Option<(Option<usize>, Vec<Block>)> {
+    fn destination(
+        &mut self,
+        of: &'t Directive,
+        listener: &str,
+        udp: bool,
+    ) -> Option<(Option<usize>, Vec<Block>)> {
         let Some(pass) = self.scope.find("proxy_pass") else {
             if let Some(other) = self.scope.find("return").or_else(|| self.scope.find("pass")) {
                 self.notes.cannot(other, "a tcp listener relays to a pool");
@@ -261,7 +308,9 @@ impl<'t> Relay<'_, 't, '_> {
             return None;
         }
         let switch = name.and_then(|name| self.switches.get(&name));
-        let Some(switch) = switch.filter(|switch| switch.kind == Kind::Map && alone(switch.source()).as_deref() == Some("ssl_preread_server_name")) else {
+        let Some(switch) = switch.filter(|switch| {
+            switch.kind == Kind::Map && alone(switch.source()).as_deref() == Some("ssl_preread_server_name")
+        }) else {
             self.notes.cannot(pass, "where bytes are relayed a pool is chosen by the listener, or by the name that a TLS client asks for (sni)");
             return None;
         };
@@ -279,9 +328,16 @@ impl<'t> Relay<'_, 't, '_> {
         }
     }
 
-    fn by_name(&mut self, switch: &Switch<'t>, pass: &'t Directive, listener: &str, udp: bool) -> (Option<usize>, Vec<Block>) {
+    fn by_name(
+        &mut self,
+        switch: &Switch<'t>,
+        pass: &'t Directive,
+        listener: &str,
+        udp: bool,
+    ) -> (Option<usize>, Vec<Block>) {
         let mut default = None;
         let mut routes: Vec<(usize, Vec<String>, &'t Directive)> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         let hostnames = switch.of.inside().iter().any(|row| row.name == "hostnames" && row.words.is_empty());
         for row in switch.of.inside() {
             if ["hostnames", "volatile", "include"].contains(&row.name.as_str()) {
@@ -301,9 +357,18 @@ impl<'t> Relay<'_, 't, '_> {
             self.notes.ok(row);
             match names.filter(|_| row.name != "default") {
                 None => default = Some(pool),
+                Some(names) if names.iter().all(|name| seen.contains(name)) => {
+                    self.notes.wrong(row, "the name is there already");
+                }
                 Some(names) => match routes.iter_mut().find(|(own, ..)| *own == pool) {
-                    Some((_, own, _)) => own.extend(names),
-                    None => routes.push((pool, names, row)),
+                    Some((_, own, _)) => {
+                        own.extend(names.into_iter().filter(|name| seen.insert(name.clone())))
+                    }
+                    None => routes.push((
+                        pool,
+                        names.into_iter().filter(|name| seen.insert(name.clone())).collect(),
+                        row,
+                    )),
                 },
             }
         }
@@ -315,7 +380,8 @@ impl<'t> Relay<'_, 't, '_> {
             table.set("listeners", Value::texts([listener]), None);
             table.set("sni", Value::one_or_list(&names), Some(row.at));
             table.set("pool", Value::text(name), Some(row.at));
-            let comments = vec![format!("{}: {}", place(pass.at, self.notes.report), self.notes.report.source(pass.at))];
+            let comments =
+                vec![format!("{}: {}", place(pass.at, self.notes.report), self.notes.report.source(pass.at))];
             Block { name: String::new(), comments, table }
         };
         let routes = routes.into_iter().map(block).collect();
@@ -362,7 +428,10 @@ impl<'t> Relay<'_, 't, '_> {
             Some(own) => {
                 for (name, value, at) in keys {
                     if !own.iter().any(|(other, known, _)| *other == name && *known == value)
-                        && let Some(line) = ["proxy_timeout", "proxy_connect_timeout", "proxy_next_upstream"].iter().filter_map(|name| self.scope.find(name)).find(|of| Some(of.at) == at)
+                        && let Some(line) = ["proxy_timeout", "proxy_connect_timeout", "proxy_next_upstream"]
+                            .iter()
+                            .filter_map(|name| self.scope.find(name))
+                            .find(|of| Some(of.at) == at)
                     {
                         self.notes.near(line, "it is one for the pool: what the first server that leads to it says holds for all");
                     }
@@ -381,11 +450,20 @@ impl<'t> Relay<'_, 't, '_> {
             let Some(of) = self.scope.find(name) else { continue };
             self.notes.ok(of);
             if name == "proxy_next_upstream_tries" {
-                most = of.word(0).parse::<usize>().ok().filter(|tries| *tries > 0).map_or(most, |tries| most.min(tries));
+                most = of
+                    .word(0)
+                    .parse::<usize>()
+                    .ok()
+                    .filter(|tries| *tries > 0)
+                    .map_or(most, |tries| most.min(tries));
             }
         }
         let count = i64::try_from(most.clamp(1, 100)).unwrap_or(100);
-        ("retry".to_owned(), Value::inline([("attempts", Value::Integer(count)), ("on", Value::texts(["connect"]))]), of.map(|of| of.at))
+        (
+            "retry".to_owned(),
+            Value::inline([("attempts", Value::Integer(count)), ("on", Value::texts(["connect"]))]),
+            of.map(|of| of.at),
+        )
     }
 
     fn settings(&mut self, host: &str, udp: bool) -> Vec<Key> {

@@ -12,6 +12,7 @@ use super::notes::Notes;
 use super::scope::Level;
 use super::tree::Directive;
 use super::variable::{Bound, alone, is_plain, put_in};
+use crate::model::host::HostPattern;
 
 /// A table that a variable is looked up in.
 #[derive(Debug)]
@@ -59,7 +60,10 @@ pub(super) fn read<'t>(level: &Level<'t>, notes: &mut Notes<'_>) -> HashMap<Stri
             let words = if kind == Kind::Geo { 1..=2 } else { 2..=2 };
             match variable.filter(|_| words.contains(&of.words.len()) && of.block.is_some()) {
                 Some(variable) => drop(out.insert(variable.to_owned(), Switch { of, kind })),
-                None => notes.wrong(of, "it names what is looked up and a variable, and has a block: nginx rejects it"),
+                None => notes.wrong(
+                    of,
+                    "it names what is looked up and a variable, and has a block: nginx rejects it",
+                ),
             }
         }
     }
@@ -73,7 +77,9 @@ impl<'t> Switch<'t> {
     /// What the variable can be, where `bound` is known. Lines are remarked on as they are read.
     pub(super) fn values(&self, bound: &Bound, doors: &[Door], notes: &mut Notes<'_>) -> Values<'t> {
         if self.of.inside().len() > ROWS_MAX {
-            return Values::Unknown(format!("a table of more than {ROWS_MAX} lines is not made routes of: let the application look it up"));
+            return Values::Unknown(format!(
+                "a table of more than {ROWS_MAX} lines is not made routes of: let the application look it up"
+            ));
         }
         match self.kind {
             Kind::Map => self.map(bound, doors, notes),
@@ -99,7 +105,10 @@ impl<'t> Switch<'t> {
             return rows.look_up(&source, notes);
         }
         let Some(variable) = alone(&source) else {
-            return Values::Unknown(format!("what is looked up is one variable: {} has several", self.source()));
+            return Values::Unknown(format!(
+                "what is looked up is one variable: {} has several",
+                self.source()
+            ));
         };
         rows.cases(&variable, doors, notes)
     }
@@ -120,7 +129,10 @@ impl<'t> Switch<'t> {
                     continue;
                 }
                 "proxy" | "proxy_recursive" => {
-                    notes.near(row, "whose X-Forwarded-For is believed is said once, in trusted_proxies of the listener");
+                    notes.near(
+                        row,
+                        "whose X-Forwarded-For is believed is said once, in trusted_proxies of the listener",
+                    );
                     continue;
                 }
                 "delete" => {
@@ -140,12 +152,14 @@ impl<'t> Switch<'t> {
         if lost {
             return Values::Unknown("ranges of addresses are not read".to_owned());
         }
-        if !["remote_addr", "realip_remote_addr"].iter().any(|name| alone(&source).as_deref() == Some(*name)) {
+        if !["remote_addr", "realip_remote_addr"].iter().any(|name| alone(&source).as_deref() == Some(*name))
+        {
             return Values::Unknown("networks are looked up for the client's address".to_owned());
         }
         // The longest network that has the address decides.
         rows.sort_by_key(|(network, ..)| Reverse(network.prefix_len()));
-        let overlapping = rows.windows(2).any(|pair| matches!(pair, [a, b] if a.0.prefix_len() != b.0.prefix_len()));
+        let overlapping =
+            rows.windows(2).any(|pair| matches!(pair, [a, b] if a.0.prefix_len() != b.0.prefix_len()));
         let mut cases: Vec<Case<'t>> = Vec::new();
         for (network, value, of) in rows {
             let same = if overlapping {
@@ -155,7 +169,12 @@ impl<'t> Switch<'t> {
             };
             match same.map(|case| &mut case.ask) {
                 Some(Ask::Source(networks)) => networks.push(network),
-                _ => cases.push(Case { ask: Ask::Source(vec![network]), value: value.to_owned(), of, groups: None }),
+                _ => cases.push(Case {
+                    ask: Ask::Source(vec![network]),
+                    value: value.to_owned(),
+                    of,
+                    groups: None,
+                }),
             }
         }
         if !overlapping {
@@ -187,7 +206,10 @@ impl<'t> Switch<'t> {
                     notes.ok(row);
                     parts.push((share, row.word(0).to_owned(), row));
                 }
-                None => notes.wrong(row, "it is a share such as 2.5%, all together at most 100%, or *: nginx rejects it"),
+                None => notes.wrong(
+                    row,
+                    "it is a share such as 2.5%, all together at most 100%, or *: nginx rejects it",
+                ),
             }
         }
         let random = key.contains("{request_id}") || key.contains("{msec}") || key.contains("{connection}");
@@ -196,7 +218,7 @@ impl<'t> Switch<'t> {
 }
 
 /// Weights of at most 1000 in the same proportions.
-fn small<'t>(mut parts: Vec<(i64, String, &'t Directive)>) -> Vec<(i64, String, &'t Directive)> {
+fn small(mut parts: Vec<(i64, String, &Directive)>) -> Vec<(i64, String, &Directive)> {
     let common = parts.iter().fold(0, |all, (share, ..)| gcd(all, *share)).max(1);
     let most = parts.iter().map(|(share, ..)| share / common).max().unwrap_or(1);
     let divisor = if most > 1000 { (most + 999) / 1000 } else { 1 };
@@ -273,7 +295,9 @@ impl<'t> Rows<'t> {
             }
             return;
         }
-        let key = name.strip_prefix('\\').filter(|rest| ["default", "hostnames", "volatile", "include"].contains(rest) || rest.starts_with('~'));
+        let key = name.strip_prefix('\\').filter(|rest| {
+            ["default", "hostnames", "volatile", "include"].contains(rest) || rest.starts_with('~')
+        });
         let key = key.unwrap_or(name);
         match key.strip_prefix('.') {
             Some(host) if self.hostnames => {
@@ -295,7 +319,11 @@ impl<'t> Rows<'t> {
             let fits = |(regex, _): &&(String, &Directive)| super::super::pattern::matches(regex, value);
             self.regexes.iter().find(fits).map(|(_, row)| *row)
         };
-        let all = self.exact.iter().map(|(_, row)| row).chain(self.stars.iter().chain(&self.regexes).map(|(_, row)| row));
+        let all = self
+            .exact
+            .iter()
+            .map(|(_, row)| row)
+            .chain(self.stars.iter().chain(&self.regexes).map(|(_, row)| row));
         all.for_each(|row| notes.ok(row));
         let found = exact.or_else(star).or_else(regex);
         Values::One(found.map_or_else(|| self.default.clone(), |row| row.word(0).to_owned()))
@@ -325,9 +353,18 @@ impl<'t> Rows<'t> {
         for (name, row) in &self.stars {
             notes.ok(row);
             let ask = match name.strip_suffix(".*") {
-                None if variable == "host" || variable == "http_host" => Ask::Hosts(vec![name.clone()]),
-                None => about(variable, &Compare::Matches(format!("(?i){}$", escape(name.trim_start_matches('*')))), doors),
-                Some(start) => about(variable, &Compare::Matches(format!("(?i)^{}\\.", escape(start))), doors),
+                None if variable == "host" || variable == "http_host" => match HostPattern::parse(name) {
+                    Ok(_) => Ask::Hosts(vec![name.clone()]),
+                    Err(_) => Ask::Never,
+                },
+                None => about(
+                    variable,
+                    &Compare::Matches(format!("(?i){}$", escape(name.trim_start_matches('*')))),
+                    doors,
+                ),
+                Some(start) => {
+                    about(variable, &Compare::Matches(format!("(?i)^{}\\.", escape(start))), doors)
+                }
             };
             cases.push(Case { ask, value: row.word(0).to_owned(), of: row, groups: None });
         }
@@ -376,7 +413,8 @@ fn join(own: &mut Ask, other: &Ask) -> bool {
                 }
             };
             let own_inner = inner(own);
-            let own_inner = own_inner.strip_prefix("(?:").and_then(|text| text.strip_suffix(')')).unwrap_or(&own_inner);
+            let own_inner =
+                own_inner.strip_prefix("(?:").and_then(|text| text.strip_suffix(')')).unwrap_or(&own_inner);
             *own = ValueTest::Regex(format!("(?i)^(?:{own_inner}|{})$", inner(other)));
         }
         _ => return false,
@@ -408,7 +446,10 @@ pub(super) fn referers<'t>(of: &'t Directive, server_names: &[String], notes: &m
             "blocked" => any = true,
             "server_names" => hosts.extend(server_names.iter().cloned()),
             word => match word.strip_prefix('~') {
-                Some(regex) => regexes.push(format!("^https?://[^/]*{}", regex.trim_start_matches('*').trim_start_matches('^'))),
+                Some(regex) => regexes.push(format!(
+                    "^https?://[^/]*{}",
+                    regex.trim_start_matches('*').trim_start_matches('^')
+                )),
                 None => hosts.push(word.to_owned()),
             },
         }
@@ -431,7 +472,8 @@ pub(super) fn referers<'t>(of: &'t Directive, server_names: &[String], notes: &m
         return Values::Unknown("a regular expression of valid_referers cannot be read here".to_owned());
     }
     notes.ok(of);
-    let field = |regex: &str| Ask::Value(Part::Header, "referer".to_owned(), ValueTest::Regex(regex.to_owned()));
+    let field =
+        |regex: &str| Ask::Value(Part::Header, "referer".to_owned(), ValueTest::Regex(regex.to_owned()));
     let case = |ask: Ask, value: &str| Case { ask, value: value.to_owned(), of, groups: None };
     let mut cases = Vec::new();
     if !regexes.is_empty() {

@@ -63,7 +63,7 @@ pub(super) fn duration(time: Duration) -> Value {
 pub(super) fn bytes(size: u64, min: u64, max: u64) -> String {
     let size = size.clamp(min, max);
     for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if size >= factor && size % factor == 0 {
+        if size >= factor && size.is_multiple_of(factor) {
             return format!("{}{unit}", size / factor);
         }
     }
@@ -76,9 +76,14 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_as_nginx_reads_them() {
-        for (text, millis) in
-            [("30", 30_000), ("1m30s", 90_000), ("500ms", 500), ("1h 5m", 3_900_000), ("0", 0), ("1M", 2_592_000_000)]
-        {
+        for (text, millis) in [
+            ("30", 30_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1h 5m", 3_900_000),
+            ("0", 0),
+            ("1M", 2_592_000_000),
+        ] {
             assert_eq!(time(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for wrong in ["", "s", "three", "5x", "99999999999999999999", "-1"] {

@@ -9,6 +9,7 @@ use super::scope::Level;
 use super::tree::Directive;
 use super::units::{bytes, duration, size, time};
 use super::variable::alone;
+use crate::model::address::EndpointAddress;
 
 /// A server of an upstream.
 #[derive(Debug, Clone)]
@@ -37,7 +38,11 @@ pub(super) struct Upstream<'t> {
 }
 
 /// Reads the upstreams of a block.
-pub(super) fn read<'t>(level: &Level<'t>, http: bool, notes: &mut Notes<'_>) -> HashMap<String, Upstream<'t>> {
+pub(super) fn read<'t>(
+    level: &Level<'t>,
+    http: bool,
+    notes: &mut Notes<'_>,
+) -> HashMap<String, Upstream<'t>> {
     let mut out: HashMap<String, Upstream<'t>> = HashMap::new();
     for of in level.all("upstream") {
         let name = of.word(0).to_owned();
@@ -59,8 +64,11 @@ pub(super) fn read<'t>(level: &Level<'t>, http: bool, notes: &mut Notes<'_>) -> 
 
 fn one<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Upstream<'t> {
     let level = Level::new(UPSTREAM, of.inside());
-    let mut peers: Vec<Peer<'t>> = level.all("server").iter().filter_map(|server| peer(server, http, notes)).collect();
-    let methods: Vec<&'t Directive> = level.list.iter().filter(|one| METHODS.contains(&one.name.as_str())).collect();
+    let mut peers: Vec<Peer<'t>> =
+        level.all("server").iter().filter_map(|server| peer(server, http, notes)).collect();
+    once(&mut peers, notes);
+    let methods: Vec<&'t Directive> =
+        level.list.iter().filter(|one| METHODS.contains(&one.name.as_str())).collect();
     if let [_, second, ..] = methods.as_slice() {
         notes.wrong(second, "there is a method already, and nginx warns that this one takes its place");
     }
@@ -85,10 +93,41 @@ fn one<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Upstream<'t>
     upstream
 }
 
+/// A server that is there twice has the weight of both.
+fn once(peers: &mut Vec<Peer<'_>>, notes: &mut Notes<'_>) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Peer<'_>> = Vec::new();
+    for peer in peers.drain(..) {
+        match seen.get(&peer.address).and_then(|at| kept.get_mut(*at)) {
+            Some(first) => {
+                notes.near(peer.of, "the server is there already: one endpoint has the weights of both");
+                first.backup &= peer.backup;
+                first.off &= peer.off;
+                first.weight = (first.weight + peer.weight).min(1000);
+            }
+            None => {
+                seen.insert(peer.address.clone(), kept.len());
+                kept.push(peer);
+            }
+        }
+    }
+    *peers = kept;
+}
+
 const METHODS: [&str; 5] = ["least_conn", "ip_hash", "hash", "least_time", "random"];
 
+/// What the options of a server say beside the server itself.
+#[derive(Default)]
+struct Named<'t> {
+    /// It is looked up while nginx runs.
+    resolve: bool,
+    service: Option<&'t str>,
+    /// Failures are never counted together.
+    never: bool,
+}
+
 fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer<'t>> {
-    let (mut resolve, mut never) = (false, false);
+    let mut named = Named::default();
     let mut peer = Peer {
         of,
         address: String::new(),
@@ -100,75 +139,89 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
         fail_timeout: "10s".to_owned(),
         slow_start: None,
     };
-    let mut service = None;
     for option in of.from(1) {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let number = || value.parse::<i64>().ok().filter(|number| (0..=1_000_000).contains(number));
-        let fine = match name {
-            "weight" => number().filter(|weight| *weight > 0).map(|weight| peer.weight = weight).is_some(),
-            "max_conns" => number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some(),
-            "max_fails" => number().map(|most| peer.max_fails = most).is_some(),
-            "fail_timeout" => time(value)
-                .map(|time| {
-                    // Within no time nothing is ever counted together.
-                    never |= time.is_zero();
-                    peer.fail_timeout = text_of(&duration(time));
-                })
-                .is_some(),
-            "slow_start" => time(value).map(|time| peer.slow_start = Some(duration(time))).is_some(),
-            "backup" => {
-                peer.backup = true;
-                true
-            }
-            "down" | "drain" => {
-                peer.off = true;
-                true
-            }
-            "resolve" => {
-                resolve = true;
-                true
-            }
-            "service" => {
-                service = Some(value).filter(|service| !service.is_empty());
-                service.is_some()
-            }
-            "route" => {
-                notes.cannot(of, "route: endpoints have no routes; a sticky cookie of ours keeps clients at theirs");
-                true
-            }
-            _ => false,
-        };
-        if !fine {
+        if !read_option(option, &mut peer, &mut named, notes) {
             notes.wrong(of, format!("{option}: nginx rejects it"));
         }
     }
-    if never {
+    if named.never {
         peer.max_fails = 0;
     }
-    peer.address = match service {
-        Some(service) => {
-            let service = if service.starts_with('_') { service.to_owned() } else { format!("_{service}._tcp") };
-            format!("srv:{service}.{}", of.word(0))
-        }
-        None => match address(of.word(0), http.then_some(80)) {
-            Ok(address) => address,
-            Err(why) => {
-                notes.wrong(of, why);
-                return None;
-            }
-        },
+    let found = match named.service {
+        Some(service) => service_address(service, of.word(0)),
+        None => address(of.word(0), http.then_some(80)),
     };
+    match found {
+        Ok(address) => peer.address = address,
+        Err(why) => {
+            notes.wrong(of, why);
+            return None;
+        }
+    }
     if peer.weight > 1000 {
-        notes.near(of, "a weight is at most 1000 here: give all servers smaller ones in the same proportions");
+        notes
+            .near(of, "a weight is at most 1000 here: give all servers smaller ones in the same proportions");
         peer.weight = 1000;
     }
-    let is_name = !resolve && service.is_none() && !of.word(0).starts_with("unix:") && host_of(&peer.address).parse::<std::net::IpAddr>().is_err();
+    let is_name = !named.resolve
+        && named.service.is_none()
+        && !of.word(0).starts_with("unix:")
+        && host_of(&peer.address).parse::<std::net::IpAddr>().is_err();
     if is_name {
         notes.near(of, "nginx looks the name up once, when it starts; here it is looked up for as long as its answers say");
     } else {
         notes.ok(of);
     }
     Some(peer)
+}
+
+/// Reads an option of a server; false where nginx would not.
+fn read_option<'t>(
+    option: &'t str,
+    peer: &mut Peer<'t>,
+    named: &mut Named<'t>,
+    notes: &mut Notes<'_>,
+) -> bool {
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
+    let number = || value.parse::<i64>().ok().filter(|number| (0..=1_000_000).contains(number));
+    match name {
+        "weight" => {
+            return number().filter(|weight| *weight > 0).map(|weight| peer.weight = weight).is_some();
+        }
+        "max_conns" => {
+            return number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some();
+        }
+        "max_fails" => return number().map(|most| peer.max_fails = most).is_some(),
+        "fail_timeout" => {
+            let Some(time) = time(value) else { return false };
+            named.never |= time.is_zero();
+            peer.fail_timeout = text_of(&duration(time));
+        }
+        "slow_start" => return time(value).map(|time| peer.slow_start = Some(duration(time))).is_some(),
+        "backup" => peer.backup = true,
+        "down" | "drain" => peer.off = true,
+        "resolve" => named.resolve = true,
+        "service" => {
+            named.service = Some(value).filter(|service| !service.is_empty());
+            return named.service.is_some();
+        }
+        "route" => {
+            let remedy = "route: endpoints have no routes; a sticky cookie of ours keeps clients at theirs";
+            notes.cannot(peer.of, remedy);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Endpoints that a service leads to.
+fn service_address(service: &str, host: &str) -> Result<String, String> {
+    let service = if service.starts_with('_') { service.to_owned() } else { format!("_{service}._tcp") };
+    let address = format!("srv:{service}.{host}");
+    match EndpointAddress::parse(&address) {
+        Ok(_) => Ok(address),
+        Err(_) => Err("it is no name that services can be looked up for: nginx rejects it".to_owned()),
+    }
 }
 
 fn text_of(value: &Value) -> String {
@@ -185,7 +238,8 @@ fn host_of(address: &str) -> &str {
 /// An address with a port, as endpoints have it.
 pub(super) fn address(text: &str, port: Option<u16>) -> Result<String, String> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return if path.starts_with('/') { Ok(text.to_owned()) } else { Err("a unix socket has an absolute path".to_owned()) };
+        let fine = path.starts_with('/') && EndpointAddress::parse(text).is_ok();
+        return if fine { Ok(text.to_owned()) } else { Err("a unix socket has an absolute path".to_owned()) };
     }
     if text.is_empty() || text.contains('/') || text.contains(char::is_whitespace) {
         return Err("it is no address: nginx rejects it".to_owned());
@@ -204,9 +258,17 @@ pub(super) fn address(text: &str, port: Option<u16>) -> Result<String, String> {
     };
     let port = match own {
         None => port.ok_or_else(|| "a port is missing: nginx rejects it".to_owned())?,
-        Some(own) => own.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| "it has no valid port: nginx rejects it".to_owned())?,
+        Some(own) => own
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| "it has no valid port: nginx rejects it".to_owned())?,
     };
-    Ok(format!("{host}:{port}"))
+    let address = format!("{host}:{port}");
+    match EndpointAddress::parse(&address) {
+        Ok(_) => Ok(address),
+        Err(_) => Err("it is no address, and no name that can be looked up: nginx rejects it".to_owned()),
+    }
 }
 
 impl<'t> Upstream<'t> {
@@ -265,25 +327,36 @@ impl<'t> Upstream<'t> {
     fn sticky(&mut self, notes: &mut Notes<'_>) {
         let Some(of) = self.level.first("sticky") else { return };
         let option = |name: &str| {
-            of.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').or_else(|| word.strip_prefix(name).filter(|rest| rest.is_empty())))
+            of.words.iter().find_map(|word| {
+                word.strip_prefix(name)?
+                    .strip_prefix('=')
+                    .or_else(|| word.strip_prefix(name).filter(|rest| rest.is_empty()))
+            })
         };
         match of.word(0) {
             "cookie" if of.words.len() > 1 => {
                 self.keys.push(("sticky.cookie", Value::text(of.word(1)), of));
                 if let Some(text) = option("expires").filter(|text| *text != "max") {
                     match time(text) {
-                        Some(time) => self.keys.push(("sticky.max_age", duration(time.max(std::time::Duration::from_secs(1))), of)),
+                        Some(time) => self.keys.push((
+                            "sticky.max_age",
+                            duration(time.max(std::time::Duration::from_secs(1))),
+                            of,
+                        )),
                         None => notes.wrong(of, "expires has a time: nginx rejects it"),
                     }
                 } else if option("expires").is_some() {
                     self.keys.push(("sticky.max_age", Value::text("30d"), of));
                 }
                 for (name, key) in [("domain", "sticky.domain"), ("path", "sticky.path")] {
-                    if let Some(text) = option(name).filter(|text| !text.is_empty() && !(name == "path" && *text == "/")) {
+                    if let Some(text) =
+                        option(name).filter(|text| !(text.is_empty() || name == "path" && *text == "/"))
+                    {
                         self.keys.push((key, Value::text(text.trim_start_matches('.')), of));
                     }
                 }
-                if let Some(text) = option("samesite").filter(|text| ["strict", "lax", "none"].contains(text)) {
+                if let Some(text) = option("samesite").filter(|text| ["strict", "lax", "none"].contains(text))
+                {
                     self.keys.push(("sticky.same_site", Value::text(text), of));
                 }
                 if option("secure").is_some() {
@@ -292,14 +365,17 @@ impl<'t> Upstream<'t> {
                 notes.near(of, "the cookie is signed with a key of its own, says no address, and is always HttpOnly: key_file in sticky shares it between nodes, and clients get a new one once");
             }
             "learn" => self.learn(of, &option, notes),
-            "route" => notes.cannot(of, "endpoints have no routes: use a cookie (sticky) or hash_key = \"cookie:NAME\""),
+            "route" => notes
+                .cannot(of, "endpoints have no routes: use a cookie (sticky) or hash_key = \"cookie:NAME\""),
             _ => notes.wrong(of, "it is sticky cookie, route or learn: NGINX rejects it"),
         }
     }
 
     /// The table that learns a cookie of the endpoints' own.
     fn learn(&mut self, of: &'t Directive, option: &dyn Fn(&str) -> Option<&'t str>, notes: &mut Notes<'_>) {
-        let cookie = |name: &str, start: &str| option(name).and_then(alone).and_then(|name| Some(name.strip_prefix(start)?.to_owned()));
+        let cookie = |name: &str, start: &str| {
+            option(name).and_then(alone).and_then(|name| Some(name.strip_prefix(start)?.to_owned()))
+        };
         let (create, lookup) = (cookie("create", "upstream_cookie_"), cookie("lookup", "cookie_"));
         let Some(name) = lookup.filter(|lookup| create.as_ref() == Some(lookup)) else {
             return notes.cannot(of, "a table learns one cookie, which endpoints set and clients send: table = \"cookie:NAME\", learn = true");
@@ -327,7 +403,11 @@ impl<'t> Upstream<'t> {
                 Some(count) => {
                     self.keys.push(("limits.idle_connections", Value::Integer(count), of));
                     let few = i64::try_from(self.peers.len()).unwrap_or(i64::MAX) > count;
-                    let trap = if few { "; it is no ceiling of connections, and less than one for each server here" } else { "" };
+                    let trap = if few {
+                        "; it is no ceiling of connections, and less than one for each server here"
+                    } else {
+                        ""
+                    };
                     notes.near(of, format!("so many idle connections are kept for each endpoint; nginx keeps them for all servers together{trap}"));
                 }
                 None if of.word(0) == "0" => {
@@ -358,7 +438,11 @@ impl<'t> Upstream<'t> {
                 let Some(count) = count else { return notes.wrong(of, "it has a number: nginx rejects it") };
                 let wait = of.words.iter().find_map(|word| time(word.strip_prefix("timeout=")?));
                 self.keys.push(("limits.queue", Value::Integer(count), of));
-                self.keys.push(("limits.queue_timeout", duration(wait.unwrap_or(std::time::Duration::from_secs(60))), of));
+                self.keys.push((
+                    "limits.queue_timeout",
+                    duration(wait.unwrap_or(std::time::Duration::from_secs(60))),
+                    of,
+                ));
                 notes.ok(of);
             }
             None if bounded && http => {
@@ -377,16 +461,22 @@ pub(super) fn hash_key(text: &str) -> Option<(String, Option<&'static str>)> {
     let path = "the path alone is hashed: what differs by host, scheme or query comes to the same endpoint";
     if let Some(name) = alone(text) {
         for (start, kind) in [("http_", "header"), ("cookie_", "cookie"), ("arg_", "query")] {
-            if let Some(which) = name.strip_prefix(start).filter(|which| !which.is_empty() && *which != "host") {
+            if let Some(which) =
+                name.strip_prefix(start).filter(|which| !which.is_empty() && *which != "host")
+            {
                 let which = if kind == "header" { which.replace('_', "-") } else { which.to_owned() };
                 let how = "a request that does not have it goes by its source; nginx sends all of those to one endpoint";
                 return Some((format!("{kind}:{which}"), Some(how)));
             }
         }
         return match name.as_str() {
-            "remote_addr" | "binary_remote_addr" | "proxy_protocol_addr" | "realip_remote_addr" => Some(("source".to_owned(), None)),
+            "remote_addr" | "binary_remote_addr" | "proxy_protocol_addr" | "realip_remote_addr" => {
+                Some(("source".to_owned(), None))
+            }
             "request_uri" | "uri" | "document_uri" => Some(("path".to_owned(), Some(path))),
-            "host" | "http_host" | "ssl_preread_server_name" | "ssl_server_name" => Some(("sni".to_owned(), None)),
+            "host" | "http_host" | "ssl_preread_server_name" | "ssl_server_name" => {
+                Some(("sni".to_owned(), None))
+            }
             _ => None,
         };
     }
@@ -400,12 +490,24 @@ pub(super) fn hash_key(text: &str) -> Option<(String, Option<&'static str>)> {
         .collect();
     let of = |allowed: &[&str]| names.iter().all(|name| allowed.contains(name));
     if names.iter().any(|name| ["uri", "request_uri", "document_uri"].contains(name))
-        && of(&["scheme", "host", "http_host", "proxy_host", "uri", "request_uri", "document_uri", "is_args", "args", "request_method"])
+        && of(&[
+            "scheme",
+            "host",
+            "http_host",
+            "proxy_host",
+            "uri",
+            "request_uri",
+            "document_uri",
+            "is_args",
+            "args",
+            "request_method",
+        ])
     {
         return Some(("path".to_owned(), Some(path)));
     }
-    (names.iter().any(|name| name.ends_with("remote_addr")) && of(&["remote_addr", "binary_remote_addr", "remote_port"]))
-        .then(|| ("source".to_owned(), None))
+    (names.iter().any(|name| name.ends_with("remote_addr"))
+        && of(&["remote_addr", "binary_remote_addr", "remote_port"]))
+    .then(|| ("source".to_owned(), None))
 }
 
 /// A size as `client_max_body_size` has it.

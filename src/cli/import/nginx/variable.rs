@@ -191,18 +191,18 @@ fn variable(name: &str, place: Where, facts: &Facts) -> Result<String, String> {
     let groups = facts.groups.as_ref();
     if let Ok(number) = name.parse::<u8>() {
         return match groups {
-            _ if matches!(place, Where::Request | Where::Response) => {
-                Err(format!("${name} is a group of a regular expression, which only URLs and bodies have here"))
-            }
+            _ if matches!(place, Where::Request | Where::Response) => Err(format!(
+                "${name} is a group of a regular expression, which only URLs and bodies have here"
+            )),
             Some(_) => Ok(format!("{{{number}}}")),
             None => Err(format!("${name} is a group of no regular expression of the route's path")),
         };
     }
     if groups.is_some_and(|names| names.iter().any(|own| own == name)) {
         return match place {
-            Where::Request | Where::Response => {
-                Err(format!("${name} is a group of a regular expression, which only URLs and bodies have here"))
-            }
+            Where::Request | Where::Response => Err(format!(
+                "${name} is a group of a regular expression, which only URLs and bodies have here"
+            )),
             _ => Ok(format!("{{group:{name}}}")),
         };
     }
@@ -227,9 +227,10 @@ fn variable(name: &str, place: Where, facts: &Facts) -> Result<String, String> {
     }
     match name {
         "server_name" => Ok(facts.server_name.clone()),
-        "server_port" | "proxy_port" => {
-            facts.port.map(|port| port.to_string()).ok_or_else(|| format!("${name} differs between the listeners"))
-        }
+        "server_port" | "proxy_port" => facts
+            .port
+            .map(|port| port.to_string())
+            .ok_or_else(|| format!("${name} differs between the listeners")),
         "proxy_host" => facts.proxy_host.clone().ok_or_else(|| "there is no $proxy_host here".to_owned()),
         _ => Err(format!("${name} has no counterpart here")),
     }
@@ -296,7 +297,12 @@ mod tests {
         ] {
             assert_eq!(render(text, place, &facts).as_deref(), Ok(want), "{text}");
         }
-        for (text, place) in [("$id", Where::Request), ("$time_local", Where::Body), ("$args", Where::Path), ("{{", Where::Body)] {
+        for (text, place) in [
+            ("$id", Where::Request),
+            ("$time_local", Where::Body),
+            ("$args", Where::Path),
+            ("{{", Where::Body),
+        ] {
             assert!(render(text, place, &facts).is_err(), "{text}");
         }
     }

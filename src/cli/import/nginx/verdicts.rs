@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::super::report::{Place, Remark, Verdict};
-use super::catalogue::{self, Contexts, EVENTS, EXCEPT, Fate, HTTP, IF, LOCATION, MAIN, SERVER, SERVER_IF, STREAM, STREAM_SERVER, STREAM_UPSTREAM, UPSTREAM};
+use super::catalogue::{
+    self, Contexts, EVENTS, EXCEPT, Fate, HTTP, IF, LOCATION, MAIN, SERVER, SERVER_IF, STREAM, STREAM_SERVER,
+    STREAM_UPSTREAM, UPSTREAM,
+};
 use super::notes::Notes;
 use super::tree::{Directive, Source};
 
@@ -15,19 +18,26 @@ pub(super) fn places(list: &[Directive], context: Contexts, notes: &mut Notes<'_
     for of in list {
         let Some((contexts, fate)) = catalogue::find(&of.name) else {
             notes.cannot(of, "no module of nginx's own has this directive: a slip, or another's module, which the importer does not know");
-            of.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "the block around it is not known"));
+            of.inside()
+                .iter()
+                .for_each(|inner| notes.all(inner, Verdict::Ignored, "the block around it is not known"));
             continue;
         };
         if contexts & context == 0 {
             let what = "it cannot stand here: nginx rejects the file";
             match fate {
-                Fate::Read if ["limit_req_zone", "limit_conn_zone"].contains(&of.name.as_str()) && context == SERVER => {
+                Fate::Read
+                    if ["limit_req_zone", "limit_conn_zone"].contains(&of.name.as_str())
+                        && context == SERVER =>
+                {
                     notes.wrong(of, "it stands in http alone: nginx rejects it in a server. It is read as if it stood there");
                 }
                 _ => {
                     notes.wrong(of, what);
                     if !TABLES.contains(&of.name.as_str()) {
-                        of.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "its block cannot stand here"));
+                        of.inside().iter().for_each(|inner| {
+                            notes.all(inner, Verdict::Ignored, "its block cannot stand here")
+                        });
                         continue;
                     }
                 }
@@ -44,7 +54,9 @@ pub(super) fn places(list: &[Directive], context: Contexts, notes: &mut Notes<'_
             Fate::Cannot(_) if of.words.len() == 1 && of.word(0) == "off" => notes.skip(of, "it is off"),
             Fate::Cannot(remedy) => {
                 notes.cannot(of, remedy);
-                of.inside().iter().for_each(|inner| notes.all(inner, Verdict::Ignored, "the block around it is not carried over"));
+                of.inside().iter().for_each(|inner| {
+                    notes.all(inner, Verdict::Ignored, "the block around it is not carried over")
+                });
             }
             Fate::Read if of.block.is_some() && !TABLES.contains(&of.name.as_str()) => {
                 places(of.inside(), inner(&of.name, context), notes);
@@ -86,7 +98,9 @@ pub(super) fn conclude(source: &Source, notes: &mut Notes<'_>) {
             return Remark { verdict: Verdict::NotPossible, text };
         };
         match worst.get(owner) {
-            Some(Verdict::Translated | Verdict::Approximated) => Remark { verdict: Verdict::Translated, text: String::new() },
+            Some(Verdict::Translated | Verdict::Approximated) => {
+                Remark { verdict: Verdict::Translated, text: String::new() }
+            }
             _ => Remark { verdict: Verdict::Ignored, text: format!("it belongs to line {}", owner.line) },
         }
     });
