@@ -27,6 +27,8 @@ struct RateView<'a> {
     rejected: u64,
     dropped: u64,
     tarpitted: u64,
+    /// Of those rejected: the tarpit was full.
+    tarpit_full: u64,
     counted: u64,
     unkeyed: u64,
 }
@@ -65,6 +67,7 @@ impl<'a> From<&'a RateStatus> for RateView<'a> {
             rejected: limit.rejected,
             dropped: limit.dropped,
             tarpitted: limit.tarpitted,
+            tarpit_full: limit.tarpit_full,
             counted: limit.counted,
             unkeyed: limit.unkeyed,
         }

@@ -83,6 +83,8 @@ pub struct RateStatus {
     pub dropped: u64,
     /// Requests that were held and then refused.
     pub tarpitted: u64,
+    /// Requests that were refused at once because as many were held already as may be.
+    pub tarpit_full: u64,
     /// Requests that would have been stopped by a limit that only counts.
     pub counted: u64,
     /// Requests that have nothing to be told apart by.

@@ -19,11 +19,14 @@ use crate::policy::rate_limit::{Decision, Left, RateLimit};
 const PLACES: usize = 4;
 
 /// Lines of a set.
-const LINES: usize = 4;
+const LINES: usize = 8;
 
-/// Places for each key that is to be remembered: sets fill unevenly, and with three hardly one key in a hundred thousand
-/// finds its own full while the table holds as many as it should.
-const ROOM: usize = 3;
+/// Places for each key that is to be remembered: sets fill unevenly, and with two only one or two keys in a hundred
+/// thousand find their own full while the table holds as many as it should.
+const ROOM: usize = 2;
+
+/// What stands for the key of a place while another one takes it over. Unlike 0 it does not say that the place is free.
+const CHANGING: u64 = u64::MAX;
 
 /// Locks of keys that are new.
 const LOCKS: usize = 64;
@@ -31,7 +34,7 @@ const LOCKS: usize = 64;
 /// A key as a table knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(
-    /// Never 0, which marks a place that nobody has.
+    /// Never 0, which marks a place that nobody has, nor `CHANGING`.
     NonZeroU64,
 );
 
@@ -91,7 +94,7 @@ impl KeyHasher {
     /// The key.
     #[must_use]
     pub fn key(&self) -> Key {
-        Key(NonZeroU64::new(self.0.finish()).unwrap_or(NonZeroU64::MAX))
+        Key(NonZeroU64::new(self.0.finish()).filter(|hash| hash.get() != CHANGING).unwrap_or(NonZeroU64::MIN))
     }
 }
 
@@ -111,7 +114,7 @@ pub struct RateTable {
 /// One key.
 #[derive(Debug, Default)]
 struct Place {
-    /// The key; 0 is nobody's.
+    /// The key; 0 is nobody's, and never again once it is somebody's.
     key: AtomicU64,
     word: AtomicU64,
 }
@@ -227,7 +230,7 @@ impl RateTable {
         let places = self.lines.iter().flat_map(|line| &line.0);
         places.filter_map(move |place| {
             let (key, word) = (place.key.load(Ordering::Acquire), place.word.load(Ordering::Acquire));
-            (key != 0 && limit.weight(word, now) > 0).then_some([key, word])
+            (!matches!(key, 0 | CHANGING) && limit.weight(word, now) > 0).then_some([key, word])
         })
     }
 
@@ -239,7 +242,7 @@ impl RateTable {
         now: Duration,
     ) {
         for [key, word] in entries {
-            if let Some(key) = NonZeroU64::new(key) {
+            if let Some(key) = NonZeroU64::new(key).filter(|key| key.get() != CHANGING) {
                 self.insert(to, Key(key), (from.translate(word, to, now), now));
             }
         }
@@ -250,8 +253,21 @@ impl RateTable {
     }
 
     fn find(&self, key: Key) -> Option<&Place> {
-        let mut places = self.home(key).lines().flat_map(|line| &self.lines[line].0);
-        places.find(|place| place.key.load(Ordering::Acquire) == key.0.get())
+        for line in self.home(key).lines() {
+            let mut room = false;
+            for place in &self.lines[line].0 {
+                let found = place.key.load(Ordering::Acquire);
+                if found == key.0.get() {
+                    return Some(place);
+                }
+                room |= found == 0;
+            }
+            // It would have been put here before any line behind.
+            if room {
+                return None;
+            }
+        }
+        None
     }
 
     fn home(&self, key: Key) -> Home {
@@ -262,7 +278,8 @@ impl RateTable {
         Home { set, line: key.0.get() as usize % LINES }
     }
 
-    /// Gives a key a place, unless it has got one meanwhile.
+    /// Gives a key the first place that is free, or else that of the key with the least to lose, unless it has got one
+    /// meanwhile.
     fn insert(&self, limit: &RateLimit, key: Key, (word, now): (u64, Duration)) {
         let home = self.home(key);
         let _inserting = lock(&self.inserting[home.set % LOCKS]);
@@ -276,8 +293,9 @@ impl RateTable {
                 _ => Some(limit.weight(place.word.load(Ordering::Relaxed), now)),
             }
         };
-        let places = home.lines().flat_map(|line| (0..PLACES).map(move |at| (line, at)));
-        let Some((line, at)) = places.min_by_key(weight) else { return };
+        let places = || home.lines().flat_map(|line| (0..PLACES).map(move |at| (line, at)));
+        let free = places().find(|place| weight(place).is_none());
+        let Some((line, at)) = free.or_else(|| places().min_by_key(weight)) else { return };
         match weight(&(line, at)) {
             None => {
                 self.taken.fetch_add(1, Ordering::Relaxed);
@@ -289,7 +307,7 @@ impl RateTable {
         }
         // Whoever still has the key before in hand finds it gone, or the word another one.
         let place = &self.lines[line].0[at];
-        place.key.store(0, Ordering::Release);
+        place.key.store(CHANGING, Ordering::Release);
         place.word.store(word, Ordering::Release);
         place.key.store(key.0.get(), Ordering::Release);
     }
@@ -363,6 +381,17 @@ mod tests {
             assert_eq!(passed(&table, &limit, key(&seed, number), at(3_600_000), 1), 1);
         }
         assert_eq!(table.evicted(), full);
+    }
+
+    #[test]
+    fn a_table_remembers_as_many_keys_as_it_was_made_for() {
+        let (table, seed, limit) = (RateTable::new(50_000), Seed::of(&[7; 32]), limit("1/h", 0));
+        for number in 0..50_000 {
+            assert_eq!(passed(&table, &limit, key(&seed, number), at(0), 1), 1);
+        }
+        let forgotten =
+            (0..50_000).filter(|number| passed(&table, &limit, key(&seed, *number), at(1), 1) == 1);
+        assert!(forgotten.count() <= 5, "{} were evicted", table.evicted());
     }
 
     #[test]

@@ -233,6 +233,8 @@ fn a_tarpit_holds_only_so_many() {
     assert!(third < Duration::from_millis(700), "the third was held too");
     proxy.until_metric("plimsoll_rate_limit_held", "all", 0.0);
     assert!(proxy.metric("plimsoll_limit_hits_total", "tarpit_max") >= 1.0);
+    let limit = &proxy.admin_json("/v1/limits")["rate_limits"][0];
+    assert_eq!((limit["tarpitted"].as_u64(), limit["tarpit_full"].as_u64()), (Some(2), Some(1)), "{limit}");
 }
 
 #[test]

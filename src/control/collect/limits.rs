@@ -29,6 +29,7 @@ fn rate_status(live: &RateLive) -> RateStatus {
         rejected: sum(|c| &c.rejected),
         dropped: sum(|c| &c.dropped),
         tarpitted: sum(|c| &c.tarpitted),
+        tarpit_full: sum(|c| &c.tarpit_full),
         counted: sum(|c| &c.counted),
         unkeyed: sum(|c| &c.unkeyed),
     }
