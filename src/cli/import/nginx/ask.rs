@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::model::host::HostPattern;
+
 use super::super::pattern::{escape, matches};
 use super::super::region::{
     Door, Part, PathTest, Region, ValueTest, meet, meet_hosts, meet_networks, narrow_path,
@@ -169,7 +171,8 @@ fn of_tls(yes: bool, no: bool) -> Ask {
 
 fn of_host(compare: &Compare) -> Ask {
     match compare {
-        Compare::Is(host, _) if host.is_empty() => Ask::Never,
+        // A host with a port, and what no host is, is never `$host`.
+        Compare::Is(host, _) if HostPattern::parse(host).is_err() || host.starts_with('*') => Ask::Never,
         Compare::Is(host, _) => Ask::Hosts(vec![host.to_ascii_lowercase()]),
         Compare::Something | Compare::True => Ask::Always,
         Compare::Matches(regex) => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::document::{Table, Value};
+use super::super::report::Place;
 use super::notes::Notes;
 use super::scope::Scope;
 use super::tree::Directive;
@@ -24,16 +25,9 @@ struct Certificate<'t> {
     clients: Clients,
 }
 
-/// Writes `tls` of a listener; its default server is the first.
-pub(super) fn write(
-    scopes: &[&Scope<'_>],
-    http2: bool,
-    http: bool,
-    told: bool,
-    table: &mut Table,
-    notes: &mut Notes<'_>,
-) {
-    let mut all: Vec<Certificate<'_>> = Vec::new();
+/// The certificates of several servers, each once, and what they say of clients.
+fn collect<'t>(scopes: &[&Scope<'t>], notes: &mut Notes<'_>) -> (Vec<Certificate<'t>>, Vec<Clients>) {
+    let mut all: Vec<Certificate<'t>> = Vec::new();
     let mut known: HashMap<(String, String), usize> = HashMap::new();
     let mut groups: Vec<Clients> = Vec::new();
     for scope in scopes {
@@ -57,47 +51,58 @@ pub(super) fn write(
             }
         }
     }
-    let of = scopes.first().and_then(|scope| scope.find("ssl_certificate"));
-    let at = all.first().map(|one| one.of.at).or(of.map(|of| of.at));
+    (all, groups)
+}
+
+/// What a listener is asked to do with TLS beside its certificates.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) http: bool,
+    pub(super) http2: bool,
+    /// Endpoints are told of clients' certificates.
+    pub(super) told: bool,
+}
+
+/// Writes `tls` of a listener; its default server is the first.
+pub(super) fn write(scopes: &[&Scope<'_>], wanted: Wanted, table: &mut Table, notes: &mut Notes<'_>) {
+    let (all, groups) = collect(scopes, notes);
     let common = match groups.as_slice() {
-        [one] => Some(one.clone()),
+        [one] => Some(one),
         _ => None,
     };
-    let lines: Vec<(Value, Option<super::super::report::Place>)> = all
-        .iter()
-        .map(|one| {
-            let mut pairs = vec![("cert", Value::text(&one.cert)), ("key", Value::text(&one.key))];
-            if let (None, Some(auth)) = (&common, one.clients.auth) {
-                pairs.extend(one.clients.ca.as_ref().map(|ca| ("client_ca", Value::text(ca))));
-                pairs.push(("client_auth", Value::text(auth)));
-            }
-            (Value::inline(pairs), Some(one.of.at))
-        })
-        .collect();
+    let line = |one: &Certificate<'_>| {
+        let mut pairs = vec![("cert", Value::text(&one.cert)), ("key", Value::text(&one.key))];
+        if let (None, Some(auth)) = (common, one.clients.auth) {
+            pairs.extend(one.clients.ca.as_ref().map(|ca| ("client_ca", Value::text(ca))));
+            pairs.push(("client_auth", Value::text(auth)));
+        }
+        (Value::inline(pairs), Some(one.of.at))
+    };
+    let lines: Vec<(Value, Option<Place>)> = all.iter().map(line).collect();
     let value = match lines.as_slice() {
-        [] => Value::List(vec![Value::inline([
-            ("cert", Value::text("CERTIFICATE.pem")),
-            ("key", Value::text("CERTIFICATE.pem")),
-        ])]),
+        [] => {
+            Value::List(vec![Value::inline(["cert", "key"].map(|key| (key, Value::text("CERTIFICATE.pem"))))])
+        }
         [(one, _)] => Value::List(vec![one.clone()]),
         _ => Value::Lines(lines),
     };
-    table.set("tls.certificates", value, at);
-    if let Some(Clients { ca: Some(ca), auth: Some(auth) }) = &common {
+    table.set("tls.certificates", value, all.first().map(|one| one.of.at));
+    if let Some(Clients { ca: Some(ca), auth: Some(auth) }) = common {
         table.set("tls.client_ca", Value::text(ca), None);
         if *auth == "request" {
             table.set("tls.client_auth", Value::text("request"), None);
         }
     }
-    if told {
+    let asked = groups.iter().any(|clients| clients.auth.is_some());
+    if wanted.told && asked {
         table.set("tls.client_headers", Value::Bool(true), None);
     }
-    if let Some(of) = scopes.first().and_then(|scope| scope.find("ssl_protocols")) {
-        if let Some((key, value, at)) = super::tls::minimum(of, "tls.min_version", notes) {
-            table.set(&key, value, at);
-        }
+    if let Some(of) = scopes.first().and_then(|scope| scope.find("ssl_protocols"))
+        && let Some((key, value, at)) = super::tls::minimum(of, "tls.min_version", notes)
+    {
+        table.set(&key, value, at);
     }
-    if http && !http2 {
+    if wanted.http && !wanted.http2 {
         table.set("tls.alpn", Value::texts(["http/1.1"]), None);
     }
 }

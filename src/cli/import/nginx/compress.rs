@@ -6,6 +6,16 @@ use super::notes::Notes;
 use super::scope::Scope;
 use super::units::{bytes, size};
 
+/// What needs nothing here, and why.
+const OTHERS: [(&str, &str); 7] = [
+    ("gzip_vary", "Vary is always said"),
+    ("gzip_proxied", "who comes through other proxies gets compressed answers too, as Accept-Encoding asks"),
+    ("gzip_disable", "browsers that say that they take gzip do"),
+    ("gzip_http_version", "clients of HTTP/1.0 that say that they take gzip do"),
+    ("gzip_buffers", "memory for it is bounded"),
+    ("brotli_window", "memory for it is bounded"),
+    ("brotli_buffers", "memory for it is bounded"),
+];
 /// Writes `compress` of a route.
 pub(super) fn write(scope: &Scope<'_>, draft: &mut Draft, notes: &mut Notes<'_>) {
     let mut codings = Vec::new();
@@ -23,7 +33,9 @@ pub(super) fn write(scope: &Scope<'_>, draft: &mut Draft, notes: &mut Notes<'_>)
     let mut pairs = vec![("codings", Value::texts(codings))];
     let mut types = vec!["text/html".to_owned()];
     if let Some(of) = scope.find(&format!("{start}_types")) {
-        types.extend(of.words.iter().filter(|kind| *kind != "text/html").cloned());
+        let fits =
+            |kind: &&String| *kind != "text/html" && kind.contains('/') && !kind.contains(['*', ' ', '"']);
+        types.extend(of.words.iter().filter(fits).cloned());
         if of.words.iter().any(|kind| kind == "*") {
             types = vec!["*/*".to_owned()];
         }
@@ -36,20 +48,7 @@ pub(super) fn write(scope: &Scope<'_>, draft: &mut Draft, notes: &mut Notes<'_>)
     }
     let least = least.and_then(|of| size(of.word(0))).unwrap_or(20);
     pairs.push(("min_size", Value::text(bytes(least, 0, 1 << 30))));
-    if let Some(of) = scope.find(&format!("{start}_comp_level")) {
-        let level: u8 = of.word(0).parse().unwrap_or(1);
-        let effort = if level <= 3 {
-            "low"
-        } else if level <= 6 {
-            "medium"
-        } else {
-            "high"
-        };
-        pairs.push(("effort", Value::text(effort)));
-        notes.near(of, "the effort is low, medium or high");
-    } else {
-        pairs.push(("effort", Value::text("low")));
-    }
+    pairs.push(("effort", Value::text(effort(scope, start, notes))));
     for name in [
         "gzip_types",
         "gzip_min_length",
@@ -62,22 +61,21 @@ pub(super) fn write(scope: &Scope<'_>, draft: &mut Draft, notes: &mut Notes<'_>)
             notes.near(of, format!("types, size and effort are one for all codings: those of {start}"));
         }
     }
-    const OTHERS: [(&str, &str); 7] = [
-        ("gzip_vary", "Vary is always said"),
-        (
-            "gzip_proxied",
-            "who comes through other proxies gets compressed answers too, as Accept-Encoding asks",
-        ),
-        ("gzip_disable", "browsers that say that they take gzip do"),
-        ("gzip_http_version", "clients of HTTP/1.0 that say that they take gzip do"),
-        ("gzip_buffers", "memory for it is bounded"),
-        ("brotli_window", "memory for it is bounded"),
-        ("brotli_buffers", "memory for it is bounded"),
-    ];
     for (name, why) in OTHERS {
         if let Some(of) = scope.find(name) {
             notes.skip(of, why);
         }
     }
     draft.keys.push(("compress".to_owned(), Value::inline(pairs), at));
+}
+
+/// How hard it tries, of nginx's levels from 1 to 9 or 11.
+fn effort(scope: &Scope<'_>, start: &str, notes: &mut Notes<'_>) -> &'static str {
+    let Some(of) = scope.find(&format!("{start}_comp_level")) else { return "low" };
+    notes.near(of, "the effort is low, medium or high");
+    match of.word(0).parse().unwrap_or(1_u8) {
+        0..=3 => "low",
+        4..=6 => "medium",
+        7.. => "high",
+    }
 }

@@ -62,7 +62,7 @@ const UNREADABLE: &str =
     "a condition is a variable, a comparison of one, or -f and its like: nginx rejects it";
 
 /// Reads the condition of an `if`.
-pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) -> Condition {
+pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: &Facts) -> Condition {
     let brackets = of.word(0).starts_with('(') && of.words.last().is_some_and(|word| word.ends_with(')'));
     if !brackets {
         return Condition::Wrong(UNREADABLE);
@@ -71,13 +71,13 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) 
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         [variable] if variable.starts_with('$') => {
-            compared(variable, Compare::True, false, way, doors, &facts)
+            compared(variable, Compare::True, false, way, doors, facts)
         }
         [test, _] if is_file(test).is_some() => Condition::File(is_file(test) == Some(true)),
         [variable, sign, value] if variable.starts_with('$') => {
             let negated = sign.starts_with('!');
             let compare = match sign.trim_start_matches('!') {
-                "=" => match text(value, way, &facts) {
+                "=" => match text(value, way, facts) {
                     Ok(text) => Compare::Is(text, false),
                     Err(why) => return Condition::Cannot(why),
                 },
@@ -93,7 +93,7 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: Facts) 
                 }
                 _ => return Condition::Wrong(UNREADABLE),
             };
-            compared(variable, compare, negated, way, doors, &facts)
+            compared(variable, compare, negated, way, doors, facts)
         }
         _ => Condition::Wrong(UNREADABLE),
     }

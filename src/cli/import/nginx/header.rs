@@ -105,6 +105,11 @@ impl<'t> Walker<'_, 't, '_, '_> {
 
     fn host(&mut self, of: &'t Directive, value: &str, own: &str, way: &Way<'t>, fields: &mut Fields) {
         fields.at = fields.at.or(Some(of.at));
+        if fields.set.iter().any(|(name, _)| name == "host") {
+            self.notes
+                .wrong(of, "there is another Host already: nginx sends both, which no server has to take");
+            fields.set.retain(|(name, _)| name != "host");
+        }
         match value {
             "${http_host}" => self.notes.ok(of),
             "${host}" => {
@@ -149,19 +154,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
         way: &Way<'t>,
         fields: &mut Fields,
     ) {
-        let table = super::variable::alone(value)
-            .and_then(|name| self.ground.switches.get(&name))
-            .filter(|_| is_own(of));
-        if let Some(switch) = table {
-            for one in std::iter::once(switch.of).chain(switch.of.inside()) {
-                self.notes.how(one, "what it is for is the proxy's own here: upgrades go through, and endpoints are told of the client");
-            }
-            if !FRAMING.contains(&field) {
-                return self.notes.near(
-                    of,
-                    format!("{field} is always sent, as the connection has it, or as a trusted proxy said"),
-                );
-            }
+        if self.looked_up(of, field, value) {
+            return;
         }
         if FRAMING.contains(&field) {
             return self.notes.how(of, "it belongs to one connection, and is the proxy's: upgrades go through, and connections are kept");
@@ -173,9 +167,7 @@ impl<'t> Walker<'_, 't, '_, '_> {
         let asked = |of: &&Directive| {
             of.word(0).strip_prefix('$').is_some_and(|name| *value == format!("${{{name}}}"))
         };
-        if way.scope.all("auth_request_set").iter().any(|of| asked(of))
-            && way.scope.find("auth_request").is_some()
-        {
+        if way.scope.all("auth_request_set").iter().any(asked) && way.scope.find("auth_request").is_some() {
             // What the service answers is `guard`'s.
             return;
         }
@@ -196,12 +188,8 @@ impl<'t> Walker<'_, 't, '_, '_> {
             }
         };
         if let Some((_, usual)) = TOLD.iter().find(|(name, _)| *name == field) {
-            let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
-            let all = |tls: bool| {
-                served.iter().all(|at| self.ground.doors.get(*at).is_some_and(|door| door.tls == tls))
-            };
             let same = field == "x-forwarded-proto"
-                && (text == "https" && all(true) || text == "http" && all(false));
+                && (text == "https" && self.all_tls(way, true) || text == "http" && self.all_tls(way, false));
             let text = if same { "{scheme}".to_owned() } else { text };
             return self.told(of, field, usual, &text);
         }
@@ -218,6 +206,27 @@ impl<'t> Walker<'_, 't, '_, '_> {
             fields.set.push((field.to_owned(), text));
         }
         self.notes.ok(of);
+    }
+
+    /// A field of the proxy's own whose value is looked up in a table.
+    fn looked_up(&mut self, of: &'t Directive, field: &str, value: &str) -> bool {
+        let table = super::variable::alone(value).and_then(|name| self.ground.switches.get(&name));
+        let Some(switch) = table.filter(|_| is_own(of)) else { return false };
+        for one in std::iter::once(switch.of).chain(switch.of.inside()) {
+            self.notes.how(one, "what it is for is the proxy's own here: upgrades go through, and endpoints are told of the client");
+        }
+        if !FRAMING.contains(&field) {
+            let always =
+                format!("{field} is always sent, as the connection has it, or as a trusted proxy said");
+            self.notes.near(of, always);
+        }
+        !FRAMING.contains(&field)
+    }
+
+    /// Whether all that comes on a way comes by TLS, or none of it.
+    fn all_tls(&self, way: &Way<'t>, tls: bool) -> bool {
+        let served = way.region.doors.clone().unwrap_or_else(|| (0..self.ground.doors.len()).collect());
+        served.iter().all(|at| self.ground.doors.get(*at).is_some_and(|door| door.tls == tls))
     }
 
     /// Fields that are always sent.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::document::{Block, Table, Value};
-use super::certificate;
+use super::certificate::{self, Wanted};
 use super::notes::Notes;
 use super::scope::Scope;
 use super::site::Group;
@@ -51,7 +51,8 @@ pub(super) fn block(group: &Group<'_>, sites: &[Site<'_>], told: bool, notes: &m
             .chain(others)
             .filter_map(|site| Some(&sites.get(*site)?.scope))
             .collect();
-        certificate::write(&scopes, group.http2, true, told, &mut table, notes);
+        let wanted = Wanted { http: true, http2: group.http2, told };
+        certificate::write(&scopes, wanted, &mut table, notes);
         for scope in &scopes {
             let rejects = scope.is_on("ssl_reject_handshake");
             if scope.find("ssl_certificate").is_none()
@@ -69,7 +70,7 @@ pub(super) fn block(group: &Group<'_>, sites: &[Site<'_>], told: bool, notes: &m
 /// Who clients are.
 fn clients(group: &Group<'_>, scope: &Scope<'_>, table: &mut Table, notes: &mut Notes<'_>) {
     let header = scope.find("real_ip_header");
-    let field = header.map_or("x-real-ip".to_owned(), |of| of.word(0).to_ascii_lowercase());
+    let field = header.map_or("x-real-ip", |of| of.word(0)).to_ascii_lowercase();
     let lines = scope.all("set_real_ip_from");
     let trusted: Vec<String> = lines.iter().filter_map(|of| trusted(of, notes)).collect();
     let by_proxy = field == "proxy_protocol";

@@ -1,11 +1,12 @@
 //! From nginx.conf: read as nginx reads it, translated to what Plimsoll has, with a verdict on every line.
 //!
 //! The map, in the order of the way: `lexer` makes words, `tree` directives with what they include (`glob`), `catalogue` knows
-//! where each may stand and `notes` what has been said of it. `scope` is what holds at a place. `upstream` and `pools` (with
+//! where each may stand (`directives` has them as data) and `notes` what has been said of it. `scope` is what holds at a place. `upstream` and `pools` (with
 //! `probe` and `tls`) are where requests go, `listen`, `site` and `listener` (with `certificate`) where they come from.
 //! What becomes of a request: `location` finds its location, `walk` follows directives to routes (`condition` reads an `if`, `ask`
-//! narrows what is asked, `switch` has tables such as maps, `variable` texts, `rewrite` other targets), `content` ends in
-//! one, with `header`, `guard`, `limit`, `page` and `compress`; `draft` is what is written of it. `stream` has what is no http.
+//! narrows what is asked, `switch` has tables such as maps, at which `fork` divides a way, `variable` texts, `rewrite` other
+//! targets), `content` ends in one, with `destination`, `header`, `guard`, `limit`, `treatment`, `compress` and `page`; `draft` is
+//! what is written of it, and `routes` puts all in order. `stream` has what is no http, `verdicts` what is left to be said.
 
 mod ask;
 mod catalogue;
@@ -13,7 +14,10 @@ mod certificate;
 mod compress;
 mod condition;
 mod content;
+mod destination;
+mod directives;
 mod draft;
+mod fork;
 mod glob;
 mod guard;
 mod header;
@@ -33,6 +37,7 @@ mod site;
 mod stream;
 mod switch;
 mod tls;
+mod treatment;
 mod tree;
 mod units;
 mod upstream;

@@ -65,7 +65,7 @@ impl<'t> Walker<'_, 't, '_, '_> {
     fn redirect(&mut self, of: &'t Directive, status: u16, url: &str, way: &Way<'t>) -> Option<Action> {
         let url = tidy(url);
         let local = url.starts_with('/') || url.starts_with("${request_uri}") || url.starts_with("${uri}");
-        let full = if local { format!("${{scheme}}://${{http_host}}{url}") } else { url.clone() };
+        let full = if local { format!("${{scheme}}://${{http_host}}{url}") } else { url };
         match render(&full, Where::Url, &self.facts(way)) {
             Ok(to) if to.is_empty() => {
                 self.notes.wrong(of, "it leads nowhere");

@@ -58,7 +58,7 @@ pub(super) fn groups<'t>(listens: &[Vec<Listen<'t>>], notes: &mut Notes<'_>) -> 
         let Some((_, first)) = of.first().cloned() else { continue };
         let sites: Vec<usize> = of.iter().map(|(site, _)| *site).collect();
         let default =
-            of.iter().find(|(_, listen)| listen.default).or(of.first()).map_or(0, |(site, _)| *site);
+            of.iter().find(|(_, listen)| listen.default).or_else(|| of.first()).map_or(0, |(site, _)| *site);
         let any = |is: fn(&Listen<'t>) -> bool| of.iter().any(|(_, listen)| is(listen));
         let (ssl, http2, proxy_protocol) =
             (any(|one| one.ssl), any(|one| one.http2), any(|one| one.proxy_protocol));

@@ -1,12 +1,12 @@
 //! `stream`: servers that relay bytes or datagrams.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::document::{Block, Document, Table, Value, place};
 use super::catalogue::{STREAM, STREAM_SERVER};
-use super::certificate;
+use super::certificate::{self, Wanted};
 use super::draft::Key;
 use super::guard::rules;
 use super::listen::{self, Listen};
@@ -56,17 +56,28 @@ pub(super) fn write<'t>(
         .collect();
     let mut keys = HashMap::new();
     let mut names: HashMap<String, usize> = HashMap::new();
+    let mut bound: HashSet<(String, bool)> = HashSet::new();
     let base = Scope::default().with(Rc::clone(&level));
     for server in level.all("server") {
         let inner = Rc::new(Level::new(STREAM_SERVER, server.inside()));
         let scope = base.with(Rc::clone(&inner));
         let mut relay =
             Relay { scope, upstreams: &upstreams, switches: &switches, pools, keys: &mut keys, notes };
-        let listens: Vec<Listen<'t>> =
+        let mut listens: Vec<Listen<'t>> =
             inner.all("listen").iter().flat_map(|of| listen::read(of, false, relay.notes)).collect();
+        listens.retain(|listen| {
+            let first = bound.insert((listen.bind.clone(), listen.udp));
+            if !first {
+                let what = "a server listens on this address already: only one can have it here, and before nginx 1.25.5";
+                relay.notes.cannot(listen.of, what);
+            }
+            first
+        });
         relay.notes.ok(server);
         if listens.is_empty() {
-            relay.notes.wrong(server, "it listens on nothing: nginx rejects it");
+            if inner.all("listen").is_empty() {
+                relay.notes.wrong(server, "it listens on nothing: nginx rejects it");
+            }
             continue;
         }
         for udp in [false, true] {
@@ -170,6 +181,12 @@ impl<'t> Relay<'_, 't, '_> {
                 _ => self.notes.wrong(limit, "it names a limit_conn_zone and a number: nginx rejects it"),
             }
         }
+        self.clients(listens, table);
+        true
+    }
+
+    /// Whose PROXY headers are believed.
+    fn clients(&mut self, listens: &[&Listen<'t>], table: &mut Table) {
         let proxied = listens.iter().find(|listen| listen.proxy_protocol);
         let trusted: Vec<String> = self
             .scope
@@ -196,12 +213,12 @@ impl<'t> Relay<'_, 't, '_> {
                 self.scope.find("set_real_ip_from").map(|of| of.at),
             );
         }
-        true
     }
 
     fn tls(&mut self, table: &mut Table) {
         let scope = self.scope.clone();
-        certificate::write(&[&scope], false, false, false, table, self.notes);
+        let wanted = Wanted { http: false, http2: false, told: false };
+        certificate::write(&[&scope], wanted, table, self.notes);
         if let Some(of) = scope.find("ssl_handshake_timeout")
             && let Some(time) = time(of.word(0))
         {
@@ -320,6 +337,7 @@ impl<'t> Relay<'_, 't, '_> {
     ) -> (Option<usize>, Vec<Block>) {
         let mut default = None;
         let mut routes: Vec<(usize, Vec<String>, &'t Directive)> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         let hostnames = switch.of.inside().iter().any(|row| row.name == "hostnames" && row.words.is_empty());
         for row in switch.of.inside() {
             if ["hostnames", "volatile", "include"].contains(&row.name.as_str()) {
@@ -339,9 +357,18 @@ impl<'t> Relay<'_, 't, '_> {
             self.notes.ok(row);
             match names.filter(|_| row.name != "default") {
                 None => default = Some(pool),
+                Some(names) if names.iter().all(|name| seen.contains(name)) => {
+                    self.notes.wrong(row, "the name is there already");
+                }
                 Some(names) => match routes.iter_mut().find(|(own, ..)| *own == pool) {
-                    Some((_, own, _)) => own.extend(names),
-                    None => routes.push((pool, names, row)),
+                    Some((_, own, _)) => {
+                        own.extend(names.into_iter().filter(|name| seen.insert(name.clone())))
+                    }
+                    None => routes.push((
+                        pool,
+                        names.into_iter().filter(|name| seen.insert(name.clone())).collect(),
+                        row,
+                    )),
                 },
             }
         }

@@ -12,6 +12,7 @@ use super::notes::Notes;
 use super::scope::Level;
 use super::tree::Directive;
 use super::variable::{Bound, alone, is_plain, put_in};
+use crate::model::host::HostPattern;
 
 /// A table that a variable is looked up in.
 #[derive(Debug)]
@@ -217,7 +218,7 @@ impl<'t> Switch<'t> {
 }
 
 /// Weights of at most 1000 in the same proportions.
-fn small<'t>(mut parts: Vec<(i64, String, &'t Directive)>) -> Vec<(i64, String, &'t Directive)> {
+fn small(mut parts: Vec<(i64, String, &Directive)>) -> Vec<(i64, String, &Directive)> {
     let common = parts.iter().fold(0, |all, (share, ..)| gcd(all, *share)).max(1);
     let most = parts.iter().map(|(share, ..)| share / common).max().unwrap_or(1);
     let divisor = if most > 1000 { (most + 999) / 1000 } else { 1 };
@@ -352,7 +353,10 @@ impl<'t> Rows<'t> {
         for (name, row) in &self.stars {
             notes.ok(row);
             let ask = match name.strip_suffix(".*") {
-                None if variable == "host" || variable == "http_host" => Ask::Hosts(vec![name.clone()]),
+                None if variable == "host" || variable == "http_host" => match HostPattern::parse(name) {
+                    Ok(_) => Ask::Hosts(vec![name.clone()]),
+                    Err(_) => Ask::Never,
+                },
                 None => about(
                     variable,
                     &Compare::Matches(format!("(?i){}$", escape(name.trim_start_matches('*')))),

@@ -11,38 +11,9 @@ use super::variable::{alone, is_plain};
 pub(super) fn to_endpoints(scope: &Scope<'_>, start: &str, host: &str, notes: &mut Notes<'_>) -> Vec<Key> {
     let mut out: Vec<Key> = Vec::new();
     let find = |name: &str| scope.find(&format!("{start}_ssl_{name}"));
-    let sends = find("server_name").is_some_and(|of| of.word(0) == "on");
-    if let Some(of) = find("server_name") {
-        notes.ok(of);
-    }
     let verify = find("verify");
     let verified = verify.is_some_and(|of| of.word(0) == "on");
-    match find("name") {
-        Some(of) if is_plain(of.word(0)) => {
-            out.push(("tls.server_name".to_owned(), Value::text(of.word(0)), Some(of.at)));
-            if sends {
-                notes.ok(of);
-            } else {
-                notes.near(
-                    of,
-                    "the name is asked for too (SNI): nginx does so with proxy_ssl_server_name on alone",
-                );
-            }
-        }
-        Some(of)
-            if matches!(alone(of.word(0)).as_deref(), Some("host" | "http_host" | "ssl_server_name")) =>
-        {
-            out.push(("tls.server_name".to_owned(), Value::text("{host}"), Some(of.at)));
-            notes.ok(of);
-        }
-        Some(of) => notes.cannot(of, "the name is fixed, or \"{host}\", the request's (tls.server_name)"),
-        None if is_name(host) && (sends || verified) => out.push((
-            "tls.server_name".to_owned(),
-            Value::text(host.split(':').next().unwrap_or(host)),
-            None,
-        )),
-        None => {}
-    }
+    out.extend(name(scope, start, host, verified, notes));
     for (name, key) in
         [("trusted_certificate", "tls.ca"), ("certificate", "tls.cert"), ("certificate_key", "tls.key")]
     {
@@ -84,6 +55,42 @@ pub(super) fn to_endpoints(scope: &Scope<'_>, start: &str, host: &str, notes: &m
         }
     }
     out
+}
+
+/// The name that is asked for.
+fn name(scope: &Scope<'_>, start: &str, host: &str, verified: bool, notes: &mut Notes<'_>) -> Option<Key> {
+    let find = |name: &str| scope.find(&format!("{start}_ssl_{name}"));
+    let key = |text: &str, of: Option<&Directive>| {
+        Some(("tls.server_name".to_owned(), Value::text(text), of.map(|of| of.at)))
+    };
+    let sends = find("server_name").is_some_and(|of| of.word(0) == "on");
+    if let Some(of) = find("server_name") {
+        notes.ok(of);
+    }
+    match find("name") {
+        Some(of) if is_plain(of.word(0)) && is_name(of.word(0)) => {
+            if sends {
+                notes.ok(of);
+            } else {
+                let how =
+                    "the name is asked for too (SNI): nginx does so with proxy_ssl_server_name on alone";
+                notes.near(of, how);
+            }
+            key(of.word(0), Some(of))
+        }
+        Some(of)
+            if matches!(alone(of.word(0)).as_deref(), Some("host" | "http_host" | "ssl_server_name")) =>
+        {
+            notes.ok(of);
+            key("{host}", Some(of))
+        }
+        Some(of) => {
+            notes.cannot(of, "the name is fixed, or \"{host}\", the request's (tls.server_name)");
+            None
+        }
+        None if is_name(host) && (sends || verified) => key(host.split(':').next().unwrap_or(host), None),
+        None => None,
+    }
 }
 
 /// A name that TLS can ask for: no address.

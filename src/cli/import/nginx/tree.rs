@@ -120,6 +120,8 @@ impl Reader<'_, '_> {
                     self.report.wrong(here, "nothing stands before it: nginx rejects the file");
                     if token == Token::Open {
                         lexer.skip_block();
+                        let end = lexer.line();
+                        self.source.spans.push(Span { start: here, end, id: usize::MAX });
                     }
                 }
                 Token::End => {
@@ -139,7 +141,7 @@ impl Reader<'_, '_> {
                     }
                 }
                 Token::Close => {
-                    self.left_over(&mut words, file, &mut frames);
+                    self.left_over(&mut words, (file, line), &mut frames);
                     if frames.len() > 1 {
                         self.close(&mut frames, line);
                     } else {
@@ -148,7 +150,7 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        self.left_over(&mut words, file, &mut frames);
+        self.left_over(&mut words, (file, count), &mut frames);
         for fault in std::mem::take(&mut lexer.faults) {
             self.report
                 .wrong(Place { file, line: fault.line }, format!("{}: nginx rejects the file", fault.what));
@@ -163,13 +165,17 @@ impl Reader<'_, '_> {
     }
 
     /// Words that no `;` ends.
-    fn left_over(&mut self, words: &mut Vec<(String, usize)>, file: usize, frames: &mut [Frame]) {
+    fn left_over(
+        &mut self,
+        words: &mut Vec<(String, usize)>,
+        (file, end): (usize, usize),
+        frames: &mut [Frame],
+    ) {
         if words.is_empty() {
             return;
         }
         let directive = self.directive(words, file);
         self.report.wrong(directive.at, "a ; is missing behind it: nginx rejects the file");
-        let end = directive.at.line;
         self.span(&directive, end);
         self.add(frames, directive);
     }

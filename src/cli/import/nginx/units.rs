@@ -63,7 +63,7 @@ pub(super) fn duration(time: Duration) -> Value {
 pub(super) fn bytes(size: u64, min: u64, max: u64) -> String {
     let size = size.clamp(min, max);
     for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if size >= factor && size % factor == 0 {
+        if size >= factor && size.is_multiple_of(factor) {
             return format!("{}{unit}", size / factor);
         }
     }

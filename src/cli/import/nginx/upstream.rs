@@ -9,6 +9,7 @@ use super::scope::Level;
 use super::tree::Directive;
 use super::units::{bytes, duration, size, time};
 use super::variable::alone;
+use crate::model::address::EndpointAddress;
 
 /// A server of an upstream.
 #[derive(Debug, Clone)]
@@ -65,6 +66,7 @@ fn one<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Upstream<'t>
     let level = Level::new(UPSTREAM, of.inside());
     let mut peers: Vec<Peer<'t>> =
         level.all("server").iter().filter_map(|server| peer(server, http, notes)).collect();
+    once(&mut peers, notes);
     let methods: Vec<&'t Directive> =
         level.list.iter().filter(|one| METHODS.contains(&one.name.as_str())).collect();
     if let [_, second, ..] = methods.as_slice() {
@@ -91,10 +93,41 @@ fn one<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Upstream<'t>
     upstream
 }
 
+/// A server that is there twice has the weight of both.
+fn once(peers: &mut Vec<Peer<'_>>, notes: &mut Notes<'_>) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Peer<'_>> = Vec::new();
+    for peer in peers.drain(..) {
+        match seen.get(&peer.address).and_then(|at| kept.get_mut(*at)) {
+            Some(first) => {
+                notes.near(peer.of, "the server is there already: one endpoint has the weights of both");
+                first.backup &= peer.backup;
+                first.off &= peer.off;
+                first.weight = (first.weight + peer.weight).min(1000);
+            }
+            None => {
+                seen.insert(peer.address.clone(), kept.len());
+                kept.push(peer);
+            }
+        }
+    }
+    *peers = kept;
+}
+
 const METHODS: [&str; 5] = ["least_conn", "ip_hash", "hash", "least_time", "random"];
 
+/// What the options of a server say beside the server itself.
+#[derive(Default)]
+struct Named<'t> {
+    /// It is looked up while nginx runs.
+    resolve: bool,
+    service: Option<&'t str>,
+    /// Failures are never counted together.
+    never: bool,
+}
+
 fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer<'t>> {
-    let (mut resolve, mut never) = (false, false);
+    let mut named = Named::default();
     let mut peer = Peer {
         of,
         address: String::new(),
@@ -106,77 +139,32 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
         fail_timeout: "10s".to_owned(),
         slow_start: None,
     };
-    let mut service = None;
     for option in of.from(1) {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let number = || value.parse::<i64>().ok().filter(|number| (0..=1_000_000).contains(number));
-        let fine = match name {
-            "weight" => number().filter(|weight| *weight > 0).map(|weight| peer.weight = weight).is_some(),
-            "max_conns" => {
-                number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some()
-            }
-            "max_fails" => number().map(|most| peer.max_fails = most).is_some(),
-            "fail_timeout" => time(value)
-                .map(|time| {
-                    // Within no time nothing is ever counted together.
-                    never |= time.is_zero();
-                    peer.fail_timeout = text_of(&duration(time));
-                })
-                .is_some(),
-            "slow_start" => time(value).map(|time| peer.slow_start = Some(duration(time))).is_some(),
-            "backup" => {
-                peer.backup = true;
-                true
-            }
-            "down" | "drain" => {
-                peer.off = true;
-                true
-            }
-            "resolve" => {
-                resolve = true;
-                true
-            }
-            "service" => {
-                service = Some(value).filter(|service| !service.is_empty());
-                service.is_some()
-            }
-            "route" => {
-                notes.cannot(
-                    of,
-                    "route: endpoints have no routes; a sticky cookie of ours keeps clients at theirs",
-                );
-                true
-            }
-            _ => false,
-        };
-        if !fine {
+        if !read_option(option, &mut peer, &mut named, notes) {
             notes.wrong(of, format!("{option}: nginx rejects it"));
         }
     }
-    if never {
+    if named.never {
         peer.max_fails = 0;
     }
-    peer.address = match service {
-        Some(service) => {
-            let service =
-                if service.starts_with('_') { service.to_owned() } else { format!("_{service}._tcp") };
-            format!("srv:{service}.{}", of.word(0))
-        }
-        None => match address(of.word(0), http.then_some(80)) {
-            Ok(address) => address,
-            Err(why) => {
-                notes.wrong(of, why);
-                return None;
-            }
-        },
+    let found = match named.service {
+        Some(service) => service_address(service, of.word(0)),
+        None => address(of.word(0), http.then_some(80)),
     };
+    match found {
+        Ok(address) => peer.address = address,
+        Err(why) => {
+            notes.wrong(of, why);
+            return None;
+        }
+    }
     if peer.weight > 1000 {
         notes
             .near(of, "a weight is at most 1000 here: give all servers smaller ones in the same proportions");
         peer.weight = 1000;
     }
-    let is_name = !resolve
-        && service.is_none()
+    let is_name = !named.resolve
+        && named.service.is_none()
         && !of.word(0).starts_with("unix:")
         && host_of(&peer.address).parse::<std::net::IpAddr>().is_err();
     if is_name {
@@ -185,6 +173,55 @@ fn peer<'t>(of: &'t Directive, http: bool, notes: &mut Notes<'_>) -> Option<Peer
         notes.ok(of);
     }
     Some(peer)
+}
+
+/// Reads an option of a server; false where nginx would not.
+fn read_option<'t>(
+    option: &'t str,
+    peer: &mut Peer<'t>,
+    named: &mut Named<'t>,
+    notes: &mut Notes<'_>,
+) -> bool {
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
+    let number = || value.parse::<i64>().ok().filter(|number| (0..=1_000_000).contains(number));
+    match name {
+        "weight" => {
+            return number().filter(|weight| *weight > 0).map(|weight| peer.weight = weight).is_some();
+        }
+        "max_conns" => {
+            return number().map(|most| peer.max_conns = Some(most).filter(|most| *most > 0)).is_some();
+        }
+        "max_fails" => return number().map(|most| peer.max_fails = most).is_some(),
+        "fail_timeout" => {
+            let Some(time) = time(value) else { return false };
+            named.never |= time.is_zero();
+            peer.fail_timeout = text_of(&duration(time));
+        }
+        "slow_start" => return time(value).map(|time| peer.slow_start = Some(duration(time))).is_some(),
+        "backup" => peer.backup = true,
+        "down" | "drain" => peer.off = true,
+        "resolve" => named.resolve = true,
+        "service" => {
+            named.service = Some(value).filter(|service| !service.is_empty());
+            return named.service.is_some();
+        }
+        "route" => {
+            let remedy = "route: endpoints have no routes; a sticky cookie of ours keeps clients at theirs";
+            notes.cannot(peer.of, remedy);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Endpoints that a service leads to.
+fn service_address(service: &str, host: &str) -> Result<String, String> {
+    let service = if service.starts_with('_') { service.to_owned() } else { format!("_{service}._tcp") };
+    let address = format!("srv:{service}.{host}");
+    match EndpointAddress::parse(&address) {
+        Ok(_) => Ok(address),
+        Err(_) => Err("it is no name that services can be looked up for: nginx rejects it".to_owned()),
+    }
 }
 
 fn text_of(value: &Value) -> String {
@@ -201,11 +238,8 @@ fn host_of(address: &str) -> &str {
 /// An address with a port, as endpoints have it.
 pub(super) fn address(text: &str, port: Option<u16>) -> Result<String, String> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return if path.starts_with('/') {
-            Ok(text.to_owned())
-        } else {
-            Err("a unix socket has an absolute path".to_owned())
-        };
+        let fine = path.starts_with('/') && EndpointAddress::parse(text).is_ok();
+        return if fine { Ok(text.to_owned()) } else { Err("a unix socket has an absolute path".to_owned()) };
     }
     if text.is_empty() || text.contains('/') || text.contains(char::is_whitespace) {
         return Err("it is no address: nginx rejects it".to_owned());
@@ -230,7 +264,11 @@ pub(super) fn address(text: &str, port: Option<u16>) -> Result<String, String> {
             .filter(|port| *port > 0)
             .ok_or_else(|| "it has no valid port: nginx rejects it".to_owned())?,
     };
-    Ok(format!("{host}:{port}"))
+    let address = format!("{host}:{port}");
+    match EndpointAddress::parse(&address) {
+        Ok(_) => Ok(address),
+        Err(_) => Err("it is no address, and no name that can be looked up: nginx rejects it".to_owned()),
+    }
 }
 
 impl<'t> Upstream<'t> {
@@ -312,7 +350,7 @@ impl<'t> Upstream<'t> {
                 }
                 for (name, key) in [("domain", "sticky.domain"), ("path", "sticky.path")] {
                     if let Some(text) =
-                        option(name).filter(|text| !text.is_empty() && !(name == "path" && *text == "/"))
+                        option(name).filter(|text| !(text.is_empty() || name == "path" && *text == "/"))
                     {
                         self.keys.push((key, Value::text(text.trim_start_matches('.')), of));
                     }
