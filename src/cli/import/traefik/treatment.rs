@@ -125,10 +125,10 @@ impl Treatment {
     }
 
     /// Keeps the clients of both lists.
-    pub(super) fn allow(&mut self, networks: Vec<IpNet>, at: Place) -> Result<(), String> {
+    pub(super) fn allow(&mut self, networks: &[IpNet], at: Place) -> Result<(), String> {
         use super::super::region::{meet, narrower_network};
         let own = self.allow.as_ref().map(|(own, _)| own.as_slice());
-        match meet(own, &networks, narrower_network) {
+        match meet(own, networks, narrower_network) {
             Some(both) => {
                 self.allow = Some((both, at));
                 Ok(())
