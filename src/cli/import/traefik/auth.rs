@@ -122,10 +122,8 @@ pub(super) fn allow(
         None => {}
     }
     match who(strategy.unwrap_or(Strategy::Peer), at, around) {
-        Who::Client => to.allow(networks, of_list).map_err(Lost::Unsaid),
+        Who::Client => to.allow(&networks, of_list).map_err(Lost::Unsaid),
         Who::Nobody => {
-            let everybody = |network: &IpNet| network.prefix_len() == 0;
-            let _all = networks.iter().all(everybody);
             to.end = Some(Answer::Respond { status: 403, body: String::new(), at: Some(at) });
             Ok(())
         }

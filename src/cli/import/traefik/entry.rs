@@ -357,11 +357,8 @@ fn redirection(entry: &mut Entry, mut below: Fields<'_>, report: &mut Report) {
     let scheme = below.text("scheme", report);
     let permanent = below.flag("permanent", report);
     let priority = below.number("priority", report);
-    for place in [scheme.as_ref().map(|s| s.1), permanent.map(|s| s.1), priority.map(|s| s.1)] {
-        if let Some(place) = place {
-            report.translated(place);
-        }
-    }
+    let places = [scheme.as_ref().map(|s| s.1), permanent.map(|s| s.1), priority.map(|s| s.1)];
+    places.into_iter().flatten().for_each(|place| report.translated(place));
     match to {
         Some((to, at)) => {
             report.translated(at);

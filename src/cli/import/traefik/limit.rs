@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn rates_are_said_in_the_smallest_unit_that_fits() {
-        let of = |count, millis| per(count, millis).map(|(rate, exact)| (rate, exact));
+        let of = |count, millis| per(count, millis);
         assert_eq!(of(100, 1000), Some(("100/s".to_owned(), true)));
         assert_eq!(of(6000, 60_000), Some(("100/s".to_owned(), true)));
         assert_eq!(of(10, 60_000), Some(("10/m".to_owned(), true)));

@@ -99,9 +99,9 @@ fn has_variables(rule: &Rule) -> bool {
 #[derive(Debug, Clone)]
 enum Logic {
     Ask(Test),
-    All(Vec<Logic>),
-    Any(Vec<Logic>),
-    Not(Box<Logic>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
 }
 
 fn logic(rule: &Rule, old: bool, remarks: &mut Vec<String>) -> Result<Logic, String> {
@@ -511,7 +511,7 @@ fn field(values: &[String], regex: bool) -> Result<Logic, String> {
 }
 
 fn old_fields(values: &[String], regex: bool) -> Result<Logic, String> {
-    if values.len() % 2 != 0 {
+    if !values.len().is_multiple_of(2) {
         return Err("fields come in pairs of name and value".to_owned());
     }
     Ok(Logic::All(values.chunks(2).map(|pair| field(pair, regex)).collect::<Result<_, _>>()?))

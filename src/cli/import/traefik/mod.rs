@@ -210,6 +210,22 @@ fn unserved(parts: &Parts<'_>, report: &mut Report) {
             }
         }
     }
+    for (part, kinds) in [
+        ("http", ["middlewares", "services", "serverstransports"]),
+        ("tcp", ["middlewares", "services", "serverstransports"]),
+    ] {
+        for element in kinds.iter().flat_map(|kind| &parts.of(part, kind).all) {
+            let worst = report.remarks(element.at).iter().map(|remark| remark.verdict).max();
+            if worst.is_some_and(|worst| worst > Verdict::Approximated) {
+                said::each_silent(
+                    element.node,
+                    Verdict::Ignored,
+                    "nothing is made of what it belongs to",
+                    report,
+                );
+            }
+        }
+    }
     for (name, at, node) in &parts.statics {
         let at = *at;
         if parts.statics(name).is_some_and(|(first, _)| first != at) {
@@ -284,7 +300,7 @@ fn pools(services: &Services<'_, '_>, extra: Vec<Block>, document: &mut Document
     // Pools that take over are wanted too.
     let mut left: Vec<String> = wanted.iter().cloned().collect();
     while let Some(name) = left.pop() {
-        let Some((_, plan)) = services.plans.iter().find(|(own, _)| *own == name) else { continue };
+        let Some(plan) = services.made(&name) else { continue };
         for (other, _) in &plan.failover {
             if wanted.insert(other.clone()) {
                 left.push(other.clone());

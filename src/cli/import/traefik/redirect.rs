@@ -109,6 +109,9 @@ pub(super) fn regex(
     if ["", "^", ".*", "^.*", "^.*$", ".+", "^.+", "^.+$", "^(.*)$", "(.*)"].contains(&regex.as_str())
         && !replacement.contains('$')
     {
+        if !replacement.chars().all(|c| c.is_ascii_graphic()) || replacement.is_empty() {
+            return Err(Lost::Unsaid("a URL has no spaces and nothing beyond ASCII".to_owned()));
+        }
         to.end = Some(Answer::Redirect { to: plain(&replacement), status, at });
         return Ok(());
     }
@@ -243,6 +246,9 @@ fn branches(
         if is_own(&location, own, around) {
             around.report.ignored(at, "it leads to where the request is already, which Traefik does not do");
             continue;
+        }
+        if !location.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(Lost::Unsaid("a URL has no spaces and nothing beyond ASCII".to_owned()));
         }
         let answer = Answer::Redirect { to: location, status, at };
         if tests.is_empty() {

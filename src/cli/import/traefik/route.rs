@@ -129,7 +129,9 @@ fn take(term: &Term, region: &Region) -> Option<Taken> {
 pub(super) fn join<T: PartialEq + Clone>(all: Vec<Vec<(Draft, T)>>) -> Vec<(Draft, T, Vec<usize>)> {
     /// What one entry point has for an alternative of a router.
     type Group<T> = Vec<(Draft, T)>;
-    let mut groups: HashMap<(usize, usize), Vec<(Group<T>, Vec<usize>)>> = HashMap::new();
+    /// The same of several, with the entry points.
+    type Shared<T> = Vec<(Group<T>, Vec<usize>)>;
+    let mut groups: HashMap<(usize, usize), Shared<T>> = HashMap::new();
     for (door, drafts) in all.into_iter().enumerate() {
         let mut of: HashMap<(usize, usize), Group<T>> = HashMap::new();
         for (draft, work) in drafts {

@@ -170,8 +170,8 @@ fn rules(text: &str, at: Place, old: bool, report: &mut Report) -> Result<Asked,
                     }
                 }
             }
-            let never = asked.terms.is_empty()
-                || asked.terms.iter().all(|term| term.all.iter().any(|test| *test == Test::Never));
+            let never =
+                asked.terms.is_empty() || asked.terms.iter().all(|term| term.all.contains(&Test::Never));
             if never {
                 report.wrong(at, "no request is like that");
             }

@@ -6,11 +6,11 @@ pub(super) enum Rule {
     /// A matcher and what it is asked.
     Call(String, Vec<String>),
     /// All must hold.
-    All(Vec<Rule>),
+    All(Vec<Self>),
     /// One must hold.
-    Any(Vec<Rule>),
+    Any(Vec<Self>),
     /// It must not hold.
-    Not(Box<Rule>),
+    Not(Box<Self>),
 }
 
 /// Deeper nesting is refused.

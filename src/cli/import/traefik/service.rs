@@ -73,6 +73,7 @@ pub(super) struct Services<'s, 'p> {
     pub(super) balancers: HashMap<String, Balancer>,
     /// Pools in the order of their use.
     pub(super) plans: Vec<(String, Plan)>,
+    by_name: HashMap<String, usize>,
     under_way: Vec<String>,
 }
 
@@ -85,6 +86,7 @@ impl<'s, 'p> Services<'s, 'p> {
             done: HashMap::new(),
             balancers: HashMap::new(),
             plans: Vec::new(),
+            by_name: HashMap::new(),
             under_way: Vec::new(),
         }
     }
@@ -199,19 +201,26 @@ impl<'s, 'p> Services<'s, 'p> {
                 name = format!("{name}-{}", self.part);
             }
         }
-        let same = |(own, plan): &&(String, Plan)| *own == name && plan.service == service;
-        if self.plans.iter().find(same).is_none_or(|(_, plan)| !plan.failover.is_empty()) {
-            while self.plans.iter().any(|(own, _)| *own == name) {
+        let same = |plan: &Plan| plan.service == service && plan.failover.is_empty();
+        if !self.made(&name).is_some_and(same) {
+            while self.by_name.contains_key(&name) {
                 name.push('_');
             }
             let plan = Plan { service: service.to_owned(), failover: Vec::new(), over: None, cookie: None };
+            self.by_name.insert(name.clone(), self.plans.len());
             self.plans.push((name.clone(), plan));
         }
         name
     }
 
     fn plan_mut(&mut self, name: &str) -> Option<&mut Plan> {
-        self.plans.iter_mut().find(|(own, _)| own == name).map(|(_, plan)| plan)
+        let at = self.by_name.get(name)?;
+        self.plans.get_mut(*at).map(|(_, plan)| plan)
+    }
+
+    /// The plan of that name.
+    pub(super) fn made(&self, name: &str) -> Option<&Plan> {
+        self.plans.get(*self.by_name.get(name)?).map(|(_, plan)| plan)
     }
 
     fn weighted(

@@ -31,7 +31,7 @@ pub(super) fn pool(
     let mut first: Option<Table> = None;
     let mut shares = Vec::new();
     for (pool, weight) in parts.iter().filter(|(_, weight)| *weight > 0) {
-        let plan = services.plans.iter().find(|(name, _)| name == pool).map(|(_, plan)| plan.clone());
+        let plan = services.made(pool);
         let Some(balancer) = plan.and_then(|plan| services.balancers.get(&plan.service)) else { continue };
         match &first {
             None => first = Some(balancer.table.clone()),

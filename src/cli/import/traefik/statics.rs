@@ -209,7 +209,7 @@ fn judge(path: &str, at: Place, node: &Node, report: &mut Report) {
         }
         (None, Some((_, verdict, text))) if !below => whole(at, node, *verdict, text, report),
         (deep, exact) if below => {
-            let plain = node.text().is_some() || node.items().first().is_some();
+            let plain = node.text().is_some() || !node.items().is_empty();
             if plain && node.as_bool().is_none() {
                 report.wrong(at, "a table belongs here: Traefik does not start");
                 node.tell(Ignored, "it stands where a table belongs", report);

@@ -125,10 +125,10 @@ impl Treatment {
     }
 
     /// Keeps the clients of both lists.
-    pub(super) fn allow(&mut self, networks: Vec<IpNet>, at: Place) -> Result<(), String> {
+    pub(super) fn allow(&mut self, networks: &[IpNet], at: Place) -> Result<(), String> {
         use super::super::region::meet_networks;
         let own = self.allow.as_ref().map(|(own, _)| own.as_slice());
-        match meet_networks(own, &networks) {
+        match meet_networks(own, networks) {
             Some(both) => {
                 self.allow = Some((both, at));
                 Ok(())

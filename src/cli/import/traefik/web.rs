@@ -196,7 +196,7 @@ fn of_gate(gate: &Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Vec<(Dra
     for draft in route::drafts(&here) {
         let of = draft.router.and_then(|at| ready.get(&at).cloned());
         match (of, &draft.unsaid) {
-            (Some(of), None) => branch(draft, of, &mut out),
+            (Some(of), None) => branch(&draft, of, &mut out),
             (Some(of), Some(why)) => {
                 let at = draft.router.and_then(|at| routers.get(at)).map(|router| router.rule_at);
                 if let Some(at) = at {
@@ -219,7 +219,7 @@ fn closed(status: i64, at: Option<Place>) -> Ready {
 }
 
 /// Writes out the answers to some of a draft's requests before the draft.
-fn branch(draft: Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>) {
+fn branch(draft: &Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>) {
     let narrowed = |region: &Region, tests: &[Test]| {
         tests.iter().try_fold(region.clone(), |region, test| match region.asked(test) {
             Narrowed::To(region) => Some(region),
@@ -515,8 +515,8 @@ fn routes(
 /// Traefik takes HTTP/2 in the clear; a listener does where its endpoints speak that.
 fn speak_http2(gates: &[Gate], routes: &[Block], site: &Site<'_, '_>, document: &mut Document) {
     let speaks = |pool: &str| {
-        let plan = site.services.plans.iter().find(|(name, _)| name == pool);
-        let balancer = plan.and_then(|(_, plan)| site.services.balancers.get(&plan.service));
+        let plan = site.services.made(pool);
+        let balancer = plan.and_then(|plan| site.services.balancers.get(&plan.service));
         balancer.is_some_and(|balancer| balancer.table.get("protocol") == Some(&Value::text("http2")))
     };
     for gate in gates.iter().filter(|gate| !gate.inlet.tls) {
