@@ -9,9 +9,8 @@ use super::annotation::Settings;
 use super::annotation::backend::Backend;
 use super::annotation::beside::Beside;
 use super::draft::respond;
-use super::host::{Host, Location, Target};
+use super::host::{Location, Target};
 use super::location::Maker;
-use super::place::{Uses, backend_of};
 use super::service::Wanted;
 use super::variable::template;
 
@@ -84,12 +83,12 @@ impl Maker<'_, '_, '_> {
         at: Place,
     ) -> Result<String, String> {
         let wanted = self.pools.by_number(wanted);
-        let uses = self.uses(&wanted, &backend.key());
+        let uses = self.places.uses(&wanted, &backend.key(), self.ingresses, self.pools);
         let controller = self.controller;
         let proxy = uses.first_alike.unwrap_or(settings).proxy.or(&controller.proxy);
         let sticky = uses.sticky.map(|own| own.affinity.clone());
         let balance = uses.first.unwrap_or(settings).affinity.clone();
-        let paths = uses.paths;
+        let paths = &uses.paths;
         self.pools.of_service(&wanted, &backend.key(), at, self.report, |made, report| {
             match &sticky {
                 Some(affinity) => affinity.write_balance(&controller.affinity, made.table, report),
@@ -100,32 +99,9 @@ impl Maker<'_, '_, '_> {
             proxy.write(made.table, report);
             proxy.write_head(made.table);
             if let Some(affinity) = sticky {
-                affinity.write_sticky(&paths, made.table, report);
+                affinity.write_sticky(paths, made.table, report);
             }
         })
-    }
-
-    /// Where a Service is used.
-    fn uses(&self, wanted: &Wanted, key: &str) -> Uses<'_> {
-        let mut out = Uses::default();
-        for (host, location) in self.places.of(wanted) {
-            let own = self.ingresses.get(location.ingress).map(|ingress| &ingress.settings);
-            let canary = location.canary.as_ref().filter(|(_, to, _)| self.pools.by_number(to) == *wanted);
-            // A canary has the cookie of what it is a canary of, unless it says that it has its own.
-            let of_canary = canary.and_then(|(at, ..)| self.ingresses.get(*at)).map(|one| &one.settings);
-            let whose = if of_canary.is_some_and(|own| own.affinity.legacy) { of_canary } else { own };
-            if whose.is_some_and(|own| own.affinity.sticks()) {
-                out.sticky = out.sticky.or(whose);
-                if !out.paths.contains(&location.path) {
-                    out.paths.push(location.path.clone());
-                }
-            }
-            out.first = out.first.or(own);
-            if own.is_some_and(|own| backend_of(host, own).key() == key) {
-                out.first_alike = out.first_alike.or(own);
-            }
-        }
-        out
     }
 
     /// The Service, and its canary before it.
@@ -197,7 +173,7 @@ impl Maker<'_, '_, '_> {
     /// The controller joins canaries to Services: other paths of the same one have it too.
     fn shared(&mut self, wanted: &Wanted, location: &Location, at: Place) {
         let wanted = self.pools.by_number(wanted);
-        let other = |(_, other): &(&Host, &Location)| other.canary.is_none() && other.at != location.at;
+        let other = |other: &&Location| other.canary.is_none() && other.at != location.at;
         if self.places.of(&wanted).any(|place| other(&place)) {
             self.report.approximated(at, "other paths lead to the same Service, and the controller asks the canary for them too: here for this path alone");
         }
@@ -235,7 +211,8 @@ impl Maker<'_, '_, '_> {
         let Target::Service(wanted, _) = &location.to else { return };
         let wanted = self.pools.by_number(wanted);
         let own = settings.proxy.or(&self.controller.proxy);
-        let of_pool = self.uses(&wanted, key).first_alike.map(|first| first.proxy.or(&self.controller.proxy));
+        let uses = self.places.uses(&wanted, key, self.ingresses, self.pools);
+        let of_pool = uses.first_alike.map(|first| first.proxy.or(&self.controller.proxy));
         let mut mine = Table::default();
         own.write(&mut mine, self.report);
         let mut theirs = Table::default();

@@ -63,9 +63,22 @@ pub(super) struct Host {
     pub(super) www: Option<Place>,
     /// Paths are regular expressions, all of them.
     pub(super) regex: bool,
+    /// Clients are sent to HTTPS although there is no certificate.
+    pub(super) forced: bool,
+    /// The number of each location before they are put in order.
+    by_path: HashMap<(String, PathKind), usize>,
 }
 
 impl Host {
+    fn at_path(&mut self, path: &str, kind: PathKind) -> Option<&mut Location> {
+        self.locations.get_mut(*self.by_path.get(&(path.to_owned(), kind))?)
+    }
+
+    fn push(&mut self, location: Location) {
+        self.by_path.insert((location.path.clone(), location.kind), self.locations.len());
+        self.locations.push(location);
+    }
+
     /// All names, as routes have them.
     pub(super) fn names(&self) -> Option<Vec<String>> {
         (!self.name.is_empty()).then(|| {
@@ -77,7 +90,11 @@ impl Host {
 }
 
 /// The hosts of all Ingresses.
-pub(super) fn hosts(ingresses: &[Ingress<'_, '_>], report: &mut Report) -> Vec<Host> {
+pub(super) fn hosts(
+    ingresses: &[Ingress<'_, '_>],
+    controller: &Controller,
+    report: &mut Report,
+) -> Vec<Host> {
     let mut all = Hosts { list: vec![any_host()], index: HashMap::from([(String::new(), 0)]) };
     for (number, ingress) in ingresses.iter().enumerate().filter(|(_, one)| !one.settings.canary.enabled) {
         all.open(number, ingress, report);
@@ -100,6 +117,7 @@ pub(super) fn hosts(ingresses: &[Ingress<'_, '_>], report: &mut Report) -> Vec<H
                 rewrite.regex || rewritten
             })
         });
+        host.forced = host.locations.iter().any(|one| leads_to_tls(one, false, ingresses, controller));
         // Longest first; of the same length the last in the alphabet.
         host.locations.sort_by(|a, b| b.path.cmp(&a.path));
         host.locations.sort_by_key(|location| std::cmp::Reverse(location.path.len()));
@@ -135,6 +153,8 @@ fn any_host() -> Host {
         passthrough: None,
         www: None,
         regex: false,
+        forced: false,
+        by_path: HashMap::new(),
     }
 }
 
@@ -164,7 +184,7 @@ impl Hosts {
         {
             match any.locations.iter().find(|location| location.path == "/") {
                 Some(_) => report.wrong(*at, "another Ingress has the requests that no rule takes already: it is older, and this is not served"),
-                None => any.locations.push(Location { is_default: false, ..default(*at) }),
+                None => any.push(Location { is_default: false, ..default(*at) }),
             }
         }
         for rule in &ingress.rules {
@@ -172,12 +192,9 @@ impl Hosts {
                 continue;
             }
             self.index.insert(rule.host.clone(), self.list.len());
-            self.list.push(Host {
-                name: rule.host.clone(),
-                at: Some(rule.at),
-                locations: vec![default(rule.at)],
-                ..any_host()
-            });
+            let mut host = Host { name: rule.host.clone(), at: Some(rule.at), ..any_host() };
+            host.push(default(rule.at));
+            self.list.push(host);
         }
     }
 
@@ -270,8 +287,7 @@ impl Hosts {
                     is_default: false,
                     canary: None,
                 };
-                let same = |old: &&mut Location| old.path == new.path && old.kind == new.kind;
-                match host.locations.iter_mut().find(same) {
+                match host.at_path(&new.path, new.kind) {
                     Some(old) if old.is_default => *old = new,
                     Some(old) => report.wrong(
                         path.at,
@@ -280,7 +296,7 @@ impl Hosts {
                             old.at.line
                         ),
                     ),
-                    None => host.locations.push(new),
+                    None => host.push(new),
                 }
             }
         }
@@ -291,8 +307,7 @@ impl Hosts {
             for path in rule.paths.iter().flatten() {
                 let Some((wanted, at)) = path.to.clone() else { continue };
                 let host = self.get(&rule.host);
-                let same = |old: &&mut Location| old.path == path.path && old.kind == path.kind;
-                let found = host.and_then(|host| host.locations.iter_mut().find(same));
+                let found = host.and_then(|host| host.at_path(&path.path, path.kind));
                 let Some(Location { to: Target::Service(main, _), canary, .. }) = found else {
                     report.wrong(path.at, "no other Ingress has this host and path: there is nothing that it is a canary of, and it is not served");
                     continue;

@@ -228,9 +228,7 @@ impl Maker<'_, '_, '_> {
             && self.doors.1.is_some()
             && host.passthrough.is_none()
         {
-            let forced =
-                host.locations.iter().any(|one| leads_to_tls(one, false, self.ingresses, self.controller));
-            if !forced {
+            if !host.forced {
                 region.doors = Some(vec![self.doors.0]);
             }
         }

@@ -96,7 +96,7 @@ fn translate(cluster: &Cluster<'_>, document: &mut Document, report: &mut Report
     let controller = controller::read(cluster, report);
     controller.settle(report);
     let ingresses = spec::read(cluster, controller.as_one, report);
-    let hosts = host::hosts(&ingresses, report);
+    let hosts = host::hosts(&ingresses, &controller, report);
     let mut pools = Pools::new(cluster);
     let mut names = Names::default();
     let both = gateway::is_there(cluster);
@@ -125,13 +125,10 @@ fn serve<'c, 'a>(
     document: &mut Document,
     report: &mut Report,
 ) {
-    let forced = |host: &Host| {
-        host.locations.iter().any(|location| host::leads_to_tls(location, false, ingresses, controller))
-    };
-    let tls = hosts.iter().any(|host| host.certificate.is_some() || forced(host));
+    let tls = hosts.iter().any(|host| host.certificate.is_some() || host.forced);
     let doors = listener::doors(tls);
     listener::write(hosts, &doors, controller, cluster, document, report);
-    let places = Places::new(hosts, pools);
+    let places = Places::new(hosts, ingresses, pools);
     let mut maker = Maker {
         ingresses,
         controller,

@@ -86,6 +86,7 @@ impl<'a> Object<'a> {
 pub(super) struct Cluster<'a> {
     pub(super) objects: Vec<Object<'a>>,
     index: HashMap<(&'a str, &'a str, &'a str), usize>,
+    by_kind: HashMap<&'a str, Vec<usize>>,
     /// Slices of endpoints by the namespace and name of their Service.
     slices: HashMap<(&'a str, &'a str), Vec<usize>>,
 }
@@ -168,6 +169,9 @@ impl<'a> Cluster<'a> {
             let of = slice_of(first).and_then(|service| self.slices.get_mut(&(first.namespace, service)));
             of.into_iter().for_each(|of| of.retain(|known| *known != at));
         }
+        if at == self.objects.len() {
+            self.by_kind.entry(object.kind).or_default().push(at);
+        }
         if let Some(service) = slice_of(&object) {
             self.slices.entry((object.namespace, service)).or_default().push(at);
         }
@@ -183,8 +187,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// All objects of a kind.
-    pub(super) fn of<'s>(&'s self, kind: &'s str) -> impl Iterator<Item = &'s Object<'a>> {
-        self.objects.iter().filter(move |object| object.kind == kind)
+    pub(super) fn of(&self, kind: &str) -> impl Iterator<Item = &Object<'a>> {
+        self.by_kind.get(kind).into_iter().flatten().filter_map(|at| self.objects.get(*at))
     }
 
     /// The slices of endpoints of a Service.

@@ -7,7 +7,7 @@ use super::object::{Cluster, Object, is_name};
 use super::service::{PortName, Wanted, port_number};
 
 /// How a path is compared; what is left to the controller is a prefix there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum PathKind {
     Exact,
     Prefix,

@@ -324,6 +324,7 @@ pub(super) fn write_times(rule: &Node, table: &mut Table, report: &mut Report) {
     }
     if let (Some((each, at)), Some(_)) = (backend, request.or_else(|| retry.and(backend)))
         && !each.is_zero()
+        && request.is_none_or(|(all, _)| all.is_zero() || each <= all)
     {
         table.set("retry.per_try_timeout", duration(each), Some(at));
     }

@@ -133,8 +133,11 @@ fn read_one<'c, 'a>(
         report.wrong(at, "a listener has a port from 1 to 65535: Kubernetes refuses it. It is left out");
         return None;
     };
-    if name.is_empty() {
-        report.wrong(at, "a listener has a name: Kubernetes refuses it. It is left out");
+    if crate::model::name::PoolName::new(name).is_err() {
+        report.wrong(
+            at,
+            "a listener has a name of letters, digits and dashes: Kubernetes refuses it. It is left out",
+        );
         return None;
     }
     let host = node.get("hostname");

@@ -72,13 +72,15 @@ fn weighted(route: &Object<'_>, used: &[&Share], around: &mut Around<'_, '_, '_>
         };
         u16::try_from(plain.clamp(1, 1000)).unwrap_or(1)
     };
-    let all: Vec<(Endpoint, u16)> = lists
+    let mut all: Vec<(Endpoint, u16)> = lists
         .iter()
         .flat_map(|(list, weight)| {
             let own = scale(share(*weight, list.len()));
             list.iter().map(move |endpoint| (endpoint.clone(), own))
         })
         .collect();
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|(endpoint, _)| seen.insert(endpoint.address.clone()));
     if all.is_empty() {
         return None;
     }
