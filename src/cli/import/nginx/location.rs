@@ -527,7 +527,7 @@ mod tests {
                     None => "any".to_owned(),
                 })
                 .collect();
-            assert_eq!(shown, ["=/a", "=/s", "=/e", "/s", "~x$", "/a", "any"]);
+            assert_eq!(shown, ["=/s", "=/a", "=/e", "/s", "~x$", "/a", "any"]);
         });
     }
 
