@@ -19,7 +19,7 @@ import urllib.request
 import certificates
 import namespaces
 import stand
-from imports import compare
+from imports import compare, exchange
 from imports.exchange import Door, Side
 from imports.origins import Origins
 from imports.requests import Vocabulary, generate
@@ -106,6 +106,8 @@ class Case:
                     found.add(f"{address.rsplit(':', 1)[0]}:{port}")
                 if isinstance(endpoint, dict) and isinstance(endpoint.get("health"), str):
                     found.add(endpoint["health"])
+        # A name that is in no DNS is no place: either side must do without it.
+        found = {place for place in found if exchange.is_address(place.rsplit(":", 1)[0].strip("[]"))}
         return sorted(found | set(self.says.get("origins", [])))
 
     def up(self, words):

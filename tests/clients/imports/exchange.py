@@ -63,7 +63,9 @@ class Side:
         sent = dict(jar)
         status, fields, body = 0, [], b""
         try:
-            with request.door.open(request.client, None if is_address(request.host) else request.host) as connection:
+            # A server's name in TLS has no port.
+            name = re.sub(r":\d+$", "", request.host)
+            with request.door.open(request.client, None if is_address(name) else name) as connection:
                 connection.sendall(request.raw(jar))
                 status, fields, body = read_answer(connection, request.method)
         except (OSError, EOFError, ValueError, ssl.SSLError, recorder.Broken):

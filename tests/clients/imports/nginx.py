@@ -33,6 +33,11 @@ class Nginx(Product):
         ("request-field", "x-forwarded-for|x-forwarded-proto|x-forwarded-host|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
         ("own-body", ".*", "our own answers have short texts as their bodies"),
         ("own-field", "content-type|cache-control|retry-after|server", "our own answers have short texts as their bodies"),
+        ("own-field", "ratelimit|ratelimit-policy", "rejections by rate have Retry-After and RateLimit"),
+        (
+            "request-field", "host", "Host goes on as it came, with a port where clients name one",
+            "", r"^original \['([^':]+)'\], import \['\1:\d+'\]$",
+        ),
         ("answer-field", "server", "nginx puts its own Server in the place of the endpoints'"),
         ("status", "502-503", "503 where no endpoint can be reached; nginx says 502"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),

@@ -62,7 +62,8 @@ pub(super) fn read(
 }
 
 fn servers(part: &str, fields: &mut Fields<'_>, report: &mut Report) -> Result<Vec<Server>, String> {
-    let mut out = Vec::new();
+    let mut out: Vec<Server> = Vec::new();
+    let mut known_addresses = std::collections::HashSet::new();
     for mut row in fields.tables("servers", report) {
         let weight = if part == "http" { row.number("weight", report) } else { None };
         if let Some((_, at)) = weight {
@@ -99,6 +100,13 @@ fn servers(part: &str, fields: &mut Fields<'_>, report: &mut Report) -> Result<V
             out.push(Server { address: text, weight: None, at, scheme, path: String::new() });
         }
         report.translated(at);
+        if let Some(server) = out.pop() {
+            if known_addresses.insert(server.address.clone()) {
+                out.push(server);
+            } else {
+                report.approximated(at, "it is there already: an endpoint is in a pool once");
+            }
+        }
     }
     Ok(out)
 }

@@ -181,7 +181,8 @@ pub(super) fn retry(
             return Err(Lost::Refused("it tries nothing again".to_owned()));
         }
     } else {
-        on.extend(["connect".to_owned(), "reset".to_owned()]);
+        // Only what no server has seen anything of.
+        on.push("connect".to_owned());
     }
     for place in [no_network.map(|n| n.1), all_methods.map(|m| m.1), body.map(|b| b.1), timeout.map(|t| t.1)]
     {

@@ -87,12 +87,13 @@ pub(super) fn regex(
     let permanent = fields.flag("permanent", around.report);
     let status = fields.number("statusCode", around.report);
     known(fields, around.report)?;
+    for place in [replacement.as_ref().map(|r| r.1), permanent.map(|p| p.1), status.map(|s| s.1)] {
+        place.into_iter().for_each(|place| around.report.translated(place));
+    }
     let Some((regex, at)) = regex else { return Ok(()) };
     let (replacement, of_replacement) = replacement.unwrap_or((String::new(), at));
     let regex = expression(&regex)?;
-    for place in [Some(at), Some(of_replacement), permanent.map(|p| p.1), status.map(|s| s.1)] {
-        place.into_iter().for_each(|place| around.report.translated(place));
-    }
+    [at, of_replacement].into_iter().for_each(|place| around.report.translated(place));
     let status = match status {
         Some((status, _)) if (300..400).contains(&status) => status,
         Some((_, at)) => {
@@ -247,7 +248,7 @@ fn branches(
             around.report.ignored(at, "it leads to where the request is already, which Traefik does not do");
             continue;
         }
-        if !location.chars().all(|c| c.is_ascii_graphic()) {
+        if location.is_empty() || !location.chars().all(|c| c.is_ascii_graphic()) {
             return Err(Lost::Unsaid("a URL has no spaces and nothing beyond ASCII".to_owned()));
         }
         let answer = Answer::Redirect { to: location, status, at };

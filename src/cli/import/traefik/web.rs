@@ -85,6 +85,16 @@ pub(super) fn write(
     for gate in &mut gates {
         document.listeners.push(listener(gate, site, routers));
     }
+    let served: std::collections::HashSet<usize> =
+        gates.iter().flat_map(|gate| gate.routers.iter().copied()).collect();
+    for (at, router) in routers.iter().enumerate() {
+        if !served.contains(&at) && router.entries.is_none() {
+            site.report.not_possible(
+                router.at,
+                "no listener serves its kind of clients: give it an entry point of its own",
+            );
+        }
+    }
     let mut all = Vec::new();
     for gate in &gates {
         all.push(of_gate(gate, site, routers));
@@ -112,24 +122,13 @@ fn listener(gate: &mut Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Blo
         }
         Some(own).filter(|_| matches!(router.work, Work::Service(..)))
     };
-    let all: Vec<RouterTls> = gate.routers.iter().filter_map(of).filter_map(secure).collect();
-    let all = if all.is_empty() { entry.tls.clone().into_iter().collect() } else { all };
-    gate.inlet.tls = !all.is_empty();
+    gate.inlet.tls = is_secure(gate, entry, site.entries, routers);
+    one_kind(gate, entry, routers, site.report);
     if gate.inlet.tls {
+        let all: Vec<RouterTls> = gate.routers.iter().filter_map(of).filter_map(secure).collect();
+        let all = if all.is_empty() { entry.tls.clone().into_iter().collect() } else { all };
         let with: Vec<&RouterTls> = all.iter().collect();
         gate.options = site.tls.write(&gate.listener, &with, entry.tls.as_ref(), &mut table, site.report);
-        let remedy = format!(
-            "{} serves clients by TLS, and this router those without: give these an entry point of their own",
-            entry.name
-        );
-        gate.routers.retain(|at| {
-            let Some(router) = routers.get(*at) else { return false };
-            let stays = secure(router).is_some() || !matches!(router.work, Work::Service(..));
-            if !stays {
-                site.report.not_possible(router.at, remedy.clone());
-            }
-            stays
-        });
     }
     if gate.inlet.believes {
         let names = gate.routers.iter().filter_map(of).flat_map(|router| &router.middlewares);
@@ -142,6 +141,52 @@ fn listener(gate: &mut Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Blo
     }
     let comments = entry.at.map(|at| format!("Entry point {} ({})", entry.name, place(at, site.report)));
     Block { name: gate.listener.clone(), comments: comments.into_iter().collect(), table }
+}
+
+/// Whether a listener has TLS. Traefik tells clients with TLS from those without on one port; a listener has one kind.
+fn is_secure(gate: &Gate, entry: &Entry, entries: &[Entry], routers: &[Router]) -> bool {
+    if entry.tls.is_some() {
+        return true;
+    }
+    let of = gate.routers.iter().filter_map(|at| routers.get(*at));
+    let of: Vec<&Router> = of.filter(|router| matches!(router.work, Work::Service(..))).collect();
+    let any = |named: bool, tls: bool| {
+        of.iter().any(|router| router.entries.is_some() == named && router.tls.is_some() == tls)
+    };
+    if any(true, true) {
+        return true;
+    }
+    // Routers that name no entry point are on all of them, also where their kind of client is not expected.
+    if entry.redirect.is_some() || any(true, false) || !any(false, true) {
+        return false;
+    }
+    let name = entry.name.to_ascii_lowercase();
+    let expected = ["secure", "https", "tls", "ssl"].iter().any(|word| name.contains(word));
+    let alone = super::router::defaults(entries).len() == 1 && !any(false, false);
+    alone || expected || [443, 8443].contains(&entry.port)
+}
+
+/// Leaves out the routers of the other kind.
+fn one_kind(gate: &mut Gate, entry: &Entry, routers: &[Router], report: &mut Report) {
+    let tls = gate.inlet.tls;
+    let (own, other) = if tls { ("by TLS", "without") } else { ("without TLS", "by it") };
+    let what = format!("{} serves clients {own}, and this router those {other}", entry.name);
+    gate.routers.retain(|at| {
+        let Some(router) = routers.get(*at) else { return false };
+        let stays = match &router.work {
+            Work::Service(..) => tls == (router.tls.is_some() || entry.tls.is_some()),
+            Work::Redirect { .. } => !tls,
+            Work::Ping => true,
+        };
+        match (&router.work, &router.entries) {
+            _ if stays => {}
+            (Work::Service(..), Some(_)) => {
+                report.not_possible(router.at, format!("{what}: give it an entry point of its own"));
+            }
+            _ => report.approximated(router.at, format!("{what}, and is left out there")),
+        }
+        stays
+    });
 }
 
 /// The first depth that the middlewares of those names count by.
