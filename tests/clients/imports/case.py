@@ -148,6 +148,9 @@ class Case:
             for request in self.requests[number:number + count]:
                 side.play(request)
             number += count
+        if self.says.get("copies"):
+            # Nobody waits for copies: the last may still be on their way.
+            stand.time.sleep(0.5)
         running.stop()
         side.copies = self.origins.take_copies()
         return side
