@@ -6,6 +6,7 @@ the configuration names, and `answers` to the statuses that origins are asked fo
 the source, as names of endpoints that are in no DNS; `health` gives statuses of paths of origins ("10.0.0.1:8008/primary": 503),
 all others are 200; `through` names listeners through which clients speak TLS with the origin; `shares` gives a name to addresses
 between which a share decides, whose requests may go to any of them; `copies` lists addresses that only get copies of requests;
+`written` gives names of files the lines that the report has its reader write there;
 `announced` lists the differences that the report announces: `kind`, `where`, `report` (its text), and where needed `about` (a
 pattern for the request or the phase) and `detail` (one for what both sides did)."""
 import json
@@ -42,6 +43,8 @@ class Case:
         self.beside(sources + included)
         self.files = [self.adapted(path) for path in sources + included][:len(sources)]
         self.report, self.config = self.imported()
+        for name, lines in self.says.get("written", {}).items():
+            (self.site.folder / name).write_text("\n".join(lines) + "\n")
         self.pools = {name: addresses(pool) for name, pool in self.config.get("pool", {}).items()}
         self.doors = self.doors_of(self.config["listener"])
         source = "\n".join(path.read_text() for path in sources + included)
@@ -147,6 +150,9 @@ class Case:
             for request in self.requests[number:number + count]:
                 side.play(request)
             number += count
+        if self.says.get("copies"):
+            # Nobody waits for copies: the last may still be on their way.
+            stand.time.sleep(0.5)
         running.stop()
         side.copies = self.origins.take_copies()
         return side

@@ -89,7 +89,8 @@ class Result:
         self.request = None
         if reached:
             _, method, target, got, sent = reached[-1]
-            kept = [(n, hidden(v, made) if n == "cookie" else v) for n, v in got if n not in HOP]
+            got = [(n, "a trace" if n == "traceparent" else v) for n, v in got if n not in HOP]
+            kept = [(n, hidden(v, made) if n == "cookie" else v) for n, v in got]
             self.request = (method, target, sorted(kept), sent)
         # What an endpoint answers carries a field that no configuration knows.
         self.own = ORIGINS not in fields

@@ -16,26 +16,31 @@ ENDINGS = (".yml", ".yaml", ".toml")
 # A dynamic file has one of these on top, in YAML or in TOML. It may be a template, that is neither yet.
 DYNAMIC = re.compile(r"^(?:http|tcp|udp|tls)\s*:|^\s*\[+\s*(?:http|tcp|udp|tls)\s*[.\]]", re.MULTILINE)
 # What of a static configuration is part of how requests are treated. The rest is about the machine and its surroundings.
-TREATMENT = {"entrypoints", "serverstransport", "tcpserverstransport", "ping", "core"}
+TREATMENT = {"entrypoints", "serverstransport", "tcpserverstransport", "ping", "core", "tracing"}
+
+
+OWN = "our own answers have short texts as their bodies"
 
 
 class Traefik(Product):
     name = "traefik"
     announced = (
-        ("request-field", "x-forwarded-.*|x-real-ip|x-request-id|x-replaced-path", "endpoints are told X-Forwarded-For"),
-        ("request-field", "accept-encoding", "asks endpoints for gzip where the client asks for nothing"),
-        ("request-field", "cookie", "endpoints do not see the sticky cookie"),
-        ("answer-field", "cache-control", "answers that set the sticky cookie are private"),
-        # Who was first bound to the endpoint that died is chance.
-        ("answer-field", "set-cookie|cache-control", "endpoints do not see the sticky cookie", "", r"original \[\]|import \[\]"),
-        ("request-line", "", "paths go on to endpoints as they came", r"/\.+(?:[/? ]|$)|//|%"),
-        ("answer-field", "set-cookie", "the sticky cookie always says SameSite", "", "(?<!samesite=lax)'], import .*samesite="),
-        ("status", "40[04]-0", "a tcp listener resets who asks for a name that no route has"),
-        ("status", "502-503", "an endpoint that cannot be reached is 503"),
-        ("status", "200-204", "a preflight is answered with 204", "^OPTIONS "),
-        ("own-body", ".*", "our own answers have short texts as their bodies"),
-        ("own-field", "content-type|cache-control|retry-after|x-content-type-options", "our own answers have short texts as their bodies"),
-        ("own-field", "strict-transport-security|x-frame-options|x-xss-protection|.*-policy", "response_headers hold for them too"),
+        ("request-field", "x-forwarded-(?:port|server)|x-request-id", "endpoints are told X-Forwarded-For, -Proto and -Host"),
+        # Where no trusted proxy is named.
+        ("request-field", "forwarded|cf-connecting-ip", "Traefik lets Forwarded and CF-Connecting-IP pass", "", r"import \[\]$"),
+        ("request-field", "accept-encoding", "asks endpoints for gzip where the client asks for nothing", "", r"original \['gzip'\], import \[\]$"),
+        ("request-field", "cookie", "endpoints do not see it, and answers that set it", "", r"original \['.*=\.\."),
+        ("answer-field", "cache-control", "answers that set it have Cache-Control: private", "", r"original \[\], import \['private'\]$"),
+        ("answer-field", "set-cookie", "it is HttpOnly, and SameSite=Lax unless", "", r"import .*; httponly; .*samesite=lax'\]$"),
+        # Who was first bound to the endpoint that died is chance, and so is who gets a cookie when.
+        ("answer-field", "set-cookie|cache-control", "clients with a cookie of Traefik's are balanced anew", "", r"original \[\]|import \[\]"),
+        ("request-line", "", "paths are compared in normal form", r"/\.+(?:[/? ]|$)|//|%"),
+        ("status", "40[04]-0", "a tcp connection that no route takes is reset"),
+        ("status", "50[24]-503", "an endpoint that cannot be reached is 503"),
+        ("status", "200-204", "a preflight gets 204, not 200", "^OPTIONS "),
+        ("own-body", "", OWN),
+        ("own-field", "content-type|cache-control|x-content-type-options", OWN),
+        ("own-field", "retry-after", OWN, "", r"original \[\], import \['\d+'\]$"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
     )
 
@@ -50,6 +55,7 @@ class Traefik(Product):
             (rf"(\bcertFile{at})[^\s\"',}}\]]+", rf"\g<1>{site.crt}"),
             (r"(\b(?:caFiles|rootCAs)\s*[:=][\s\[-]*[\"']?)[^\s\"',}\]]+", rf"\g<1>{site.authority}"),
             (rf"(\bkeyFile{at})[^\s\"',}}\]]+", rf"\g<1>{site.key}"),
+            (rf"(\bfilePath{at})/[^\s\"']*/", rf"\g<1>{site.folder}/"),
             (rf"(\b(?:interval|unhealthyInterval){at})\d[\w.]*", r"\g<1>100ms"),
         ])
 
