@@ -37,7 +37,7 @@ const TEXTS: [&str; 8] = [
     "limit_rate",
 ];
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// The directive that answers, of a location or of an `if` in it.
     fn handler(scope: &Scope<'t>) -> Option<&'t Directive> {
         for level in scope.inner() {

@@ -28,7 +28,7 @@ struct Destination {
     uri: Option<String>,
 }
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// `proxy_pass` and `grpc_pass`.
     pub(super) fn proxied(&mut self, of: &'t Directive, way: &Way<'t>) {
         let grpc = of.name == "grpc_pass";

@@ -9,9 +9,9 @@ use super::variable::{pieces, put_in};
 use super::walk::{DEPTH_MAX, WAYS_MAX, Walker, Way};
 
 /// What goes on with each way that a fork leads to.
-type Next<'n, 'w, 't, 'a, 'r> = &'n mut dyn FnMut(&mut Walker<'w, 't, 'a, 'r>, Way<'t>);
+type Next<'n, 'w, 't, 'r> = &'n mut dyn FnMut(&mut Walker<'w, 't, 'r>, Way<'t>);
 
-impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
+impl<'w, 't, 'r> Walker<'w, 't, 'r> {
     /// The first variable of a text whose value depends on the request and is not known yet. What can be `asked` about
     /// need not be known.
     pub(super) fn open(&self, text: &str, way: &Way<'t>, asked: bool) -> Option<String> {
@@ -54,7 +54,7 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         variable: &str,
         way: Way<'t>,
         of: &'t Directive,
-        next: Next<'_, 'w, 't, 'a, 'r>,
+        next: Next<'_, 'w, 't, 'r>,
     ) {
         let values = match variable {
             "invalid_referer" => match way.scope.find("valid_referers") {
@@ -87,7 +87,7 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         }
     }
 
-    fn go_on(&mut self, way: Way<'t>, next: Next<'_, 'w, 't, 'a, 'r>) {
+    fn go_on(&mut self, way: Way<'t>, next: Next<'_, 'w, 't, 'r>) {
         if way.depth > DEPTH_MAX || self.forks > WAYS_MAX {
             return self.give_up(&way);
         }
@@ -111,7 +111,7 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         way: Way<'t>,
         cases: Vec<Case<'t>>,
         default: &str,
-        next: Next<'_, 'w, 't, 'a, 'r>,
+        next: Next<'_, 'w, 't, 'r>,
     ) {
         for case in cases {
             let value = put_in(&case.value, &way.bound);
@@ -146,7 +146,7 @@ impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
         way: &Way<'t>,
         parts: Vec<(i64, String, &'t Directive)>,
         by_client: bool,
-        next: Next<'_, 'w, 't, 'a, 'r>,
+        next: Next<'_, 'w, 't, 'r>,
     ) {
         let kept = std::mem::take(&mut self.out);
         let mut all: Vec<(i64, Vec<Draft>, &'t Directive)> = Vec::new();

@@ -132,7 +132,7 @@ impl Rules {
     }
 }
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// `allow` and `deny` of a scope.
     pub(super) fn access(&mut self, scope: &Scope<'t>) -> Rules {
         let lines = scope.all_of(&["allow", "deny"]);

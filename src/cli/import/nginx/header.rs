@@ -49,7 +49,7 @@ pub(super) fn is_own(of: &Directive) -> bool {
         && (FRAMING.contains(&field.as_str()) || TOLD.iter().any(|(name, _)| *name == field))
 }
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// Fields of the request on its way to the endpoint.
     pub(super) fn request_fields(
         &mut self,

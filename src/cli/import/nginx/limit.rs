@@ -93,7 +93,7 @@ fn key(text: &str) -> Option<Vec<String>> {
 /// Bytes that nginx needs for one key (module documentation, on 64 bits).
 const STATE: u64 = 128;
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// A variable of a limit's key whose value is not known yet.
     pub(super) fn limit_variable(&self, way: &Way<'t>) -> Option<(String, &'t Directive)> {
         for (name, zones) in

@@ -74,7 +74,7 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     let source = tree::read(files, around, &mut report);
     let mut document = Document::default();
     let mut notes = Notes::new(&mut report, source.count, source.crowds.clone());
-    translate(&source, around, &mut document, &mut notes);
+    translate(&source, &mut document, &mut notes);
     lift(&mut document);
     settle(&mut document, &mut report);
     document.introduce("nginx", &report);
@@ -82,7 +82,7 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     Import { text, report }
 }
 
-fn translate(source: &Source, around: Surroundings<'_>, document: &mut Document, notes: &mut Notes<'_>) {
+fn translate(source: &Source, document: &mut Document, notes: &mut Notes<'_>) {
     let root = Level::new(catalogue::MAIN, &source.root);
     let blocks = root.all("http");
     let streams = root.all("stream");
@@ -115,7 +115,7 @@ fn translate(source: &Source, around: Surroundings<'_>, document: &mut Document,
     let relayed = streams.first().map(|of| stream::write(of, &mut pools, document, notes));
     let (relayed, keys) = relayed.map_or_else(Default::default, |relayed| (relayed.upstreams, relayed.keys));
     let http = Rc::new(Level::new(HTTP, list));
-    write_http(&http, &mut pools, (&relayed, &keys), around, document, notes);
+    write_http(&http, &mut pools, (&relayed, &keys), document, notes);
     resolver(&http, document, notes);
     verdicts::conclude(source, notes);
     general(!http.all("server").is_empty(), &pools, notes.report);
@@ -148,7 +148,6 @@ fn write_http<'t>(
     http: &Rc<Level<'t>>,
     pools: &mut Pools<'t>,
     (relayed, keys): Streams<'_, 't>,
-    around: Surroundings<'_>,
     document: &mut Document,
     notes: &mut Notes<'_>,
 ) {
@@ -181,7 +180,7 @@ fn write_http<'t>(
     let upstreams = upstream::read(http, true, notes);
     let switches = switch::read(http, notes);
     let matches = http.all("match").to_vec();
-    let ground = Ground { switches, doors, zones, upstreams, matches, around };
+    let ground = Ground { switches, doors, zones, upstreams, matches };
     let mut drafts: Vec<Vec<Draft>> = Vec::new();
     let mut told = Vec::new();
     for site in &sites {

@@ -14,7 +14,7 @@ enum Page {
     None(String),
 }
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// Writes the pages of a route.
     pub(super) fn pages(&mut self, way: &Way<'t>, draft: &mut Draft, forwards: bool) {
         let mut pairs: Vec<(String, Value)> = Vec::new();

@@ -116,7 +116,7 @@ impl<'t> Pools<'t> {
     pub(super) fn write(
         &self,
         drafts: &mut [Draft],
-        ground: &Ground<'t, '_>,
+        ground: &Ground<'t>,
         streams: &HashMap<String, Upstream<'t>>,
         relayed: &HashMap<usize, Vec<Key>>,
         notes: &mut Notes<'_>,

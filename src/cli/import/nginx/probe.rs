@@ -21,7 +21,7 @@ const NEEDLESS: [(&str, &str); 4] = [
 pub(super) fn write(
     checks: &[(&Directive, Scope<'_>, String)],
     upstream: Option<&Upstream<'_>>,
-    ground: &Ground<'_, '_>,
+    ground: &Ground<'_>,
     table: &mut Table,
     notes: &mut Notes<'_>,
 ) {
@@ -99,7 +99,7 @@ fn times(scope: &Scope<'_>, table: &mut Table, notes: &mut Notes<'_>) {
 /// A `match` block: what a good answer is.
 fn expected(
     name: &str,
-    ground: &Ground<'_, '_>,
+    ground: &Ground<'_>,
     of: &Directive,
     kind: &str,
     table: &mut Table,

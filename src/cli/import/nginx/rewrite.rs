@@ -27,7 +27,7 @@ pub(super) fn tidy(text: &str) -> String {
     text
 }
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// `return`.
     pub(super) fn returned(&mut self, of: &'t Directive, way: &Way<'t>) {
         let (first, second) = (of.word(0), of.words.get(1).map(|text| put_in(text, &way.bound)));

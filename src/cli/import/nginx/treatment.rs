@@ -22,7 +22,7 @@ struct Cases {
     off: bool,
 }
 
-impl<'t> Walker<'_, 't, '_, '_> {
+impl<'t> Walker<'_, 't, '_> {
     /// `proxy_*_timeout`: connecting, to the head, and while bytes move.
     pub(super) fn times(&mut self, scope: &Scope<'t>, grpc: bool, draft: &mut Draft) {
         let start = if grpc { "grpc" } else { "proxy" };

@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use super::super::region::{Door, PathTest, Region};
 use super::super::report::{Place, Verdict};
-use super::super::surroundings::Surroundings;
 use super::ask::{Ask, Narrowed, narrow};
 use super::catalogue::{self, IF};
 use super::condition::{self, Condition};
@@ -23,13 +22,12 @@ use super::upstream::Upstream;
 use super::variable::{Bound, Facts, pieces, put_in};
 
 /// What all servers share.
-pub(super) struct Ground<'t, 'a> {
+pub(super) struct Ground<'t> {
     pub(super) switches: HashMap<String, Switch<'t>>,
     pub(super) doors: Vec<Door>,
     pub(super) zones: Zones<'t>,
     pub(super) upstreams: HashMap<String, Upstream<'t>>,
     pub(super) matches: Vec<&'t Directive>,
-    pub(super) around: Surroundings<'a>,
 }
 
 /// A server, as far as its requests go.
@@ -49,8 +47,8 @@ pub(super) const DEPTH_MAX: usize = 120;
 /// Requests are sent to another location as often as nginx does.
 const HOPS_MAX: usize = 10;
 
-pub(super) struct Walker<'w, 't, 'a, 'r> {
-    pub(super) ground: &'w Ground<'t, 'a>,
+pub(super) struct Walker<'w, 't, 'r> {
+    pub(super) ground: &'w Ground<'t>,
     pub(super) site: &'w Site<'t>,
     pub(super) pools: &'w mut Pools<'t>,
     pub(super) notes: &'w mut Notes<'r>,
@@ -98,7 +96,7 @@ impl<'t> Way<'t> {
 /// The routes of a server, most wanted first.
 pub(super) fn drafts<'t>(
     site: &Site<'t>,
-    ground: &Ground<'t, '_>,
+    ground: &Ground<'t>,
     pools: &mut Pools<'t>,
     notes: &mut Notes<'_>,
 ) -> (Vec<Draft>, bool) {
@@ -138,7 +136,7 @@ pub(super) fn drafts<'t>(
     (walker.out, walker.certificates)
 }
 
-impl<'w, 't, 'a, 'r> Walker<'w, 't, 'a, 'r> {
+impl<'w, 't, 'r> Walker<'w, 't, 'r> {
     /// The location of a way.
     pub(super) fn location(&self, way: &Way<'t>) -> Option<&'w Location<'t>> {
         self.site.locations.all.get(way.at?)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::report::{Place, Report, Verdict};
 use super::entry::{Entry, RouterTls, router_tls};
-use super::fields::{Fields, Set};
+use super::fields::Fields;
 use super::matcher::{self, Asked, Term, Test};
 use super::said::refused;
 use super::source::{Element, Parts};
@@ -292,13 +292,5 @@ pub(super) fn defaults(entries: &[Entry]) -> Vec<String> {
         entries.iter().filter(plain).map(|entry| entry.name.clone()).collect()
     } else {
         chosen
-    }
-}
-
-/// The service that a router leads to.
-pub(super) fn service(router: &Router) -> Set<String> {
-    match &router.work {
-        Work::Service(name, at) => Some((name.clone(), *at)),
-        _ => None,
     }
 }
