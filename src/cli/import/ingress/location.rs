@@ -217,10 +217,9 @@ impl Maker<'_, '_, '_> {
             && !self.is_secured(host)
             && self.doors.1.is_some()
             && host.passthrough.is_none()
+            && !host.forced
         {
-            if !host.forced {
-                region.doors = Some(vec![self.doors.0]);
-            }
+            region.doors = Some(vec![self.doors.0]);
         }
         region
     }
