@@ -49,6 +49,14 @@ impl Maker<'_, '_, '_> {
     pub(super) fn lead(&mut self, goal: &Goal<'_>, region: &Region) -> Vec<(Region, Table)> {
         let mut out = Vec::new();
         let main = self.pool(goal.wanted, &goal.backend, goal.settings, goal.at);
+        let wanted = self.pools.by_number(goal.wanted);
+        let uses = self.places.uses(&wanted, &goal.backend.key(), self.ingresses, self.pools);
+        if uses.sticky.is_some() && !goal.settings.affinity.sticks() {
+            self.report.approximated(
+                goal.at,
+                "another Ingress makes clients of the Service stay: those of this path get the cookie too",
+            );
+        }
         for (way, action) in self.actions(goal, main) {
             for guard in ways(goal.settings) {
                 let region = region_of(region, &way, &guard);

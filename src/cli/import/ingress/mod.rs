@@ -54,7 +54,11 @@ pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
     for (name, text) in files {
         let file = report.file(name, text);
         let lines = Lines::expect(file, text, &mut report);
-        read.push((lines, read_yaml(file, text)));
+        let documents = read_yaml(file, text);
+        for document in documents.iter().filter(|document| document.unreadable.is_some()) {
+            secret::hide_lines(text, document, &mut report);
+        }
+        read.push((lines, documents));
     }
     let mut cluster = Cluster::default();
     for (_, documents) in &read {
@@ -64,10 +68,7 @@ pub fn import(files: &[(&str, &str)], _around: Surroundings<'_>) -> Import {
     translate(&cluster, &mut document, &mut report);
     for object in &cluster.objects {
         match object.kind {
-            "Secret" => {
-                secret::hide(object, &mut report);
-                secret::tell_rest(object, &mut report);
-            }
+            "Secret" => secret::tell_rest(object, &mut report),
             "ConfigMap" => controller::tell_rest(object, &mut report),
             _ => {}
         }
@@ -204,5 +205,58 @@ fn general(ingresses: bool, gateways: bool, controller: &Controller, report: &mu
     report.general("limits count for this node, as they do for each replica of the controller.");
     if controller.forwarded.is_none() {
         report.general("nobody is believed who says whom a request is from, as with the controller: behind another balancer write trusted_proxies.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported(text: &str) -> Import {
+        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
+        import(&[("objects.yaml", text)], around)
+    }
+
+    /// An Ingress with annotations, and what else stands in the file.
+    fn ingress(annotations: &str, rest: &str) -> Import {
+        imported(&format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations: {{{annotations}}}\nspec:\n  \
+             ingressClassName: nginx\n  rules:\n    - host: a.example\n      http: {{paths: [{{path: /, pathType: Prefix, backend: \
+             {{service: {{name: s, port: {{number: 80}}}}}}}}]}}\n{rest}"
+        ))
+    }
+
+    #[test]
+    fn who_cannot_be_told_apart_is_not_let_in() {
+        for annotation in [
+            "auth-type: basic",
+            "auth-type: digest",
+            "auth-url: ftp://x",
+            "auth-url: http://$host/",
+            "whitelist-source-range: nowhere",
+            "denylist-source-range: nowhere",
+            "auth-tls-secret: other/x",
+            "configuration-snippet: deny all;",
+        ] {
+            let quoted = annotation.replacen(": ", ": \"", 1);
+            let import = ingress(&format!("nginx.ingress.kubernetes.io/{quoted}\""), "");
+            assert!(import.text.contains("respond = { status = 503 }"), "{annotation}\n{}", import.text);
+            assert!(!import.text.contains("pool = "), "{annotation}\n{}", import.text);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_told() {
+        let import = ingress(
+            "nginx.ingress.kubernetes.io/auth-type: basic, nginx.ingress.kubernetes.io/auth-secret: users",
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: users, annotations: {last: 'HIDDEN'}}\nstringData:\n  auth: |\n    \
+             kim:$apr1$HIDDEN$x\n    HIDDEN\n",
+        );
+        assert!(import.text.contains("users_file"), "{}", import.text);
+        assert!(
+            !import.text.contains("HIDDEN") && !import.report.to_string().contains("HIDDEN"),
+            "{}",
+            import.report
+        );
     }
 }

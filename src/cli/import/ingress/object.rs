@@ -128,6 +128,9 @@ impl<'a> Cluster<'a> {
             super::field::rest(node, node.at, report);
             return;
         };
+        if object.kind.eq_ignore_ascii_case("Secret") {
+            super::secret::hide(&object, report);
+        }
         if let Some(why) = object.misnamed().filter(|_| !object.kind.ends_with("List")) {
             report.wrong(object.at, format!("{why}: Kubernetes refuses the object, and it is left out"));
             super::field::rest(node, object.at, report);

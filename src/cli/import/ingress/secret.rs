@@ -1,7 +1,7 @@
 //! Secrets: what they hold becomes files, which whoever imports has to write. No secret is written into an output.
 
 use super::super::report::{Place, Report};
-use super::super::tree::Node;
+use super::super::tree::{Document, Node};
 use super::object::{Cluster, Object};
 use super::value::base64;
 
@@ -145,6 +145,16 @@ pub(super) fn hide(secret: &Object<'_>, report: &mut Report) {
     for (key, node) in secret.annotations() {
         report.keep_secret(key.at);
         (node.at.line..=node.last).for_each(|line| report.keep_secret(Place { line, ..node.at }));
+    }
+}
+
+/// The same of a Secret that cannot be read.
+pub(super) fn hide_lines(text: &str, document: &Document, report: &mut Report) {
+    let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line));
+    let own = lines.filter(|(number, _)| (document.at.line..=document.last).contains(number));
+    let own: Vec<(usize, &str)> = own.collect();
+    if own.iter().any(|(_, line)| line.to_ascii_lowercase().contains("secret")) {
+        own.iter().for_each(|(line, _)| report.keep_secret(Place { line: *line, ..document.at }));
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) const TABLE: &[(&str, Read)] = &[
 ];
 
 const NOT_SIGNIN: &str = "whoever is not let in gets the answer of the service as it is: ask it for a path that redirects to its page by itself (of oauth2-proxy `/` with --upstream=static://202 and --reverse-proxy)";
-const TOLD: &str = "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method";
+const TOLD: &str = "the service is told X-Forwarded-Method, -Uri, -Host, -Proto and -For in the place of X-Original-URL and -Method; what it refuses with goes to clients as it is, also where nginx makes 500 of it";
 const CACHE: &str = "the service is asked about every request";
 const KEEPALIVE: &str = "connections to the service are kept as [pool.NAME.limits] says";
 const REDIRECT: &str =
