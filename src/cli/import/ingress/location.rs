@@ -119,15 +119,7 @@ impl Maker<'_, '_, '_> {
         let names = host.names()?;
         let root = host.locations.iter().find(|location| location.path == "/")?;
         let ingress = self.ingresses.get(root.ingress)?;
-<<<<<<< HEAD
         self.unread(ingress);
-=======
-        for (key, _) in ingress.object.annotations() {
-            if key.text.starts_with("nginx.ingress") && key.at != at {
-                self.report.ignored(key.at, "TLS goes through: requests are not seen");
-            }
-        }
->>>>>>> ingress
         let Target::Service(wanted, from) = &root.to else {
             self.report.wrong(at, "nothing leads anywhere: there is no / whose Service would get it");
             return None;
