@@ -15,6 +15,8 @@ mod field;
 mod gateway;
 mod host;
 
+#[cfg(test)]
+mod kept;
 mod kind;
 mod listener;
 mod location;
@@ -24,8 +26,6 @@ mod pool;
 mod secret;
 mod service;
 mod spec;
-#[cfg(test)]
-mod tests;
 mod value;
 mod variable;
 
