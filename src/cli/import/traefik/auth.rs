@@ -1,5 +1,7 @@
 //! Middlewares that decide who is let in.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 
 use super::super::document::{Block, Table, Value};
@@ -7,7 +9,7 @@ use super::super::report::{Place, Report, Verdict};
 use super::balancer;
 use super::fields::Fields;
 use super::matcher::network;
-use super::middleware::{Around, known};
+use super::middleware::{Around, Read, known};
 use super::said::plain_name;
 use super::service::Lost;
 use super::treatment::{Answer, Treatment};
@@ -39,7 +41,7 @@ pub(super) fn basic(
             report.translated(*at);
             path.clone()
         }
-        (Some((path, _)), _) => path.clone(),
+        (Some((path, at)), _) => own_file(path, *at, (around.file, around.middleware), report),
         (None, Some((list, of_users))) if !list.is_empty() => {
             let path = format!("{}.htpasswd", plain_name(around.middleware));
             tell_users(&list, &path, report);
@@ -65,6 +67,28 @@ pub(super) fn basic(
     }
     to.key("basic_auth", Value::inline(pairs), at);
     Ok(())
+}
+
+/// A file of users, or another one where hashes in it are not read here.
+fn own_file(path: &str, at: Place, (read, middleware): (Read<'_>, &str), report: &mut Report) -> String {
+    let Some(text) = read(Path::new(path)) else {
+        report.approximated(at, "hashes in it have to be of bcrypt, SHA-crypt or $apr1$");
+        return path.to_owned();
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let hashed = |line: &str| {
+        line.split_once(':').is_some_and(|(_, hash)| READ.iter().any(|start| hash.starts_with(start)))
+    };
+    let lost = lines.filter(|line| !hashed(line)).count();
+    if lost == 0 {
+        return path.to_owned();
+    }
+    let own = format!("{}.htpasswd", plain_name(middleware));
+    let remedy = format!(
+        "{lost} of its hashes are of a kind that is not read (bcrypt, SHA-crypt and $apr1$ are): make {own} of it, with htpasswd -B for these users"
+    );
+    report.not_possible(at, remedy);
+    own
 }
 
 fn tell_users(list: &[(String, Place)], file: &str, report: &mut Report) {

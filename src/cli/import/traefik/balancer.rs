@@ -305,7 +305,7 @@ fn tcp(
 }
 
 /// How the cookie differs.
-const COOKIE: &str = "its value is signed and names no server, so clients with a cookie of Traefik's are balanced anew, once; it is HttpOnly, and SameSite=Lax unless something else is said; endpoints do not see it, and answers that set it have Cache-Control: private";
+const COOKIE: &str = "its value is signed and names no server, so clients with a cookie of Traefik's are balanced anew, once; it is HttpOnly, and SameSite=Lax unless something else is said; endpoints do not see it, and answers that set it have Cache-Control: private; a client whose endpoint cannot be reached gets another one at its next request, to Traefik it stays until a check says otherwise";
 
 /// `sticky` of a service.
 pub(super) fn cookie(mut sticky: Fields<'_>, report: &mut Report) -> Option<(Cookie, Place)> {

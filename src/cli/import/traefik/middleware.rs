@@ -1,5 +1,7 @@
 //! Middlewares: each by its kind, in the order in which a router names them.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 
 use super::super::document::Block;
@@ -16,9 +18,14 @@ use super::service::Lost;
 use super::source::{Element, Parts, own_name};
 use super::treatment::Treatment;
 
+/// What a file that is named says.
+pub(super) type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
+
 /// Where middlewares are applied.
 pub(super) struct Around<'a, 's> {
     pub(super) parts: &'a Parts<'s>,
+    /// What a file that is named says.
+    pub(super) file: Read<'a>,
     pub(super) report: &'a mut Report,
     /// Pools of services that are asked about requests.
     pub(super) pools: &'a mut Vec<Block>,
@@ -108,6 +115,7 @@ pub(super) fn inspect<'s>(parts: &Parts<'s>, element: &Element<'s>) -> Report {
     let mut report = Report::default();
     let mut around = Around {
         parts,
+        file: &|_| None,
         report: &mut report,
         pools: &mut Vec::new(),
         router: "",
@@ -212,24 +220,23 @@ fn one(
         }
         _ => Err(Lost::Refused("it is of no kind, or of several".to_owned())),
     };
-    match &found {
-        Ok(()) => around.report.translated(element.at),
+    told(&found, &element, around.report);
+    found
+}
+
+/// Says what became of a middleware.
+fn told(found: &Result<(), Lost>, element: &Element<'_>, report: &mut Report) {
+    match found {
+        Ok(()) => report.translated(element.at),
         Err(Lost::Refused(why)) => {
-            refused(
-                element.at,
-                element.node,
-                &format!("Traefik does not make it, nor routers that name it: {why}"),
-                around.report,
-            );
+            let what = format!("Traefik does not make it, nor routers that name it: {why}");
+            refused(element.at, element.node, &what, report);
         }
         Err(Lost::Unsaid(why)) => {
-            around
-                .report
-                .not_possible(element.at, format!("{why}; routers that name it let nobody in (503)"));
-            super::said::each_silent(element.node, Verdict::NotPossible, "as its name", around.report);
+            report.not_possible(element.at, format!("{why}; routers that name it let nobody in (503)"));
+            super::said::each_silent(element.node, Verdict::NotPossible, "as its name", report);
         }
     }
-    found
 }
 
 /// Finishes a kind's options: one that is unknown makes Traefik refuse it.

@@ -67,7 +67,7 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     assume(&parts, &mut entries, &mut report);
     process(&parts, &mut document);
     let tls = tls::read(&parts, &mut report);
-    write(&parts, &mut entries, &tls, &mut document, &mut report);
+    write(&parts, &mut entries, (&tls, around.read), &mut document, &mut report);
     // What only holds others is judged by them, before and after what is left over.
     source.settle(&mut report);
     unserved(&parts, &mut report);
@@ -132,7 +132,7 @@ fn process(parts: &Parts<'_>, document: &mut Document) {
 fn write(
     parts: &Parts<'_>,
     entries: &mut Vec<Entry>,
-    tls: &Tls,
+    (tls, file): (&Tls, middleware::Read<'_>),
     document: &mut Document,
     report: &mut Report,
 ) {
@@ -163,6 +163,7 @@ fn write(
     let (web, relayed) = share(parts, entries, &routers, &of_bytes, report);
     let mut site = web::Site {
         parts,
+        file,
         entries,
         tls,
         services: Services::new(parts, "http"),
@@ -416,11 +417,12 @@ fn general(parts: &Parts<'_>, report: &mut Report) {
 }
 
 /// What differs always.
-const GENERAL: [&str; 11] = [
+const GENERAL: [&str; 12] = [
     "endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; Traefik tells them X-Forwarded-Port and X-Forwarded-Server as well, and no X-Request-Id.",
     "Traefik asks endpoints for gzip where the client asks for nothing, and unpacks the answer; here requests go on as they are.",
     "X-Forwarded-*, X-Real-IP, Forwarded and CF-Connecting-IP of peers that are in no trusted_proxies go no further; Traefik lets Forwarded and CF-Connecting-IP pass.",
     "paths are compared in normal form, where /a/. is /a/, and go on as they came; to Traefik that is /a, and it sends on what it compares.",
+    "response_headers hold for our own answers too, whichever middleware makes them; in Traefik for those of middlewares behind `headers` only.",
     "our own answers have short texts as their bodies, and 503 a Retry-After. Requests that no route takes get 404, as from Traefik.",
     "an endpoint that cannot be reached is 503 here; Traefik answers 502, and 504 where it cannot connect in time.",
     "an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); Traefik goes by checks alone unless passiveHealthCheck is written.",

@@ -301,36 +301,46 @@ enum Tail {
     OfHost,
     /// Groups are of the path; the last one may go on into the query.
     Groups { query: bool },
+    /// All of the path is behind what is replaced.
+    Behind,
+    /// The path from its second character on is.
+    BehindSlash,
+    /// What is behind the expression of the path stays.
+    Rest,
 }
 
 fn path_of(parts: &Parts, tests: &mut Vec<Test>, at: Place, around: &mut Around<'_, '_>) -> Tail {
+    let closed = parts.path.ends_with('$');
     let path = parts.path.trim_end_matches('$');
+    let host_goes_on = ["*)", "+)"].iter().any(|end| parts.host.ends_with(end)) && !parts.joined;
     match path {
-        "" if !parts.path.ends_with('$') && (parts.host.ends_with("*)") || parts.host.ends_with("+)")) => {
+        "" if !closed
+            && host_goes_on
+            && !parts.host.ends_with("[^/]*)")
+            && !parts.host.ends_with("[^/]+)") =>
+        {
             return Tail::OfHost;
         }
         "/(.*)" | "/(.+)" | "/?(.*)" => return Tail::Uri { slash: false },
         "(/.*)" | "(/.*)?" | "(/?.*)" | "(.*)" | "(/.+)" => return Tail::Uri { slash: true },
-        "/.*" | "/" | "/?" | "" if path.ends_with("*") || !parts.path.ends_with('$') => {
-            return Tail::Groups { query: false };
-        }
+        "/.*" | "/?.*" | ".*" => return Tail::Groups { query: false },
+        "" if !closed => return Tail::Behind,
+        "/" if !closed => return Tail::BehindSlash,
         _ => {}
     }
-    let open =
-        path.ends_with(".*)") || path.ends_with(".+)") || path.ends_with(".*") || !parts.path.ends_with('$');
-    if !open {
+    let open = [".*)", ".+)", ".*", ".*)?"].iter().any(|end| path.ends_with(end));
+    if !open && closed {
         around.report.approximated(at, "the query of a request is not looked at");
     }
-    let regex = format!("^{}", parts.path);
-    let literal = regex.strip_prefix('^').and_then(|text| text.strip_suffix('$'));
-    let literal = literal.map(|text| text.replace('\\', ""));
-    match literal {
-        Some(text) if super::matcher::literal(&text) == parts.path.trim_end_matches('$') => {
-            tests.push(Test::Path(PathTest::Exact(text)))
-        }
-        _ => tests.push(Test::Path(PathTest::Regex(regex))),
-    }
-    Tail::Groups { query: path.ends_with(".*)") || path.ends_with(".+)") || path.ends_with(".*)?") }
+    let plain = path.replace('\\', "");
+    let test = match (open, closed) {
+        (true, _) => PathTest::Regex(format!("^{}", parts.path)),
+        (false, false) => PathTest::Regex(format!("^{path}(?P<rest_of_it>.*)$")),
+        _ if super::matcher::literal(&plain) == path && plain.starts_with('/') => PathTest::Exact(plain),
+        _ => PathTest::Regex(format!("^{}", parts.path)),
+    };
+    tests.push(Test::Path(test));
+    if !open && !closed { Tail::Rest } else { Tail::Groups { query: !path.ends_with(".*") } }
 }
 
 /// Where a redirect leads, with variables.
@@ -367,7 +377,29 @@ fn location(
         text = text.replace(&variable, &value);
     }
     let last = format!("{{{}}}", count.saturating_sub(offset));
-    if matches!(tail, Tail::Groups { query: true }) && text.ends_with(&last) {
+    let queried = match tail {
+        Tail::Behind => {
+            text.push_str("{uri}");
+            false
+        }
+        Tail::BehindSlash if text.ends_with('/') => {
+            text.pop();
+            text.push_str("{uri}");
+            false
+        }
+        Tail::BehindSlash => {
+            text.push_str("{uri}");
+            around.report.approximated(at, "there is a slash before what stays of the URL");
+            false
+        }
+        Tail::Rest => {
+            text.push_str("{group:rest_of_it}");
+            true
+        }
+        Tail::Groups { query } => *query && text.ends_with(&last),
+        Tail::Uri { .. } | Tail::OfHost => false,
+    };
+    if queried {
         text.push_str("?{query}");
         around
             .report
@@ -386,6 +418,82 @@ fn is_own(location: &str, own: &str, around: &Around<'_, '_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where a redirect leads from a listener without TLS.
+    fn leads(regex: &str, replacement: &str, hosts: Option<&[&str]>) -> Vec<(Vec<Test>, String)> {
+        let import = Import::default();
+        let mut report = super::super::super::report::Report::default();
+        let mut around = Around {
+            parts: &import.0,
+            file: &|_| None,
+            report: &mut report,
+            pools: &mut Vec::new(),
+            router: "r",
+            middleware: "m",
+            at: Place { file: 0, line: 1 },
+            hosts: hosts.map(|hosts| hosts.iter().map(|&host| host.to_owned()).collect()),
+            start: String::new(),
+            door: &super::super::middleware::Inlet::default(),
+        };
+        let mut to = Treatment::default();
+        let parts = take_apart(regex).expect("it is a URL");
+        branches(&parts, replacement, 308, around.at, &mut around, &mut to).expect("it can be said");
+        let where_to = |answer: &Option<Answer>| match answer {
+            Some(Answer::Redirect { to, .. }) => to.clone(),
+            _ => String::new(),
+        };
+        let mut out: Vec<(Vec<Test>, String)> = to
+            .branches
+            .iter()
+            .map(|branch| (branch.tests.clone(), where_to(&branch.treatment.end)))
+            .collect();
+        if to.end.is_some() {
+            out.push((Vec::new(), where_to(&to.end)));
+        }
+        out
+    }
+
+    /// A configuration without anything.
+    #[derive(Default)]
+    struct Import(super::super::source::Parts<'static>);
+
+    #[test]
+    fn what_is_not_matched_of_a_url_stays() {
+        let always = |regex, replacement, hosts| match leads(regex, replacement, hosts).as_slice() {
+            [(tests, to)] if tests.is_empty() => to.clone(),
+            other => panic!("{regex}: {other:?}"),
+        };
+        assert_eq!(
+            always("^http://old.test", "https://new.test", Some(&["old.test"])),
+            "https://new.test{uri}"
+        );
+        assert_eq!(
+            always("^http://old.test/", "https://new.test/", Some(&["old.test"])),
+            "https://new.test{uri}"
+        );
+        assert_eq!(always("^http://(.*)", "https://$1", None), "https://{host}{uri}");
+        assert_eq!(
+            always("^https?://(?:www\\.)?a.test/(.*)", "https://a.test/$1", Some(&["a.test"])),
+            "https://a.test{uri}"
+        );
+        let (tests, to) = leads("^http://www\\.(.+)", "http://$1", Some(&["www.a.test"])).pop().expect("one");
+        assert_eq!(
+            (tests, to.as_str()),
+            (vec![Test::Hosts(vec!["www.a.test".to_owned()])], "http://a.test{uri}")
+        );
+        let one = |regex, replacement| leads(regex, replacement, None).pop().expect("it leads somewhere");
+        let (tests, to) = one("^http://[^/]+/a", "https://x.test/b");
+        assert_eq!(tests, [Test::Path(PathTest::Regex("^/a(?P<rest_of_it>.*)$".to_owned()))]);
+        assert_eq!(to, "https://x.test/b{group:rest_of_it}?{query}");
+        let (tests, to) = one("^(https?://[^/]+)/a$", "${1}/b");
+        assert_eq!(
+            (tests, to.as_str()),
+            (vec![Test::Path(PathTest::Exact("/a".to_owned()))], "http://{host}/b")
+        );
+        // Only by TLS, or where the request is already.
+        assert_eq!(leads("^https://a.test/(.*)", "https://b.test/$1", None), []);
+        assert_eq!(leads("^https?://a.test/(.*)", "http://a.test/$1", Some(&["a.test"])), []);
+    }
 
     #[test]
     fn urls_are_taken_apart() {

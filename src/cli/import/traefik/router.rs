@@ -127,12 +127,6 @@ fn one(
     }
     let known = entry_points(named, entries, report)?;
     report.translated(rule_at);
-    for remark in &asked.remarks {
-        report.approximated(rule_at, remark.clone());
-    }
-    for mistake in &asked.mistakes {
-        report.wrong(rule_at, mistake.clone());
-    }
     let priority = match priority {
         None | Some((0, _)) => i64::try_from(text.len()).unwrap_or(i64::MAX),
         Some((number, _)) if number > HIGHEST => {
@@ -163,6 +157,12 @@ fn one(
 fn rules(text: &str, at: Place, old: bool, report: &mut Report) -> Result<Asked, String> {
     match matcher::read(text, old) {
         Ok(asked) => {
+            for remark in &asked.remarks {
+                report.approximated(at, remark.clone());
+            }
+            for mistake in &asked.mistakes {
+                report.wrong(at, mistake.clone());
+            }
             for term in &asked.terms {
                 for test in term.all.iter().chain(&term.none) {
                     if let Test::Unsaid(why) = test {

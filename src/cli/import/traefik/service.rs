@@ -57,6 +57,9 @@ pub(super) struct Plan {
     pub(super) cookie: Option<Cookie>,
 }
 
+/// Pools with their weights.
+type Leaves = Vec<(String, i64)>;
+
 /// Services that deep are not followed.
 const DEPTH_MAX: usize = 32;
 /// A split has no more parts.
@@ -238,53 +241,28 @@ impl<'s, 'p> Services<'s, 'p> {
                 "pools without a usable endpoint get nothing of a split",
             );
         }
-        let mut parts: Vec<(Vec<(String, i64)>, i64)> = Vec::new();
-        let (mut host, mut base, mut all_checked, mut any_checked) = (None, None, true, false);
+        let mut parts: Vec<(Leaves, i64)> = Vec::new();
+        let (mut first, mut all_checked, mut any_checked): (Option<Resolved>, _, _) = (None, true, false);
         let opened = below.at;
         let rows = below.tables("services", report);
         if rows.len() > PARTS_MAX {
             return Err(Lost::Unsaid(format!("a split has at most {PARTS_MAX} pools here")));
         }
-        for mut row in rows {
-            let name = row.text("name", report);
-            let weight = row.number("weight", report);
-            let known = row.finish(report);
-            let Some((name, at)) = name.filter(|_| known) else {
-                return Err(Lost::Refused("one of its services has no name".to_owned()));
-            };
-            let resolved = self.resolve(&name, report).inspect_err(|_| report.translated(at))?;
-            report.translated(at);
-            if let Some((_, at)) = weight {
-                report.translated(at);
-            }
-            if let Some((_, at)) = &resolved.mirror {
-                report.not_possible(
-                    *at,
-                    "below a weighted service nothing is mirrored: write `mirror` in a route of its own",
-                );
-            }
-            if !resolved.middlewares.is_empty() {
-                return Err(Lost::Unsaid(
-                    "services of a split have no middlewares of their own here".to_owned(),
-                ));
-            }
+        for row in rows {
+            let (resolved, leaves, weight) = self.part(row, report)?;
             all_checked &= resolved.checked;
             any_checked |= resolved.checked;
-            let leaves = match resolved.target {
-                Target::Pool(pool) => vec![(pool, 1)],
-                Target::Split(parts, _) => parts,
-                Target::Internal(_) => {
-                    return Err(Lost::Unsaid("a service of Traefik's own has no weight here".to_owned()));
+            parts.push((leaves, weight));
+            let texts = |of: &Resolved| (of.host.clone().map(|h| h.0), of.base.clone().map(|b| b.0));
+            match &first {
+                None => first = Some(resolved),
+                Some(first) if texts(first) == texts(&resolved) => {}
+                Some(_) => {
+                    return Err(Lost::Unsaid(
+                        "its services are asked for different hosts or paths".to_owned(),
+                    ));
                 }
-            };
-            if parts.is_empty() {
-                (host, base) = (resolved.host, resolved.base);
-            } else if host.as_ref().map(|h| &h.0) != resolved.host.as_ref().map(|h| &h.0)
-                || base.as_ref().map(|b| &b.0) != resolved.base.as_ref().map(|b| &b.0)
-            {
-                return Err(Lost::Unsaid("its services are asked for different hosts or paths".to_owned()));
             }
-            parts.push((leaves, weight.map_or(1, |(weight, _)| weight.max(0))));
         }
         let known = below.finish(report);
         if !known {
@@ -309,12 +287,39 @@ impl<'s, 'p> Services<'s, 'p> {
             );
         }
         let by = by_source.then_some("source");
-        Ok(Resolved {
-            host,
-            base,
-            checked: checked.is_some() && all_checked,
-            ..Resolved::to(Target::Split(split, by))
-        })
+        let (host, base) = first.map_or((None, None), |first| (first.host, first.base));
+        let checked = checked.is_some() && all_checked;
+        Ok(Resolved { host, base, checked, ..Resolved::to(Target::Split(split, by)) })
+    }
+
+    /// One service of a weighted one: its pools, and its weight.
+    fn part(&mut self, mut row: Fields<'_>, report: &mut Report) -> Result<(Resolved, Leaves, i64), Lost> {
+        let name = row.text("name", report);
+        let weight = row.number("weight", report);
+        let known = row.finish(report);
+        let Some((name, at)) = name.filter(|_| known) else {
+            return Err(Lost::Refused("one of its services has no name".to_owned()));
+        };
+        report.translated(at);
+        if let Some((_, at)) = weight {
+            report.translated(at);
+        }
+        let resolved = self.resolve(&name, report)?;
+        if let Some((_, at)) = &resolved.mirror {
+            let remedy = "below a weighted service nothing is mirrored: write `mirror` in a route of its own";
+            report.not_possible(*at, remedy);
+        }
+        if !resolved.middlewares.is_empty() {
+            return Err(Lost::Unsaid("services of a split have no middlewares of their own here".to_owned()));
+        }
+        let leaves = match &resolved.target {
+            Target::Pool(pool) => vec![(pool.clone(), 1)],
+            Target::Split(parts, _) => parts.clone(),
+            Target::Internal(_) => {
+                return Err(Lost::Unsaid("a service of Traefik's own has no weight here".to_owned()));
+            }
+        };
+        Ok((resolved, leaves, weight.map_or(1, |(weight, _)| weight.max(0))))
     }
 
     fn mirroring(&mut self, mut below: Fields<'_>, report: &mut Report) -> Result<Resolved, Lost> {
@@ -493,7 +498,7 @@ fn mirror_value(
 }
 
 /// One split of parts that may be splits.
-fn flatten(parts: &[(Vec<(String, i64)>, i64)]) -> Vec<(String, i64)> {
+fn flatten(parts: &[(Leaves, i64)]) -> Leaves {
     let plain = parts.iter().all(|(leaves, _)| leaves.len() == 1);
     let mut shares: Vec<(String, f64)> = Vec::new();
     for (leaves, weight) in parts {

@@ -10,7 +10,7 @@ use super::caption::{comments, names};
 use super::entry::{Entry, RouterTls};
 use super::limit;
 use super::matcher::{Narrowed, Term, Test};
-use super::middleware::{Around, Inlet, apply};
+use super::middleware::{Around, Inlet, Read, apply};
 use super::redirect;
 use super::route::{self, Draft};
 use super::router::{Router, Work};
@@ -50,6 +50,8 @@ pub(super) struct Ready {
 /// What all parts of the work need.
 pub(super) struct Site<'a, 's> {
     pub(super) parts: &'a Parts<'s>,
+    /// What a file that is named says.
+    pub(super) file: Read<'a>,
     pub(super) entries: &'a [Entry],
     pub(super) tls: &'a Tls,
     pub(super) services: Services<'s, 'a>,
@@ -435,6 +437,7 @@ fn around<'a, 's>(router: &'a Router, gate: &'a Gate, site: &'a mut Site<'_, 's>
     }
     Around {
         parts: site.parts,
+        file: site.file,
         report: site.report,
         pools: &mut site.pools,
         router: &router.name,
