@@ -24,7 +24,8 @@ class Door:
         if self.proxy_header:
             line = f"PROXY TCP4 {client} {self.host} {connection.getsockname()[1]} {self.port}\r\n"
             connection.sendall(line.encode())
-        return self.tls.wrap_socket(connection, server_hostname=name) if self.tls else connection
+        # A client asks TLS for a name, and says the port in Host alone.
+        return self.tls.wrap_socket(connection, server_hostname=name and name.partition(":")[0]) if self.tls else connection
 
 
 def is_address(host):

@@ -41,6 +41,12 @@ class Nginx(Product):
         ("answer-field", "server", "nginx puts its own Server in the place of the endpoints'"),
         ("status", "502-503", "503 where no endpoint can be reached; nginx says 502"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
+        ("own-field", "ratelimit|ratelimit-policy", "rejections by rate have Retry-After and RateLimit"),
+        ("own-field", "location", "a question mark stays at the end"),
+        ("own-field", "location", "nginx puts the query behind that, and here it is left out"),
+        ("own-field", "www-authenticate", "The challenge says charset"),
+        ("answer-field", "expires", "there is no Expires beside it"),
+        ("status", "0-403", "nginx closes the connection without an answer; here it is 403"),
     )
 
     def sources(self, folder):

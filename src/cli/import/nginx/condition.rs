@@ -3,6 +3,7 @@
 use super::super::pattern::fault;
 use super::super::region::Door;
 use super::ask::{Ask, Compare, about};
+use super::location::widened;
 use super::tree::Directive;
 use super::variable::{Facts, Piece, Where, alone, is_plain, pieces, put_in, render};
 use super::walk::Way;
@@ -14,6 +15,8 @@ pub(super) enum Condition {
     /// Whether a file is there, or is not.
     File(bool),
     Cannot(String),
+    /// A question that more requests answer with yes, and why it is not the one that is asked.
+    Wider(Ask, String),
     /// nginx would reject it.
     Wrong(&'static str),
 }
@@ -85,9 +88,14 @@ pub(super) fn read(of: &Directive, way: &Way<'_>, doors: &[Door], facts: &Facts)
                     let case = if sign == "~*" { "(?i)" } else { "" };
                     let regex = format!("{case}{value}");
                     if let Some(why) = fault(&regex) {
-                        return Condition::Cannot(format!(
-                            "the regular expression cannot be read here ({why})"
-                        ));
+                        let why = format!("the regular expression cannot be read here ({why})");
+                        let wide = widened(value).map(|wide| format!("{case}{wide}"));
+                        let wide = wide.filter(|wide| !negated && fault(wide).is_none());
+                        let Some(wide) = wide else { return Condition::Cannot(why) };
+                        return match compared(variable, Compare::Matches(wide), false, way, doors, facts) {
+                            Condition::Ask(ask, _) => Condition::Wider(ask, why),
+                            other => other,
+                        };
                     }
                     Compare::Matches(regex)
                 }

@@ -51,7 +51,11 @@ impl<'t> Walker<'_, 't, '_> {
             && !is_address(address)
             && way.scope.find("resolver").is_none()
         {
-            self.notes.wrong(of, "there is no resolver, so nginx never finds a name that a variable is a part of, and answers 502; here it is looked up");
+            self.notes.wrong(of, "there is no resolver, so nginx never finds a name that a variable is a part of, and answers every request with 502: so does the import. Write `resolver`, or the name without a variable");
+            let action = Action::Respond { status: 502, body: String::new(), kind: None };
+            let mut draft = Draft::new(of.at, way.region.clone(), action);
+            draft.why = Some("nginx answers 502, as it finds no name without a resolver".to_owned());
+            return self.out.push(draft);
         }
         let settings = self.connection(&way.scope, &destination, grpc);
         let pool = self.pools.of(destination.origin.clone(), settings, true, of);

@@ -224,7 +224,7 @@ impl<'t> Walker<'_, 't, '_> {
         }
         draft.keys.push(("basic_auth".to_owned(), Value::inline(pairs), Some(of.at)));
         self.notes.ok(of);
-        self.notes.near(file, "hashes are bcrypt, SHA-crypt or $apr1$: make others, such as {SHA} and those of crypt(3), anew with htpasswd -B");
+        self.notes.near(file, "hashes are bcrypt, SHA-crypt or $apr1$: make others, such as {SHA} and those of crypt(3), anew with htpasswd -B. The challenge says charset=\"UTF-8\" too");
     }
 
     /// `auth_request`: another service is asked.

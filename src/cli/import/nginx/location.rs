@@ -446,7 +446,7 @@ fn head(of: &Directive, notes: &mut Notes<'_>) -> Option<(Kind, String)> {
 }
 
 /// An expression without what looks ahead or behind, which matches at least as much.
-fn widened(regex: &str) -> Option<String> {
+pub(super) fn widened(regex: &str) -> Option<String> {
     let mut out = regex.to_owned();
     for _ in 0..16 {
         let Some(start) = ["(?=", "(?!", "(?<=", "(?<!"].iter().filter_map(|open| out.find(open)).min()

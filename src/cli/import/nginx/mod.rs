@@ -260,6 +260,7 @@ fn general(http: bool, pools: &Pools<'_>, report: &mut Report) {
     }
     if !pools.is_empty() {
         report.general("an endpoint that fails live traffic as max_fails and fail_timeout say is out for all workers, and never the last one that is usable; nginx counts for each worker, without a zone. Retries draw on a budget of 20 % of the requests.");
+        report.general("turns are taken by all workers together, and begin anew with a process: which endpoint a request meets is not the one that it meets now.");
         report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); nginx has no ceiling unless max_conns is written.");
     }
 }

@@ -199,6 +199,10 @@ impl<'t> Relay<'_, 't, '_> {
             .collect();
         if let Some(listen) = proxied {
             table.set("accept_proxy_protocol", Value::Bool(true), Some(listen.of.at));
+            self.notes.near(
+                listen.of,
+                "PROXY headers are taken of trusted_proxies alone, and nginx takes them of everybody",
+            );
             if trusted.is_empty() {
                 self.notes.cannot(
                     listen.of,

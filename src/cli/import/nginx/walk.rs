@@ -253,6 +253,13 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
                 return Some(way);
             }
             Condition::Cannot(why) => return self.unsayable(one, &why, way),
+            Condition::Wider(ask, why) => {
+                if !super::location::refuses(&Level::new(IF, one.inside())) {
+                    return self.unsayable(one, &why, way);
+                }
+                self.notes.cannot(one, format!("{why}: without what looks ahead or behind it refuses more"));
+                (ask, false)
+            }
             Condition::File(exists) => {
                 let what = "whether a file is there is not asked: [[route]] maintenance, or an endpoint, does what it is for";
                 self.notes.cannot(one, format!("{what}; here it never is"));
