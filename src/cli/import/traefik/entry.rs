@@ -332,6 +332,10 @@ fn http(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
         entry.tls = Some(router_tls(tls, report));
     }
     if let Some((bytes, at)) = http.number("maxHeaderBytes", report).filter(|(bytes, _)| *bytes > 0) {
+        if bytes < 8192 {
+            // A target is no larger than the head that it is in.
+            entry.table.set("limits.target", Value::text(super::said::size(bytes.max(1024))), Some(at));
+        }
         entry.table.set("limits.head", Value::text(super::said::size(bytes.clamp(1024, 1 << 20))), Some(at));
         report.translated(at);
     }

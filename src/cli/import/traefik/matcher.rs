@@ -462,12 +462,42 @@ fn path(values: &[String], make: fn(String) -> PathTest) -> Result<Logic, String
     }
     Ok(Logic::Ask(match make(text.to_owned()) {
         PathTest::Start(text) if text == "/" => Test::Always,
-        test => Test::Path(test),
+        test if is_plain(text) => Test::Path(test),
+        PathTest::Start(text) => Test::Path(PathTest::Regex(format!("^{}", encoded(&text)))),
+        _ => Test::Path(PathTest::Regex(format!("^{}$", encoded(text)))),
     }))
+}
+
+/// Whether a path may have these characters as they are: they have one spelling in a URL.
+#[must_use]
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b))
+}
+
+/// The expression for a path that Traefik compares decoded: what has to be encoded in a URL, or may be.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let mut bytes = [0; 4];
+        let spelt: String = c.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect();
+        if is_plain(c.encode_utf8(&mut [0; 4])) {
+            out.push_str(&escape(c.encode_utf8(&mut [0; 4])));
+        } else if c.is_ascii_graphic() && !"?#".contains(c) {
+            out.push_str(&format!("(?:{}|{spelt})", escape(c.encode_utf8(&mut [0; 4]))));
+        } else {
+            out.push_str(&spelt);
+        }
+    }
+    out
 }
 
 fn path_regexp(values: &[String], _: &mut Vec<String>) -> Result<Logic, String> {
     let text = values.first().map_or("", String::as_str);
+    if !text.is_ascii() || text.contains(' ') {
+        return Ok(Logic::Ask(Test::Unsaid(
+            "paths are compared as URLs have them: write what it asks for percent-encoded".to_owned(),
+        )));
+    }
     checked(text, |regex| Test::Path(PathTest::Regex(regex)))
 }
 
@@ -487,8 +517,7 @@ fn old_path(values: &[String], prefix: bool) -> Result<Logic, String> {
             return path(std::slice::from_ref(text), make);
         }
         let kind = if prefix { gorilla::Kind::Prefix } else { gorilla::Kind::Path };
-        let regex = gorilla::regex(text, kind)?;
-        checked(&regex, |regex| Test::Path(PathTest::Regex(regex)))
+        path_regexp(&[gorilla::regex(text, kind)?], &mut Vec::new())
     };
     Ok(Logic::Any(values.iter().map(one).collect::<Result<_, _>>()?))
 }
@@ -561,4 +590,56 @@ fn old_query(values: &[String], remarks: &mut Vec<String>) -> Result<Logic, Stri
 #[must_use]
 pub(super) fn literal(text: &str) -> String {
     escape(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::pattern::matches;
+    use super::*;
+
+    fn terms(rule: &str) -> Vec<Term> {
+        read(rule, false).expect("it is a rule").terms
+    }
+
+    #[test]
+    fn what_asks_about_one_thing_is_one_question() {
+        let hosts = |names: &[&str]| Test::Hosts(names.iter().map(|&name| name.to_owned()).collect());
+        let of = |all: Vec<Test>, none: Vec<Test>| Term { all, none };
+        assert_eq!(
+            terms("Host(`A.test`) || Host(`b.test.`)"),
+            [of(vec![hosts(&["a.test", "b.test"])], vec![])]
+        );
+        assert_eq!(
+            terms("Host(`a.test`) && !(Path(`/a`) || PathPrefix(`/a/`))"),
+            [of(vec![hosts(&["a.test"])], vec![Test::Path(PathTest::Prefix("/a".to_owned()))])]
+        );
+        assert_eq!(terms("PathPrefix(`/`)"), [Term::default()]);
+        assert_eq!(terms("!PathPrefix(`/`)"), []);
+        let many =
+            (0..200).map(|at| format!("(Host(`a{at}`) || Path(`/{at}`))")).collect::<Vec<_>>().join(" && ");
+        assert!(
+            matches!(terms(&many).as_slice(), [term] if matches!(term.all.as_slice(), [Test::Unsaid(_)]))
+        );
+    }
+
+    #[test]
+    fn paths_are_compared_as_urls_spell_them() {
+        let regex = |rule: &str| match terms(rule).remove(0).all.remove(0) {
+            Test::Path(PathTest::Regex(regex)) => regex,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches(&regex("PathPrefix(`/a b`)"), "/a%20b/c"));
+        let braces = regex("Path(`/{a}`)");
+        assert!(matches(&braces, "/{a}") && matches(&braces, "/%7Ba%7D") && !matches(&braces, "/{a}/"));
+        assert!(matches(&regex("Path(`/\u{fc}`)"), "/%C3%BC"));
+    }
+
+    #[test]
+    fn a_host_is_matched_with_its_port() {
+        let asked = terms("HostRegexp(`^[a-z]+\\.s3\\.test$`)");
+        let [Test::HostLike(Some(suffix), regex)] = asked[0].all.as_slice() else { panic!("{asked:?}") };
+        assert_eq!(suffix, "*.s3.test");
+        assert!(["a.s3.test", "A.s3.test:80", "a.s3.test."].iter().all(|host| matches(regex, host)));
+        assert!(["a1.s3.test", "a.s3.test.org"].iter().all(|host| !matches(regex, host)));
+    }
 }

@@ -61,6 +61,9 @@ pub(super) fn strip(
     let prefixes: Vec<String> = list.iter().map(|(prefix, _)| prefix.trim().to_owned()).collect();
     list.iter().for_each(|(_, at)| around.report.translated(*at));
     let [first, ..] = prefixes.as_slice() else { return Ok(()) };
+    if let Some(prefix) = prefixes.iter().find(|prefix| !super::matcher::is_plain(prefix)) {
+        return Err(Lost::Unsaid(format!("`{prefix}` has characters that a URL spells in several ways")));
+    }
     // Nothing is cut off where the first one is all of it.
     let certain = is_certain(around, first) || first.is_empty() || first == "/";
     let used: &[String] = if certain { std::slice::from_ref(first) } else { &prefixes };

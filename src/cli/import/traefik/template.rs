@@ -19,7 +19,8 @@ pub(super) fn fill(
     let mut depth = 0_usize;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let at = Place { file, line: number + 1 };
-        if !line.contains("{{") {
+        // What a template makes of comments is of no matter.
+        if !line.contains("{{") || line.trim_start().starts_with('#') {
             if depth > 0 {
                 unknown.insert(at);
             }
