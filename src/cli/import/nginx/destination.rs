@@ -158,6 +158,10 @@ impl<'t> Walker<'_, 't, '_> {
             });
         }
         let port = if tls { 443 } else { 80 };
+        let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);
+        if self.ground.upstreams.contains_key(bare) {
+            return Err(format!("upstream {bare} may not have a port: nginx rejects it"));
+        }
         let full = address(host, Some(port))?;
         Ok(Destination { origin: Origin::Address(full), tls, host: host.to_owned(), uri })
     }

@@ -269,3 +269,73 @@ fn general(http: bool, pools: &Pools<'_>, report: &mut Report) {
 fn comment_block(comment: String, table: super::document::Table) -> Block {
     Block { name: String::new(), comments: vec![comment], table }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported(server: &str) -> Import {
+        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
+        let text =
+            format!("http {{ upstream u {{ server 10.0.0.1:80; }}\nserver {{ listen 80;\n{server}\n}} }}\n");
+        import(&[("nginx.conf", &text)], around)
+    }
+
+    fn has(server: &str, parts: &[&str]) -> Import {
+        let import = imported(server);
+        for part in parts {
+            assert!(import.text.contains(part), "{part} is not in\n{}\n{}", import.text, import.report);
+        }
+        import
+    }
+
+    fn verdict(import: &Import, line: usize) -> Option<Verdict> {
+        import.report.verdicts().find(|(at, _)| at.line == line).map(|(_, verdict)| verdict)
+    }
+
+    #[test]
+    fn what_keeps_clients_out_and_cannot_be_said_keeps_all_out() {
+        let import =
+            has("location / {\nif ($args ~ evil) { return 403; }\nproxy_pass http://u; }", &["status = 503"]);
+        assert!(!import.text.contains("pool = "), "{}", import.text);
+        assert_eq!(verdict(&import, 4), Some(Verdict::NotPossible));
+        has("location / { auth_basic x; proxy_pass http://u; }", &["status = 503"]);
+        has("location / { deny all; proxy_pass http://u; }", &["status = 403"]);
+        has("location /x/ { auth_request /nowhere; proxy_pass http://u; }", &["status = 503"]);
+    }
+
+    #[test]
+    fn a_rewrite_to_another_location_is_told_on_its_own_line() {
+        let server = "location ~ ^/old/ {\nrewrite ^/old/(.*)$ /new/$1 last; }\nlocation /new/ { proxy_pass http://u; }";
+        let import =
+            has(server, &["rewrite = { path_regex = \"^/old/(.*)$\", path = \"/new/{1}\"", "pool = \"u\""]);
+        assert_eq!(verdict(&import, 4), Some(Verdict::Translated), "{}", import.report);
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+    }
+
+    #[test]
+    fn numbers_of_limits_are_those_of_the_source() {
+        let server = "limit_req_zone $binary_remote_addr zone=api:10m rate=100r/s;\n\
+                      location / { limit_req zone=api burst=20 nodelay; proxy_pass http://u; }";
+        let limit =
+            "key = \"source\", prefix_v6 = 128, rate = \"100/s\", burst = 20, status = 503, size = 81920";
+        let import = has(server, &[limit]);
+        assert_eq!(verdict(&import, 3), Some(Verdict::WrongInSource));
+    }
+
+    #[test]
+    fn settings_of_a_listener_that_differ_are_told_on_their_lines() {
+        let server = "server_name a; location / { proxy_pass http://u; } }\n\
+                      server { listen 80; server_name b;\nclient_header_timeout 5s;\nlocation / { proxy_pass http://u; keepalive_timeout 3s; }";
+        let import = imported(server);
+        assert_eq!(verdict(&import, 5), Some(Verdict::NotPossible), "{}", import.report);
+        assert_eq!(verdict(&import, 6), Some(Verdict::NotPossible), "{}", import.report);
+    }
+
+    #[test]
+    fn a_server_without_a_location_for_all_leaves_nothing_to_another() {
+        let server = "server_name a.test; location / { proxy_pass http://u; } }\n\
+                      server { listen 80; server_name b.test; location /only { proxy_pass http://u; }";
+        has(server, &["host = \"b.test\"\nrespond = { status = 404 }"]);
+    }
+}

@@ -49,6 +49,16 @@ impl<'t> Walker<'_, 't, '_> {
 
     /// Puts an answer without an endpoint among the routes.
     pub(super) fn answered(&mut self, of: &'t Directive, action: Action, way: &Way<'t>) {
+        if let Some(location) = self.location(way) {
+            for name in ["deny", "allow", "auth_basic", "auth_request"] {
+                for guard in location.level.all(name).iter().filter(|guard| guard.word(0) != "off") {
+                    self.notes.wrong(
+                        guard,
+                        "a return or redirect is done before it is asked who comes: it keeps nobody out",
+                    );
+                }
+            }
+        }
         let mut draft = Draft::new(of.at, way.region.clone(), action);
         let is_error = matches!(&draft.action, Action::Respond { status, .. } if *status >= 400);
         self.answer_fields(way, &mut draft, is_error);
