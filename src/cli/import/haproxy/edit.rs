@@ -144,7 +144,7 @@ pub(super) fn set_target(action: &str, text: &str) -> (Effect, Said) {
         if !path.starts_with('/') && !path.starts_with("{path}") {
             return nothing(not_possible("a path begins with a slash: write rewrite.path in the route"));
         }
-        if path.contains("{query") || path.contains("{uri}") {
+        if path.contains("{query") || path.contains("uri}") {
             return nothing(not_possible(
                 "the path and the query are rewritten apart: write rewrite.path and rewrite.query",
             ));

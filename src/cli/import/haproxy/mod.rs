@@ -6,7 +6,7 @@
 //! `acl` reads one question, `clause` a condition of several, `rule` what is done
 //! (`edit` to heads, `answer` without an endpoint, `template` the texts that are put together); `map` makes several of a rule that looks something
 //! up, `variable` none of one that keeps something; `step` puts them in order (`limit` makes limits of counters) and `route` makes routes of them, by the
-//! regions of `test` and what `seen` knows of requests that have been changed. `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
+//! regions of `test` and what `seen` knows of requests that have been changed (`shown` is what of it no route does). `listener`, `pool` (with `probe` and `sticky`) write what it all comes to.
 //! `page` has the pages of errors, `users` the lists of names and passwords.
 
 mod acl;
@@ -33,6 +33,7 @@ mod said;
 mod section;
 mod seen;
 mod server;
+mod shown;
 mod step;
 mod sticky;
 mod template;
@@ -219,6 +220,7 @@ fn write(
     let read = |proxy: &Proxy| ((proxy.back, proxy.name.clone()), step::read(proxy, &beside, report));
     let mut steps: AllSteps = proxies.iter().map(read).collect();
     limit::name_apart(&mut steps);
+    shown::forget(&mut steps);
     let steps = steps;
     // A frontend and a backend may have one name: routes lead to backends.
     let backs = proxies.iter().filter(|proxy| !proxy.back).chain(proxies.iter().filter(|proxy| proxy.back));

@@ -16,6 +16,7 @@ use super::proxy::{Proxy, Stage};
 use super::rule::{Answer, Change, Edit, Effect};
 use super::said::{Said, not_possible, wrong};
 use super::seen::{Known, Lost, Seen};
+use super::shown;
 use super::step::{AllSteps, Step, Steps};
 use super::test::{Narrowed, Test};
 
@@ -340,7 +341,7 @@ impl<'a> Walker<'a> {
                 Ok(Narrowed::Impossible(why)) | Err(Lost::Hidden(why)) => {
                     self.unsaid(step, why, refuses);
                     if !refuses {
-                        return Taken::None;
+                        return hidden(step, way);
                     }
                 }
                 Err(Lost::Perhaps(regex)) => return Taken::Perhaps(regex),
@@ -355,7 +356,7 @@ impl<'a> Walker<'a> {
                 Ok(Narrowed::Impossible(why)) | Err(Lost::Hidden(why)) => {
                     self.unsaid(step, why, refuses);
                     if !refuses {
-                        return Taken::None;
+                        return hidden(step, way);
                     }
                 }
                 Err(Lost::Perhaps(regex)) => return Taken::Perhaps(regex),
@@ -366,7 +367,7 @@ impl<'a> Walker<'a> {
             Err(Lost::Perhaps(regex)) => Taken::Perhaps(regex),
             Err(Lost::Hidden(why)) => {
                 self.unsaid(step, why, false);
-                Taken::None
+                hidden(step, way)
             }
         }
     }
@@ -455,6 +456,13 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// Of a step that cannot be said it is not known to which requests it does what it does.
+fn hidden(step: &Step, way: &Way) -> Taken {
+    shown::instead(&step.effect).map_or(Taken::None, |effect| {
+        Taken::Some(Box::new(Part { region: way.region.clone(), spared: Vec::new(), effect }))
+    })
+}
+
 /// The regular expression where a path changes only if it matches.
 fn by_regex(edit: &Edit) -> Option<&str> {
     match &edit.change {
@@ -514,6 +522,7 @@ impl Edits {
             };
             let fields = if edit.request { &mut out.request } else { &mut out.answer };
             match &edit.change {
+                Change::Shown(_) => continue,
                 Change::Target(target) => {
                     out.target = Some((over(out.target.take(), target), *at));
                     continue;

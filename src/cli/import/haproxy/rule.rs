@@ -7,6 +7,7 @@ use super::answer::{Reply, deny, redirect, respond, status};
 use super::edit::{Target, delete, header, replace_header, replace_target, set_target};
 use super::proxy::{Rule, Stage};
 use super::said::{Said, approximated, ignored, not_possible, translated, wrong};
+use super::shown::Shown;
 
 /// The client is whom a PROXY header names.
 pub(super) const PROXY_HEADER: &str = "PROXY";
@@ -34,6 +35,8 @@ pub(super) enum Change {
     Limit(super::limit::Limit),
     /// Another key of the route.
     Key(&'static str, Value),
+    /// Nothing that a route does.
+    Shown(Shown),
 }
 
 /// What a request gets without an endpoint.

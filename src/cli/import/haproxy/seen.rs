@@ -7,6 +7,7 @@ use super::super::report::Place;
 use super::answer::Reply;
 use super::edit::Target;
 use super::rule::{Answer, Change, Edit, Effect};
+use super::shown::{self, Shown, Subject};
 use super::test::Test;
 
 /// Why what a rule sees cannot be told from the request as it came.
@@ -40,6 +41,15 @@ pub(super) enum Known {
     Never,
 }
 
+/// A change of an answer, of which rules have changed nothing.
+pub(super) fn of_answer(edit: &mut Edit) {
+    if let Change::Set(_, text) | Change::Add(_, text) = &mut edit.change
+        && let Ok(made) = (Seen { edits: &[], known: Known::Nothing }).text(text)
+    {
+        *text = made;
+    }
+}
+
 /// A request as the rules so far have left it.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
@@ -66,11 +76,16 @@ enum Field<'a> {
     Set(&'a str),
     /// It has this beside what came.
     More,
+    /// Nobody knows.
+    Hidden,
 }
 
 impl Seen<'_> {
     /// The question that asks the same of the request as it came.
     pub(super) fn question(self, test: &Test) -> Result<Test, Lost> {
+        if shown::subject(test).is_some_and(|subject| self.hides(&subject)) {
+            return Err(if matches!(test, Test::Path(_)) { PATH } else { FIELD });
+        }
         match test {
             Test::Path(path) => match self.moved()? {
                 Moved::Not => Ok(test.clone()),
@@ -83,7 +98,8 @@ impl Seen<'_> {
                     let name = now.split(':').next().unwrap_or(now).to_ascii_lowercase();
                     Ok(known(hosts.iter().any(|host| narrower_host(host, &name).as_ref() == Some(&name))))
                 }
-                _ => Ok(test.clone()),
+                Field::AsItCame => Ok(test.clone()),
+                Field::Gone | Field::More | Field::Hidden => Err(FIELD),
             },
             Test::Value(Part::Header, name, value) => self.of_field(test, name, value),
             Test::Value(Part::Query, ..) => match self.query() {
@@ -106,8 +122,20 @@ impl Seen<'_> {
                 ValueTest::Exact(text) => text == now,
                 ValueTest::Regex(regex) => matches(regex, now),
             })),
-            Field::Set(_) | Field::More => Err(FIELD),
+            Field::Set(now) => of_variable(now, value).ok_or(FIELD),
+            Field::More | Field::Hidden => Err(FIELD),
         }
+    }
+
+    /// Whether it cannot be told any more what this is.
+    fn hides(self, subject: &Subject) -> bool {
+        self.edits.iter().any(|(edit, _)| match &edit.change {
+            // With the path the query may be another one.
+            Change::Shown(Shown::Hidden(own)) => {
+                own == subject || (own, subject) == (&Subject::Path, &Subject::Query)
+            }
+            _ => false,
+        })
     }
 
     /// The rule as it is for the request as it came.
@@ -136,6 +164,10 @@ impl Seen<'_> {
 
     fn change(self, change: &Change) -> Result<Change, Lost> {
         Ok(match change {
+            Change::Shown(Shown::Field(name, Some(value))) => Change::Shown(self.text(value).map_or_else(
+                |_| Shown::Hidden(Subject::Field(name.clone())),
+                |value| Shown::Field(name.clone(), Some(value)),
+            )),
             Change::Set(name, value) => Change::Set(name.clone(), self.text(value)?),
             Change::Add(name, value) => Change::Add(name.clone(), self.text(value)?),
             Change::Target(target) => Change::Target(Target {
@@ -176,7 +208,19 @@ impl Seen<'_> {
 
     fn variable(self, name: &str) -> Result<String, Lost> {
         let same = || Ok(format!("{{{name}}}"));
+        let of = match name {
+            "path" => Some(Subject::Path),
+            "uri" | "query" => Some(Subject::Query),
+            "method" => Some(Subject::Method),
+            "client" => Some(Subject::Client),
+            _ => name.starts_with("query:").then_some(Subject::Query),
+        };
+        if of.is_some_and(|subject| self.hides(&subject)) {
+            return Err(TEXT);
+        }
         match name {
+            "original_uri" => Ok("{uri}".to_owned()),
+            "original_path" => Ok("{path}".to_owned()),
             "path" => Ok(self.path()?.map_or("{path}", |path| path).to_owned()),
             "query" => Ok(self.query().unwrap_or("{query}").to_owned()),
             "uri" => self.uri(),
@@ -190,7 +234,7 @@ impl Seen<'_> {
                     Field::AsItCame => same(),
                     Field::Gone => Ok(String::new()),
                     Field::Set(now) => Ok(now.to_owned()),
-                    Field::More => Err(TEXT),
+                    Field::More | Field::Hidden => Err(TEXT),
                 },
                 Some(("query", _)) if self.query().is_some() => Err(TEXT),
                 Some(("cookie", _)) if !matches!(self.field("cookie"), Field::AsItCame) => Err(TEXT),
@@ -269,6 +313,13 @@ impl Seen<'_> {
         let mut now = Field::AsItCame;
         for (edit, _) in self.edits.iter().filter(|(edit, _)| edit.request) {
             match &edit.change {
+                Change::Shown(shown) => match shown {
+                    Shown::Field(own, Some(value)) if own == name => now = Field::Set(value),
+                    Shown::Field(own, None) if own == name => now = Field::Gone,
+                    Shown::Hidden(Subject::Fields) => now = Field::Hidden,
+                    Shown::Hidden(Subject::Field(own)) if own == name => now = Field::Hidden,
+                    _ => {}
+                },
                 Change::Set(own, value) if own == name => now = Field::Set(value),
                 Change::Add(own, _) if own == name => now = Field::More,
                 Change::Remove(own) if own == name => now = Field::Gone,
@@ -276,6 +327,28 @@ impl Seen<'_> {
             }
         }
         now
+    }
+}
+
+/// The question to a field that is one variable, and has no other value; nothing where that is no question of a route.
+fn of_variable(now: &str, value: &ValueTest) -> Option<Test> {
+    let fits = |text: &str| match value {
+        ValueTest::Exact(exact) => exact == text,
+        ValueTest::Regex(regex) => matches(regex, text),
+    };
+    match now.strip_prefix('{')?.strip_suffix('}')? {
+        "scheme" => Some(match (fits("https"), fits("http")) {
+            (true, true) => Test::Always,
+            (true, false) => Test::Tls(true),
+            (false, true) => Test::Tls(false),
+            (false, false) => Test::Never,
+        }),
+        name => {
+            let name = name.strip_prefix("header:").filter(|name| !name.contains('{'))?;
+            // Of a request without it comes an empty value, which only an expression can ask for.
+            let plain = matches!(value, ValueTest::Exact(text) if !text.is_empty());
+            (plain || !fits("")).then(|| Test::Value(Part::Header, name.to_owned(), value.clone()))
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use super::proxy::{Proxy, Rule, Stage};
 use super::route::{CLOSED, refuses};
 use super::rule::{Answer, Change, Edit, Effect, PROXY_HEADER, effect, key};
 use super::said::{Said, approximated, ignored, not_possible, translated};
+use super::seen::of_answer;
+use super::shown;
 use super::test::Test;
 
 /// A rule whose condition has been read.
@@ -142,7 +144,10 @@ impl Reader<'_, '_> {
         if let Some(side) = self.other_side(words) {
             return self.report.wrong(at, format!("it is for {side}: HAProxy rejects the file"));
         }
-        let (effect, said) = effect(rule, words, self.clauses.around);
+        let (mut effect, said) = effect(rule, words, self.clauses.around);
+        if effect == Effect::Nothing {
+            effect = shown::of(words, &said).unwrap_or(effect);
+        }
         let nothing = effect == Effect::Nothing;
         let tracks = words.iter().any(|word| word.starts_with("track-sc"));
         if let Some((table, _)) = limit::counts_nothing(words, self.proxy, self.tables).filter(|_| tracks) {
@@ -201,6 +206,11 @@ impl Reader<'_, '_> {
             Effect::Auth(_) => status(401),
             other => other,
         };
+        if let Some(effect) = shown::instead(&effect) {
+            let terms = vec![Term::default()];
+            self.out.steps.push(Step { at: rule.at, stage: rule.stage, terms, effect });
+            return why.about("", rule.at, self.report);
+        }
         let wide = refuses(&effect).then(|| self.clauses.at_least(condition, rule.at)).flatten();
         let Some(terms) = wide else { return why.about("", rule.at, self.report) };
         Said(why.0, format!("{}. {CLOSED}", why.1)).about("", rule.at, self.report);
@@ -332,16 +342,13 @@ impl Reader<'_, '_> {
             _ if from_all => everybody(),
             Some(networks) => networks,
             None => {
-                return self.report.not_possible(
-                    at,
-                    "who is believed is told by networks: trusted_proxies and client_address of the listener",
-                );
+                let how =
+                    "who is believed is told by networks: trusted_proxies and client_address of the listener";
+                return self.lose_client(at, how);
             }
         };
         if self.out.client_field.is_some_and(|(other, _)| field != PROXY_HEADER && other != field) {
-            return self
-                .report
-                .not_possible(at, "one field names the client: client_address of the listener");
+            return self.lose_client(at, "one field names the client: client_address of the listener");
         }
         self.out.trusted.extend(all.into_iter().map(|network| (network, at)));
         match field {
@@ -355,6 +362,15 @@ impl Reader<'_, '_> {
             );
         }
         said.about("", at, self.report);
+    }
+
+    /// Says why it is not known who clients are behind this rule.
+    fn lose_client(&mut self, at: Place, why: &str) {
+        if self.proxy.http {
+            let (terms, effect) = (vec![Term::default()], shown::of_client());
+            self.out.steps.push(Step { at, stage: Stage::Request, terms, effect });
+        }
+        self.report.not_possible(at, why);
     }
 
     /// A refusal of what comes too fast: a limit of the routes that the rest of the condition leaves.
@@ -444,8 +460,11 @@ impl Reader<'_, '_> {
     }
 
     /// Puts a step where it belongs.
-    fn place(&mut self, step: Step, said: Said) {
+    fn place(&mut self, mut step: Step, said: Said) {
         let at = step.at;
+        if let (Stage::Response, Effect::Edit(edit)) = (step.stage, &mut step.effect) {
+            of_answer(edit);
+        }
         let said = match (&step.stage, &step.effect) {
             (Stage::Response, Effect::Edit(edit)) => {
                 if step.terms == [Term::default()] {

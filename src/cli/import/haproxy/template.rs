@@ -19,8 +19,8 @@ pub(super) enum Where {
 const ALIASES: [(&str, &str); 14] = [
     ("ci", "src"),
     ("cp", "src_port"),
-    ("HU", "url"),
-    ("HP", "path"),
+    ("HU", "capture.req.uri"),
+    ("HP", "capture.req.path"),
     ("HM", "method"),
     ("ID", "unique-id"),
     ("ST", "status"),
@@ -30,18 +30,19 @@ const ALIASES: [(&str, &str); 14] = [
     ("f", "fe_name"),
     ("b", "be_name"),
     ("s", "srv_name"),
-    ("HPO", "path"),
+    ("HPO", "capture.req.path"),
 ];
 
 /// Samples without arguments, and the variables that they are.
-const PLAIN: [(&str, &str); 19] = [
+const PLAIN: [(&str, &str); 20] = [
     ("src", "client"),
     ("src_port", "client_port"),
     ("path", "path"),
     ("query", "query"),
     ("url", "uri"),
     ("pathq", "uri"),
-    ("capture.req.uri", "uri"),
+    ("capture.req.uri", "original_uri"),
+    ("capture.req.path", "original_path"),
     ("method", "method"),
     ("capture.req.method", "method"),
     ("unique-id", "request_id"),
@@ -56,7 +57,8 @@ const PLAIN: [(&str, &str); 19] = [
     ("uuid()", "request_id"),
 ];
 
-/// The text with variables that `text` is.
+/// The text with variables that `text` is. What HAProxy keeps as the request came, whatever rules change of it, is a
+/// variable that begins with `original_` until `seen` makes what it is of it.
 ///
 /// # Errors
 /// What of it has no counterpart.
@@ -217,12 +219,15 @@ mod tests {
     #[test]
     fn samples_become_variables_or_nothing() {
         let url = |own: &str| text(own, Where::Url).ok();
-        assert_eq!(url("https://%[hdr(host)]%[capture.req.uri]").as_deref(), Some("https://{host}{uri}"));
+        assert_eq!(
+            url("https://%[hdr(host)]%[capture.req.uri]").as_deref(),
+            Some("https://{host}{original_uri}")
+        );
         assert_eq!(url("https://a.test/x%%20y").as_deref(), Some("https://a.test/x%20y"));
         assert_eq!(url("https://%[req.hdr(host),regsub(a,b)]/"), None);
         assert_eq!(
             url("https://%[req.hdr(Host),field(1,:),lower]/%HP").as_deref(),
-            Some("https://{hostname}/{path}")
+            Some("https://{hostname}/{original_path}")
         );
         assert_eq!(url("/{a}"), None);
     }

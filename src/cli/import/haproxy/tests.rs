@@ -148,3 +148,38 @@ fn rules_see_what_rules_before_them_have_left() {
         assert!(sent.text.contains(part), "{part} is not in\n{}", sent.text);
     }
 }
+
+#[test]
+fn rules_see_fields_that_every_endpoint_is_told_as_rules_before_them_set_them() {
+    let told = imported(&format!(
+        "{HEAD}frontend web\n bind :80\n bind :443 ssl crt /a.pem\n http-request del-header X-Forwarded-Proto\n \
+         http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}\n \
+         redirect scheme https unless {{ hdr(X-Forwarded-Proto) https }}\n default_backend app\nbackend app\n \
+         server a 10.0.0.1:80\n"
+    ));
+    assert!(!told.text.contains("x-forwarded-proto"), "{}", told.text);
+    assert!(told.text.contains("listeners = [\"web-tls\"]\npool = \"app\""), "{}", told.text);
+    let scheme = web(
+        " http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n http-request deny if { hdr(x-forwarded-proto) https }",
+    );
+    assert!(!scheme.text.contains("respond"), "{}", scheme.text);
+    // What cannot be said is no longer what the client says.
+    let forged =
+        web(" http-request set-header X-Role %[lua.role]\n http-request deny unless { hdr(x-role) admin }");
+    assert!(forged.text.contains("name = \"deny\"\nrespond = { status = 403 }"), "{}", forged.text);
+    let perhaps = web(
+        " http-request set-header X-Bad 1 if { lua.bad 1 }\n http-request deny if { hdr(x-bad) 1 }\n use_backend app if { path /a }",
+    );
+    assert!(perhaps.text.contains("name = \"deny\"\nrespond = { status = 403 }"), "{}", perhaps.text);
+}
+
+#[test]
+fn what_haproxy_keeps_of_a_request_no_rule_changes() {
+    let kept = web(
+        " http-request set-path /a%[path]\n http-request set-header X-Original %[capture.req.uri]\n http-request set-header X-Now %[url]\n \
+         http-response set-header X-Was %HU",
+    );
+    for part in ["x-original = \"{uri}\"", "x-now = \"/a{uri}\"", "x-was = \"{uri}\""] {
+        assert!(kept.text.contains(part), "{part} is not in\n{}", kept.text);
+    }
+}
