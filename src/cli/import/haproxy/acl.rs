@@ -36,6 +36,8 @@ struct Question<'a> {
     converters: Vec<&'a str>,
     method: Option<Method>,
     found: bool,
+    /// Patterns are numbers, addresses or truths.
+    typed: bool,
     any_case: bool,
     texts: Vec<String>,
 }
@@ -104,6 +106,7 @@ fn split<'a>(words: &'a [String], around: Surroundings<'_>) -> Result<Question<'
         converters: parts.collect(),
         method,
         found: false,
+        typed: false,
         any_case: false,
         texts: Vec::new(),
     };
@@ -183,7 +186,10 @@ fn matched_by(question: &mut Question<'_>, word: &str) -> Result<(), Said> {
             question.found = true;
             return Ok(());
         }
-        "ip" | "int" | "bool" => return Ok(()),
+        "ip" | "int" | "bool" => {
+            question.typed = true;
+            return Ok(());
+        }
         "len" | "bin" => {
             return Err(not_possible("a route compares texts: exactly, or with a regular expression"));
         }
@@ -245,6 +251,17 @@ fn ask(question: &Question<'_>) -> Result<Acl, Said> {
     let question = &Question { any_case, converters: Vec::new(), texts: texts.clone(), ..*question };
     let is_host =
         question.argument.split(',').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("host"));
+    if host_only && !is_host {
+        return Err(not_possible(
+            "a route compares a whole value: write it with -m beg, or as an expression",
+        ));
+    }
+    let of_text = ["hdr", "req.hdr", "req.fhdr", "req_hdr", "cook", "req.cook", "urlp", "url_param", "path"];
+    if question.typed && of_text.contains(&question.fetch) {
+        return Err(not_possible(
+            "a route compares texts: numbers and addresses in fields are not read; who the client is says client_address of the listener",
+        ));
+    }
     match question.fetch {
         "path" | "url" | "pathq" => path(question),
         "hdr" | "req.hdr" | "req.fhdr" | "req_hdr" if is_host => host(question, host_only),
@@ -252,9 +269,15 @@ fn ask(question: &Question<'_>) -> Result<Acl, Said> {
         "hdr_cnt" | "req.hdr_cnt" | "req.fhdr_cnt" => count(question, Part::Header),
         "cook" | "req.cook" | "req.cook_cnt" | "cook_cnt" => value(question, Part::Cookie),
         "urlp" | "url_param" => value(question, Part::Query),
+        "method" if question.method.is_some_and(|method| method != Method::Exact) || question.found => {
+            Err(not_possible("methods are written by their names: one line may have many"))
+        }
         "method" => Ok(Test::Methods(texts.iter().map(|text| text.to_ascii_uppercase()).collect()).into()),
         "src" => networks(texts).map(|list| Test::Source(list).into()),
-        "ssl_fc_sni" => server_names(question, Test::Hosts).map(|acl| Acl {
+        "ssl_fc_sni" | "req.ssl_sni" | "req_ssl_sni" if question.found => {
+            Err(not_possible("a client without a name is one that no name of a route takes: write the names"))
+        }
+        "ssl_fc_sni" => server_names(question, Test::TlsHosts).map(|acl| Acl {
             caveat: Some(
                 "it goes by the request's host: a name in a ClientHello that is another one is not seen",
             ),
@@ -403,7 +426,6 @@ fn host(question: &Question<'_>, host_only: bool) -> Result<Acl, Said> {
 fn server_names(question: &Question<'_>, make: impl Fn(Vec<String>) -> Test) -> Result<Acl, Said> {
     let ended = |text: &str| text.strip_prefix('.').map(|name| format!("*.{}", name.to_ascii_lowercase()));
     let list: Option<Vec<String>> = match question.method.unwrap_or(Method::Exact) {
-        _ if question.found => return Ok(Test::Always.into()),
         Method::Exact => Some(question.texts.iter().map(|text| text.to_ascii_lowercase()).collect()),
         Method::End => question.texts.iter().map(|text| ended(text)).collect(),
         _ => None,
@@ -542,7 +564,7 @@ mod tests {
         check("hdr_end(host) -i .a.test", hosts(&["*.a.test"]));
         check("hdr_dom(host) -i a.test", hosts(&["a.test", "*.a.test"]));
         check("hdr_beg(host) -i www.", header("host", ValueTest::Regex(r"(?i)^www\.".to_owned())));
-        check("ssl_fc_sni a.test", hosts(&["a.test"]));
+        check("ssl_fc_sni a.test", Test::TlsHosts(vec!["a.test".to_owned()]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a request gets without an endpoint: refusals, fixed answers and redirects.
 
+use super::super::report::Verdict;
 use super::super::surroundings::Surroundings;
 use super::rule::{Answer, Effect, nothing};
 use super::said::{Said, approximated, not_possible, translated, wrong};
@@ -36,7 +37,20 @@ pub(super) fn respond(words: &[String], around: Surroundings<'_>) -> (Effect, Sa
     reply(words, 200, around)
 }
 
+/// What HAProxy would not read of a refusal leaves it one.
 fn reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, Said) {
+    let refusal = default >= 400
+        || words.windows(2).any(|pair| match pair {
+            [word, status] => word == "status" && status.starts_with(['4', '5']),
+            _ => false,
+        });
+    match read_reply(words, default, around) {
+        (Effect::Nothing, said) if refusal => (status(403), said),
+        read => read,
+    }
+}
+
+fn read_reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, Said) {
     let mut made = Reply { status: default, ..Reply::default() };
     let mut said = translated();
     let mut rest = words;
@@ -67,7 +81,7 @@ fn reply(words: &[String], default: u16, around: Surroundings<'_>) -> (Effect, S
                 rest = behind.get(2..).unwrap_or_default();
                 match template::text(field, Where::Response) {
                     _ if !super::super::field::is_editable(value) => {
-                        return nothing(wrong(format!("`{value}` is no field that an answer can be given")));
+                        said = not_possible(format!("`{value}` is no field that an answer can be given"));
                     }
                     Ok(text) if text.chars().any(char::is_control) => {
                         return nothing(wrong("the value of a field has no line breaks and the like"));
@@ -114,18 +128,17 @@ fn file(path: &str, format: bool, around: Surroundings<'_>) -> Result<String, St
 
 /// `redirect location|prefix|scheme X [code N] [drop-query] ...`.
 pub(super) fn redirect(words: &[String]) -> (Effect, Said) {
-    let (mut to, mut status, mut drop_query, mut prefix) = (None, 302, false, false);
+    let mut status = 302;
     let (mut said, mut fields) = (translated(), Vec::new());
+    let (mut made, mut flags) = (None, Flags::default());
     let mut rest = words;
     while let [word, behind @ ..] = rest {
         let value = behind.first().map_or("", String::as_str);
         rest = behind;
         match word.as_str() {
             "scheme" | "location" | "prefix" => {
-                prefix = word == "prefix";
-                to = match template::text(value, Where::Url) {
-                    Ok(value) if word == "scheme" => Some(format!("{value}://{{host}}{{uri}}")),
-                    Ok(value) => Some(value),
+                made = match template::text(value, Where::Url) {
+                    Ok(value) => Some((word.as_str(), value)),
                     Err(why) => return nothing(not_possible(why)),
                 };
                 rest = behind.get(1..).unwrap_or_default();
@@ -137,11 +150,10 @@ pub(super) fn redirect(words: &[String]) -> (Effect, Said) {
                 }
                 rest = behind.get(1..).unwrap_or_default();
             }
-            "drop-query" => drop_query = true,
-            "append-slash" => {
-                said = not_possible("write the slash in `redirect` of a route with a path_regex of its own");
-            }
-            "keep-query" | "ignore-empty" => {}
+            "drop-query" => flags.drop_query = true,
+            "append-slash" => flags.slash = true,
+            "keep-query" => flags.keep_query = true,
+            "ignore-empty" => {}
             "set-cookie" | "set-cookie-fmt" | "clear-cookie" => {
                 match cookie(word, value) {
                     Ok(cookie) => fields.push(("set-cookie".to_owned(), cookie)),
@@ -152,15 +164,46 @@ pub(super) fn redirect(words: &[String]) -> (Effect, Said) {
             other => return nothing(wrong(format!("`{other}` is no part of a redirect"))),
         }
     }
-    let Some(mut to) = to else { return nothing(wrong("it does not say where to")) };
-    if prefix {
-        // `prefix /` leaves the path as it is.
-        to = format!("{}{}", to.trim_end_matches('/'), if drop_query { "{path}" } else { "{uri}" });
-    }
+    let Some((kind, value)) = made else { return nothing(wrong("it does not say where to")) };
+    let (to, differs) = flags.location(kind, &value);
     if to.is_empty() || to.chars().any(|c| !c.is_ascii_graphic()) {
         return nothing(not_possible("a URL has no spaces and nothing beyond ASCII: percent-encode it"));
     }
+    if let (Some(how), Verdict::Translated) = (differs, said.0) {
+        said = approximated(how);
+    }
     (Effect::Answer(Answer::Redirect { to, status, fields }), said)
+}
+
+/// What a redirect does with the path and the query.
+#[derive(Debug, Default)]
+struct Flags {
+    drop_query: bool,
+    keep_query: bool,
+    slash: bool,
+}
+
+impl Flags {
+    /// The URL, and how it differs from HAProxy's.
+    fn location(&self, kind: &str, value: &str) -> (String, Option<&'static str>) {
+        let rest = if self.drop_query { "{path}" } else { "{uri}" };
+        match kind {
+            "scheme" => (format!("{value}://{{host}}{rest}"), None),
+            "prefix" => {
+                // `prefix /` leaves the path as it is.
+                let start = if value == "/" { "" } else { value };
+                let slash = if self.slash { "/" } else { "" };
+                let how = "the slash is put behind what ends with one too: let the condition leave that out";
+                (format!("{start}{rest}{slash}"), self.slash.then_some(how))
+            }
+            _ if self.keep_query => {
+                let sign = if value.contains('?') { '&' } else { '?' };
+                let how = "of a URL without a query comes one with an empty query";
+                (format!("{value}{sign}{{query}}"), Some(how))
+            }
+            _ => (value.to_owned(), None),
+        }
+    }
 }
 
 /// A cookie as HAProxy sends it with a redirect.

@@ -23,6 +23,8 @@ pub(super) struct Counters {
     pub(super) open: bool,
     /// Whether it stores anything at all.
     pub(super) stores: bool,
+    /// Whether a rule counts clients in it.
+    pub(super) tracked: bool,
     /// How many keys it holds.
     pub(super) size: Option<i64>,
 }
@@ -117,7 +119,17 @@ pub(super) fn tables(proxies: &[Proxy]) -> HashMap<String, Counters> {
         let (words, at) = proxy.stick_table.as_ref()?;
         Some((proxy.name.clone(), read(words, *at)))
     });
-    tables.collect()
+    let mut tables: HashMap<String, Counters> = tables.collect();
+    for (proxy, rule) in proxies.iter().flat_map(|proxy| proxy.rules.iter().map(move |rule| (proxy, rule))) {
+        if rule.words.iter().any(|word| word.starts_with("track-sc")) {
+            let table = rule.words.iter().position(|word| word == "table");
+            let name = table.and_then(|at| rule.words.get(at + 1)).unwrap_or(&proxy.name);
+            if let Some(table) = tables.get_mut(name) {
+                table.tracked = true;
+            }
+        }
+    }
+    tables
 }
 
 fn read(words: &[String], at: Place) -> Counters {
@@ -136,6 +148,7 @@ fn read(words: &[String], at: Place) -> Counters {
         of_connections: window("conn_rate").or_else(|| window("sess_rate")),
         open: store.contains("conn_cur"),
         stores: !store.is_empty(),
+        tracked: false,
         size: behind("size").and_then(size),
     }
 }
@@ -197,26 +210,36 @@ pub(super) fn limit(
     proxy: &Proxy,
     tables: &HashMap<String, Counters>,
     (on_limit, status): (&'static str, u16),
-) -> Result<Limit, String> {
+) -> Result<Limit, Said> {
     let (fetch, table) = match &asked.slot {
         None => ("src", None),
         Some(slot) => {
-            let (fetch, table, _) = tracked(proxy, slot)
-                .ok_or_else(|| format!("no rule of this section tracks sc{slot}: the counter is always 0"))?;
+            let (fetch, table, _) = tracked(proxy, slot).ok_or_else(|| {
+                wrong(format!("no rule of this section tracks sc{slot}: the counter is always 0"))
+            })?;
             (fetch, table)
         }
     };
     let name = asked.table.as_deref().or(table).unwrap_or(&proxy.name);
-    let counters = tables.get(name).ok_or_else(|| format!("there is no stick-table {name}"))?;
+    let counters = tables.get(name).ok_or_else(|| wrong(format!("there is no stick-table {name}")))?;
+    if !counters.tracked {
+        return Err(wrong(format!(
+            "no rule tracks clients in the table of {name}, and to look there counts nothing: HAProxy refuses nobody. Write `http-request track-sc0 src table {name}`"
+        )));
+    }
     let (what, window) = match asked.what {
         Counter::Requests => ("http_req_rate", counters.window),
         Counter::Connections => ("conn_rate", counters.of_connections),
         Counter::Open => ("conn_cur", None),
     };
     if window.is_none() && !(asked.what == Counter::Open && counters.open) {
-        return Err(format!("the stick-table {name} does not store {what}"));
+        return Err(wrong(format!("the stick-table {name} does not store {what}")));
     }
-    let key = key(fetch).ok_or_else(|| format!("requests cannot be told apart by {fetch}"))?;
+    let key = key(fetch).ok_or_else(|| {
+        not_possible(format!(
+            "requests are not told apart by {fetch}: write rate_limit with one of the keys that it has"
+        ))
+    })?;
     let requests = asked.more_than.clamp(1, 1_000_000);
     Ok(Limit { name: name.to_owned(), key, requests, window, on_limit, status, size: counters.size })
 }

@@ -268,7 +268,7 @@ fn names_of(term: &Term) -> Option<&Vec<String>> {
     static NONE: Vec<String> = Vec::new();
     match (term.all.as_slice(), term.none.as_slice()) {
         ([], []) => Some(&NONE),
-        ([Test::Sni(names) | Test::Hosts(names)], []) => Some(names),
+        ([Test::Sni(names) | Test::TlsHosts(names)], []) => Some(names),
         _ => None,
     }
 }

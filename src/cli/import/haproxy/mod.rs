@@ -424,6 +424,7 @@ fn general(proxies: &[Proxy], report: &mut Report) {
         report.general("endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; HAProxy tells them what is written.");
         report.general("an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); HAProxy goes by checks alone.");
         report.general("an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); HAProxy has no ceiling unless maxconn is written.");
+        report.general("hosts are compared without their ports, and fields as a whole; HAProxy's hdr() takes each element of a list with commas.");
         report.general("paths are compared in normal form: //admin and /%61dmin are /admin. What is ambiguous in HTTP's framing is refused.");
         report.general("our own answers have short texts as their bodies, 503 a Retry-After and 405 an Allow, not HAProxy's pages with their Cache-Control. response_headers hold for them too, as http-after-response does; http-response does not.");
     }

@@ -163,9 +163,10 @@ impl Reader<'_, '_> {
             }
             return said.about("", at, self.report);
         }
+        let tcp = rule.stage == Stage::Connection;
         let mut terms = match self.clauses.terms(condition, at, self.report) {
             Ok(terms) => terms,
-            Err(_) if nothing || effect == Effect::Allow && !self.refuses_behind(rule) => {
+            Err(_) if nothing || effect == Effect::Allow && tcp && !self.refuses_behind(rule) => {
                 return said.about("", at, self.report);
             }
             Err(of_condition) => return self.unsaid(rule, condition, effect, of_condition),
@@ -406,6 +407,7 @@ impl Reader<'_, '_> {
                 );
                 continue;
             }
+            let part = term != Term::default();
             match limit::limit(&asked, self.proxy, self.tables, (action, status)) {
                 Ok(limit) => {
                     for line in limit::lines(&asked, self.proxy, self.tables) {
@@ -429,8 +431,12 @@ impl Reader<'_, '_> {
                     let stage = if rule.stage == Stage::Connection { Stage::Request } else { rule.stage };
                     self.out.steps.push(Step { at, stage, terms: vec![term], effect });
                     self.report.approximated(at, difference(asked.what));
+                    if part {
+                        let how = "only what the rest of the condition leaves is counted; HAProxy counts all that it tracks";
+                        self.report.approximated(at, how);
+                    }
                 }
-                Err(why) => self.report.wrong(at, why),
+                Err(why) => why.about("", at, self.report),
             }
         }
     }
@@ -484,6 +490,14 @@ impl Reader<'_, '_> {
                     let how =
                         "a connection is refused by its client's network: allow and deny of the listener";
                     not_possible(format!("{how}. {CLOSED}"))
+                }
+            }
+            (Stage::Connection, Effect::Answer(_)) => {
+                self.out.steps.push(step);
+                if said.0 == Verdict::Translated {
+                    approximated("it is answered with 403; HAProxy closes the connection")
+                } else {
+                    said
                 }
             }
             (Stage::Switch, Effect::Go(backend)) => match only_short(&step.terms) {

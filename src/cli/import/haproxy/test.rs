@@ -28,6 +28,8 @@ pub(super) enum Test {
     Ports(Vec<u16>),
     /// The name that a TLS client asks for, where bytes are relayed.
     Sni(Vec<String>),
+    /// That name where requests are read: TLS ends here, and the host is one of these.
+    TlsHosts(Vec<String>),
     /// Fewer servers of this backend than so many are up.
     Short(String, i64),
     /// The client has said who it is: a user of this list, of this group.
@@ -86,6 +88,13 @@ impl Region {
             Test::Ports(ports) => {
                 return out.through(|door| door.ports.iter().any(|port| ports.contains(port)), doors);
             }
+            Test::TlsHosts(hosts) => match meet_hosts(self.hosts.as_deref(), hosts) {
+                Some(hosts) => {
+                    out.hosts = Some(hosts);
+                    return out.through(|door| door.tls, doors);
+                }
+                None => return Empty,
+            },
             Test::Sni(_) => {
                 return Impossible(
                     "the name in a ClientHello is looked at where bytes are relayed (mode tcp)",
@@ -178,6 +187,15 @@ pub(super) fn merge(tests: Vec<Test>) -> Vec<Test> {
                 },
                 Test::Sni,
             ),
+            Test::TlsHosts(more) => extend(
+                &mut out,
+                more,
+                |test| match test {
+                    Test::TlsHosts(own) => Some(own),
+                    _ => None,
+                },
+                Test::TlsHosts,
+            ),
             other if !out.contains(&other) => out.push(other),
             _ => {}
         }
@@ -191,7 +209,7 @@ pub(super) fn merge(tests: Vec<Test>) -> Vec<Test> {
 
 fn each_once(test: &mut Test) {
     match test {
-        Test::Hosts(list) | Test::Methods(list) | Test::Sni(list) => once(list),
+        Test::Hosts(list) | Test::Methods(list) | Test::Sni(list) | Test::TlsHosts(list) => once(list),
         Test::Source(list) => once(list),
         Test::Ports(list) => once(list),
         _ => {}

@@ -183,3 +183,50 @@ fn what_haproxy_keeps_of_a_request_no_rule_changes() {
         assert!(kept.text.contains(part), "{part} is not in\n{}", kept.text);
     }
 }
+
+#[test]
+fn what_a_condition_cannot_ask_is_not_asked_in_another_way() {
+    for condition in [
+        "{ hdr(x-real-ip) -m ip 10.0.0.0/8 }",
+        "{ hdr(x-size) -m int gt 100 }",
+        "{ hdr(x-a),field(1,:) a }",
+        "{ method -m reg ^P }",
+        "{ ssl_fc_sni -m found }",
+    ] {
+        let rule = format!("http-request deny if {condition}");
+        let import = web(&format!(" {rule}"));
+        let (verdict, texts) = said(&import, &rule);
+        assert_eq!(verdict, Some(Verdict::NotPossible), "{rule}: {texts}");
+        assert!(import.text.contains("name = \"deny\"\nrespond = { status = 403 }"), "{}", import.text);
+    }
+    let allowed = web(" http-request allow if { lua.ok 1 }\n http-request deny");
+    assert_eq!(said(&allowed, "http-request allow if { lua.ok 1 }").0, Some(Verdict::NotPossible));
+    let unread = web(" http-request deny deny_status 600 if { path /a }");
+    assert!(unread.text.contains("path = \"/a\"\nrespond = { status = 403 }"), "{}", unread.text);
+}
+
+#[test]
+fn redirects_lead_where_haproxy_leads() {
+    for (rule, to) in [
+        ("redirect prefix https://b.test/", "https://b.test/{uri}"),
+        ("redirect prefix /", "{uri}"),
+        ("redirect prefix / drop-query append-slash", "{path}/"),
+        ("redirect prefix https://b.test append-slash", "https://b.test{uri}/"),
+        ("redirect scheme https drop-query", "https://{host}{path}"),
+        ("redirect location /new keep-query", "/new?{query}"),
+        ("redirect location /new", "/new"),
+    ] {
+        let import = web(&format!(" {rule} if {{ path /old }}"));
+        assert!(import.text.contains(&format!("to = \"{to}\"")), "{rule}:\n{}", import.text);
+    }
+}
+
+#[test]
+fn a_table_that_nothing_counts_in_limits_nobody() {
+    let table = "backend t\n stick-table type ip size 1k expire 1m store http_req_rate(10s)";
+    let rule = "http-request deny if { src_http_req_rate(t) gt 5 }";
+    let import = web(&format!(" {rule}\n default_backend app\n{table}"));
+    assert_eq!(said(&import, rule).0, Some(Verdict::WrongInSource));
+    let import = web(&format!(" http-request track-sc0 src table t\n {rule}\n default_backend app\n{table}"));
+    assert!(import.text.contains("rate_limit = { name = \"t\""), "{}", import.text);
+}
