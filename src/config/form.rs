@@ -475,7 +475,6 @@ fn hash_key(text: &str) -> Result<Value, Fault> {
         }
         Some(("cookie", name)) => named(name, HashKey::Cookie),
         Some(("query", name)) => named(name, HashKey::Query),
-        None if text == "sni" => Err(Fault::new("\"sni\" is not supported yet", "write \"source\"")),
         _ => {
             Err(Fault::new("it is none of the possible keys", format!("write {}", Form::HashKey.describe())))
         }
