@@ -196,11 +196,11 @@ impl Flags {
                 let how = "the slash is put behind what ends with one too: let the condition leave that out";
                 (format!("{start}{rest}{slash}"), self.slash.then_some(how))
             }
-            _ if self.keep_query => {
-                let sign = if value.contains('?') { '&' } else { '?' };
-                let how = "of a URL without a query comes one with an empty query";
-                (format!("{value}{sign}{{query}}"), Some(how))
+            _ if self.keep_query && value.contains('?') => {
+                let how = "of a URL without a query comes one that ends with an &";
+                (format!("{value}&{{query}}"), Some(how))
             }
+            _ if self.keep_query => (format!("{value}{{?query}}"), None),
             _ => (value.to_owned(), None),
         }
     }

@@ -210,7 +210,7 @@ impl Seen<'_> {
         let same = || Ok(format!("{{{name}}}"));
         let of = match name {
             "path" => Some(Subject::Path),
-            "uri" | "query" => Some(Subject::Query),
+            "uri" | "query" | "?query" => Some(Subject::Query),
             "method" => Some(Subject::Method),
             "client" => Some(Subject::Client),
             _ => name.starts_with("query:").then_some(Subject::Query),
@@ -223,6 +223,11 @@ impl Seen<'_> {
             "original_path" => Ok("{path}".to_owned()),
             "path" => Ok(self.path()?.map_or("{path}", |path| path).to_owned()),
             "query" => Ok(self.query().unwrap_or("{query}").to_owned()),
+            "?query" => Ok(match self.query() {
+                None => "{?query}".to_owned(),
+                Some("") => String::new(),
+                Some(query) => format!("?{query}"),
+            }),
             "uri" => self.uri(),
             "host" | "hostname" => match self.field("host") {
                 Field::AsItCame => same(),
@@ -247,15 +252,12 @@ impl Seen<'_> {
     fn uri(self) -> Result<String, Lost> {
         match (self.path()?, self.query()) {
             (None, None) => Ok("{uri}".to_owned()),
-            (Some(path), None) => match path.strip_suffix("{path}") {
-                Some(start) => Ok(format!("{start}{{uri}}")),
-                None => Err(TEXT),
-            },
+            (Some(path), None) => Ok(match path.strip_suffix("{path}") {
+                Some(start) => format!("{start}{{uri}}"),
+                None => format!("{path}{{?query}}"),
+            }),
             (path, Some("")) => Ok(path.unwrap_or("{path}").to_owned()),
-            (path, Some(query)) if !query.starts_with('{') => {
-                Ok(format!("{}?{query}", path.unwrap_or("{path}")))
-            }
-            _ => Err(TEXT),
+            (path, Some(query)) => Ok(format!("{}?{query}", path.unwrap_or("{path}"))),
         }
     }
 
@@ -473,6 +475,9 @@ mod tests {
             Ok("/jenkins{path} {{path}} 1{sni}")
         );
         let edits = [path(None, "/fixed")];
-        assert_eq!(Seen { edits: &edits, known: Known::Nothing }.text("{uri}"), Err(TEXT));
+        assert_eq!(
+            Seen { edits: &edits, known: Known::Nothing }.text("{uri}").as_deref(),
+            Ok("/fixed{?query}")
+        );
     }
 }

@@ -213,7 +213,7 @@ fn redirects_lead_where_haproxy_leads() {
         ("redirect prefix / drop-query append-slash", "{path}/"),
         ("redirect prefix https://b.test append-slash", "https://b.test{uri}/"),
         ("redirect scheme https drop-query", "https://{host}{path}"),
-        ("redirect location /new keep-query", "/new?{query}"),
+        ("redirect location /new keep-query", "/new{?query}"),
         ("redirect location /new", "/new"),
     ] {
         let import = web(&format!(" {rule} if {{ path /old }}"));
