@@ -161,7 +161,7 @@ impl Ask {
     }
 }
 
-fn of_tls(yes: bool, no: bool) -> Ask {
+pub(super) fn of_tls(yes: bool, no: bool) -> Ask {
     match (yes, no) {
         (true, true) => Ask::Always,
         (false, false) => Ask::Never,
@@ -197,6 +197,9 @@ fn of_path(name: &str, compare: &Compare) -> Ask {
         Compare::Is(path, _) if !path.starts_with('/') => Ask::Never,
         Compare::Is(path, _) if whole && path.contains('?') => {
             Ask::Cannot("a route asks for the path, and for parameters by name".to_owned())
+        }
+        Compare::Is(path, true) if path.contains(|c: char| c.is_ascii_alphabetic()) => {
+            Ask::Path(PathTest::Regex(format!("(?i)^{}$", escape(path))))
         }
         Compare::Is(path, _) => Ask::Path(PathTest::Exact(path.clone())),
         Compare::Matches(regex) if whole && (regex.contains(r"\?") || regex.contains('&')) => {

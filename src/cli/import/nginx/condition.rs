@@ -2,8 +2,9 @@
 
 use super::super::pattern::fault;
 use super::super::region::Door;
-use super::ask::{Ask, Compare, about};
+use super::ask::{Ask, Compare, about, of_tls};
 use super::location::widened;
+use super::scope::Scope;
 use super::tree::Directive;
 use super::variable::{Facts, Piece, Where, alone, is_plain, pieces, put_in, render};
 use super::walk::Way;
@@ -128,7 +129,7 @@ fn compared(
     facts: &Facts,
 ) -> Condition {
     let left = put_in(variable, &way.bound);
-    let known = if is_plain(&left) { Some(left.clone()) } else { constant(&left, way, facts) };
+    let known = if is_plain(&left) { Some(left.clone()) } else { constant(&left, facts) };
     if let Some(value) = known {
         let ask = if compare.holds(&value) { Ask::Always } else { Ask::Never };
         return Condition::Ask(ask, negated);
@@ -145,6 +146,10 @@ fn compared(
     };
     if let Some(why) = way.unknown.get(&name) {
         return Condition::Cannot(why.clone());
+    }
+    if let ("ssl_client_verify", Some(text)) = (name.as_str(), verified(&way.scope)) {
+        // Without TLS it is empty.
+        return Condition::Ask(of_tls(compare.holds(text), compare.holds("")), negated);
     }
     if matches!(name.as_str(), "uri" | "document_uri") && way.target.is_some() {
         return match way.samples.as_slice() {
@@ -163,14 +168,18 @@ fn compared(
     }
 }
 
+/// `$ssl_client_verify` of all requests that come by TLS, where it is known.
+pub(super) fn verified(scope: &Scope<'_>) -> Option<&'static str> {
+    match scope.find("ssl_verify_client").map(|of| of.word(0)) {
+        Some("on") => Some("SUCCESS"),
+        None | Some("off") => Some("NONE"),
+        Some(_) => None,
+    }
+}
+
 /// The value of a variable that is the same for all requests of a server.
-fn constant(text: &str, way: &Way<'_>, facts: &Facts) -> Option<String> {
+fn constant(text: &str, facts: &Facts) -> Option<String> {
     match alone(text)?.as_str() {
-        "ssl_client_verify" => match way.scope.find("ssl_verify_client").map(|of| of.word(0)) {
-            Some("on") => Some("SUCCESS".to_owned()),
-            None | Some("off") => Some("NONE".to_owned()),
-            Some(_) => None,
-        },
         "server_name" => Some(facts.server_name.clone()),
         "server_port" => facts.port.map(|port| port.to_string()),
         _ => None,

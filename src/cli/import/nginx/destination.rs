@@ -67,7 +67,7 @@ impl<'t> Walker<'_, 't, '_> {
         self.answer_fields(way, &mut draft, false);
         self.hidden_fields(&way.scope, grpc, &mut draft);
         self.times(&way.scope, grpc, &mut draft);
-        self.retries(&way.scope, grpc, upstream, pool, &mut draft);
+        self.retries(&way.scope, grpc, upstream, &mut draft);
         self.guards(way, &mut draft);
         self.limits(way, &mut draft);
         self.pages(way, &mut draft, true);

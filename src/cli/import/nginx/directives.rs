@@ -163,14 +163,14 @@ pub(super) static ROWS: &[Row] = &[
             "recursive_error_pages",
             "msie_padding",
             "msie_refresh",
-            "charset",
-            "charset_map",
-            "charset_types",
-            "source_charset",
-            "override_charset",
         ],
         HSLI,
         Skip(FILE_CACHE),
+    ),
+    (
+        &["charset", "charset_map", "charset_types", "source_charset", "override_charset"],
+        HSLI,
+        Cannot("Content-Type of an answer goes on as it is: let the application name the charset"),
     ),
     (
         &["server_tokens"],
@@ -268,11 +268,8 @@ pub(super) static ROWS: &[Row] = &[
         HSL,
         Skip("a request whose client has gone is given up"),
     ),
-    (
-        &["proxy_pass_request_headers", "proxy_force_ranges"],
-        HSL,
-        Skip("requests go on with all of their fields"),
-    ),
+    (&["proxy_force_ranges"], HSL, Skip("ranges are the endpoints' to answer")),
+    (&["proxy_pass_request_headers"], HSL, Read),
     (
         &["proxy_ignore_headers", "grpc_ignore_headers"],
         HSL,
@@ -330,7 +327,9 @@ pub(super) static ROWS: &[Row] = &[
     (
         &["ssl_crl", "proxy_ssl_crl", "grpc_ssl_crl", "ssl_ocsp", "ssl_ocsp_cache", "ssl_ocsp_responder"],
         EVERY,
-        Cannot("lists of revoked certificates are not read: give out certificates that live shortly"),
+        Cannot(
+            "revoked certificates are taken: give out certificates that live shortly, or an authority of its own to those who may come",
+        ),
     ),
     (
         &["ssl_password_file", "proxy_ssl_password_file", "grpc_ssl_password_file"],

@@ -7,6 +7,9 @@ use super::super::report::Place;
 /// A key of a route.
 pub(super) type Key = (String, Value, Option<Place>);
 
+/// Statuses that are failures of an endpoint, and the line that says so with its name.
+pub(super) type Failures = (Vec<String>, Option<(Place, &'static str)>);
+
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
@@ -32,9 +35,20 @@ pub(super) struct Fields {
     pub(super) set: Vec<(String, String)>,
     pub(super) add: Vec<(String, String)>,
     pub(super) at: Option<Place>,
+    /// The field that says who has given a password.
+    pub(super) user: Option<String>,
 }
 
 impl Fields {
+    const NONE: Self = Self { remove: Vec::new(), set: Vec::new(), add: Vec::new(), at: None, user: None };
+
+    /// Takes a field away, whoever sends it.
+    pub(super) fn take_away(&mut self, field: &str) {
+        if !self.remove.iter().any(|other| other == field) {
+            self.remove.push(field.to_owned());
+        }
+    }
+
     fn value(&self) -> Option<Value> {
         let mut all = Vec::new();
         if !self.remove.is_empty() {
@@ -77,6 +91,8 @@ pub(super) struct Draft {
     pub(super) keys: Vec<Key>,
     /// Keys that its pool has, unless other routes want others.
     pub(super) shared: Vec<Key>,
+    /// Statuses that are failures of an endpoint, and the line that says so.
+    pub(super) failures: Failures,
 }
 
 impl Draft {
@@ -87,10 +103,11 @@ impl Draft {
             action,
             why: None,
             rewrite: None,
-            request: Fields { remove: Vec::new(), set: Vec::new(), add: Vec::new(), at: None },
-            answer: Fields { remove: Vec::new(), set: Vec::new(), add: Vec::new(), at: None },
+            request: Fields::NONE,
+            answer: Fields::NONE,
             keys: Vec::new(),
             shared: Vec::new(),
+            failures: (Vec::new(), None),
         }
     }
 
@@ -122,7 +139,7 @@ impl Draft {
             Action::Split(parts, _) => {
                 parts.first().map(|(at, _)| format!("{}-split", pool(*at))).unwrap_or_default()
             }
-            Action::Redirect { to, .. } if to.ends_with("{path}/") => "slash".to_owned(),
+            Action::Redirect { to, .. } if to.ends_with("{path}/?{query}") => "slash".to_owned(),
             Action::Redirect { to, .. } if to.starts_with("https://{host") => "to-https".to_owned(),
             Action::Redirect { .. } => "redirect".to_owned(),
             Action::Respond { status: 200..=399, .. } => "respond".to_owned(),

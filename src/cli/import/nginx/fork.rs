@@ -6,7 +6,7 @@ use super::pools::Pools;
 use super::switch::{Case, Values, referers};
 use super::tree::Directive;
 use super::variable::{pieces, put_in};
-use super::walk::{DEPTH_MAX, WAYS_MAX, Walker, Way};
+use super::walk::{DEPTH_MAX, Walker, Way, doubt};
 
 /// What goes on with each way that a fork leads to.
 type Next<'n, 'w, 't, 'r> = &'n mut dyn FnMut(&mut Walker<'w, 't, 'r>, Way<'t>);
@@ -71,6 +71,11 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
                 None => Values::One(String::new()),
             },
         };
+        let mut way = way;
+        let source = self.ground.switches.get(variable).and_then(|switch| doubt(switch.source(), &way));
+        if let Some(why) = source {
+            way.doubts.insert(variable.to_owned(), why);
+        }
         match values {
             Values::One(value) => {
                 let value = put_in(&value, &way.bound);
@@ -88,7 +93,7 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
     }
 
     fn go_on(&mut self, way: Way<'t>, next: Next<'_, 'w, 't, 'r>) {
-        if way.depth > DEPTH_MAX || self.forks > WAYS_MAX {
+        if way.depth > DEPTH_MAX || self.is_too_much() {
             return self.give_up(&way);
         }
         next(self, way);
@@ -113,6 +118,7 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
         default: &str,
         next: Next<'_, 'w, 't, 'r>,
     ) {
+        let mut lost = None;
         for case in cases {
             let value = put_in(&case.value, &way.bound);
             match narrow(&way.region, &case.ask, &self.ground.doors) {
@@ -131,12 +137,17 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
                 }
                 Narrowed::Impossible(why) => {
                     self.notes.cannot(case.of, format!("its value {value:?} is left out: {why}"));
+                    lost.get_or_insert(why);
                 }
             }
         }
         let depth = way.depth + 1;
         let default = put_in(default, &way.bound);
-        self.go_on(Way { depth, ..way }.know(variable, default), next);
+        let mut way = Way { depth, ..way };
+        if let Some(why) = lost {
+            way.doubts.insert(variable.to_owned(), why);
+        }
+        self.go_on(way.know(variable, default), next);
     }
 
     /// Ways that differ by chance become one route with a split.

@@ -23,6 +23,17 @@ pub(super) struct Rules {
     unix: bool,
 }
 
+/// Whether a directive asks who comes in a way that nothing here knows: of NGINX Plus, of other modules, or by code.
+pub(super) fn is_strange(name: &str) -> bool {
+    const KNOWN: [&str; 6] =
+        ["auth_basic", "auth_basic_user_file", "auth_request", "auth_request_set", "auth_delay", "auth_http"];
+    let module = name.strip_prefix("auth_").is_some_and(|rest| {
+        let main = !rest.contains('_') || rest.ends_with("_enabled") || rest == "jwt_require";
+        main && !KNOWN.contains(&name)
+    });
+    module || name == "js_access" || name.starts_with("access_by_lua")
+}
+
 /// More networks than these are not taken apart.
 const NETWORKS_MAX: usize = 4_000;
 
@@ -149,7 +160,20 @@ impl<'t> Walker<'_, 't, '_> {
             }
             ended |= of.word(0) == "all";
         }
+        self.lost_rules(scope, &lines, &rules);
         rules
+    }
+
+    /// Networks that are denied further out and not here: of these lines a level has its own alone.
+    fn lost_rules(&mut self, scope: &Scope<'t>, lines: &[&'t Directive], rules: &Rules) {
+        let Some(first) = lines.first().filter(|_| !rules.closed) else { return };
+        let own = |of: &&Directive| lines.iter().any(|own| own.name == of.name && own.words == of.words);
+        let further = scope.inner().filter(|level| level.first("allow").or(level.first("deny")).is_some());
+        let lost =
+            further.skip(1).flat_map(|level| level.all("deny")).any(|of| of.word(0) != "all" && !own(of));
+        if lost {
+            self.notes.wrong(first, "lines of allow and deny further out do not hold beside one here: who is denied there is not denied here");
+        }
     }
 
     /// Whether nobody may come in.
@@ -192,6 +216,12 @@ impl<'t> Walker<'_, 't, '_> {
                 draft.keys.extend(rules.keys().into_iter().map(|(name, value)| (name.to_owned(), value, at)));
             }
         }
+        if let Some(of) = way.scope.strange() {
+            self.notes.cannot(of, "who comes in is not asked by it here: nobody is let in until basic_auth, forward_auth, client_ca or an endpoint asks");
+            draft.action = Action::Respond { status: 503, body: String::new(), kind: None };
+            draft.why = Some("who is let in cannot be said: see the report".to_owned());
+            return;
+        }
         if satisfied == Some("address") {
             return;
         }
@@ -209,7 +239,11 @@ impl<'t> Walker<'_, 't, '_> {
             .find("auth_basic_user_file")
             .filter(|file| is_plain(file.word(0)) && !file.word(0).is_empty());
         let realm = put_in(of.word(0), &way.bound);
-        if realm == "off" {
+        let doubt = super::walk::doubt(of.word(0), way);
+        if let Some(why) = &doubt {
+            self.notes.cannot(of, format!("for whom it is off cannot be said ({why}): all need a password"));
+        }
+        if realm == "off" && doubt.is_none() {
             return;
         }
         let Some(file) = file else {
@@ -220,6 +254,9 @@ impl<'t> Walker<'_, 't, '_> {
         let realm = if is_plain(&realm) { realm } else { "restricted".to_owned() };
         let mut pairs = vec![("realm", Value::text(realm)), ("users_file", Value::text(file.word(0)))];
         if !draft.pools().is_empty() {
+            if let Some(field) = draft.request.user.take() {
+                pairs.push(("user_header", Value::text(field)));
+            }
             pairs.push(("keep_authorization", Value::Bool(true)));
         }
         draft.keys.push(("basic_auth".to_owned(), Value::inline(pairs), Some(of.at)));
@@ -279,7 +316,7 @@ impl<'t> Walker<'_, 't, '_> {
                     let source = source.clone().unwrap_or_else(|| "what it is of".to_owned());
                     self.notes.cannot(
                         set,
-                        format!("a field of the service's answer goes on under its own name: {source}"),
+                        format!("a field of the service's answer goes on under its own name: {source}. Let the endpoint read that; what clients send as {field} is taken away"),
                     );
                 }
             }

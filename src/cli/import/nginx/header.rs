@@ -80,7 +80,13 @@ impl<'t> Walker<'_, 't, '_> {
         }
         let beside = self.hosted.contains(&(name, destination(of.word(0))));
         if own.is_empty() && beside {
-            self.notes.wrong(of, format!("no line of {name} holds here, as it does in other locations of this server: endpoints are asked with Host: {host}, and without the fields that others get"));
+            let said = ["connect", "read", "send"].iter().any(|which| {
+                let start = if name == "grpc_set_header" { "grpc" } else { "proxy" };
+                way.scope.find(&format!("{start}_{which}_timeout")).is_some()
+            });
+            let times =
+                if said { "" } else { "; no times are said for them here either, so that they are a minute" };
+            self.notes.wrong(of, format!("no line of {name} holds here, as it does in other locations of this server: endpoints are asked with Host: {host}, and without the fields that others get{times}"));
         }
     }
 
@@ -148,16 +154,15 @@ impl<'t> Walker<'_, 't, '_> {
         if is_framing(field) {
             return self.notes.how(of, "it belongs to one connection, and is the proxy's: upgrades go through, and connections are kept");
         }
-        if let Some((_, said)) = CERTIFICATE.iter().find(|(name, _)| *value == format!("${{{name}}}")) {
-            self.certificates = true;
-            return self.notes.near(of, format!("endpoints are told in {said}"));
+        if self.certificate(of, field, value, way, fields) || self.user(of, field, value, way, fields) {
+            return;
         }
         let asked = |of: &&Directive| {
             of.word(0).strip_prefix('$').is_some_and(|name| *value == format!("${{{name}}}"))
         };
         if way.scope.all("auth_request_set").iter().any(asked) && way.scope.find("auth_request").is_some() {
-            // What the service answers is `guard`'s.
-            return;
+            // What the service answers is `guard`'s; what clients send under this name does not go on.
+            return fields.take_away(field);
         }
         let facts = super::variable::Facts { proxy_host: Some(own.to_owned()), ..self.facts(way) };
         let text = match render(value, Where::Request, &facts) {
@@ -167,10 +172,8 @@ impl<'t> Walker<'_, 't, '_> {
                     .and_then(|name| way.unknown.get(&name).cloned())
                     .unwrap_or(why);
                 self.notes.cannot(of, format!("{why}; what clients send under this name is taken away"));
-                if !TOLD.iter().any(|(name, _)| *name == field)
-                    && !fields.remove.iter().any(|other| other == field)
-                {
-                    fields.remove.push(field.to_owned());
+                if !TOLD.iter().any(|(name, _)| *name == field) {
+                    fields.take_away(field);
                 }
                 return;
             }
@@ -180,6 +183,9 @@ impl<'t> Walker<'_, 't, '_> {
                 && (text == "https" && self.all_tls(way, true) || text == "http" && self.all_tls(way, false));
             let text = if same { "{scheme}".to_owned() } else { text };
             return self.told(of, field, usual, &text);
+        }
+        if let Some(why) = super::walk::doubt(of.word(1), way) {
+            self.notes.near(of, format!("it does not always have this value: {why}"));
         }
         fields.at = fields.at.or(Some(of.at));
         fields.remove.retain(|other| other != field);
@@ -194,6 +200,54 @@ impl<'t> Walker<'_, 't, '_> {
             fields.set.push((field.to_owned(), text));
         }
         self.notes.ok(of);
+    }
+
+    /// What is known of a client's certificate has fields of its own. What clients send under another name does not go on.
+    fn certificate(
+        &mut self,
+        of: &'t Directive,
+        field: &str,
+        value: &str,
+        way: &Way<'t>,
+        fields: &mut Fields,
+    ) -> bool {
+        let Some((name, said)) = CERTIFICATE.iter().find(|(name, _)| *value == format!("${{{name}}}")) else {
+            return false;
+        };
+        let verified = super::condition::verified(&way.scope).filter(|_| self.all_tls(way, true));
+        if let (&"ssl_client_verify", Some(text)) = (name, verified) {
+            fields.at = fields.at.or(Some(of.at));
+            fields.remove.retain(|other| other != field);
+            fields.set.push((field.to_owned(), text.to_owned()));
+            self.notes.ok(of);
+            return true;
+        }
+        self.certificates = true;
+        if !field.starts_with("x-client-cert-") {
+            fields.at = fields.at.or(Some(of.at));
+            fields.take_away(field);
+        }
+        self.notes.near(of, format!("endpoints are told of it in {said}, and nothing under the name {field}; with client_headers they get both X-Client-Cert-Subject and X-Client-Cert-SHA256"));
+        true
+    }
+
+    /// Who has given a password.
+    fn user(
+        &mut self,
+        of: &'t Directive,
+        field: &str,
+        value: &str,
+        way: &Way<'t>,
+        fields: &mut Fields,
+    ) -> bool {
+        let asks = way.scope.find("auth_basic").is_some_and(|of| of.word(0) != "off");
+        let open = way.bound.get("\u{0}satisfied").is_some_and(|by| by == "address");
+        if value != "${remote_user}" || !asks || open || fields.user.is_some() || frames(field) {
+            return false;
+        }
+        fields.user = Some(field.to_owned());
+        self.notes.ok(of);
+        true
     }
 
     /// A field of the proxy's own whose value is looked up in a table.
@@ -278,13 +332,18 @@ impl<'t> Walker<'_, 't, '_> {
             fields.at = fields.at.or(Some(of.at));
             self.add(of, field, text, &mut fields);
             let forwards = !draft.pools().is_empty();
+            if ["${upstream_status}", "${upstream_addr}"].iter().any(|list| value.contains(list)) && forwards
+            {
+                self.notes.near(of, "it says the last try alone: nginx lists all of them (502, 200)");
+            }
             if always || is_error || !forwards {
                 self.notes.ok(of);
             } else {
                 self.notes.near(of, "errors have it too: nginx leaves it out of answers of other statuses than 200, 201, 204, 206, 301 to 304, 307 and 308 where it does not say `always`");
             }
         }
-        self.expires(way, &mut fields, is_error);
+        let forwards = !draft.pools().is_empty();
+        self.expires(way, &mut fields, is_error, forwards);
         draft.answer = fields;
     }
 
@@ -305,7 +364,7 @@ impl<'t> Walker<'_, 't, '_> {
     }
 
     /// `expires`.
-    fn expires(&mut self, way: &Way<'t>, fields: &mut Fields, is_error: bool) {
+    fn expires(&mut self, way: &Way<'t>, fields: &mut Fields, is_error: bool, forwards: bool) {
         let Some(of) = way.scope.find("expires") else { return };
         let value = put_in(of.words.last().map_or("", String::as_str), &way.bound);
         if value == "off" || is_error {
@@ -325,11 +384,18 @@ impl<'t> Walker<'_, 't, '_> {
             return self.notes.cannot(of, "a time of day, a time since the file was changed, or a variable is not counted here: write Cache-Control");
         };
         fields.at = fields.at.or(Some(of.at));
-        match fields.add.iter_mut().find(|(name, _)| name == "cache-control") {
-            Some((_, own)) => *own = format!("{control}, {own}"),
-            None => fields.set.push(("cache-control".to_owned(), control)),
-        }
+        // It takes the place of what an endpoint says, and add_header stands beside it.
+        let beside = fields.add.iter().position(|(name, _)| name == "cache-control");
+        let control = match beside.map(|at| fields.add.remove(at).1) {
+            Some(own) => format!("{control}, {own}"),
+            None => control,
+        };
+        let keeps = control.contains("max-age");
+        fields.set.push(("cache-control".to_owned(), control));
         self.notes.near(of, "Cache-Control says it; there is no Expires beside it");
+        if keeps && forwards {
+            self.notes.near(of, "errors of endpoints have it too, so that caches may keep a 404 or a 500 for as long; nginx says it with 200, 201, 204, 206, 301 to 304, 307 and 308 alone. Where that matters let the application say Cache-Control");
+        }
     }
 
     /// `proxy_hide_header`.

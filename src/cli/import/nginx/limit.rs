@@ -132,12 +132,13 @@ impl<'t> Walker<'_, 't, '_> {
             };
             let text = put_in(zone.of.word(0), &way.bound);
             self.notes.ok(zone.of);
-            if text.is_empty() {
+            let doubt = super::walk::doubt(zone.of.word(0), way);
+            if text.is_empty() && doubt.is_none() {
                 // An empty key is not limited.
                 self.notes.ok(of);
                 continue;
             }
-            let Some(parts) = key(&text) else {
+            let Some(parts) = key(&text).filter(|_| doubt.is_none()) else {
                 self.notes.cannot(of, "what is counted by is no part of a request that a limit knows (rate_limit.key): nobody is let in until you choose one");
                 draft.keys.push(("\u{0}closed".to_owned(), Value::Bool(true), None));
                 continue;
@@ -223,7 +224,8 @@ impl<'t> Walker<'_, 't, '_> {
             };
             self.notes.ok(zone.of);
             let text = put_in(zone.of.word(0), &way.bound);
-            if text.is_empty() {
+            let doubt = super::walk::doubt(zone.of.word(0), way);
+            if text.is_empty() && doubt.is_none() {
                 self.notes.ok(of);
                 continue;
             }
@@ -231,7 +233,7 @@ impl<'t> Walker<'_, 't, '_> {
                 self.notes.skip(of, "it is only counted; /metrics has the requests under way");
                 continue;
             }
-            let Some(parts) = key(&text) else {
+            let Some(parts) = key(&text).filter(|_| doubt.is_none()) else {
                 self.notes.cannot(of, "what is counted by is no part of a request that a limit knows (concurrency_limit.key): nobody is let in until you choose one");
                 draft.keys.push(("\u{0}closed".to_owned(), Value::Bool(true), None));
                 continue;

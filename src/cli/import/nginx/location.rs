@@ -8,6 +8,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::super::pattern::{escape, fault};
 use super::super::region::PathTest;
+use super::super::report::Place;
 use super::ask::inside;
 use super::catalogue::LOCATION;
 use super::notes::Notes;
@@ -41,6 +42,8 @@ pub(super) struct Location<'t> {
     pub(super) level: Rc<Level<'t>>,
     /// Names of groups.
     pub(super) groups: Vec<String>,
+    /// Whom it takes cannot be said, and it keeps clients out.
+    pub(super) shut: bool,
     regex: Option<Regex>,
     children: Vec<usize>,
 }
@@ -68,6 +71,8 @@ pub(super) enum Goal {
     Slash(usize),
     /// No location takes it.
     Nowhere,
+    /// Nobody is let in, as this line says who may and cannot be said.
+    Shut(Place),
 }
 
 /// As much memory as the configuration allows a compiled expression.
@@ -89,7 +94,7 @@ impl<'t> Locations<'t> {
         let mut seen: HashSet<(bool, String)> = HashSet::new();
         let mut out = Vec::new();
         for of in level.all("location") {
-            let Some((kind, path)) = head(of, notes) else { continue };
+            let Some((kind, path, shut)) = head(of, notes) else { continue };
             if kind == Kind::Named && level.kind == LOCATION {
                 notes.wrong(of, "a named location stands in a server alone: nginx rejects it");
             }
@@ -111,7 +116,7 @@ impl<'t> Locations<'t> {
                 .flatten();
             let groups = if kind == Kind::Regex { names_of(&path) } else { Vec::new() };
             let children = self.level(&inner, &scope, notes);
-            self.all.push(Location { of, kind, path, scope, level: inner, groups, regex, children });
+            self.all.push(Location { of, kind, path, scope, level: inner, groups, shut, regex, children });
             out.push(self.all.len() - 1);
         }
         out
@@ -255,7 +260,14 @@ impl<'t> Locations<'t> {
                 out.push(entry);
                 continue;
             };
-            let Goal::At(at) = entry.to else { continue };
+            let at = match entry.to {
+                Goal::At(at) => at,
+                Goal::Shut(_) => {
+                    out.push(Entry { path: prefix_test(start), to: entry.to });
+                    continue;
+                }
+                Goal::Slash(_) | Goal::Nowhere => continue,
+            };
             let Some(one) = self.get(at) else { continue };
             match if start == "/" { Some(Some(PathTest::Regex(regex.clone()))) } else { inside(regex, start) }
             {
@@ -270,19 +282,27 @@ impl<'t> Locations<'t> {
                     );
                     out.push(entry);
                 }
-                None => notes.cannot(
-                    one.of,
-                    format!(
-                        "begin the regular expression with ^{start}, so that it is of paths below that alone"
-                    ),
-                ),
+                None => {
+                    let keeps = keeps_out(&one.level);
+                    let more =
+                        if keeps { ": as it keeps clients out, nobody is let in below that" } else { "" };
+                    notes.cannot(one.of, format!("begin the regular expression with ^{start}, so that it is of paths below that alone{more}"));
+                    if keeps {
+                        out.push(Entry { path: prefix_test(start), to: Goal::Shut(one.of.at) });
+                    }
+                }
             }
         }
         out
     }
 
     fn under_regex(&self, entry: Entry, outer: &Location<'t>, notes: &mut Notes<'_>) -> Option<Entry> {
-        let Goal::At(at) = entry.to else { return None };
+        let shut = |at: Place| Entry { path: Some(PathTest::Regex(outer.path.clone())), to: Goal::Shut(at) };
+        let at = match entry.to {
+            Goal::At(at) => at,
+            Goal::Shut(at) => return Some(shut(at)),
+            Goal::Slash(_) | Goal::Nowhere => return None,
+        };
         let one = self.get(at)?;
         let fits = match &entry.path {
             Some(PathTest::Exact(path)) => outer.regex.as_ref()?.is_match(path.as_bytes()),
@@ -299,11 +319,13 @@ impl<'t> Locations<'t> {
             notes.near(one.of, "it is asked of all paths here, not only of those that the location around it takes: it refuses more");
             return Some(entry);
         }
+        let keeps = keeps_out(&one.level);
+        let more = if keeps { ": as it keeps clients out, nobody is let in there" } else { "" };
         notes.cannot(
             one.of,
-            "put both regular expressions into one, and the location beside the one around it",
+            format!("put both regular expressions into one, and the location beside the one around it{more}"),
         );
-        None
+        keeps.then(|| shut(one.of.at))
     }
 
     /// Paths that a prefix with a slash at its end does not take, and an element by element comparison would.
@@ -373,9 +395,10 @@ fn written(path: &str) -> String {
 }
 
 /// Whether a location asks who comes, or refuses.
-fn keeps_out(level: &Level<'_>) -> bool {
+pub(super) fn keeps_out(level: &Level<'_>) -> bool {
     let asks = |name: &str| level.first(name).is_some_and(|one| one.word(0) != "off");
-    refuses(level) || level.first("deny").is_some() || asks("auth_basic") || asks("auth_request")
+    let strange = level.list.iter().any(|one| super::guard::is_strange(&one.name) && one.word(0) != "off");
+    strange || refuses(level) || level.first("deny").is_some() || asks("auth_basic") || asks("auth_request")
 }
 
 /// Whether an unescaped dot stands between letters or digits.
@@ -396,8 +419,8 @@ pub(super) fn refuses(level: &Level<'_>) -> bool {
     denies || returns || level.first("internal").is_some()
 }
 
-/// What stands in front of a location's block.
-fn head(of: &Directive, notes: &mut Notes<'_>) -> Option<(Kind, String)> {
+/// What stands in front of a location's block, and whether nobody is let in because it cannot be read.
+fn head(of: &Directive, notes: &mut Notes<'_>) -> Option<(Kind, String, bool)> {
     let (first, second) = (of.word(0), of.words.get(1).map(String::as_str));
     let (sign, path) = match (first, second) {
         ("=" | "^~" | "~" | "~*", Some(path)) if of.words.len() == 2 => (first, path),
@@ -424,17 +447,18 @@ fn head(of: &Directive, notes: &mut Notes<'_>) -> Option<(Kind, String)> {
             notes.wrong(of, "no path begins like this: it takes no request");
             return None;
         }
-        return Some((kind, path.to_owned()));
+        return Some((kind, path.to_owned(), false));
     }
     let case = if sign == "~*" { "(?i)" } else { "" };
     let regex = format!("{case}{path}");
-    let Some(why) = fault(&regex) else { return Some((kind, regex)) };
+    let Some(why) = fault(&regex) else { return Some((kind, regex, false)) };
+    let level = Level::new(LOCATION, of.inside());
+    let keeps = keeps_out(&level);
     if why.contains("look-around") || why.contains("backreference") {
         let wide = widened(path).map(|wide| format!("{case}{wide}")).filter(|wide| fault(wide).is_none());
-        let level = Level::new(LOCATION, of.inside());
-        if let Some(wide) = wide.filter(|_| refuses(&level)) {
-            notes.cannot(of, format!("regular expressions have no look-around and no backreferences here: without them it refuses more: {wide}"));
-            return Some((kind, wide));
+        if let Some(wide) = wide.filter(|_| keeps) {
+            notes.cannot(of, format!("regular expressions have no look-around and no backreferences here: without them it takes, and keeps out, more: {wide}"));
+            return Some((kind, wide, false));
         }
         notes.cannot(of, format!("{why}: write the expression without, or several routes"));
     } else if why.contains("unclosed") || why.contains("unopened") || why.contains("missing") {
@@ -442,7 +466,10 @@ fn head(of: &Directive, notes: &mut Notes<'_>) -> Option<(Kind, String)> {
     } else {
         notes.cannot(of, format!("the regular expression cannot be read here: {why}"));
     }
-    None
+    if keeps {
+        notes.cannot(of, "as it keeps clients out, nobody is let in where it is asked: where no = and no ^~ takes the path");
+    }
+    keeps.then(|| (Kind::Regex, "^/".to_owned(), true))
 }
 
 /// An expression without what looks ahead or behind, which matches at least as much.

@@ -45,6 +45,7 @@ mod variable;
 mod verdicts;
 mod walk;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -180,7 +181,7 @@ fn write_http<'t>(
     let upstreams = upstream::read(http, true, notes);
     let switches = switch::read(http, notes);
     let matches = http.all("match").to_vec();
-    let ground = Ground { switches, doors, zones, upstreams, matches };
+    let ground = Ground { switches, doors, zones, upstreams, matches, ways: Cell::default() };
     let mut drafts: Vec<Vec<Draft>> = Vec::new();
     let mut told = Vec::new();
     for site in &sites {
@@ -256,7 +257,7 @@ fn general(http: bool, pools: &Pools<'_>, report: &mut Report) {
         report.general("the status is 503 where no endpoint can be reached; nginx says 502, or 504 where one does not accept in time.");
         report.general("requests and answers stream; nginx takes in a request's body, and as much of an answer as it has room for, before it goes on (buffer_request, buffer_response). Location of an endpoint's answer goes on as it is (proxy_redirect).");
         report.general("a certificate is chosen by the names that it has, in nginx by server_name.");
-        report.general("where a location ends with a slash, who leaves it out is sent to the path with it; nginx puts the query behind that, and here it is left out.");
+        report.general("X-Accel fields of an endpoint's answer go on to the client and do nothing; nginx takes them away, and X-Accel-Redirect leads to an internal location. Fields of a request whose names have an underscore go on; nginx drops them unless underscores_in_headers is on.");
     }
     if !pools.is_empty() {
         report.general("an endpoint that fails live traffic as max_fails and fail_timeout say is out for all workers, and never the last one that is usable; nginx counts for each worker, without a zone. Retries draw on a budget of 20 % of the requests.");
@@ -302,6 +303,87 @@ mod tests {
         has("location / { auth_basic x; proxy_pass http://u; }", &["status = 503"]);
         has("location / { deny all; proxy_pass http://u; }", &["status = 403"]);
         has("location /x/ { auth_request /nowhere; proxy_pass http://u; }", &["status = 503"]);
+    }
+
+    #[test]
+    fn who_is_kept_out_by_what_cannot_be_said_is_kept_out() {
+        for server in [
+            // A variable that is set on a condition that cannot be said.
+            "set $bad 0; if ($args ~ evil) { set $bad 1; } if ($bad) { return 403; } location / { proxy_pass http://u; }",
+            // Modules and code that ask who comes.
+            "location / { auth_jwt staff; proxy_pass http://u; }",
+            "auth_ldap staff; location / { proxy_pass http://u; }",
+            "location / { access_by_lua_block { ngx.exit(403) } proxy_pass http://u; }",
+            // Locations whose expression cannot be read.
+            "location ~ ^/app/ { location ~ (a|b)$ { auth_basic x; auth_basic_user_file f; proxy_pass http://u; } proxy_pass http://u; }",
+        ] {
+            let import = has(server, &["status = 503"]);
+            assert!(!import.text.contains("pool = "), "{server}\n{}", import.text);
+            assert!(import.report.is_incomplete(), "{server}");
+        }
+        let beside = "location /app/ { location ~ (a|b)$ { auth_basic x; auth_basic_user_file f; proxy_pass http://u; } proxy_pass http://u; }";
+        has(beside, &["path_prefix = \"/app\"\nrespond = { status = 503 }"]);
+        let twice = "location ~ ^/(.)\\1 { auth_basic x; auth_basic_user_file f; proxy_pass http://u; } location / { proxy_pass http://u; }";
+        has(twice, &["path_regex = \"^/\"\nrespond = { status = 503 }"]);
+        let ahead = "location ~ ^/(?!open) { auth_basic x; auth_basic_user_file f; proxy_pass http://u; } location / { proxy_pass http://u; }";
+        has(
+            ahead,
+            &["path_regex = \"^/\"\npool = \"u\"\nrequest_headers = { set = { host = \"u\" } }\nbasic_auth"],
+        );
+    }
+
+    #[test]
+    fn a_table_whose_lines_cannot_be_said_keeps_out_whom_it_may_keep_out() {
+        let around = Surroundings { environment: &|_| None, read: &|_| None, list: &|_| None };
+        for (server, table) in [
+            ("if ($no) { return 403; }", "map $ssl_client_i_dn $no { default 0; ~evil 1; }"),
+            ("set $x $no; if ($x) { return 403; }", "map $http_a $no { default 0; ~(?=a) 1; }"),
+            (
+                "limit_req zone=z;",
+                "map $ssl_client_i_dn $no { ~evil $remote_addr; } limit_req_zone $no zone=z:1m rate=1r/s;",
+            ),
+        ] {
+            let text = format!(
+                "http {{ {table} server {{ listen 80; location / {{ {server} proxy_pass http://10.0.0.1; }} }} }}"
+            );
+            let import = import(&[("nginx.conf", &text)], around);
+            assert!(
+                !import.text.contains("pool = ") && import.report.is_incomplete(),
+                "{text}\n{}",
+                import.text
+            );
+        }
+    }
+
+    #[test]
+    fn what_clients_claim_of_themselves_does_not_go_on() {
+        has(
+            "location / { proxy_set_header X-DN $ssl_client_s_dn; proxy_pass http://u; }",
+            &["remove = [\"x-dn\"]"],
+        );
+        has(
+            "location / { auth_request /a; auth_request_set $u $upstream_http_x_auth; proxy_set_header X-User $u; proxy_pass http://u; } \
+             location = /a { internal; proxy_pass http://u; }",
+            &["remove = [\"x-user\"]", "forward_auth"],
+        );
+        has(
+            "location / { auth_basic x; auth_basic_user_file f; proxy_set_header X-User $remote_user; proxy_pass http://u; }",
+            &["user_header = \"x-user\""],
+        );
+    }
+
+    #[test]
+    fn statuses_count_as_the_location_says_that_takes_the_rest() {
+        let other = has(
+            "location = /h { proxy_next_upstream error http_500; proxy_pass http://u; } location / { proxy_pass http://u; }",
+            &["[pool.u"],
+        );
+        assert!(!other.text.contains("count = "), "{}", other.text);
+        let rest = has(
+            "location /h { proxy_pass http://u; }\nlocation / { proxy_next_upstream error http_500; proxy_pass http://u; }",
+            &["count = [\"connect\", \"reset\", \"timeout\", \"500\"]"],
+        );
+        assert_eq!(verdict(&rest, 4), Some(Verdict::Approximated), "{}", rest.report);
     }
 
     #[test]

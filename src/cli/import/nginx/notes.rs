@@ -48,6 +48,13 @@ impl<'r> Notes<'r> {
         self.say(of, Verdict::Approximated, how);
     }
 
+    /// The same of a line of which only this directive is known.
+    pub(super) fn near_at(&mut self, (at, name): (Place, &str), how: &str) {
+        let shared = self.crowds.get(&at).is_some_and(|count| *count > 1);
+        let text = if shared { format!("{name}: {how}") } else { how.to_owned() };
+        self.report.note(at, Verdict::Approximated, text);
+    }
+
     /// Nothing stands for it.
     pub(super) fn skip(&mut self, of: &Directive, why: impl Into<String>) {
         self.say(of, Verdict::Ignored, why);

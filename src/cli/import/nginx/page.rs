@@ -20,6 +20,7 @@ impl<'t> Walker<'_, 't, '_> {
         let mut pairs: Vec<(String, Value)> = Vec::new();
         let lines = way.scope.all("error_page");
         let at = lines.first().map(|of| of.at);
+        self.lost_pages(way, &lines);
         for of in &lines {
             let Some((target, statuses)) = of.words.split_last() else { continue };
             let other = statuses.iter().find(|word| word.starts_with('='));
@@ -81,6 +82,22 @@ impl<'t> Walker<'_, 't, '_> {
         draft.keys.push(("error_pages".to_owned(), Value::Inline(pairs), at));
         if let Some(of) = intercept.filter(|of| forwards && of.word(0) == "on") {
             draft.keys.push(("intercept_errors".to_owned(), Value::Bool(true), Some(of.at)));
+        }
+    }
+
+    /// Pages that are said further out and do not hold: of them a level has its own alone.
+    fn lost_pages(&mut self, way: &Way<'t>, lines: &[&'t Directive]) {
+        let Some(first) = lines.first() else { return };
+        let further = way.scope.inner().filter(|level| !level.all("error_page").is_empty()).skip(1);
+        let lost = further.flat_map(|level| level.all("error_page")).any(|outer| {
+            let own = |status: &String| lines.iter().any(|of| of.words.contains(status));
+            outer.words.iter().any(|word| word.parse::<u16>().is_ok() && !own(word))
+        });
+        if lost {
+            self.notes.wrong(
+                first,
+                "lines of error_page further out do not hold beside one here: their pages are not shown",
+            );
         }
     }
 

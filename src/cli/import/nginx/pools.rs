@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::document::{Block, Table, Value, place};
-use super::draft::{Draft, Key};
+use super::draft::{Draft, Failures, Key};
 use super::notes::Notes;
 use super::probe;
 use super::scope::Scope;
@@ -27,8 +27,6 @@ pub(super) struct Pool<'t> {
     settings: Vec<Key>,
     /// It serves requests; else connections or datagrams.
     http: bool,
-    /// Statuses that count as failures beside broken connections, and the line that says so.
-    statuses: Vec<String>,
     /// Its probes.
     checks: Vec<(&'t Directive, Scope<'t>, String)>,
     /// The first line that leads to it.
@@ -64,7 +62,7 @@ impl<'t> Pools<'t> {
                 "tcp"
             },
         );
-        self.list.push(Pool { name, origin, settings, http, statuses: Vec::new(), checks: Vec::new(), of });
+        self.list.push(Pool { name, origin, settings, http, checks: Vec::new(), of });
         self.by_key.insert(key, self.list.len() - 1);
         self.list.len() - 1
     }
@@ -92,17 +90,6 @@ impl<'t> Pools<'t> {
         self.list.is_empty()
     }
 
-    /// Notes statuses that count as failures; whether others are there already.
-    pub(super) fn count(&mut self, at: usize, statuses: &[String]) {
-        if let Some(pool) = self.list.get_mut(at) {
-            for status in statuses {
-                if !pool.statuses.contains(status) {
-                    pool.statuses.push(status.clone());
-                }
-            }
-        }
-    }
-
     /// Notes that a pool is probed, from a location.
     pub(super) fn check(&mut self, at: usize, of: &'t Directive, scope: Scope<'t>, location: &str) {
         if let Some(pool) = self.list.get_mut(at)
@@ -122,6 +109,7 @@ impl<'t> Pools<'t> {
         notes: &mut Notes<'_>,
     ) -> Vec<Block> {
         let agreed = self.agree(drafts);
+        let failures = self.failures(drafts, notes);
         let mut out = Vec::new();
         for (at, pool) in self.list.iter().enumerate() {
             let upstreams = if pool.http { &ground.upstreams } else { streams };
@@ -138,7 +126,8 @@ impl<'t> Pools<'t> {
             for (name, value, from) in shared {
                 table.set(name, value.clone(), *from);
             }
-            outlier(pool, upstream, &mut table, notes);
+            let statuses = failures.get(at).map(|(statuses, _)| statuses.as_slice()).unwrap_or_default();
+            outlier(statuses, upstream, &mut table, notes);
             table.set("fail_open", Value::Bool(false), None);
             probe::write(&pool.checks, upstream, ground, &mut table, notes);
             let comment = match upstream {
@@ -148,6 +137,33 @@ impl<'t> Pools<'t> {
                 None => format!("{} {} ({})", pool.of.name, pool.of.word(0), place(pool.of.at, notes.report)),
             };
             out.push(Block { name: pool.name.clone(), comments: vec![comment], table });
+        }
+        out
+    }
+
+    /// For each pool the statuses that are failures of an endpoint: those of the route that takes what the others leave.
+    /// nginx counts for each location by what that says.
+    fn failures(&self, drafts: &[Draft], notes: &mut Notes<'_>) -> Vec<Failures> {
+        let mut out: Vec<Failures> = self.list.iter().map(|_| (Vec::new(), None)).collect();
+        for draft in drafts {
+            for at in draft.pools() {
+                if let Some(own) = out.get_mut(at) {
+                    own.clone_from(&draft.failures);
+                }
+            }
+        }
+        for draft in drafts {
+            for (own, from) in draft.pools().into_iter().filter_map(|at| out.get(at)) {
+                let (statuses, line) = &draft.failures;
+                if let Some(line) = line.filter(|_| statuses.iter().any(|status| !own.contains(status))) {
+                    let what = "these statuses are tried again, and are no failures of an endpoint: what is one is said for all of a pool (count of its outlier), here by the location that takes what the others leave";
+                    notes.near_at(line, what);
+                }
+                if let Some(from) = from.filter(|_| own.iter().any(|status| !statuses.contains(status))) {
+                    let what = "these statuses are failures of an endpoint for all that goes to the pool, not for this location alone (count of its outlier)";
+                    notes.near_at(from, what);
+                }
+            }
         }
         out
     }
@@ -266,7 +282,7 @@ fn slow_start(peers: &[Peer<'_>], table: &mut Table, notes: &mut Notes<'_>) {
 }
 
 /// `max_fails` and `fail_timeout`.
-fn outlier(pool: &Pool<'_>, upstream: Option<&Upstream<'_>>, table: &mut Table, notes: &mut Notes<'_>) {
+fn outlier(statuses: &[String], upstream: Option<&Upstream<'_>>, table: &mut Table, notes: &mut Notes<'_>) {
     let peers = upstream.map(|upstream| upstream.peers.as_slice()).unwrap_or_default();
     let first = peers.first();
     let (most, time) = first.map_or((1, "10s"), |peer| (peer.max_fails, peer.fail_timeout.as_str()));
@@ -287,14 +303,9 @@ fn outlier(pool: &Pool<'_>, upstream: Option<&Upstream<'_>>, table: &mut Table, 
     if most > 0 {
         table.set("outlier.fail_timeout", Value::text(time), from);
     }
-    if !pool.statuses.is_empty() && most > 0 {
+    if !statuses.is_empty() && most > 0 {
         let mut count: Vec<String> = ["connect", "reset", "timeout"].map(str::to_owned).to_vec();
-        count.extend(
-            pool.statuses
-                .iter()
-                .filter(|status| ["500", "502", "503", "504", "429"].contains(&status.as_str()))
-                .cloned(),
-        );
+        count.extend(statuses.iter().cloned());
         table.set("outlier.count", Value::texts(count), None);
     }
 }

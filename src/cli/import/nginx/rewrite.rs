@@ -4,7 +4,7 @@ use super::super::pattern::{fault, matches};
 use super::super::region::PathTest;
 use super::ask::{Ask, Narrowed, narrow, start_of};
 use super::draft::{Action, Draft, Rewrite};
-use super::location::Kind;
+use super::location::{Kind, Location};
 use super::switch::names_of;
 use super::tree::Directive;
 use super::variable::{Facts, Where, put_in, render};
@@ -49,7 +49,10 @@ impl<'t> Walker<'_, 't, '_> {
 
     /// Puts an answer without an endpoint among the routes.
     pub(super) fn answered(&mut self, of: &'t Directive, action: Action, way: &Way<'t>) {
-        if let Some(location) = self.location(way) {
+        let is_error = matches!(&action, Action::Respond { status, .. } if *status >= 400);
+        let own = |location: &&Location<'_>| location.level.list.iter().any(|one| one.id == of.id);
+        let lets_in = of.name == "return" && !is_error;
+        if let Some(location) = self.location(way).filter(own).filter(|_| lets_in) {
             for name in ["deny", "allow", "auth_basic", "auth_request"] {
                 for guard in location.level.all(name).iter().filter(|guard| guard.word(0) != "off") {
                     self.notes.wrong(
@@ -60,7 +63,6 @@ impl<'t> Walker<'_, 't, '_> {
             }
         }
         let mut draft = Draft::new(of.at, way.region.clone(), action);
-        let is_error = matches!(&draft.action, Action::Respond { status, .. } if *status >= 400);
         self.answer_fields(way, &mut draft, is_error);
         let type_at = draft.answer.add.iter().position(|(name, _)| name == "content-type");
         if let (Some(at), Action::Respond { kind, .. }) = (type_at, &mut draft.action) {

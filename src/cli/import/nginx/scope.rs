@@ -14,6 +14,8 @@ pub(super) struct Level<'t> {
     /// Its directives in their order.
     pub(super) list: &'t [Directive],
     by_name: HashMap<&'t str, Vec<&'t Directive>>,
+    /// Those that ask who comes in a way that nothing here knows.
+    strange: Vec<&'t Directive>,
 }
 
 impl<'t> Level<'t> {
@@ -22,7 +24,8 @@ impl<'t> Level<'t> {
         for directive in list {
             by_name.entry(directive.name.as_str()).or_default().push(directive);
         }
-        Self { kind, list, by_name }
+        let strange = list.iter().filter(|one| super::guard::is_strange(&one.name)).collect();
+        Self { kind, list, by_name, strange }
     }
 
     /// All directives of a name.
@@ -86,6 +89,23 @@ impl<'t> Scope<'t> {
             }
         }
         Vec::new()
+    }
+
+    /// A directive that asks who comes in a way that nothing here knows, where one is on.
+    pub(super) fn strange(&self) -> Option<&'t Directive> {
+        let mut decided: Vec<&str> = Vec::new();
+        for level in self.inner() {
+            for one in level.strange.iter().copied() {
+                if decided.contains(&one.name.as_str()) {
+                    continue;
+                }
+                if one.word(0) != "off" {
+                    return Some(one);
+                }
+                decided.push(&one.name);
+            }
+        }
+        None
     }
 
     /// Whether a switch is on.

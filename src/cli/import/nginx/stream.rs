@@ -153,6 +153,11 @@ impl<'t> Relay<'_, 't, '_> {
                 self.notes.ok(line);
             }
         }
+        if let Some(strange) = self.scope.strange() {
+            self.notes.cannot(strange, "who connects is not asked by it here: no listener is made of the server until allow, deny or client_ca says who may");
+            self.notes.near(of, "nobody may connect: no listener is made of it");
+            return false;
+        }
         let keys = rules.keys();
         if keys.iter().any(|(name, value)| *name == "allow" && *value == Value::List(Vec::new())) {
             self.notes.near(of, "nobody may connect: no listener is made of it");

@@ -71,7 +71,14 @@ pub(super) fn read<'t>(level: &Level<'t>, notes: &mut Notes<'_>) -> HashMap<Stri
 }
 
 /// Rows beyond this many are not told apart.
-const ROWS_MAX: usize = 4_000;
+const ROWS_MAX: usize = 20_000;
+/// So many lines of one value are asked about at once: an expression has a bound.
+const JOINED_MAX: usize = 200;
+/// So many paths are asked about without a look at case, which takes an expression for each.
+const PATHS_MAX: usize = 200;
+
+/// Variables that are a path.
+const IS_PATH: [&str; 3] = ["uri", "document_uri", "request_uri"];
 
 impl<'t> Switch<'t> {
     /// What the variable can be, where `bound` is known. Lines are remarked on as they are read.
@@ -110,6 +117,15 @@ impl<'t> Switch<'t> {
                 self.source()
             ));
         };
+        if variable == "request_uri" {
+            notes.near(self.of, super::walk::PATH_ALONE);
+        }
+        if rows.exact.len() > PATHS_MAX && IS_PATH.contains(&variable.as_str()) {
+            notes.near(
+                self.of,
+                "of so many paths each is asked for as it is written; a map does not look at case",
+            );
+        }
         rows.cases(&variable, doors, notes)
     }
 
@@ -260,14 +276,16 @@ struct Rows<'t> {
     /// Names with a star, longest first: those in front, then those behind.
     stars: Vec<(String, &'t Directive)>,
     regexes: Vec<(String, &'t Directive)>,
+    /// Those whose expression cannot be read, and why.
+    lost: Vec<(String, &'t Directive)>,
     default: String,
     hostnames: bool,
 }
 
 impl<'t> Rows<'t> {
     fn read(of: &'t Directive, hostnames: bool, notes: &mut Notes<'_>) -> Self {
-        let (exact, stars, regexes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rows = Self { exact, stars, regexes, default: String::new(), hostnames };
+        let (exact, stars, regexes, lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rows = Self { exact, stars, regexes, lost, default: String::new(), hostnames };
         for row in of.inside() {
             let name = row.name.as_str();
             match name {
@@ -278,20 +296,22 @@ impl<'t> Rows<'t> {
                 "hostnames" | "volatile" if row.words.is_empty() => notes.ok(row),
                 "include" => {}
                 _ if row.words.len() != 1 => notes.wrong(row, "it has a key and a value: nginx rejects it"),
-                _ => rows.row(name, row, notes),
+                _ => rows.row(name, row),
             }
         }
         rows.stars.sort_by_key(|(name, _)| (name.ends_with('*'), Reverse(name.len())));
         rows
     }
 
-    fn row(&mut self, name: &'t str, row: &'t Directive, notes: &mut Notes<'_>) {
+    fn row(&mut self, name: &'t str, row: &'t Directive) {
         if let Some(regex) = name.strip_prefix('~') {
             let (case, regex) = regex.strip_prefix('*').map_or(("", regex), |regex| ("(?i)", regex));
             let regex = format!("{case}{regex}");
             match fault(&regex) {
                 None => self.regexes.push((regex, row)),
-                Some(why) => notes.cannot(row, format!("the regular expression cannot be read here: {why}")),
+                Some(why) => {
+                    self.lost.push((format!("the regular expression cannot be read here: {why}"), row))
+                }
             }
             return;
         }
@@ -326,6 +346,12 @@ impl<'t> Rows<'t> {
             .chain(self.stars.iter().chain(&self.regexes).map(|(_, row)| row));
         all.for_each(|row| notes.ok(row));
         let found = exact.or_else(star).or_else(regex);
+        for (why, row) in &self.lost {
+            notes.cannot(row, why);
+        }
+        if let (None, Some((why, _))) = (found, self.lost.first()) {
+            return Values::Unknown(why.clone());
+        }
         Values::One(found.map_or_else(|| self.default.clone(), |row| row.word(0).to_owned()))
     }
 
@@ -333,7 +359,9 @@ impl<'t> Rows<'t> {
     fn cases(&self, variable: &str, doors: &[Door], notes: &mut Notes<'_>) -> Values<'t> {
         let mut cases: Vec<Case<'t>> = Vec::new();
         let mut empty: Option<&'t Directive> = None;
-        let mut by_value: HashMap<&str, usize> = HashMap::new();
+        let mut by_value: HashMap<&str, (usize, usize)> = HashMap::new();
+        let nocase =
+            variable != "request_method" && (self.exact.len() <= PATHS_MAX || !IS_PATH.contains(&variable));
         for (key, row) in &self.exact {
             notes.ok(row);
             if key.is_empty() {
@@ -341,13 +369,15 @@ impl<'t> Rows<'t> {
                 continue;
             }
             let value = row.word(0);
-            let ask = about(variable, &Compare::Is((*key).to_owned(), variable != "request_method"), doors);
-            if let Some(case) = by_value.get(value).and_then(|at| cases.get_mut(*at))
-                && join(&mut case.ask, &ask)
+            let ask = about(variable, &Compare::Is((*key).to_owned(), nocase), doors);
+            if let Some((at, count)) = by_value.get_mut(value)
+                && *count < JOINED_MAX
+                && cases.get_mut(*at).is_some_and(|case| join(&mut case.ask, &ask))
             {
+                *count += 1;
                 continue;
             }
-            by_value.insert(value, cases.len());
+            by_value.insert(value, (cases.len(), 1));
             cases.push(Case { ask, value: value.to_owned(), of: row, groups: None });
         }
         for (name, row) in &self.stars {
@@ -373,6 +403,14 @@ impl<'t> Rows<'t> {
             let ask = about(variable, &Compare::Matches(regex.clone()), doors);
             let groups = matches!(ask, Ask::Path(PathTest::Regex(_))).then(|| names_of(regex));
             cases.push(Case { ask, value: row.word(0).to_owned(), of: row, groups });
+        }
+        for (why, row) in &self.lost {
+            cases.push(Case {
+                ask: Ask::Cannot(why.clone()),
+                value: row.word(0).to_owned(),
+                of: row,
+                groups: None,
+            });
         }
         // Alone, what has the same value as all else need not be asked for.
         if self.regexes.is_empty() && self.stars.is_empty() {
@@ -405,21 +443,41 @@ fn join(own: &mut Ask, other: &Ask) -> bool {
         (Ask::Value(part, name, own), Ask::Value(other_part, other_name, other))
             if part == other_part && name == other_name =>
         {
-            let inner = |test: &ValueTest| match test {
-                ValueTest::Exact(text) => escape(text),
-                ValueTest::Regex(regex) => {
-                    let regex = regex.strip_prefix("(?i)").unwrap_or(regex);
-                    regex.trim_start_matches('^').trim_end_matches('$').to_owned()
-                }
+            let whole = |test: &ValueTest| match test {
+                ValueTest::Exact(text) => format!("^{}$", escape(text)),
+                ValueTest::Regex(regex) => regex.clone(),
             };
-            let own_inner = inner(own);
-            let own_inner =
-                own_inner.strip_prefix("(?:").and_then(|text| text.strip_suffix(')')).unwrap_or(&own_inner);
-            *own = ValueTest::Regex(format!("(?i)^(?:{own_inner}|{})$", inner(other)));
+            *own = ValueTest::Regex(either(whole(own), &whole(other)));
+        }
+        (Ask::Path(own), Ask::Path(other)) => {
+            let whole = |test: &PathTest| match test {
+                PathTest::Exact(path) => Some(format!("^{}$", escape(path))),
+                PathTest::Regex(regex) => Some(regex.clone()),
+                _ => None,
+            };
+            let (Some(text), Some(more)) = (whole(own), whole(other)) else { return false };
+            *own = PathTest::Regex(either(text, &more));
         }
         _ => return false,
     }
     true
+}
+
+/// One expression of two that are about the whole of a text, such as `(?i)^a$`.
+fn either(mut own: String, other: &str) -> String {
+    fn inner(whole: &str) -> &str {
+        let text = whole.strip_prefix("(?i)").unwrap_or(whole);
+        let text = text.strip_prefix('^').unwrap_or(text);
+        text.strip_suffix('$').unwrap_or(text)
+    }
+    if own.starts_with("(?i)^(?:") && own.ends_with(")$") {
+        own.truncate(own.len() - 2);
+        own.push('|');
+        own.push_str(inner(other));
+        own.push_str(")$");
+        return own;
+    }
+    format!("(?i)^(?:{}|{})$", inner(&own), inner(other))
 }
 
 /// The names of the groups of an expression.
@@ -498,6 +556,13 @@ mod tests {
             assert_eq!(hundredths(wrong), None, "{wrong}");
         }
         assert_eq!((gcd(500, 2050), gcd(0, 5)), (50, 5));
+    }
+
+    #[test]
+    fn expressions_about_a_whole_text_are_joined() {
+        let two = either("^a\\$$".to_owned(), "(?i)^b$");
+        assert_eq!(two, "(?i)^(?:a\\$|b)$");
+        assert_eq!(either(two, "^c$"), "(?i)^(?:a\\$|b|c)$");
     }
 
     #[test]

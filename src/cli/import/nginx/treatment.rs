@@ -109,13 +109,13 @@ impl<'t> Walker<'_, 't, '_> {
         scope: &Scope<'t>,
         grpc: bool,
         upstream: Option<&Upstream<'t>>,
-        pool: usize,
         draft: &mut Draft,
     ) {
         let start = if grpc { "grpc_next_upstream" } else { "proxy_next_upstream" };
         let of = scope.find(start);
         let Cases { mut on, statuses, any, off } = self.cases_of(of);
-        self.pools.count(pool, &statuses);
+        let counts = |status: &&String| ["500", "502", "503", "504", "429"].contains(&status.as_str());
+        draft.failures = (statuses.iter().filter(counts).cloned().collect(), of.map(|of| (of.at, start)));
         on.extend(statuses);
         let known = upstream.map_or(1, |upstream| upstream.peers.len());
         let named =
@@ -167,6 +167,13 @@ impl<'t> Walker<'_, 't, '_> {
         if let Some(of) = scope.find("proxy_pass_request_body") {
             if of.word(0) == "off" {
                 self.notes.cannot(of, "a request goes on with its body");
+            } else {
+                self.notes.ok(of);
+            }
+        }
+        if let Some(of) = scope.find("proxy_pass_request_headers") {
+            if of.word(0) == "off" {
+                self.notes.cannot(of, "a request goes on with its fields: request_headers.remove takes away those that are named");
             } else {
                 self.notes.ok(of);
             }

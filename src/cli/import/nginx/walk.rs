@@ -2,6 +2,7 @@
 //! to another one; a route stands alone. So each way through them becomes a route of its own, with all that was asked on the
 //! way as its conditions; what was asked in vain is said by routes that are asked before.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -28,6 +29,8 @@ pub(super) struct Ground<'t> {
     pub(super) zones: Zones<'t>,
     pub(super) upstreams: HashMap<String, Upstream<'t>>,
     pub(super) matches: Vec<&'t Directive>,
+    /// How many ways servers have led to so far.
+    pub(super) ways: Cell<usize>,
 }
 
 /// A server, as far as its requests go.
@@ -40,8 +43,18 @@ pub(super) struct Site<'t> {
     pub(super) locations: Locations<'t>,
 }
 
-/// A server whose directives lead to more ways than this has not all of them written out.
-pub(super) const WAYS_MAX: usize = 512;
+/// A server whose directives lead to more ways, or to more routes, than this has not all of them written out.
+pub(super) const WAYS_MAX: usize = 20_000;
+/// Servers that lead to many ways have so many together.
+const ALL_WAYS_MAX: usize = 60_000;
+/// A server's own ways up to here are not counted with those of others.
+const OWN_WAYS: usize = 512;
+/// So many routes count as one way.
+const ROUTES_OF_WAY: usize = 5;
+const KEPT_OUT: &str = "who is to be kept out cannot be said: see the report";
+/// How a question about `$request_uri` differs.
+pub(super) const PATH_ALONE: &str =
+    "it is asked of the path, in normal form; $request_uri has the query behind it, and is what was sent";
 /// Ways are followed into one another so deeply.
 pub(super) const DEPTH_MAX: usize = 120;
 /// Requests are sent to another location as often as nginx does.
@@ -69,6 +82,8 @@ pub(super) struct Way<'t> {
     pub(super) bound: Bound,
     /// Variables that nothing can be said of, and why.
     pub(super) unknown: HashMap<String, String>,
+    /// Variables that may have another value than the one that is known here, and why.
+    pub(super) doubts: HashMap<String, String>,
     /// The location that it has come to.
     pub(super) at: Option<usize>,
     /// Another path than the one that was asked for, and what it may be.
@@ -91,6 +106,17 @@ impl<'t> Way<'t> {
         self.bound.insert(variable.to_owned(), value);
         self
     }
+}
+
+/// Why what a text comes to is not certain, where it is not.
+pub(super) fn doubt(text: &str, way: &Way<'_>) -> Option<String> {
+    if way.doubts.is_empty() {
+        return None;
+    }
+    pieces(text).iter().find_map(|piece| match piece {
+        super::variable::Piece::Variable(name) => way.doubts.get(name).cloned(),
+        super::variable::Piece::Text(_) => None,
+    })
 }
 
 /// The routes of a server, most wanted first.
@@ -120,6 +146,7 @@ pub(super) fn drafts<'t>(
         scope: site.scope.clone(),
         bound: Bound::new(),
         unknown: HashMap::new(),
+        doubts: HashMap::new(),
         at: None,
         target: None,
         samples: Vec::new(),
@@ -130,6 +157,10 @@ pub(super) fn drafts<'t>(
         depth: 0,
     };
     walker.run(vec![site.level.list], way);
+    let own = walker.forks.max(walker.out.len() / ROUTES_OF_WAY);
+    if own > OWN_WAYS {
+        ground.ways.set(ground.ways.get() + own);
+    }
     // Of two routes for the same requests the second is never asked.
     let mut seen = HashSet::new();
     walker.out.retain(|draft| seen.insert(format!("{:?}", draft.region)));
@@ -212,6 +243,10 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
             return self.notes.wrong(one, "it names a variable and a value: nginx rejects it");
         };
         let value = put_in(one.word(1), &way.bound);
+        match doubt(one.word(1), way) {
+            Some(why) => drop(way.doubts.insert(name.to_owned(), why)),
+            None => drop(way.doubts.remove(name)),
+        }
         if pieces(&value)
             .iter()
             .any(|piece| matches!(piece, super::variable::Piece::Variable(own) if own == name))
@@ -247,6 +282,9 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
         todo: &mut Vec<&'t [Directive]>,
         way: Way<'t>,
     ) -> Option<Way<'t>> {
+        if let Some(why) = one.words.iter().find_map(|word| doubt(word, &way)) {
+            return self.unsayable(one, &why, way);
+        }
         let (ask, negated) = match condition::read(one, &way, &self.ground.doors, &self.facts(&way)) {
             Condition::Wrong(what) => {
                 self.notes.wrong(one, what);
@@ -276,6 +314,9 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
             Narrowed::Empty => None,
             Narrowed::To(region) => Some(region),
         };
+        if one.words.iter().any(|word| word.contains("$request_uri")) {
+            self.notes.near(one, PATH_ALONE);
+        }
         self.notes.ok(one);
         let all = narrowed.as_ref().is_some_and(|region| *region == way.region);
         let into = |way: Way<'t>| Self::inside(one, way);
@@ -287,7 +328,7 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
             return Some(into(way));
         };
         self.forks += 1;
-        if self.forks > WAYS_MAX {
+        if self.is_too_much() {
             self.give_up(&way);
             return None;
         }
@@ -312,17 +353,28 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
         Way { scope, ..way }
     }
 
-    /// A condition that no route can say. What would keep clients out keeps all of them out.
-    fn unsayable(&mut self, one: &'t Directive, why: &str, way: Way<'t>) -> Option<Way<'t>> {
+    /// A condition that no route can say. What would keep clients out keeps all of them out, also where that is asked of a
+    /// variable that is set on this condition.
+    fn unsayable(&mut self, one: &'t Directive, why: &str, mut way: Way<'t>) -> Option<Way<'t>> {
         if super::location::refuses(&Level::new(IF, one.inside())) {
             self.notes.cannot(one, format!("{why}. As it keeps clients out, nobody is let in here"));
             self.lost(one);
-            self.close(one.at, &way, "who is to be kept out cannot be said: see the report");
+            self.close(one.at, &way, KEPT_OUT);
             return None;
         }
         self.notes.cannot(one, format!("{why}. Here it never holds"));
         self.lost(one);
+        for set in one.inside().iter().filter(|inner| inner.name == "set") {
+            if let Some(name) = set.word(0).strip_prefix('$') {
+                way.doubts.insert(name.to_owned(), format!("${name} depends on {}", self.line(one)));
+            }
+        }
         Some(way)
+    }
+
+    /// A line as remarks on others name it.
+    fn line(&self, of: &Directive) -> String {
+        format!("line {}, which is not carried over", of.at.line)
     }
 
     fn lost(&mut self, one: &'t Directive) {
@@ -339,9 +391,15 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
         self.out.push(draft);
     }
 
+    /// Whether more ways are not followed.
+    pub(super) fn is_too_much(&self) -> bool {
+        let own = self.forks.max(self.out.len() / ROUTES_OF_WAY);
+        own > WAYS_MAX || own > OWN_WAYS && self.ground.ways.get() + own > ALL_WAYS_MAX
+    }
+
     pub(super) fn give_up(&mut self, way: &Way<'t>) {
         let remedy = format!(
-            "its directives lead to more than {WAYS_MAX} different ways: write the routes by hand; here nobody is let in"
+            "its directives, with those of other servers, lead to more than {WAYS_MAX} different ways: write the routes by hand; here nobody is let in"
         );
         let of = self.location(way).map_or(self.site.of, |location| location.of);
         self.notes.cannot(of, remedy);
@@ -358,6 +416,9 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
             return self.relocate(way);
         }
         for entry in Rc::clone(&self.entries).iter() {
+            if self.is_too_much() {
+                return self.give_up(&way);
+            }
             let region = match &entry.path {
                 None => Narrowed::To(way.region.clone()),
                 Some(path) => narrow(&way.region, &Ask::Path(path.clone()), &self.ground.doors),
@@ -375,6 +436,13 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
                                 "not for requests that an earlier condition on the path has taken: {why}"
                             ),
                         );
+                        if super::location::keeps_out(&location.level) {
+                            // Another location would let in whom this one keeps out.
+                            return self.close(location.of.at, &way, KEPT_OUT);
+                        }
+                    }
+                    if let Goal::Shut(at) = entry.to {
+                        return self.close(at, &way, KEPT_OUT);
                     }
                     continue;
                 }
@@ -389,6 +457,7 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
                 Goal::At(at) => self.enter(at, inner),
                 Goal::Slash(at) => self.slash(at, &inner),
                 Goal::Nowhere => self.nowhere(&inner),
+                Goal::Shut(at) => self.close(at, &inner, KEPT_OUT),
             }
         }
         if !self.entries.iter().any(|entry| entry.path.is_none()) {
@@ -414,6 +483,9 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
     /// Goes on in a location.
     pub(super) fn enter(&mut self, at: usize, way: Way<'t>) {
         let Some(location) = self.site.locations.all.get(at) else { return };
+        if location.shut {
+            return self.close(location.of.at, &way, KEPT_OUT);
+        }
         if let Some(internal) = location.level.first("internal") {
             self.notes.ok(internal);
             if way.hops == 0 && way.target.is_none() {
@@ -433,10 +505,10 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
     /// The path without its last slash is sent to the one with it.
     fn slash(&mut self, at: usize, way: &Way<'t>) {
         let Some(location) = self.site.locations.all.get(at) else { return };
-        let to = "{scheme}://{host}{path}/".to_owned();
+        let to = "{scheme}://{host}{path}/?{query}".to_owned();
+        self.notes.report.general("where a location ends with a slash, who leaves it out is sent to the path with it; where there is no query, a question mark stays behind that.");
         let mut draft = Draft::new(location.of.at, way.region.clone(), Action::Redirect { to, status: 301 });
-        draft.why =
-            Some("nginx sends who leaves the slash out to the path with it, and keeps the query.".to_owned());
+        draft.why = Some("nginx sends who leaves the slash out to the path with it".to_owned());
         self.out.push(draft);
     }
 
