@@ -65,6 +65,7 @@ pub(super) fn basic(
     if !remove.is_some_and(|(yes, _)| yes) {
         pairs.push(("keep_authorization", Value::Bool(true)));
     }
+    report.approximated(at, "the challenge says charset=\"UTF-8\" as well");
     to.key("basic_auth", Value::inline(pairs), at);
     Ok(())
 }
@@ -112,7 +113,9 @@ pub(super) fn digest(
 ) -> Result<(), Lost> {
     let why = "there is no digest authentication: write basic_auth over TLS, with hashes made by htpasswd -B";
     let names = ["users", "usersFile", "realm", "headerField", "removeHeader"];
-    fields.each(Verdict::NotPossible, &names, why, around.report);
+    let as_above = format!("as line {}", fields.at.line);
+    around.report.not_possible(fields.at, why);
+    fields.each(Verdict::NotPossible, &names, &as_above, around.report);
     known(fields, around.report)?;
     Err(Lost::Unsaid(why.to_owned()))
 }
@@ -391,12 +394,13 @@ pub(super) fn certificate(
     let report = &mut *around.report;
     let pem = fields.flag("pem", report);
     let why = "write client_headers = true in tls of the listener: endpoints get X-Client-Cert-Subject (RFC 4514) and X-Client-Cert-SHA256, and no other fields";
-    fields.each(Verdict::NotPossible, &["info"], why, report);
+    let as_above = format!("as line {}", at.line);
+    report.not_possible(at, why);
+    fields.each(Verdict::NotPossible, &["info"], &as_above, report);
     if let Some((yes, at)) = pem {
-        if yes { report.not_possible(at, why) } else { report.translated(at) }
+        if yes { report.not_possible(at, as_above) } else { report.translated(at) }
     }
     known(fields, report)?;
-    report.not_possible(at, why);
     // Nobody else may say so either.
     to.request.remove("x-forwarded-tls-client-cert", at);
     to.request.remove("x-forwarded-tls-client-cert-info", at);

@@ -91,7 +91,7 @@ pub(super) fn read(parts: &Parts<'_>, report: &mut Report) -> Vec<Entry> {
                 "several workers share a port here as well",
                 report,
             );
-            let text = "records and metrics are of all listeners: [log] access and [admin]";
+            let text = "records, metrics and traces (traceparent) are of all listeners: [log] access, [admin] and [tracing]";
             fields.each(Verdict::Approximated, &["observability"], text, report);
             if !fields.finish(report) {
                 report.wrong(key.at, "Traefik does not start with what is wrong below");
@@ -279,6 +279,10 @@ fn trust(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
             let how =
                 "trusted peers must send a PROXY header here; Traefik also takes connections without one";
             report.approximated(below.at, how);
+            if !entry.believes {
+                let how = "whom that header names is in turn believed in X-Forwarded-* and X-Real-IP where he is of these networks himself; Traefik believes them of nobody here";
+                report.approximated(below.at, how);
+            }
             if entry.trusted.iter().any(|own| !networks.contains(own)) {
                 let how = "trusted_proxies is one list: the networks of forwardedHeaders are in it as well, and have to send PROXY headers";
                 report.approximated(below.at, how);

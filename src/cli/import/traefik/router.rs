@@ -103,7 +103,8 @@ fn one(
     let syntax = fields.text("ruleSyntax", report);
     let secure = fields.table("tls", report).map(|below| router_tls(below, report));
     let parents = fields.texts("parentRefs", report);
-    let text = "records and metrics are of all routes: [log] access and the admin API";
+    let text =
+        "records, metrics and traces (traceparent) are of all routes: [log] access, [admin] and [tracing]";
     fields.each(Verdict::Approximated, &["observability"], text, report);
     if !fields.finish(report) && !element.unknown {
         return Err("it has options that Traefik does not know, or values that it cannot read".to_owned());
