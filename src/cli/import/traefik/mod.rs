@@ -427,13 +427,26 @@ mod tests {
         assert!(!import.report.is_incomplete(), "{}", import.report);
     }
 
+    /// What comes of one router with one middleware, `m`.
+    fn guarded(middleware: &str) -> Import {
+        let dynamic = format!(
+            "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n{middleware}  \
+             services:\n    s:\n      loadBalancer:\n        servers: [{{url: \"http://10.0.0.1\"}}]\n"
+        );
+        imported(&[("traefik.yml", STATIC), ("dynamic.yml", &dynamic)])
+    }
+
     #[test]
     fn what_keeps_people_out_and_cannot_be_said_lets_nobody_in() {
-        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n      digestAuth:\n        users: [\"a:b:c\"]\n  \
-                       services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
-        let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
-        assert!(import.text.contains("respond = { status = 503 }"), "{}", import.text);
-        assert!(!import.text.contains("pool = "), "{}", import.text);
-        assert!(import.report.is_incomplete());
+        for middleware in [
+            "      digestAuth:\n        users: [\"a:b:c\"]\n",
+            "      forwardAuth:\n        address: http://10.0.0.9/\n        forwardBody: true\n",
+            "      forwardAuth:\n        address: http://10.0.0.9/\n        authResponseHeadersRegex: ^X-User\n",
+        ] {
+            let import = guarded(middleware);
+            assert!(import.text.contains("respond = { status = 503 }"), "{}", import.text);
+            assert!(!import.text.contains("pool = "), "{}", import.text);
+            assert!(import.report.is_incomplete());
+        }
     }
 }
