@@ -42,15 +42,17 @@ fn has_guards(route: &Block) -> bool {
         None => 0,
     };
     let guards = ["allow", "cors", "rate_limit", "concurrency_limit", "basic_auth", "forward_auth"];
-    guards.iter().map(count).sum::<usize>() > 1
+    let edited = ["request_headers", "rewrite"].iter().any(|key| route.table.get(key).is_some());
+    let asked = route.table.get("forward_auth").is_some() && edited;
+    asked || guards.iter().map(count).sum::<usize>() > 1
 }
 
 /// What differs always.
 const ALWAYS: [&str; 10] = [
     "endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; Traefik tells them X-Forwarded-Port and X-Forwarded-Server as well, and no X-Request-Id.",
     "Traefik asks endpoints for gzip where the client asks for nothing, and unpacks the answer; here requests go on as they are.",
-    "X-Forwarded-*, X-Real-IP, Forwarded and CF-Connecting-IP of peers that are in no trusted_proxies go no further; Traefik lets Forwarded and CF-Connecting-IP pass.",
-    "paths are compared in normal form, where /a/. is /a/, and go on as they came; to Traefik that is /a, and it sends on what it compares.",
+    "X-Forwarded-*, X-Real-IP, Forwarded and CF-Connecting-IP of peers that are in no trusted_proxies go no further; Traefik lets Forwarded and CF-Connecting-IP pass, and what it does not know, as X-Forwarded-Ssl.",
+    "paths are compared in normal form, where /a/. is /a/, and go on as they came; to Traefik that is /a, and it sends on what it compares. A ; in a query is no & here.",
     "a client has 10 s for a head of at most 64 KiB with a target of 8 KiB, and 60 s until its next request ([listener.NAME.limits] and timeouts); Traefik has 60 s, 1 MiB and 180 s where nothing else is written.",
     "our own answers have short texts as their bodies, and 503 a Retry-After. Requests that no route takes get 404, as from Traefik.",
     "an endpoint that cannot be reached is 503 here; Traefik answers 502, and 504 where it cannot connect in time.",
@@ -63,7 +65,7 @@ const TRUSTED: &str = "X-Real-IP is the client that a trusted proxy names; Traef
 
 const FIELDS: &str = "response_headers hold for our own answers too, whichever middleware makes them; in Traefik for those of middlewares behind `headers` only.";
 
-const ORDER: &str = "a route asks for allow, cors, its limits and then who the client is, in this order; Traefik in the order of the middlewares.";
+const ORDER: &str = "a route asks for allow, cors, its limits and then who the client is, in this order, and of the request as it came; Traefik in the order of the middlewares.";
 
 const CHECKED: &str = "an endpoint that is checked is used once its first probe is good, and after a bad one the next comes 500 ms later; Traefik takes servers for up until a check fails.";
 

@@ -153,6 +153,7 @@ fn write(
     let old = statics::old_rules(parts);
     let mut routers = router::read(parts, entries, tls, old, report);
     for entry in entries {
+        routers.extend(router::refusal(entry));
         routers.extend(router::redirection(entry, entries, report));
         if let Some((at, own, false)) = &ping
             && own.as_deref().unwrap_or(entry::INTERNAL) == entry.name
@@ -434,6 +435,31 @@ mod tests {
              services:\n    s:\n      loadBalancer:\n        servers: [{{url: \"http://10.0.0.1\"}}]\n"
         );
         imported(&[("traefik.yml", STATIC), ("dynamic.yml", &dynamic)])
+    }
+
+    #[test]
+    fn middlewares_of_an_entry_point_stand_before_all_that_it_answers() {
+        let statics = "entryPoints:\n  web:\n    address: :80\n    http:\n      middlewares: [m]\n      encodedCharacters: {allowEncodedSlash: false}\n      \
+                       redirections: {entryPoint: {to: \":443\"}}\nping: {entryPoint: web}\n";
+        let dynamic =
+            "http:\n  middlewares:\n    m:\n      ipAllowList:\n        sourceRange: [10.0.0.0/8]\n";
+        let import = imported(&[("traefik.yml", statics), ("dynamic.yml", dynamic)]);
+        let (before, own) = import.text.split_once("name = \"ping\"").expect("pings are answered");
+        assert!(before.contains("path_regex = \"(?i)%(?:2F)\"\nrespond = { status = 400 }"), "{before}");
+        assert_eq!(own.matches("allow = [\"10.0.0.0/8\"]").count(), 2, "{own}");
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+    }
+
+    #[test]
+    fn an_answer_to_some_requests_that_cannot_be_told_apart_is_told() {
+        let import = guarded(
+            "      redirectRegex:\n        regex: ^http://a.test/(x|y.*z)/b$\n        replacement: http://b.test/\n",
+        );
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`) && PathRegexp(`[0-9]$`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n      redirectRegex:\n        \
+                       regex: ^http://a.test/x/(.*)$\n        replacement: http://b.test/$1\n  services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
+        let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
+        assert!(import.report.is_incomplete(), "{}\n{}", import.text, import.report);
     }
 
     #[test]
