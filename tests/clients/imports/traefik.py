@@ -26,6 +26,9 @@ class Traefik(Product):
     name = "traefik"
     announced = (
         ("request-field", "x-forwarded-(?:port|server)|x-request-id", "endpoints are told X-Forwarded-For, -Proto and -Host"),
+        # Told where an entry point has proxies that are trusted.
+        ("request-field", "x-real-ip", "X-Real-IP is the client that a trusted proxy names; Traefik says there whom the connection is from"),
+        ("own-field", "www-authenticate", "the challenge says charset", "", r"""original \['(Basic realm="[^"]*")'\], import \['\1, charset="UTF-8"'\]$"""),
         # Where no trusted proxy is named.
         ("request-field", "forwarded|cf-connecting-ip", "Traefik lets Forwarded and CF-Connecting-IP pass", "", r"import \[\]$"),
         ("request-field", "accept-encoding", "asks endpoints for gzip where the client asks for nothing", "", r"original \['gzip'\], import \[\]$"),

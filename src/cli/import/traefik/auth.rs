@@ -65,6 +65,7 @@ pub(super) fn basic(
     if !remove.is_some_and(|(yes, _)| yes) {
         pairs.push(("keep_authorization", Value::Bool(true)));
     }
+    report.approximated(at, "the challenge says charset=\"UTF-8\" as well");
     to.key("basic_auth", Value::inline(pairs), at);
     Ok(())
 }
@@ -112,7 +113,9 @@ pub(super) fn digest(
 ) -> Result<(), Lost> {
     let why = "there is no digest authentication: write basic_auth over TLS, with hashes made by htpasswd -B";
     let names = ["users", "usersFile", "realm", "headerField", "removeHeader"];
-    fields.each(Verdict::NotPossible, &names, why, around.report);
+    let as_above = format!("as line {}", fields.at.line);
+    around.report.not_possible(fields.at, why);
+    fields.each(Verdict::NotPossible, &names, &as_above, around.report);
     known(fields, around.report)?;
     Err(Lost::Unsaid(why.to_owned()))
 }
@@ -271,12 +274,16 @@ pub(super) fn forward(
     for (name, why) in FORWARD_LOST {
         fields.each(Verdict::NotPossible, &[name], why, report);
     }
+    let unsaid = unsaid(&mut fields, report);
     let (mut secure, mut table) = (false, Table::default());
     if let Some(tls) = tls {
         tls_of(tls, &mut table, report);
         secure = true;
     }
     known(fields, report)?;
+    if let Some(why) = unsaid {
+        return Err(Lost::Unsaid(why.to_owned()));
+    }
     let Some((address, of_address)) = address else {
         return Err(Lost::Refused("it has no address".to_owned()));
     };
@@ -302,22 +309,42 @@ pub(super) fn forward(
         pairs.push((key, Value::texts(names)));
     }
     around.report.approximated(at, "what the service answers with 5xx, or not at all, is 503 for the client; it has 5 s, of which Traefik has no limit");
+    around
+        .report
+        .approximated(at, "it is asked with the Host of the request; Traefik asks with that of its address");
     to.key("forward_auth", Value::inline(pairs), at);
     Ok(())
 }
 
+/// Options of `forwardAuth` without which somebody would get in, or pass for somebody.
+fn unsaid(fields: &mut Fields<'_>, report: &mut Report) -> Option<&'static str> {
+    let mut lost = None;
+    if let Some((regex, at)) =
+        fields.text("authResponseHeadersRegex", report).filter(|(regex, _)| !regex.is_empty())
+    {
+        let why = "fields of the service's answer, which clients may not send themselves, are named one by one in response_headers of forward_auth";
+        report.not_possible(at, format!("{why}: write those that `{regex}` means into authResponseHeaders"));
+        lost = Some(why);
+    }
+    if let Some((body, at)) = fields.flag("forwardBody", report) {
+        if body {
+            let why = "the service is not sent the body, which it may go by";
+            report.not_possible(at, why);
+            lost = Some(why);
+        } else {
+            report.translated(at);
+        }
+    }
+    lost
+}
+
 /// Options of `forwardAuth` without a counterpart.
-const FORWARD_LOST: [(&str, &str); 9] = [
-    (
-        "authResponseHeadersRegex",
-        "fields of the service's answer are named one by one in response_headers of forward_auth",
-    ),
+const FORWARD_LOST: [(&str, &str); 7] = [
     (
         "addAuthCookiesToResponse",
         "cookies of the service go to the client only with an answer that refuses it",
     ),
     ("headerField", "fields of the service's answer are named in response_headers of forward_auth"),
-    ("forwardBody", "the service is not sent the body"),
     ("maxBodySize", "the service is not sent the body"),
     ("maxResponseBodySize", "write max_answer of forward_auth"),
     ("preserveLocationHeader", "a Location goes to the client as the service wrote it"),
@@ -391,12 +418,13 @@ pub(super) fn certificate(
     let report = &mut *around.report;
     let pem = fields.flag("pem", report);
     let why = "write client_headers = true in tls of the listener: endpoints get X-Client-Cert-Subject (RFC 4514) and X-Client-Cert-SHA256, and no other fields";
-    fields.each(Verdict::NotPossible, &["info"], why, report);
+    let as_above = format!("as line {}", at.line);
+    report.not_possible(at, why);
+    fields.each(Verdict::NotPossible, &["info"], &as_above, report);
     if let Some((yes, at)) = pem {
-        if yes { report.not_possible(at, why) } else { report.translated(at) }
+        if yes { report.not_possible(at, as_above) } else { report.translated(at) }
     }
     known(fields, report)?;
-    report.not_possible(at, why);
     // Nobody else may say so either.
     to.request.remove("x-forwarded-tls-client-cert", at);
     to.request.remove("x-forwarded-tls-client-cert-info", at);

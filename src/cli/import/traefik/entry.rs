@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub(super) trusted: Vec<IpNet>,
     /// Whether it is the fields.
     pub(super) believes: bool,
+    /// Octets that may not be encoded in a path, as they are then, each with its line.
+    pub(super) refused: Vec<(&'static str, Place)>,
     /// Whether there can be a listener.
     pub(super) usable: bool,
     /// Its port.
@@ -91,7 +93,7 @@ pub(super) fn read(parts: &Parts<'_>, report: &mut Report) -> Vec<Entry> {
                 "several workers share a port here as well",
                 report,
             );
-            let text = "records and metrics are of all listeners: [log] access and [admin]";
+            let text = "records, metrics and traces (traceparent) are of all listeners: [log] access, [admin] and [tracing]";
             fields.each(Verdict::Approximated, &["observability"], text, report);
             if !fields.finish(report) {
                 report.wrong(key.at, "Traefik does not start with what is wrong below");
@@ -279,6 +281,10 @@ fn trust(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
             let how =
                 "trusted peers must send a PROXY header here; Traefik also takes connections without one";
             report.approximated(below.at, how);
+            if !entry.believes {
+                let how = "whom that header names is in turn believed in X-Forwarded-* and X-Real-IP where he is of these networks himself; Traefik believes them of nobody here";
+                report.approximated(below.at, how);
+            }
             if entry.trusted.iter().any(|own| !networks.contains(own)) {
                 let how = "trusted_proxies is one list: the networks of forwardedHeaders are in it as well, and have to send PROXY headers";
                 report.approximated(below.at, how);
@@ -348,11 +354,45 @@ fn http(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
             report.not_possible(at, "paths are compared in normal form always");
         }
     }
-    let text = "encoded slashes and the like stay encoded, and are compared so; a route with path_regex can refuse them";
-    http.each(Verdict::NotPossible, &["encodedCharacters"], text, report);
-    let text = "fields whose names have an underscore go on as they came; what the proxy itself sends has none beside it";
-    http.each(Verdict::Approximated, &["underscoreHeadersStrategy"], text, report);
+    if let Some(below) = http.table("encodedCharacters", report) {
+        encoded(entry, below, report);
+    }
+    for name in ["underscoreHeadersStrategy", "aliasHeadersStrategy"] {
+        if let Some((strategy, at)) = http.text(name, report) {
+            if ["", "keep"].contains(&strategy.as_str()) {
+                report.translated(at);
+            } else {
+                report.not_possible(at, "fields whose names have an underscore go on as they came, but beside those that the proxy itself sends: have endpoints tell them from those with a hyphen");
+            }
+        }
+    }
     fields.broken |= !http.finish(report);
+}
+
+/// What a path may have encoded, and how it is written then.
+const ENCODED: [(&str, &str); 7] = [
+    ("allowEncodedSlash", "2F"),
+    ("allowEncodedBackSlash", "5C"),
+    ("allowEncodedNullCharacter", "00"),
+    ("allowEncodedSemicolon", "3B"),
+    ("allowEncodedPercent", "25"),
+    ("allowEncodedQuestionMark", "3F"),
+    ("allowEncodedHash", "23"),
+];
+
+fn encoded(entry: &mut Entry, mut below: Fields<'_>, report: &mut Report) {
+    report.translated(below.at);
+    for (name, code) in ENCODED {
+        if let Some((allowed, at)) = below.flag(name, report) {
+            if allowed {
+                report.translated(at);
+            } else {
+                report.note(at, Verdict::Translated, "what no router takes gets 400 for it as well");
+                entry.refused.push((code, at));
+            }
+        }
+    }
+    below.finish(report);
 }
 
 fn redirection(entry: &mut Entry, mut below: Fields<'_>, report: &mut Report) {

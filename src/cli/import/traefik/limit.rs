@@ -79,18 +79,23 @@ pub(super) fn rate(
     for place in [average.map(|a| a.1), period.map(|p| p.1), burst.map(|b| b.1)].into_iter().flatten() {
         around.report.translated(place);
     }
+    let (average, of_average) = average.unwrap_or((0, at));
+    if average <= 0 {
+        around.report.wrong(of_average, "an average of 0 is no limit at all");
+        if let Some(mut criterion) = criterion {
+            let text = "nothing is counted";
+            around.report.ignored(criterion.at, text);
+            criterion.each_rest(Verdict::Ignored, text, around.report);
+        }
+        return known(fields, around.report);
+    }
     let key = key(criterion, "source", around)?;
     known(fields, around.report)?;
-    let (average, of_average) = average.unwrap_or((0, at));
     let period = match period {
         Some((time, _)) if time < 0 => return Err(Lost::Refused("its period is negative".to_owned())),
         Some((time, _)) if time > 0 => time,
         _ => 1000,
     };
-    if average <= 0 {
-        around.report.wrong(of_average, "an average of 0 is no limit at all");
-        return Ok(());
-    }
     let Some((rate, exact)) = per(average, period) else {
         return Err(Lost::Unsaid("a rate is at least one in an hour".to_owned()));
     };
@@ -321,7 +326,7 @@ pub(super) fn compress(
     if let Some((list, at)) = excluded {
         let how = "types that are compressed are a list: leave this one out of `types`, where it is in it";
         report.approximated(at, how);
-        list.iter().for_each(|(_, at)| report.approximated(*at, how));
+        super::said::items(at, &list, report);
     }
     if let Some((bytes, at)) = least {
         report.translated(at);

@@ -240,19 +240,18 @@ fn one_path(mut paths: Vec<PathTest>) -> PathTest {
 impl Region {
     /// The requests of this region to which the answer is yes.
     pub(super) fn asked(&self, test: &Test) -> Narrowed {
-        let mut out = self.clone();
+        // Most questions are of requests that this region has none of: nothing is copied for these.
         let narrowed = match test {
-            Test::Always => Ok(Some(out)),
+            Test::Always => Ok(Some(self.clone())),
             Test::Never => Ok(None),
             Test::Unsaid(why) => return Narrowed::Impossible(why.clone()),
-            Test::Hosts(hosts) => Ok(meet_hosts(self.hosts.as_deref(), hosts).map(|hosts| {
-                out.hosts = Some(hosts);
-                out
-            })),
+            Test::Hosts(hosts) => Ok(meet_hosts(self.hosts.as_deref(), hosts)
+                .map(|hosts| Self { hosts: Some(hosts), ..self.clone() })),
             Test::HostLike(hosts, regex) => {
-                let narrowed = hosts
-                    .as_ref()
-                    .map_or(Narrowed::To(out), |hosts| self.asked(&Test::Hosts(vec![hosts.clone()])));
+                let narrowed = match hosts {
+                    Some(hosts) => self.asked(&Test::Hosts(vec![hosts.clone()])),
+                    None => Narrowed::To(self.clone()),
+                };
                 match narrowed {
                     Narrowed::To(out) => {
                         out.narrow_value(Part::Header, "host", &ValueTest::Regex(regex.clone()))
@@ -261,24 +260,14 @@ impl Region {
                 }
             }
             Test::Methods(methods) => {
-                Ok(meet(self.methods.as_deref(), methods, |a, b| (a == b).then(|| a.clone())).map(
-                    |methods| {
-                        out.methods = Some(methods);
-                        out
-                    },
-                ))
+                Ok(meet(self.methods.as_deref(), methods, |a, b| (a == b).then(|| a.clone()))
+                    .map(|methods| Self { methods: Some(methods), ..self.clone() }))
             }
-            Test::Source(networks) => Ok(meet_networks(self.source.as_deref(), networks).map(|source| {
-                out.source = Some(source);
-                out
-            })),
-            Test::Path(path) => narrow_path(self.path.as_ref(), path).map(|path| {
-                path.map(|path| {
-                    out.path = Some(path);
-                    out
-                })
-            }),
-            Test::Value(part, name, value) => out.narrow_value(*part, name, value),
+            Test::Source(networks) => Ok(meet_networks(self.source.as_deref(), networks)
+                .map(|source| Self { source: Some(source), ..self.clone() })),
+            Test::Path(path) => narrow_path(self.path.as_ref(), path)
+                .map(|path| path.map(|path| Self { path: Some(path), ..self.clone() })),
+            Test::Value(part, name, value) => self.clone().narrow_value(*part, name, value),
         };
         match narrowed {
             Ok(Some(region)) => Narrowed::To(region),

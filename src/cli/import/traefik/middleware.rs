@@ -262,13 +262,9 @@ fn errors(mut fields: Fields<'_>, around: &mut Around<'_, '_>, _: &mut Treatment
     let at = fields.at;
     let report = &mut *around.report;
     let remedy = "pages of errors are files: fetch them from that service, and name them in error_pages of the route, with intercept_errors = true where they also take the place of what endpoints answer";
-    fields.each(
-        Verdict::NotPossible,
-        &["status", "service", "query", "statusRewrites", "errorRequestHeaders"],
-        remedy,
-        report,
-    );
     report.not_possible(at, remedy);
+    let names = ["status", "service", "query", "statusRewrites", "errorRequestHeaders"];
+    fields.each(Verdict::NotPossible, &names, &format!("as line {}", at.line), report);
     known(fields, report)
 }
 
@@ -289,8 +285,8 @@ fn grpc_web(mut fields: Fields<'_>, around: &mut Around<'_, '_>, _: &mut Treatme
     let report = &mut *around.report;
     let remedy =
         "gRPC-Web is not turned into gRPC: have the server speak it, or put a proxy before it that does";
-    fields.each(Verdict::NotPossible, &["allowOrigins"], remedy, report);
     report.not_possible(at, remedy);
+    fields.each(Verdict::NotPossible, &["allowOrigins"], &format!("as line {}", at.line), report);
     known(fields, report)
 }
 
@@ -313,6 +309,8 @@ fn encoded(mut fields: Fields<'_>, around: &mut Around<'_, '_>, _: &mut Treatmen
 /// What it does is known to itself alone: it may well be what keeps people out.
 fn plugin(mut fields: Fields<'_>, around: &mut Around<'_, '_>, _: &mut Treatment) -> Result<(), Lost> {
     let why = "nothing of others runs inside the proxy: ask a service by forward_auth, or leave it out";
-    fields.each_rest(Verdict::NotPossible, why, around.report);
+    let as_above = format!("as line {}", fields.at.line);
+    around.report.not_possible(fields.at, why);
+    fields.each_rest(Verdict::NotPossible, &as_above, around.report);
     Err(Lost::Unsaid(why.to_owned()))
 }

@@ -7,7 +7,8 @@
 //! (`middleware`, with `path`, `redirect`, `headers`, `auth`, `limit` and `breaker` for their kinds, whose sum is a
 //! `treatment`) and a `service`, which comes to pools by `balancer`, `transport` and `probe`. `route` makes routes of
 //! routers, `web` writes them with their listeners (`caption` their names); `bytes` does all of this for TCP and UDP (`sni` reads
-//! their rules, `admission` who may connect, `shares` makes one pool of several). `said` serves all.
+//! their rules, `admission` who may connect, `shares` makes one pool of several). `said` serves all, `differences`
+//! has what no line stands for.
 
 mod admission;
 mod auth;
@@ -15,6 +16,7 @@ mod balancer;
 mod breaker;
 mod bytes;
 mod caption;
+mod differences;
 mod entry;
 mod fields;
 mod gorilla;
@@ -71,7 +73,7 @@ pub fn import(files: &[(&str, &str)], around: Surroundings<'_>) -> Import {
     // What only holds others is judged by them, before and after what is left over.
     source.settle(&mut report);
     unserved(&parts, &mut report);
-    general(&parts, &mut report);
+    differences::tell(&parts, &document, &mut report);
     lift(&mut document);
     settle(&mut document, &mut report);
     source.settle(&mut report);
@@ -151,6 +153,7 @@ fn write(
     let old = statics::old_rules(parts);
     let mut routers = router::read(parts, entries, tls, old, report);
     for entry in entries {
+        routers.extend(router::refusal(entry));
         routers.extend(router::redirection(entry, entries, report));
         if let Some((at, own, false)) = &ping
             && own.as_deref().unwrap_or(entry::INTERNAL) == entry.name
@@ -388,11 +391,10 @@ fn unused(parts: &Parts<'_>, services: [&Services<'_, '_>; 3], report: &mut Repo
 }
 
 fn silent(at: Place, node: &super::tree::Node, report: &mut Report) {
-    const WHY: &str = "no router leads to it";
     if report.remarks(at).is_empty() {
-        report.ignored(at, WHY);
+        report.ignored(at, "nothing that is written leads to it");
     }
-    said::each_silent(node, Verdict::Ignored, WHY, report);
+    said::each_silent(node, Verdict::Ignored, &format!("as line {}", at.line), report);
 }
 
 /// Says what Traefik would refuse of an element that nothing leads to.
@@ -403,34 +405,6 @@ fn mistakes(node: &super::tree::Node, found: &Report, report: &mut Report) {
         }
     });
 }
-
-/// Differences of the two products.
-fn general(parts: &Parts<'_>, report: &mut Report) {
-    if !parts.of("http", "routers").all.is_empty() {
-        for text in GENERAL {
-            report.general(text);
-        }
-    }
-    if !parts.of("tcp", "routers").all.is_empty() {
-        report.general("a tcp connection that no route takes is reset; Traefik ends the handshake with its own certificate and answers 404, or closes it.");
-    }
-}
-
-/// What differs always.
-const GENERAL: [&str; 12] = [
-    "endpoints are told X-Forwarded-For, -Proto and -Host, X-Real-IP and X-Request-Id; Traefik tells them X-Forwarded-Port and X-Forwarded-Server as well, and no X-Request-Id.",
-    "Traefik asks endpoints for gzip where the client asks for nothing, and unpacks the answer; here requests go on as they are.",
-    "X-Forwarded-*, X-Real-IP, Forwarded and CF-Connecting-IP of peers that are in no trusted_proxies go no further; Traefik lets Forwarded and CF-Connecting-IP pass.",
-    "paths are compared in normal form, where /a/. is /a/, and go on as they came; to Traefik that is /a, and it sends on what it compares.",
-    "response_headers hold for our own answers too, whichever middleware makes them; in Traefik for those of middlewares behind `headers` only.",
-    "our own answers have short texts as their bodies, and 503 a Retry-After. Requests that no route takes get 404, as from Traefik.",
-    "an endpoint that cannot be reached is 503 here; Traefik answers 502, and 504 where it cannot connect in time.",
-    "an endpoint that fails live traffic 5 times in a row is out for 10 s ([pool.NAME.outlier]); Traefik goes by checks alone unless passiveHealthCheck is written.",
-    "nothing is tried again where no retry middleware is: retry = \"off\" in the pools. Without that line connections that fail would be tried elsewhere.",
-    "connecting has a limit of 2 s and an answer one of 60 s ([pool.NAME.timeouts]); Traefik has 30 s, and none.",
-    "an endpoint gets at most 1024 requests at once, more wait ([pool.NAME.limits]); Traefik has no ceiling.",
-    "an endpoint that is checked is used once its first probe is good, and after a bad one the next comes 500 ms later; Traefik takes servers for up until a check fails.",
-];
 
 #[cfg(test)]
 mod tests {
@@ -454,13 +428,51 @@ mod tests {
         assert!(!import.report.is_incomplete(), "{}", import.report);
     }
 
+    /// What comes of one router with one middleware, `m`.
+    fn guarded(middleware: &str) -> Import {
+        let dynamic = format!(
+            "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n{middleware}  \
+             services:\n    s:\n      loadBalancer:\n        servers: [{{url: \"http://10.0.0.1\"}}]\n"
+        );
+        imported(&[("traefik.yml", STATIC), ("dynamic.yml", &dynamic)])
+    }
+
+    #[test]
+    fn middlewares_of_an_entry_point_stand_before_all_that_it_answers() {
+        let statics = "entryPoints:\n  web:\n    address: :80\n    http:\n      middlewares: [m]\n      encodedCharacters: {allowEncodedSlash: false}\n      \
+                       redirections: {entryPoint: {to: \":443\"}}\nping: {entryPoint: web}\n";
+        let dynamic =
+            "http:\n  middlewares:\n    m:\n      ipAllowList:\n        sourceRange: [10.0.0.0/8]\n";
+        let import = imported(&[("traefik.yml", statics), ("dynamic.yml", dynamic)]);
+        let (before, own) = import.text.split_once("name = \"ping\"").expect("pings are answered");
+        assert!(before.contains("path_regex = \"(?i)%(?:2F)\"\nrespond = { status = 400 }"), "{before}");
+        assert_eq!(own.matches("allow = [\"10.0.0.0/8\"]").count(), 2, "{own}");
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+    }
+
+    #[test]
+    fn an_answer_to_some_requests_that_cannot_be_told_apart_is_told() {
+        let import = guarded(
+            "      redirectRegex:\n        regex: ^http://a.test/(x|y.*z)/b$\n        replacement: http://b.test/\n",
+        );
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`) && PathRegexp(`[0-9]$`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n      redirectRegex:\n        \
+                       regex: ^http://a.test/x/(.*)$\n        replacement: http://b.test/$1\n  services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
+        let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
+        assert!(import.report.is_incomplete(), "{}\n{}", import.text, import.report);
+    }
+
     #[test]
     fn what_keeps_people_out_and_cannot_be_said_lets_nobody_in() {
-        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      middlewares: [m]\n      service: s\n  middlewares:\n    m:\n      digestAuth:\n        users: [\"a:b:c\"]\n  \
-                       services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
-        let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
-        assert!(import.text.contains("respond = { status = 503 }"), "{}", import.text);
-        assert!(!import.text.contains("pool = "), "{}", import.text);
-        assert!(import.report.is_incomplete());
+        for middleware in [
+            "      digestAuth:\n        users: [\"a:b:c\"]\n",
+            "      forwardAuth:\n        address: http://10.0.0.9/\n        forwardBody: true\n",
+            "      forwardAuth:\n        address: http://10.0.0.9/\n        authResponseHeadersRegex: ^X-User\n",
+        ] {
+            let import = guarded(middleware);
+            assert!(import.text.contains("respond = { status = 503 }"), "{}", import.text);
+            assert!(!import.text.contains("pool = "), "{}", import.text);
+            assert!(import.report.is_incomplete());
+        }
     }
 }

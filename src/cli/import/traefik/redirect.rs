@@ -185,7 +185,11 @@ fn take_apart(regex: &str) -> Option<Parts> {
         }
         escaped = c == '\\' && !escaped;
     }
-    let (host, path) = rest.split_at(end);
+    let (mut host, path) = rest.split_at(end);
+    if path.is_empty() && host.ends_with('$') {
+        // There is a path behind every host: only what takes that too comes to the end of a URL.
+        host = host.strip_suffix('$').filter(|host| spans_to_end(host))?;
+    }
     Some(Parts {
         tls: *tls,
         scheme_groups: *scheme_groups,
@@ -193,6 +197,16 @@ fn take_apart(regex: &str) -> Option<Parts> {
         path: path.to_owned(),
         joined: false,
     })
+}
+
+/// Whether what is taken for the host may go on into the path.
+fn spans(host: &str) -> bool {
+    host.contains(".*") || host.contains(".+")
+}
+
+/// Whether it takes all of the URL.
+fn spans_to_end(host: &str) -> bool {
+    [".*", ".+", ".*)", ".+)"].iter().any(|end| host.ends_with(end)) && !host.ends_with("\\.+")
 }
 
 /// Scheme and host in one group.
@@ -219,11 +233,15 @@ fn branches(
     let own = if around.door.tls { "https" } else { "http" };
     let whole =
         ["(.*)", "(.+)", "([^/]+)", "([^/]*)", ".*", ".+", "[^/]+", "[^/]*"].contains(&parts.host.as_str());
+    let simple = simple_tail(parts);
+    // A host that is all of a URL's beginning takes in what is before the path that is asked for.
+    let before = simple.is_none() && whole && spans(&parts.host);
+    let of_before = if before { "{group:before_it}" } else { "" };
     // Groups of the host are known where the hosts are; else they are all of it.
     let hosts: Vec<(Vec<Test>, Vec<String>)> = if whole {
         let of = match (parts.host.starts_with('('), parts.joined) {
             (true, true) => vec![format!("{own}://{{host}}")],
-            (true, false) => vec!["{host}".to_owned()],
+            (true, false) => vec![format!("{{host}}{of_before}")],
             _ => Vec::new(),
         };
         vec![(Vec::new(), of)]
@@ -241,9 +259,19 @@ fn branches(
         hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
     };
     for (mut tests, of_host) in hosts {
-        let path = path_of(parts, &mut tests, at, around);
+        let path = match &simple {
+            Some(tail) => tail.clone(),
+            None => path_of(parts, before, &mut tests, at, around),
+        };
         let offset = parts.scheme_groups + of_host.len();
-        let location = location(replacement, own, &of_host, offset, &path, parts, at, around);
+        let location = location(replacement, own, &of_host, (offset, before), &path, parts, at, around);
+        let goes_on = spans(&parts.host) && !before && !spans_to_end_alone(parts);
+        if goes_on && !of_host.last().is_some_and(|host| location.contains(&format!("{host}{{uri}}"))) {
+            around.report.approximated(
+                at,
+                "what is taken for the host ends with it; in Traefik it may go on into the path",
+            );
+        }
         if is_own(&location, own, around) {
             around.report.ignored(at, "it leads to where the request is already, which Traefik does not do");
             continue;
@@ -292,8 +320,13 @@ fn captures(regex: &str, host: &str) -> Option<(Vec<Test>, Vec<String>)> {
     Some((vec![Test::Hosts(vec![host.to_owned()])], of.collect()))
 }
 
+/// Whether there is nothing behind a host that takes all.
+fn spans_to_end_alone(parts: &Parts) -> bool {
+    parts.path.is_empty() && spans_to_end(&parts.host)
+}
+
 /// What the path is to be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Tail {
     /// Path and query are one group, with or without the slash that they begin with.
     Uri { slash: bool },
@@ -309,35 +342,44 @@ enum Tail {
     Rest,
 }
 
-fn path_of(parts: &Parts, tests: &mut Vec<Test>, at: Place, around: &mut Around<'_, '_>) -> Tail {
+/// What a path comes to of which nothing is asked.
+fn simple_tail(parts: &Parts) -> Option<Tail> {
+    let closed = parts.path.ends_with('$');
+    match parts.path.trim_end_matches('$') {
+        "" if !parts.joined && spans_to_end_alone(parts) => {
+            Some(if parts.host.ends_with(')') { Tail::OfHost } else { Tail::Groups { query: false } })
+        }
+        "/(.*)" | "/(.+)" | "/?(.*)" => Some(Tail::Uri { slash: false }),
+        "(/.*)" | "(/.*)?" | "(/?.*)" | "(.*)" | "(/.+)" => Some(Tail::Uri { slash: true }),
+        "/.*" | "/?.*" | ".*" => Some(Tail::Groups { query: false }),
+        "" if !closed => Some(Tail::Behind),
+        "/" if !closed => Some(Tail::BehindSlash),
+        _ => None,
+    }
+}
+
+fn path_of(
+    parts: &Parts,
+    before: bool,
+    tests: &mut Vec<Test>,
+    at: Place,
+    around: &mut Around<'_, '_>,
+) -> Tail {
     let closed = parts.path.ends_with('$');
     let path = parts.path.trim_end_matches('$');
-    let host_goes_on = ["*)", "+)"].iter().any(|end| parts.host.ends_with(end)) && !parts.joined;
-    match path {
-        "" if !closed
-            && host_goes_on
-            && !parts.host.ends_with("[^/]*)")
-            && !parts.host.ends_with("[^/]+)") =>
-        {
-            return Tail::OfHost;
-        }
-        "/(.*)" | "/(.+)" | "/?(.*)" => return Tail::Uri { slash: false },
-        "(/.*)" | "(/.*)?" | "(/?.*)" | "(.*)" | "(/.+)" => return Tail::Uri { slash: true },
-        "/.*" | "/?.*" | ".*" => return Tail::Groups { query: false },
-        "" if !closed => return Tail::Behind,
-        "/" if !closed => return Tail::BehindSlash,
-        _ => {}
-    }
     let open = [".*)", ".+)", ".*", ".*)?"].iter().any(|end| path.ends_with(end));
     if !open && closed {
         around.report.approximated(at, "the query of a request is not looked at");
     }
     let plain = path.replace('\\', "");
+    let start = if before { "^(?P<before_it>.*)" } else { "^" };
     let test = match (open, closed) {
-        (true, _) => PathTest::Regex(format!("^{}", parts.path)),
-        (false, false) => PathTest::Regex(format!("^{path}(?P<rest_of_it>.*)$")),
-        _ if super::matcher::literal(&plain) == path && plain.starts_with('/') => PathTest::Exact(plain),
-        _ => PathTest::Regex(format!("^{}", parts.path)),
+        (true, _) => PathTest::Regex(format!("{start}{}", parts.path)),
+        (false, false) => PathTest::Regex(format!("{start}{path}(?P<rest_of_it>.*)$")),
+        _ if !before && super::matcher::literal(&plain) == path && plain.starts_with('/') => {
+            PathTest::Exact(plain)
+        }
+        _ => PathTest::Regex(format!("{start}{}", parts.path)),
     };
     tests.push(Test::Path(test));
     if !open && !closed { Tail::Rest } else { Tail::Groups { query: !path.ends_with(".*") } }
@@ -349,7 +391,7 @@ fn location(
     replacement: &str,
     own: &str,
     of_host: &[String],
-    offset: usize,
+    (offset, before): (usize, bool),
     tail: &Tail,
     parts: &Parts,
     at: Place,
@@ -371,12 +413,12 @@ fn location(
                     text = text.replace(&format!("/{variable}"), "{uri}");
                     "{uri}".to_owned()
                 }
-                _ => format!("{{{}}}", number - offset),
+                _ => format!("{{{}}}", number - offset + usize::from(before)),
             }
         };
         text = text.replace(&variable, &value);
     }
-    let last = format!("{{{}}}", count.saturating_sub(offset));
+    let last = format!("{{{}}}", (count + usize::from(before)).saturating_sub(offset));
     let queried = match tail {
         Tail::Behind => {
             text.push_str("{uri}");
@@ -490,6 +532,12 @@ mod tests {
             (tests, to.as_str()),
             (vec![Test::Path(PathTest::Exact("/a".to_owned()))], "http://{host}/b")
         );
+        // What goes for the host may be more than that.
+        let (tests, to) = one("^http://(.*)/a/(.*)$", "https://${1}/b/$2");
+        assert_eq!(tests, [Test::Path(PathTest::Regex("^(?P<before_it>.*)/a/(.*)$".to_owned()))]);
+        assert_eq!(to, "https://{host}{group:before_it}/b/{2}?{query}");
+        assert_eq!(always("^http://.*", "https://new.test", None), "https://new.test");
+        assert_eq!(always("^http://(.+)$", "https://$1", None), "https://{host}{uri}");
         // Only by TLS, or where the request is already.
         assert_eq!(leads("^https://a.test/(.*)", "https://b.test/$1", None), []);
         assert_eq!(leads("^https?://a.test/(.*)", "http://a.test/$1", Some(&["a.test"])), []);
@@ -510,6 +558,7 @@ mod tests {
         );
         assert_eq!(parts("^https?://(?:www\\.)?(.+)"), of(None, "(?:www\\.)?(.+)", ""));
         assert_eq!(parts("^/a"), None);
+        assert_eq!(parts("^http://old\\.test$"), None);
         assert_eq!(parts("^http://a|https://b"), None);
     }
 }

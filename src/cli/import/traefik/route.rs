@@ -106,23 +106,25 @@ impl Walker<'_> {
 }
 
 fn take(term: &Term, region: &Region) -> Option<Taken> {
-    let mut taken = Taken { region: region.clone(), spared: Vec::new(), unsaid: None };
+    let (mut narrow, mut unsaid): (Option<Region>, _) = (None, None);
     for test in &term.all {
-        match taken.region.asked(test) {
-            Narrowed::To(narrow) => taken.region = narrow,
+        match narrow.as_ref().unwrap_or(region).asked(test) {
+            Narrowed::To(narrower) => narrow = Some(narrower),
             Narrowed::Empty => return None,
-            Narrowed::Impossible(why) => taken.unsaid = Some(why),
+            Narrowed::Impossible(why) => unsaid = Some(why),
         }
     }
+    let region = narrow.unwrap_or_else(|| region.clone());
+    let mut spared = Vec::new();
     for test in &term.none {
-        match taken.region.asked(test) {
-            Narrowed::To(narrow) if narrow == taken.region => return None,
-            Narrowed::To(narrow) => taken.spared.push(narrow),
+        match region.asked(test) {
+            Narrowed::To(narrow) if narrow == region => return None,
+            Narrowed::To(narrow) => spared.push(narrow),
             Narrowed::Empty => {}
-            Narrowed::Impossible(why) => taken.unsaid = Some(why),
+            Narrowed::Impossible(why) => unsaid = Some(why),
         }
     }
-    Some(taken)
+    Some(Taken { region, spared, unsaid })
 }
 
 /// Drafts of all entry points as one list, those that are alike once. Each with the entry points that it is of.

@@ -37,6 +37,8 @@ pub(super) enum Work {
     Service(String, Place),
     /// Traefik says that it is there.
     Ping,
+    /// Nobody may ask that.
+    Refuse,
     /// All of an entry point is redirected.
     Redirect {
         scheme: String,
@@ -103,7 +105,8 @@ fn one(
     let syntax = fields.text("ruleSyntax", report);
     let secure = fields.table("tls", report).map(|below| router_tls(below, report));
     let parents = fields.texts("parentRefs", report);
-    let text = "records and metrics are of all routes: [log] access and the admin API";
+    let text =
+        "records, metrics and traces (traceparent) are of all routes: [log] access, [admin] and [tracing]";
     fields.each(Verdict::Approximated, &["observability"], text, report);
     if !fields.finish(report) && !element.unknown {
         return Err("it has options that Traefik does not know, or values that it cannot read".to_owned());
@@ -260,6 +263,16 @@ pub(super) fn ping(entry: &Entry, at: Place) -> Router {
     own("ping", entry, i64::MAX, Term { all: vec![path], none: Vec::new() }, at, Work::Ping)
 }
 
+/// The router that refuses what may not be encoded in a path.
+pub(super) fn refusal(entry: &Entry) -> Option<Router> {
+    use super::super::region::PathTest;
+    let at = entry.refused.first()?.1;
+    let codes: Vec<&str> = entry.refused.iter().map(|(code, _)| *code).collect();
+    let path = Test::Path(PathTest::Regex(format!("(?i)%(?:{})", codes.join("|"))));
+    let term = Term { all: vec![path], none: Vec::new() };
+    Some(own("encoded-characters", entry, i64::MAX, term, at, Work::Refuse))
+}
+
 fn own(name: &str, entry: &Entry, priority: i64, term: Term, at: Place, work: Work) -> Router {
     Router {
         name: name.to_owned(),
@@ -267,6 +280,7 @@ fn own(name: &str, entry: &Entry, priority: i64, term: Term, at: Place, work: Wo
         rule_at: at,
         text: match &work {
             Work::Ping => "pings are answered".to_owned(),
+            Work::Refuse => "what is encoded in a path".to_owned(),
             _ => "all is redirected".to_owned(),
         },
         entries: Some(vec![entry.name.clone()]),

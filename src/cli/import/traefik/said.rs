@@ -25,6 +25,7 @@ pub(super) fn whole(at: Place, node: &Node, verdict: Verdict, text: &str, report
     report.note(at, verdict, text);
     let below = match verdict {
         Verdict::Translated => String::new(),
+        _ if text.starts_with("as line ") => text.to_owned(),
         _ => format!("as line {}", at.line),
     };
     node.each_place(&mut |place, _| {
@@ -32,6 +33,13 @@ pub(super) fn whole(at: Place, node: &Node, verdict: Verdict, text: &str, report
             report.note(place, verdict, below.clone());
         }
     });
+}
+
+/// Says of the lines of a list that nearly the same is done, as its first line says.
+pub(super) fn items(at: Place, list: &[(String, Place)], report: &mut Report) {
+    for (_, place) in list.iter().filter(|(_, place)| *place != at) {
+        report.approximated(*place, format!("as line {}", at.line));
+    }
 }
 
 /// Says of an element that it is not there in Traefik, and of its lines that they do nothing.

@@ -283,7 +283,7 @@ impl<'s, 'p> Services<'s, 'p> {
             }
             report.approximated(
                 at,
-                "a client stays with its endpoint as well, not only with its part of the split",
+                "a client stays with its endpoint as well, not only with its part of the split; and routes that lead to such a part alone set the cookie too",
             );
         }
         let by = by_source.then_some("source");

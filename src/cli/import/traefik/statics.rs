@@ -90,6 +90,7 @@ const SAID: &[(&str, Verdict, &str)] = &[
     ),
     ("experimental.", Ignored, "it switches something of Traefik's on"),
     ("core.defaultrulesyntax", Translated, ""),
+    ("core.stricttlsoptions", Ignored, "TLS options are the listener's, which has one set of them"),
     ("spiffe.", NotPossible, "there is no SPIFFE: write cert, key and ca of the pool's tls"),
     ("ocsp.", NotPossible, "a certificate's OCSP answer is a file beside it; nobody is asked for one"),
     (

@@ -141,12 +141,12 @@ fn options(mut fields: Fields<'_>, report: &mut Report) -> Options {
     }
     if let Some((list, at)) = fields.texts("cipherSuites", report) {
         report.approximated(at, CIPHERS);
-        list.iter().for_each(|(_, at)| report.approximated(*at, CIPHERS));
+        super::said::items(at, &list, report);
     }
     if let Some((list, at)) = fields.texts("curvePreferences", report) {
         let text = "the groups are the proxy's own";
         report.approximated(at, text);
-        list.iter().for_each(|(_, at)| report.approximated(*at, text));
+        super::said::items(at, &list, report);
     }
     if let Some((strict, at)) = fields.flag("sniStrict", report) {
         if strict {

@@ -220,6 +220,14 @@ const GUARDS: [&str; 3] = ["basic_auth", "forward_auth", "cors"];
 const ONCE: &str = "a route rewrites its path once: make one regular expression of what its middlewares do";
 
 impl Answer {
+    /// The line that it comes from.
+    pub(super) const fn at(&self) -> Option<Place> {
+        match self {
+            Self::Redirect { at, .. } => Some(*at),
+            Self::Respond { at, .. } => *at,
+        }
+    }
+
     fn write(&self, table: &mut Table) {
         match self {
             Self::Redirect { to, status, at } => {

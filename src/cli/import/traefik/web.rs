@@ -178,7 +178,7 @@ fn one_kind(gate: &mut Gate, entry: &Entry, routers: &[Router], report: &mut Rep
         let stays = match &router.work {
             Work::Service(..) => tls == (router.tls.is_some() || entry.tls.is_some()),
             Work::Redirect { .. } => !tls,
-            Work::Ping => true,
+            Work::Ping | Work::Refuse => true,
         };
         match (&router.work, &router.entries) {
             _ if stays => {}
@@ -243,7 +243,7 @@ fn of_gate(gate: &Gate, site: &mut Site<'_, '_>, routers: &[Router]) -> Vec<(Dra
     for draft in route::drafts(&here) {
         let of = draft.router.and_then(|at| ready.get(&at).cloned());
         match (of, &draft.unsaid) {
-            (Some(of), None) => branch(&draft, of, &mut out),
+            (Some(of), None) => branch(&draft, of, &mut out, site.report),
             (Some(of), Some(why)) => {
                 let at = draft.router.and_then(|at| routers.get(at)).map(|router| router.rule_at);
                 if let Some(at) = at {
@@ -266,42 +266,67 @@ fn closed(status: i64, at: Option<Place>) -> Ready {
 }
 
 /// Writes out the answers to some of a draft's requests before the draft.
-fn branch(draft: &Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>) {
-    let narrowed = |region: &Region, tests: &[Test]| {
-        tests.iter().try_fold(region.clone(), |region, test| match region.asked(test) {
-            Narrowed::To(region) => Some(region),
-            _ => None,
-        })
-    };
+fn branch(draft: &Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>, report: &mut Report) {
     let passes = std::mem::take(&mut ready.treatment.passes);
     let mut inner = draft.clone();
     let mut answers = Vec::new();
     for (tests, answer) in passes {
-        if let Some(region) = narrowed(&inner.region, &tests) {
-            let rest = Ready {
-                target: None,
-                mirror: None,
-                treatment: ready.treatment.answered(answer),
-                ..ready.clone()
-            };
-            answers.push((Draft { region: inner.region.clone(), ..draft.clone() }, rest));
-            inner.region = region;
+        let at = answer.at();
+        let rest = Ready {
+            target: None,
+            mirror: None,
+            treatment: ready.treatment.answered(answer),
+            ..ready.clone()
+        };
+        match narrowed(&inner.region, &tests) {
+            Narrowed::To(region) => {
+                answers.push((Draft { region: inner.region.clone(), ..draft.clone() }, rest));
+                inner.region = region;
+            }
+            Narrowed::Empty => return out.push((inner, rest)),
+            Narrowed::Impossible(why) => {
+                if let Some(at) = at {
+                    report.not_possible(at, format!("{why}: all requests get this answer"));
+                }
+                return out.push((inner, rest));
+            }
         }
     }
     for branch in std::mem::take(&mut ready.treatment.branches) {
-        if let Some(region) = narrowed(&inner.region, &branch.tests) {
-            let own = Ready { treatment: branch.treatment, target: None, mirror: None, ..ready.clone() };
-            let all = region == inner.region;
-            out.push((Draft { region, ..draft.clone() }, own));
-            if all {
-                answers.reverse();
-                return out.extend(answers);
+        let at = branch.treatment.end.as_ref().and_then(Answer::at);
+        match narrowed(&inner.region, &branch.tests) {
+            Narrowed::To(region) => {
+                let own = Ready { treatment: branch.treatment, target: None, mirror: None, ..ready.clone() };
+                let all = region == inner.region;
+                out.push((Draft { region, ..draft.clone() }, own));
+                if all {
+                    answers.reverse();
+                    return out.extend(answers);
+                }
+            }
+            Narrowed::Empty => {}
+            Narrowed::Impossible(why) => {
+                if let Some(at) = at {
+                    report.not_possible(at, format!("{why}: no request gets this answer"));
+                }
             }
         }
     }
     out.push((inner, ready));
     answers.reverse();
     out.extend(answers);
+}
+
+/// The requests of a region to which the answer to all of these is yes.
+fn narrowed(region: &Region, tests: &[Test]) -> Narrowed {
+    let mut out = region.clone();
+    for test in tests {
+        match out.asked(test) {
+            Narrowed::To(region) => out = region,
+            other => return other,
+        }
+    }
+    Narrowed::To(out)
 }
 
 /// What becomes of the requests of a router that come to an entry point.
@@ -312,23 +337,14 @@ fn prepare(router: &Router, gate: &Gate, site: &mut Site<'_, '_>) -> Result<Read
     let mut out = Ready::default();
     let entry = site.entries.get(gate.entry);
     let (name, at) = match &router.work {
-        Work::Ping => {
-            out.treatment.end =
-                Some(Answer::Respond { status: 200, body: "OK".to_owned(), at: Some(router.at) });
+        Work::Refuse => {
+            let (body, at) = (String::new(), Some(router.at));
+            out.treatment.end = Some(Answer::Respond { status: 400, body, at });
             return Ok(out);
         }
-        Work::Redirect { scheme, port, permanent, at } => {
-            let status = super::treatment::redirect_status(*permanent, *at, site.report);
-            let mut around = around(router, gate, site);
-            let found = redirect::to_scheme(scheme, port, status, *at, &mut around, &mut out.treatment);
-            return match found {
-                Ok(()) if out.treatment.end.is_some() || !out.treatment.passes.is_empty() => Ok(out),
-                Ok(()) => Err("it leads to itself".to_owned()),
-                Err(Lost::Refused(why) | Lost::Unsaid(why)) => {
-                    site.report.not_possible(*at, why);
-                    Ok(closed(503, Some(*at)))
-                }
-            };
+        Work::Ping | Work::Redirect { .. } => {
+            let list = entry.map_or(&[][..], |entry| &entry.middlewares);
+            return own_answer(router, list, gate, site);
         }
         Work::Service(name, at) => (name.clone(), *at),
     };
@@ -368,6 +384,40 @@ fn prepare(router: &Router, gate: &Gate, site: &mut Site<'_, '_>) -> Result<Read
     }
     out.treatment.end = out.treatment.end.take().or_else(|| out.last.take());
     Ok(out)
+}
+
+/// What Traefik answers of its own accord, behind the middlewares of the entry point.
+fn own_answer(
+    router: &Router,
+    list: &[(String, Place)],
+    gate: &Gate,
+    site: &mut Site<'_, '_>,
+) -> Result<Ready, String> {
+    let mut out = Ready::default();
+    let to = &mut out.treatment;
+    let mut around = around(router, gate, site);
+    let mut found = apply(list, &mut around, to);
+    if found.is_ok() && to.end.is_none() {
+        found = match &router.work {
+            Work::Redirect { scheme, port, permanent, at } => {
+                let status = super::treatment::redirect_status(*permanent, *at, around.report);
+                redirect::to_scheme(scheme, port, status, *at, &mut around, to)
+            }
+            _ => {
+                to.end = Some(Answer::Respond { status: 200, body: "OK".to_owned(), at: Some(router.at) });
+                Ok(())
+            }
+        };
+    }
+    match found {
+        Ok(()) if out.treatment.end.is_some() || !out.treatment.passes.is_empty() => Ok(out),
+        Ok(()) => Err("it leads to itself".to_owned()),
+        Err(Lost::Refused(why)) if matches!(router.work, Work::Ping) => Err(why),
+        Err(Lost::Refused(why) | Lost::Unsaid(why)) => {
+            site.report.not_possible(router.at, why);
+            Ok(closed(503, Some(router.at)))
+        }
+    }
 }
 
 /// The alternatives of a router as they can be asked on an entry point: where connections are from is told by others
