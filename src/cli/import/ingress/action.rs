@@ -23,7 +23,13 @@ pub(super) struct Goal<'g> {
     pub(super) at: Place,
     /// They come over TLS.
     pub(super) tls: bool,
+    /// Endpoints are told of the certificates of clients.
+    pub(super) tells_of_clients: bool,
 }
+
+/// What the controller tells endpoints of the certificates of clients: no client may say it.
+const OF_CLIENTS: [&str; 4] =
+    ["ssl-client-verify", "ssl-client-subject-dn", "ssl-client-issuer-dn", "ssl-client-cert"];
 
 /// One of the ways that requests for a location may go.
 #[derive(Debug, Clone, Default)]
@@ -133,6 +139,10 @@ impl Maker<'_, '_, '_> {
             }
             (Err(why), Ok(_)) => return plain(Err(why)),
         };
+        let asks = canary.canary.header.as_ref().or(canary.canary.cookie.as_ref());
+        if let (Some((_, at)), true) = (asks, settings.affinity.sticks()) {
+            self.report.approximated(*at, "it is asked first; the controller leaves clients where their cookie of session affinity binds them, whatever else they say");
+        }
         let mut out = Vec::new();
         let mut when = |part: Part, name: &str, test: ValueTest, to: &str| {
             let way = Way { values: vec![(part, name.to_owned(), test)], ..Way::default() };
@@ -190,7 +200,7 @@ impl Maker<'_, '_, '_> {
     /// Everything of a route but where it leads.
     fn write(&mut self, goal: &Goal<'_>, way: &Way, table: &mut Table) {
         let Goal { location, settings, .. } = goal;
-        self.edits(location, settings, goal.tls, table);
+        self.edits(goal, table);
         settings.auth.write_networks(&self.controller.auth, settings.auth.any().is_none(), table);
         settings.proxy.or(&self.controller.proxy).write_body(table);
         settings.cors.write(table, self.report);
@@ -245,10 +255,14 @@ impl Maker<'_, '_, '_> {
     }
 
     /// Changes of heads and of what is asked for.
-    fn edits(&mut self, location: &Location, settings: &Settings, tls: bool, table: &mut Table) {
+    fn edits(&mut self, goal: &Goal<'_>, table: &mut Table) {
+        let Goal { location, settings, .. } = goal;
         let mut request: Vec<(String, Value)> = Vec::new();
         let mut from = None;
-        if let Some((prefix, at)) = settings.rewrite.told_prefix() {
+        let rewritten = |(target, _): &&(String, Place)| *target != location.path && !location.is_catch_all;
+        let target = settings.rewrite.target.as_ref().filter(rewritten);
+        if let Some((prefix, at)) = settings.rewrite.prefix.as_ref().filter(|_| target.is_some()) {
+            let at = *at;
             match template(prefix) {
                 Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => {
                     request.push(("x-forwarded-prefix".to_owned(), Value::text(text)));
@@ -265,16 +279,15 @@ impl Maker<'_, '_, '_> {
         let host = settings.rewrite.host.clone();
         let mut rewrite: Vec<(&str, Value)> = Vec::new();
         let mut at = None;
-        if let Some((target, place)) =
-            settings.rewrite.target.as_ref().filter(|(target, _)| *target != location.path)
-        {
+        if let Some((target, place)) = target {
             at = Some(*place);
             match self.target(target, location, *place) {
                 Some(parts) => rewrite.extend(parts),
                 None => *table = respond(503, at),
             }
         }
-        self.controller.write_fields(tls, request, fields, from, table);
+        let removed: &[&str] = if goal.tells_of_clients { &OF_CLIENTS } else { &[] };
+        self.controller.write_fields(goal.tls, removed, request, fields, from, table);
         if let Some((host, place)) = host {
             at = at.or(Some(place));
             rewrite.push(("host", Value::text(host)));
@@ -286,8 +299,7 @@ impl Maker<'_, '_, '_> {
 
     /// `rewrite-target` as `rewrite`.
     fn target(&mut self, target: &str, location: &Location, at: Place) -> Option<Vec<(&'static str, Value)>> {
-        let groups = location.path.matches('(').count()
-            - location.path.matches("(?").count().min(location.path.matches('(').count());
+        let groups = groups(&location.path);
         let text = match template(target) {
             Ok(text) => text,
             Err(name) => {
@@ -327,6 +339,28 @@ impl Maker<'_, '_, '_> {
         }
         Some(parts)
     }
+}
+
+/// How many groups of a regular expression are kept.
+fn groups(path: &str) -> usize {
+    let (mut count, mut class, mut rest) = (0, false, path);
+    while let Some(c) = rest.chars().next() {
+        let behind = rest.get(c.len_utf8()..).unwrap_or("");
+        rest = match c {
+            '\\' => behind.get(behind.chars().next().map_or(0, char::len_utf8)..).unwrap_or(""),
+            _ => behind,
+        };
+        match c {
+            '[' => class = true,
+            ']' => class = false,
+            '(' if !class => {
+                let named = ["?<", "?P<"].iter().any(|start| behind.starts_with(start));
+                count += usize::from(named || !behind.starts_with('?'));
+            }
+            _ => {}
+        }
+    }
+    count
 }
 
 /// The ways that guards make of one.

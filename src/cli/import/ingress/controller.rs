@@ -7,8 +7,9 @@ use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::annotation::affinity::Affinity;
 use super::annotation::auth::Auth;
+use super::annotation::beside::guard;
 use super::annotation::proxy::Proxy;
-use super::annotation::{Set, Word, as_networks, as_number, as_seconds, as_size, as_truth};
+use super::annotation::{Closed, Set, Word, as_networks, as_number, as_seconds, as_size, as_truth};
 use super::object::{Cluster, Object, split_name};
 use super::service::{PortName, Wanted};
 use super::value::list;
@@ -58,7 +59,7 @@ pub(super) struct Controller {
     pub(super) requests: Vec<(String, String, Place)>,
     pub(super) hidden: Set<Vec<String>>,
     /// Why nobody is let in at all.
-    pub(super) denied: Option<Place>,
+    pub(super) closed: Option<Closed>,
     /// Fields with the regular expression of values that are refused.
     pub(super) blocked: Vec<(&'static str, String, Place)>,
     /// Ports that are relayed.
@@ -133,7 +134,7 @@ const KEYS: &[(&str, Read)] = &[
     ("block-referers", |c, w, r| c.block("referer", w, r)),
     ("global-auth-url", |c, w, r| {
         if !w.value.is_empty() && !c.auth.ask_for_all(w, r) {
-            c.denied = Some(w.at);
+            c.close(w.at);
         }
     }),
     ("global-auth-response-headers", |c, w, r| c.auth.take_over(w, r)),
@@ -267,6 +268,29 @@ const IDLE: &[(&str, &str)] = &[
     ("proxy-redirect-to", "redirects of endpoints go on as they are"),
     ("enable-access-log-for-default-backend", "the access log has every request"),
     ("log-format-escape-json", "[log] format = \"json\" is escaped"),
+    ("log-format-escape-none", "[log] format = \"json\" is escaped"),
+    ("enable-aio-write", "nothing is put into files on the way"),
+    ("enable-serial-reloads", "a reload does not stop what is under way"),
+    ("default-type", "answers have the types that endpoints give them"),
+    ("debug-connections", "`plimsoll explain` tells what becomes of a request"),
+    ("lua-shared-dicts", "there are no tables to size"),
+    ("gzip-disable", "every client that asks for it gets it"),
+    ("allow-backend-server-header", "the Server field of endpoints goes to clients as it is"),
+    ("http2-max-field-size", "it is gone from nginx: limits.head is the most of a head"),
+    ("http2-max-header-size", "it is gone from nginx: limits.head is the most of a head"),
+    (
+        "http2-max-requests",
+        "it is gone from nginx: a connection has no number of requests after which it ends",
+    ),
+    ("grpc-buffer-size-kb", "there are no such buffers"),
+    (
+        "proxy-protocol-header-timeout",
+        "timeouts.tls_handshake of the listener is the time that a PROXY header has",
+    ),
+    ("geoip2-autoreload-in-minutes", "nothing asks where clients are"),
+    ("use-geoip", "nothing asks where clients are"),
+    ("enable-auth-access-log", "the access log has what clients ask for"),
+    ("access-log-params", "access in [log] is a file"),
 ];
 
 /// Keys that nothing can stand for.
@@ -293,6 +317,36 @@ const NOT: &[(&str, &str)] = &[
     ("skip-access-log-urls", "the access log has every request"),
     ("no-auth-locations", "routes of these paths without basic_auth and forward_auth do it"),
     ("no-tls-redirect-locations", "routes of these paths on the http listener do it"),
+    (
+        "enable-ocsp",
+        "certificates of clients are verified by client_ca alone, and nobody is asked whether they are revoked",
+    ),
+    (
+        "proxy-ssl-location-only",
+        "TLS to endpoints is that of the host's first Ingress that has any: write tls of the pools",
+    ),
+    ("proxy-stream-responses", "limits.udp_answers of the udp listeners"),
+    (
+        "proxy-stream-next-upstream",
+        "a connection that nobody has answered yet goes to another endpoint: retry of the pools",
+    ),
+    (
+        "proxy-stream-next-upstream-timeout",
+        "a connection that nobody has answered yet goes to another endpoint: retry of the pools",
+    ),
+    (
+        "proxy-stream-next-upstream-tries",
+        "a connection that nobody has answered yet goes to another endpoint: retry of the pools",
+    ),
+    (
+        "proxy-add-original-uri-header",
+        "request_headers = { set = { x-original-uri = \"{uri}\" } } in the routes",
+    ),
+    ("forwarded-for-proxy-protocol-header", "PROXY headers of trusted_proxies are believed without a field"),
+    ("stream-access-log-path", "access in [log] is a file"),
+    ("enable-syslog", "the log goes to standard error, from where the journal has it"),
+    ("syslog-host", "the log goes to standard error, from where the journal has it"),
+    ("syslog-port", "the log goes to standard error, from where the journal has it"),
     ("proxy-stream-timeout", "timeouts.tunnel of the pools"),
     ("limit-rate", "limits.bandwidth_out of the listeners holds for each connection"),
     ("limit-rate-after", "limits.bandwidth_out of the listeners holds for each connection"),
@@ -332,10 +386,11 @@ enum Role {
 /// What a ConfigMap is for, by its name and labels.
 fn role(map: &Object<'_>) -> Option<Role> {
     let label = |name: &str| map.node.below(&["metadata", "labels", name]).and_then(Node::text);
-    if map.name.ends_with("tcp-services") || map.name.ends_with("-tcp") {
+    let own = map.name.contains("nginx") || map.name.contains("ingress");
+    if map.name.ends_with("tcp-services") || map.name.ends_with("-tcp") && own {
         return Some(Role::Relay { udp: false });
     }
-    if map.name.ends_with("udp-services") || map.name.ends_with("-udp") {
+    if map.name.ends_with("udp-services") || map.name.ends_with("-udp") && own {
         return Some(Role::Relay { udp: true });
     }
     let named = [
@@ -388,10 +443,23 @@ fn own(controller: &mut Controller, key: &str, word: Word<'_>, report: &mut Repo
         return read(controller, word, report);
     }
     let off = word.value == "false" || word.value.is_empty();
+    // Of all snippets those of HTTP may say who comes.
+    if let Some(guard) = guard(word.value, word.at)
+        && ["http-snippet", "server-snippet", "location-snippet"].contains(&key)
+    {
+        controller.close(guard.at);
+        return report.not_possible(
+            word.at,
+            "it is nginx's own language, and says who may come: nobody is let in (maintenance = true) until that is written as keys of the routes",
+        );
+    }
     match (IDLE.iter().find(|(name, _)| *name == key), NOT.iter().find(|(name, _)| *name == key)) {
         (Some((_, why)), _) => report.ignored(word.at, *why),
         (_, Some((_, why))) if off => report.ignored(word.at, format!("it is off or empty: {why}")),
         (_, Some((_, remedy))) => report.not_possible(word.at, *remedy),
+        _ if key.starts_with("jaeger-") || key.starts_with("zipkin-") || key.starts_with("datadog-") => {
+            report.ignored(word.at, "it is gone from the controller: [tracing] has traces");
+        }
         _ if key.starts_with("otel-") || key.starts_with("opentelemetry-") => {
             report.ignored(word.at, "spans are made as [tracing] says");
         }
@@ -481,6 +549,11 @@ fn relay(controller: &mut Controller, port: &str, to: &str, at: Place, udp: bool
 }
 
 impl Controller {
+    /// Lets nobody in to any host.
+    fn close(&mut self, at: Place) {
+        self.closed = self.closed.or(Some(Closed { at, redirects: true }));
+    }
+
     /// Networks that guard everything; where they cannot be read nobody is let in.
     fn networks(&mut self, word: Word<'_>, report: &mut Report) -> Set<Vec<IpNet>> {
         if word.value.is_empty() {
@@ -488,7 +561,7 @@ impl Controller {
         }
         let list = as_networks(word, report);
         if list.is_none() {
-            self.denied = Some(word.at);
+            self.close(word.at);
         }
         list.map(|list| (list, word.at))
     }
@@ -506,7 +579,7 @@ impl Controller {
             match fault(&part) {
                 None => parts.push(part),
                 Some(why) => {
-                    self.denied = Some(word.at);
+                    self.close(word.at);
                     report.not_possible(
                         word.at,
                         format!("`{value}` is no regular expression that Plimsoll reads ({why}), so nobody is let in until a route with respond = {{ status = 403 }} says who is not"),

@@ -41,6 +41,7 @@ impl Controller {
     pub(super) fn write_fields(
         &self,
         tls: bool,
+        removed: &[&str],
         own_request: Vec<(String, Value)>,
         own_answer: Vec<(String, Value)>,
         from: Option<Place>,
@@ -54,8 +55,15 @@ impl Controller {
         let mut set = of(&self.requests, &own_request);
         let at = self.requests.first().map(|(.., at)| *at);
         set.extend(own_request);
+        let mut pairs = Vec::new();
+        if !removed.is_empty() {
+            pairs.push(("remove", Value::texts(removed.iter().copied())));
+        }
         if !set.is_empty() {
-            table.set("request_headers", Value::inline([("set", Value::Inline(set))]), from.or(at));
+            pairs.push(("set", Value::Inline(set)));
+        }
+        if !pairs.is_empty() {
+            table.set("request_headers", Value::inline(pairs), from.or(at));
         }
         let mut set = of(&self.answers, &own_answer);
         set.extend(own_answer);

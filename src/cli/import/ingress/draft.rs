@@ -32,6 +32,7 @@ impl Names {
     /// A name that no other has.
     pub(super) fn unique(&mut self, wanted: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+        let wanted = wanted.replace("*.", "any.");
         let mut wanted: String = wanted.chars().map(plain).take(LENGTH_MAX).collect();
         if !wanted.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             wanted.insert(0, 'x');
@@ -140,6 +141,6 @@ mod tests {
         let mut names = Names::default();
         let all: Vec<String> =
             ["a", "a", "a-2", "a", "*.b", ""].iter().map(|name| names.unique(name)).collect();
-        assert_eq!(all, ["a", "a-2", "a-2-2", "a-3", "x_.b", "x"]);
+        assert_eq!(all, ["a", "a-2", "a-2-2", "a-3", "any.b", "x"]);
     }
 }

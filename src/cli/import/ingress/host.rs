@@ -1,10 +1,10 @@
 //! What all Ingresses together say of each host, as the controller puts it together: the oldest has the word.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::report::{Place, Report};
-use super::annotation::Set;
 use super::annotation::backend::{Backend, ClientTls};
+use super::annotation::{Closed, Set};
 use super::controller::Controller;
 use super::service::Wanted;
 use super::spec::{Ingress, PathKind, Tls};
@@ -28,6 +28,8 @@ pub(super) struct Location {
     pub(super) ingress: usize,
     /// Nobody has written it: it is what the controller gives every host.
     pub(super) is_default: bool,
+    /// Its Ingress has no rules: nothing of what it takes is redirected or rewritten.
+    pub(super) is_catch_all: bool,
     /// The Ingress of its canary, with the Service.
     pub(super) canary: Option<(usize, Wanted, Place)>,
 }
@@ -52,13 +54,18 @@ pub(super) struct Host {
     /// Its first rule.
     pub(super) at: Option<Place>,
     pub(super) aliases: Vec<String>,
+    pub(super) aliased: Option<Place>,
     pub(super) locations: Vec<Location>,
     pub(super) certificate: Option<Certificate>,
     /// TLS to endpoints, of the first Ingress that has any.
     pub(super) backend: Option<Backend>,
     pub(super) client_tls: Option<ClientTls>,
-    /// Why nobody is let in, by any Ingress: a guard of the whole host cannot be said.
+    /// Why the controller answers 403 to all, whichever Ingress serves the host.
     pub(super) denied: Option<Place>,
+    /// Why nobody is let in, by any Ingress: a guard of the whole host cannot be said.
+    pub(super) closed: Option<Closed>,
+    /// Endpoints are told of the certificates of clients.
+    pub(super) tells_of_clients: bool,
     pub(super) passthrough: Option<Place>,
     pub(super) www: Option<Place>,
     /// Paths are regular expressions, all of them.
@@ -107,10 +114,10 @@ pub(super) fn hosts(
     for (number, ingress) in ingresses.iter().enumerate().filter(|(_, one)| one.settings.canary.enabled) {
         all.canary(number, ingress, report);
     }
-    let names: Vec<String> = all.list.iter().map(|host| host.name.clone()).collect();
+    let names: HashSet<String> = all.list.iter().map(|host| host.name.clone()).collect();
     for host in &mut all.list {
         host.aliases.retain(|alias| !names.contains(alias));
-        host.regex = host.locations.iter().any(|location| {
+        host.regex = host.locations.iter().filter(|location| !location.is_catch_all).any(|location| {
             ingresses.get(location.ingress).is_some_and(|ingress| {
                 let rewrite = &ingress.settings.rewrite;
                 let rewritten = rewrite.target.as_ref().is_some_and(|(target, _)| *target != location.path);
@@ -145,11 +152,14 @@ fn any_host() -> Host {
         name: String::new(),
         at: None,
         aliases: Vec::new(),
+        aliased: None,
         locations: Vec::new(),
         certificate: None,
         backend: None,
         client_tls: None,
         denied: None,
+        closed: None,
+        tells_of_clients: false,
         passthrough: None,
         www: None,
         regex: false,
@@ -177,6 +187,7 @@ impl Hosts {
             to: ingress.default.clone().map_or(Target::Nothing, |(wanted, at)| Target::Service(wanted, at)),
             ingress: number,
             is_default: true,
+            is_catch_all: false,
             canary: None,
         };
         if let (Some((_, at)), true) = (&ingress.default, ingress.rules.is_empty())
@@ -184,7 +195,10 @@ impl Hosts {
         {
             match any.locations.iter().find(|location| location.path == "/") {
                 Some(_) => report.wrong(*at, "another Ingress has the requests that no rule takes already: it is older, and this is not served"),
-                None => any.push(Location { is_default: false, ..default(*at) }),
+                None => {
+                    ingress.settings.rewrite.tell_catch_all(report);
+                    any.push(Location { is_default: false, is_catch_all: true, ..default(*at) });
+                }
             }
         }
         for rule in &ingress.rules {
@@ -206,12 +220,15 @@ impl Hosts {
             if let Some((aliases, at)) = &settings.rewrite.aliases {
                 if host.aliases.is_empty() {
                     host.aliases.clone_from(aliases);
+                    host.aliased = Some(*at);
                 } else if host.aliases != *aliases {
                     report
                         .wrong(*at, "an older Ingress has aliases of the host already: these are not served");
                 }
             }
-            host.denied = host.denied.or(settings.denied_host);
+            host.denied = host.denied.or(settings.guards.denied_host);
+            host.closed = Closed::or(host.closed, settings.guards.closed_host);
+            host.tells_of_clients |= settings.backend.tells_of_clients();
             host.passthrough = host.passthrough.or(settings.backend.passthrough);
             host.www = host.www.or(settings.rewrite.www);
             if host.backend.is_none() && settings.backend.has_own_tls() {
@@ -285,6 +302,7 @@ impl Hosts {
                     to: Target::Service(wanted, at),
                     ingress: number,
                     is_default: false,
+                    is_catch_all: false,
                     canary: None,
                 };
                 match host.at_path(&new.path, new.kind) {
@@ -359,7 +377,7 @@ pub(super) fn leads_to_tls(
     controller: &Controller,
 ) -> bool {
     // `no-tls-redirect-locations`.
-    if location.path.starts_with("/.well-known/acme-challenge") {
+    if location.path.starts_with("/.well-known/acme-challenge") || location.is_catch_all {
         return false;
     }
     let Some(ingress) = ingresses.get(location.ingress) else { return false };

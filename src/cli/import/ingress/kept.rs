@@ -56,15 +56,65 @@ fn a_guard_of_the_server_closes_the_host_for_all_ingresses() {
         + &ingress("b", "a.example", "/b", &[])
         + &ingress("c", "c.example", "/", &[]);
     let import = translate(&text);
-    for name in ["a-closed", "b-closed"] {
-        assert!(route(&import, name).contains("respond = { status = 403 }"), "{}", import.text);
+    for name in ["a", "b"] {
+        assert!(route(&import, name).contains("maintenance = true"), "{}", import.text);
     }
-    assert!(route(&import, "c").contains("pool = "));
+    assert!(!route(&import, "c").contains("maintenance"));
     let only = ingress("a", "a.example", "/", &[("configuration-snippet", "deny all;")])
         + &ingress("b", "a.example", "/b", &[]);
     let import = translate(&only);
-    assert!(route(&import, "a-closed").contains("respond = "));
-    assert!(route(&import, "b").contains("pool = "));
+    assert!(route(&import, "a").contains("maintenance = true"));
+    assert!(!route(&import, "b").contains("maintenance"));
+}
+
+#[test]
+fn a_guard_leaves_redirects_alone_that_nginx_makes_before_it_asks() {
+    let of = |snippet: &str| {
+        let text = ingress("a", "a.example", "/", &[("server-snippet", snippet)])
+            + &ingress("b", "a.example", "/b", &[("permanent-redirect", "https://b.example/")]);
+        let import = translate(&text);
+        assert!(route(&import, "a").contains("maintenance = true"), "{}", import.text);
+        route(&import, "b").contains("maintenance = true")
+    };
+    assert!(!of("deny all;"));
+    assert!(!of("location ~ ^/(a|b)/ { if ($x) { return 403; } deny all; }"));
+    assert!(of("if ($http_x) { return 403; }"));
+    assert!(of("location /a { deny all; } return 404;"));
+}
+
+#[test]
+fn nobody_has_a_name_in_a_certificate_that_nobody_asks_for() {
+    for word in ["off", "optional_no_ca"] {
+        let annotations = [
+            ("auth-tls-secret", "default/ca"),
+            ("auth-tls-verify-client", word),
+            ("auth-tls-match-cn", "CN=a"),
+        ];
+        let import = translate(&ingress("a", "a.example", "/", &annotations));
+        assert!(route(&import, "a").contains("maintenance = true"), "{}", import.text);
+    }
+}
+
+#[test]
+fn what_endpoints_are_told_of_certificates_no_client_says() {
+    let text = ingress("a", "a.example", "/", &[("auth-tls-secret", "default/ca")])
+        + &ingress("b", "a.example", "/b", &[])
+        + &ingress("c", "c.example", "/", &[]);
+    let import = translate(&text);
+    for name in ["a", "b"] {
+        assert!(route(&import, name).contains("ssl-client-subject-dn"), "{}", import.text);
+    }
+    assert!(!route(&import, "c").contains("ssl-client"));
+}
+
+#[test]
+fn what_no_rule_takes_is_neither_redirected_nor_rewritten() {
+    let text = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations:\n    nginx.ingress.kubernetes.io/permanent-redirect: https://b.example/\n    nginx.ingress.kubernetes.io/force-ssl-redirect: \"true\"\n    nginx.ingress.kubernetes.io/proxy-body-size: 2m\nspec:\n  ingressClassName: nginx\n  defaultBackend: {service: {name: a, port: {number: 80}}}\n";
+    let import = translate(text);
+    let route = route(&import, "a");
+    assert!(route.contains("pool = ") && route.contains("2MiB"), "{}", import.text);
+    assert_eq!(verdict(&import, "permanent-redirect"), Verdict::Ignored);
+    assert_eq!(verdict(&import, "force-ssl"), Verdict::Ignored);
 }
 
 #[test]
@@ -110,9 +160,11 @@ fn a_guard_of_the_controller_that_cannot_be_read_lets_nobody_in() {
         ("block-user-agents", "~("),
         ("block-referers", "good,~*["),
         ("global-auth-url", "http://$host/"),
+        ("http-snippet", "deny 10.0.0.0/8;"),
+        ("location-snippet", "auth_basic x;"),
     ] {
         let import = translate(&(controller(&[(key, value)]) + &ingress("a", "a.example", "/", &[])));
-        assert!(route(&import, "a-closed").contains("respond = "), "{key}: {}", import.text);
+        assert!(route(&import, "a").contains("maintenance = true"), "{key}: {}", import.text);
     }
 }
 

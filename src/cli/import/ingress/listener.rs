@@ -100,9 +100,7 @@ fn write_clients(hosts: &[Host], table: &mut Table) {
     table.set("tls.client_ca", Value::text(authority), at);
     let word = if first.is_some_and(|first| first.optional) { "request" } else { "require" };
     table.set("tls.client_auth", Value::text(word), at);
-    if hosts.iter().filter_map(|host| host.client_tls.as_ref()).any(|client| client.told) {
-        table.set("tls.client_headers", Value::Bool(true), at);
-    }
+    table.set("tls.client_headers", Value::Bool(true), at);
 }
 
 /// Hosts whose TLS goes through: a listener in front, which hands the others to the one for HTTPS.

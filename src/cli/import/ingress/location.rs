@@ -6,6 +6,7 @@ use super::super::pattern::fault;
 use super::super::region::{Part, PathTest, Region, ValueTest};
 use super::super::report::{Place, Report};
 use super::action::Goal;
+use super::annotation::Closed;
 use super::annotation::backend::Protocol;
 use super::annotation::rewrite::Redirect;
 use super::controller::Controller;
@@ -53,6 +54,9 @@ impl Maker<'_, '_, '_> {
         if let (true, Some(at)) = (host.name.starts_with('*'), host.at) {
             self.report.approximated(at, "the star is one label of a name there, and any number of them here: a.b.example.com is served where *.example.com is");
         }
+        if let Some(at) = host.aliased.filter(|_| secured && !host.aliases.is_empty()) {
+            self.report.approximated(at, "requests for an alias are sent to HTTPS here; the controller does so only where the certificate of the host names the alias too");
+        }
         let closed = self.closes(host);
         self.app_root(host);
         if !secured && self.controller.forwarded.is_none() {
@@ -73,11 +77,14 @@ impl Maker<'_, '_, '_> {
             }
             let (path, odd) = self.path(host, location);
             let region = Region { hosts: host.names(), path, ..Region::default() };
-            let redirected = self
-                .ingresses
-                .get(location.ingress)
-                .and_then(|one| one.settings.rewrite.redirect(self.report));
+            let settings = self.ingresses.get(location.ingress).map(|one| &one.settings);
+            let redirected = settings
+                .filter(|_| !location.is_catch_all)
+                .and_then(|settings| settings.rewrite.redirect(self.report));
             let first = *leads && redirected.is_none();
+            let denied = settings.and_then(|settings| settings.guards.denied.first());
+            let refused = host.denied.map(|at| (403, at)).or(denied.map(|at| (503, *at)));
+            let refused = refused.or(odd.then_some((503, location.at)));
             any |= first;
             let nobody = location.is_default && matches!(location.to, Target::Nothing);
             let before = rest.len();
@@ -87,7 +94,11 @@ impl Maker<'_, '_, '_> {
                 rest.push(self.to_https(host, Some(location.at), region));
             }
             let from = rest.len();
-            self.location(host, location, (region, first), closed || odd, redirected, &mut rest);
+            if let Some((status, at)) = refused {
+                rest.extend(self.refused(host, location, region, respond(status, Some(at))));
+                continue;
+            }
+            self.location(host, location, (region, first), closed, redirected, &mut rest);
             if first && self.controller.forwarded.is_some() {
                 self.offloaded(before, from, &mut rest);
             }
@@ -115,6 +126,9 @@ impl Maker<'_, '_, '_> {
                 location.at,
                 "TLS goes through for the whole host, to what / leads to: other paths are not looked at",
             );
+        }
+        if !self.is_secured(host) && !host.forced {
+            self.report.approximated(at, "at port 80 clients are sent to HTTPS; the controller hands what comes there to the Service, without TLS");
         }
         let names = host.names()?;
         let root = host.locations.iter().find(|location| location.path == "/")?;
@@ -144,7 +158,7 @@ impl Maker<'_, '_, '_> {
 
     /// Clients of a balancer that ends TLS in front are led to where they come from.
     fn endless(&mut self, host: &Host) {
-        for location in &host.locations {
+        for location in host.locations.iter().filter(|location| !location.is_catch_all) {
             let ingress = self.ingresses.get(location.ingress);
             if let Some((true, at)) = ingress.and_then(|ingress| ingress.settings.rewrite.force_ssl) {
                 self.report.approximated(at, "there is no certificate for the host: where a balancer in front ends TLS, clients are sent to HTTPS again and again, there as here, unless it is believed (use-forwarded-headers, and here trusted_proxies with a route for x-forwarded-proto = \"https\")");
@@ -152,20 +166,19 @@ impl Maker<'_, '_, '_> {
         }
     }
 
-    /// Whether nobody may come: a guard of the host cannot be said, or certificates not be asked for as it does.
-    fn closes(&mut self, host: &Host) -> bool {
-        if host.denied.is_some() {
-            return true;
-        }
-        let Some(client) = &host.client_tls else { return false };
+    /// Why nobody may come: a guard of the host cannot be said, or certificates not be asked for as it does.
+    fn closes(&mut self, host: &Host) -> Option<Closed> {
+        let closed = Closed::or(self.controller.closed, host.closed);
+        let Some(client) = host.client_tls.as_ref().filter(|_| host.denied.is_none()) else { return closed };
+        let mut at = client.closed;
         if self.authority.as_ref() != Some(&client.authority) {
             self.report.not_possible(
                 client.at,
-                "clients of one listener are all asked for certificates of one authority (client_ca), and other hosts here ask for none or for others: nobody is let in. Give this host an address and a listener of its own",
+                "clients of one listener are all asked for certificates of one authority (client_ca), and other hosts here ask for none or for others: nobody is let in (maintenance = true) until this host has an address and a listener of its own",
             );
-            return true;
+            at = Some(client.at);
         }
-        client.closed
+        Closed::or(closed, at.map(|at| Closed { at, redirects: true }))
     }
 
     /// What an Ingress says of requests that are not looked at.
@@ -188,8 +201,10 @@ impl Maker<'_, '_, '_> {
 
     /// `app-root`, which the controller asks before all paths.
     fn app_root(&mut self, host: &Host) {
-        let of =
-            |location: &Location| self.ingresses.get(location.ingress)?.settings.rewrite.app_root.clone();
+        let of = |location: &Location| {
+            let ingress = self.ingresses.get(location.ingress).filter(|_| !location.is_catch_all)?;
+            ingress.settings.rewrite.app_root.clone()
+        };
         let Some((to, at)) = host.locations.iter().find_map(of) else { return };
         let region =
             Region { hosts: host.names(), path: Some(PathTest::Exact("/".to_owned())), ..Region::default() };
@@ -266,8 +281,7 @@ impl Maker<'_, '_, '_> {
         let text = if own { location.path.as_str() } else { location.path.trim_end_matches('/') };
         let regex = format!("(?i)^{text}");
         let Some(why) = fault(&regex) else { return (Some(PathTest::Regex(regex)), false) };
-        let start = location.path.find(|c: char| !c.is_ascii_alphanumeric() && !"/-_".contains(c));
-        let literal = location.path.get(..start.unwrap_or(0)).unwrap_or("/");
+        let literal = literal(&location.path);
         self.report.not_possible(
             location.at,
             format!("the regular expression is not one that Plimsoll reads ({why}): what begins with {literal} is answered with 503"),
@@ -275,12 +289,24 @@ impl Maker<'_, '_, '_> {
         (Some(PathTest::Regex(format!("(?i)^{literal}"))), true)
     }
 
+    /// The route of a location to which the controller lets nobody.
+    fn refused(&self, host: &Host, location: &Location, region: Region, table: Table) -> Option<Draft> {
+        let ingress = self.ingresses.get(location.ingress)?;
+        Some(Draft {
+            name: format!("{}-closed", ingress.object.name),
+            comment: Some(comment(ingress, location, self.report)),
+            at: Some(location.at).filter(|_| !location.is_default),
+            region: self.served(host, region),
+            table,
+        })
+    }
+
     fn location(
         &mut self,
         host: &Host,
         location: &Location,
         (region, leads): (Region, bool),
-        closed: bool,
+        closed: Option<Closed>,
         redirected: Option<Result<Redirect, Place>>,
         out: &mut Vec<Draft>,
     ) {
@@ -298,15 +324,11 @@ impl Maker<'_, '_, '_> {
             table,
         };
         let (name, settings) = (ingress.object.name, &ingress.settings);
-        let denied = self.controller.denied.or_else(|| settings.denied.first().copied());
-        if denied.is_some() || closed {
-            let status = if closed { 403 } else { 503 };
-            let at = host.denied.or(denied).or_else(|| host.client_tls.as_ref().map(|client| client.at));
-            return out.push(draft(region, &format!("{name}-closed"), respond(status, at)));
-        }
+        let closed = Closed::or(closed, settings.guards.closed);
         match redirected {
             Some(Ok(to)) => {
-                let table = redirect(&to.to, i64::from(to.status), Some(to.at));
+                let mut table = redirect(&to.to, i64::from(to.status), Some(to.at));
+                close(&mut table, closed.filter(|closed| closed.redirects));
                 return out.push(draft(region, name, table));
             }
             Some(Err(at)) => return out.push(draft(region, name, respond(503, Some(at)))),
@@ -331,9 +353,11 @@ impl Maker<'_, '_, '_> {
             wanted,
             backend: backend_of(host, settings),
             at,
+            tells_of_clients: host.tells_of_clients,
             tls: secured && self.doors.1.is_some() && region.doors.as_ref().is_none_or(https),
         };
-        for (region, table) in self.lead(&goal, &region) {
+        for (region, mut table) in self.lead(&goal, &region) {
+            close(&mut table, closed);
             out.push(draft(region, name, table));
         }
     }
@@ -362,6 +386,27 @@ impl Maker<'_, '_, '_> {
             end = rest;
         }
         wider
+    }
+}
+
+/// The text that all paths begin with that a regular expression takes.
+fn literal(path: &str) -> &str {
+    let start = path.find(|c: char| !c.is_ascii_alphanumeric() && !"/-_".contains(c)).unwrap_or(path.len());
+    let (text, rest) = path.split_at(start);
+    if path.contains('|') {
+        return "/";
+    }
+    // What is asked for any number of times may be missing.
+    let missing = usize::from(rest.starts_with(['?', '*', '{']));
+    text.get(..text.len().saturating_sub(missing)).filter(|text| !text.is_empty()).unwrap_or("/")
+}
+
+/// Takes a route out of service until what guards it is written; who only gets a status comes in nowhere anyway.
+fn close(table: &mut Table, closed: Option<Closed>) {
+    if let Some(closed) = closed.filter(|_| table.get("respond").is_none()) {
+        let mut first = Table::default();
+        first.set("maintenance", Value::Bool(true), Some(closed.at));
+        table.entries.splice(..0, first.entries);
     }
 }
 

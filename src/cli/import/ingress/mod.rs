@@ -242,7 +242,8 @@ mod tests {
             let import = ingress(&format!("nginx.ingress.kubernetes.io/{quoted}\""), "");
             let closed = [503, 403].map(|status| format!("respond = {{ status = {status} }}"));
             let shut = closed.iter().any(|closed| import.text.contains(closed));
-            assert!(shut && !import.text.contains("pool = "), "{annotation}\n{}", import.text);
+            let open = import.text.contains("pool = ") && !import.text.contains("maintenance = true");
+            assert!(!open && shut != import.text.contains("pool = "), "{annotation}\n{}", import.text);
         }
     }
 

@@ -50,6 +50,10 @@ impl<'m> Places<'m> {
             names.extend(host.aliases.iter().map(String::as_str));
             for (at, location) in host.locations.iter().enumerate() {
                 let own = ingresses.get(location.ingress);
+                // What is led elsewhere does not come to the Service.
+                if own.is_some_and(|own| own.settings.rewrite.leads_away()) && !location.is_catch_all {
+                    continue;
+                }
                 let key = own.map_or_else(String::new, |own| backend_of(host, &own.settings).key());
                 let main = match &location.to {
                     Target::Service(wanted, _) => Some(wanted),

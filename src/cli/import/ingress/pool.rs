@@ -1,12 +1,12 @@
 //! Pools: one for each Service and port, and for each way to speak with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::document::{Block, Table, Value};
 use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::draft::Names;
-use super::object::Cluster;
+use super::object::{Cluster, Object};
 use super::service::{Endpoint, Found, PortName, Services, Wanted, join, port_number};
 
 /// The pools that are made, and whom they are of.
@@ -16,8 +16,36 @@ pub(super) struct Pools<'c, 'a> {
     services: Services<'c, 'a>,
     pub(super) blocks: Vec<Block>,
     names: Names,
+    /// The ports of each Service, by its namespace and name.
+    ports: HashMap<(&'a str, &'a str), Ports<'a>>,
     /// The name of each pool, or why there is none.
     known: HashMap<String, Result<String, String>>,
+}
+
+/// The ports of a Service, by what they are asked for by; of two the first counts.
+#[derive(Debug, Default)]
+struct Ports<'a> {
+    numbers: HashSet<u16>,
+    names: HashMap<&'a str, u16>,
+    targets: HashMap<&'a str, u16>,
+}
+
+impl<'a> Ports<'a> {
+    fn of(service: &Object<'a>) -> Self {
+        let mut out = Self::default();
+        for port in service.spec(&["ports"]).map_or(&[][..], Node::items) {
+            let Some(number) = port.get("port").and_then(port_number) else { continue };
+            out.numbers.insert(number);
+            let text = |key: &str| port.get(key).and_then(Node::text);
+            if let Some(name) = text("name") {
+                out.names.entry(name).or_insert(number);
+            }
+            if let Some(target) = text("targetPort") {
+                out.targets.entry(target).or_insert(number);
+            }
+        }
+        out
+    }
 }
 
 /// A pool as it is made.
@@ -35,6 +63,10 @@ impl<'c, 'a> Pools<'c, 'a> {
             services: Services::new(cluster),
             blocks: Vec::new(),
             names: Names::default(),
+            ports: cluster
+                .of("Service")
+                .map(|service| ((service.namespace, service.name), Ports::of(service)))
+                .collect(),
             known: HashMap::new(),
         }
     }
@@ -42,20 +74,17 @@ impl<'c, 'a> Pools<'c, 'a> {
     /// The port by its number where that is known, so that a name and a number of one port are one pool.
     pub(super) fn by_number(&self, wanted: &Wanted) -> Wanted {
         let mut wanted = wanted.clone();
-        let service = self.cluster.get("Service", &wanted.namespace, &wanted.service);
-        let ports = service.and_then(|service| service.spec(&["ports"])).map_or(&[][..], Node::items);
-        let number = |port: &Node| port.get("port").and_then(port_number);
-        let target = |port: &&Node| port.get("targetPort").and_then(Node::text) == Some(&wanted.port.text());
-        let found = match &wanted.port {
-            PortName::Name(name) => {
-                let named = |port: &&Node| port.get("name").and_then(Node::text) == Some(name);
-                ports.iter().find(named).or_else(|| ports.iter().find(target))
-            }
-            PortName::Number(own) if ports.iter().any(|port| number(port) == Some(*own)) => None,
-            // The controller takes the number of a pod's port too.
-            PortName::Number(_) => ports.iter().find(target),
+        let Some(ports) = self.ports.get(&(wanted.namespace.as_str(), wanted.service.as_str())) else {
+            return wanted;
         };
-        if let Some(number) = found.and_then(number) {
+        // The controller takes the name or the number of a pod's port too.
+        let target = || ports.targets.get(wanted.port.text().as_str()).copied();
+        let found = match &wanted.port {
+            PortName::Name(name) => ports.names.get(name.as_str()).copied().or_else(target),
+            PortName::Number(own) if ports.numbers.contains(own) => None,
+            PortName::Number(_) => target(),
+        };
+        if let Some(number) = found {
             wanted.port = PortName::Number(number);
         }
         wanted

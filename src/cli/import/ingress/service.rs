@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::super::document::Value;
+use super::super::document::{Value, place};
 use super::super::report::{Place, Report};
 use super::super::tree::Node;
 use super::object::{Cluster, Object};
@@ -96,11 +96,13 @@ struct Port<'a> {
 pub(super) struct Services<'c, 'a> {
     cluster: &'c Cluster<'a>,
     told: HashSet<(String, String)>,
+    /// Where it was said at length what becomes of a Service without EndpointSlices, and of one that is not in the files.
+    first: [Option<Place>; 2],
 }
 
 impl<'c, 'a> Services<'c, 'a> {
     pub(super) fn new(cluster: &'c Cluster<'a>) -> Self {
-        Self { cluster, told: HashSet::new() }
+        Self { cluster, told: HashSet::new(), first: [None, None] }
     }
 
     /// What is asked for at `at`.
@@ -152,14 +154,18 @@ impl<'c, 'a> Services<'c, 'a> {
             }
             _ => join(&name, port.number),
         };
-        let how = if headless {
-            format!("its pods are those that the cluster's DNS knows {name} by ([process] resolvers)")
-        } else {
-            format!(
-                "no EndpointSlices in the files: {name} is the Service's own address, behind which the cluster balances; list its pods in `endpoints` or an endpoints_file"
-            )
-        };
         if self.told.insert((wanted.namespace.clone(), wanted.service.clone())) {
+            let how = if headless {
+                format!("its pods are those that the cluster's DNS knows {name} by ([process] resolvers)")
+            } else if let [Some(first), _] = self.first {
+                format!("no EndpointSlices in the files, as on {}", place(first, report))
+            } else {
+                let [first, _] = &mut self.first;
+                *first = Some(service.at);
+                format!(
+                    "no EndpointSlices in the files: {name} is the Service's own address, behind which the cluster balances; list its pods in `endpoints` or an endpoints_file"
+                )
+            };
             report.approximated(service.at, how);
         }
         vec![Endpoint::plain(address, Some(service.at))]
@@ -180,13 +186,18 @@ impl<'c, 'a> Services<'c, 'a> {
                 PortName::Number(_) => "the cluster's DNS",
                 PortName::Name(_) => "the cluster's DNS, for the number of its port too (SRV)",
             };
-            report.approximated(
-                at,
-                format!(
-                    "the Service {}/{} is not in the files: {name} is asked of {asked}, and is the Service's own address unless it is headless; list its pods in `endpoints` or an endpoints_file",
-                    wanted.namespace, wanted.service
-                ),
-            );
+            let (namespace, service) = (&wanted.namespace, &wanted.service);
+            let [_, first] = &mut self.first;
+            let more = match (first, &wanted.port) {
+                (Some(first), PortName::Number(_)) => format!("as on {}", place(*first, report)),
+                (first, _) => {
+                    *first = first.or(Some(at));
+                    format!(
+                        "{name} is asked of {asked}, and is the Service's own address unless it is headless; list its pods in `endpoints` or an endpoints_file"
+                    )
+                }
+            };
+            report.approximated(at, format!("the Service {namespace}/{service} is not in the files: {more}"));
         }
         Found::Endpoints(vec![Endpoint::plain(address, Some(at))], None)
     }

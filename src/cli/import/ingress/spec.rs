@@ -19,7 +19,7 @@ pub(super) struct PathRule {
     pub(super) path: String,
     pub(super) kind: PathKind,
     pub(super) at: Place,
-    /// The Service; nothing where it leads to something else, and the controller to its default.
+    /// The Service; nothing where it leads to something else, and the controller leaves it out.
     pub(super) to: Option<(Wanted, Place)>,
 }
 
@@ -67,10 +67,18 @@ pub(super) fn read<'c, 'a>(
             dropped(object, report);
             continue;
         }
-        if let Some(whose) = others(object, cluster, report) {
-            report.ignored(object.at, whose);
-            dropped(object, report);
-            continue;
+        match whose(object, cluster, report) {
+            Whose::Own => {}
+            Whose::Other(why) => {
+                report.ignored(object.at, why);
+                dropped(object, report);
+                continue;
+            }
+            Whose::Unknown(why) => {
+                report.not_possible(object.at, why);
+                dropped(object, report);
+                continue;
+            }
         }
         out.push(read_one(object, cluster, as_one, report));
     }
@@ -107,19 +115,65 @@ fn left_out(object: &Object<'_>) -> Option<&'static str> {
     None
 }
 
-/// Whose an Ingress is, where it is not ingress-nginx's.
-fn others(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Report) -> Option<String> {
+/// Classes that other controllers have where nobody says otherwise, by how they begin.
+const OTHERS: &[&str] = &[
+    "alb",
+    "azure",
+    "cilium",
+    "citrix",
+    "contour",
+    "gce",
+    "gloo",
+    "haproxy",
+    "istio",
+    "kong",
+    "openshift",
+    "pomerium",
+    "skipper",
+    "traefik",
+    "voyager",
+];
+
+/// Whose an Ingress is.
+enum Whose {
+    Own,
+    Other(String),
+    Unknown(String),
+}
+
+fn whose(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Report) -> Whose {
     let by_annotation =
         object.annotations().iter().find(|(key, _)| key.text == "kubernetes.io/ingress.class");
     let class = object.spec(&["ingressClassName"]).or_else(|| by_annotation.map(|(_, node)| node));
     let Some(name) = class.and_then(Node::text) else {
         report.approximated(object.at, "it names no class: ingress-nginx serves it only where its class is the default one, or with --watch-ingress-without-class. Here it is served");
-        return None;
+        return Whose::Own;
     };
     let known = cluster.of("IngressClass").find(|class| class.name == name);
     let controller = known.and_then(|class| class.spec(&["controller"])).and_then(Node::text);
-    let own = controller.map_or_else(|| name.contains("nginx"), |controller| controller == CONTROLLER);
-    (!own).then(|| format!("it is of class {name}, which is another controller's"))
+    let other = || Whose::Other(format!("it is of class {name}, which is another controller's"));
+    if let Some(controller) = controller {
+        return if controller == CONTROLLER { Whose::Own } else { other() };
+    }
+    if name.contains("nginx") {
+        return Whose::Own;
+    }
+    if OTHERS.iter().any(|start| name.starts_with(start)) {
+        return other();
+    }
+    let ours = |key: &str| key.starts_with("nginx.ingress.kubernetes.io/");
+    if object.annotations().iter().any(|(key, _)| ours(&key.text)) {
+        report.approximated(
+            object.at,
+            format!(
+                "the IngressClass {name} is not in the files: its annotations say that ingress-nginx is meant"
+            ),
+        );
+        return Whose::Own;
+    }
+    Whose::Unknown(format!(
+        "whose class {name} is cannot be known: import it together with its IngressClass (kubectl get ingressclass {name} -o yaml). It is left out"
+    ))
 }
 
 fn read_one<'c, 'a>(
@@ -220,7 +274,7 @@ impl Reader<'_> {
         if let Some((key, _)) = node.entry("resource") {
             self.report.wrong(
                 key.at,
-                "the controller leads to Services alone: to this it answers with its default (404)",
+                "the controller leads to Services alone, and leaves this out: what asks for it goes where other paths of the host lead",
             );
             return Some(None);
         }

@@ -6,7 +6,7 @@ use super::super::super::document::{Table, Value};
 use super::super::super::report::{Place, Report};
 use super::super::object::{Cluster, split_name};
 use super::super::secret;
-use super::{Read, Set, Word, as_list, as_networks, as_truth};
+use super::{Closed, Guards, Read, Set, Word, as_list, as_networks, as_truth};
 
 /// What they say.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +111,21 @@ fn networks(settings: &mut super::Settings, word: Word<'_>, report: &mut Report,
     match as_networks(word, report) {
         Some(list) if allow => settings.auth.allow = Some((list, word.at)),
         Some(list) => settings.auth.deny = Some((list, word.at)),
-        None => settings.denied.push(word.at),
+        None => {
+            report.wrong(word.at, "the controller answers 503 to all");
+            settings.guards.denied.push(word.at);
+        }
+    }
+}
+
+/// Lets nobody in: the controller does not either, or a guard cannot be said.
+fn refuse(at: Place, wrong: bool, text: String, guards: &mut Guards, report: &mut Report) {
+    if wrong {
+        guards.denied.push(at);
+        report.wrong(at, text);
+    } else {
+        guards.closed = Closed::or(guards.closed, Some(Closed { at, redirects: false }));
+        report.not_possible(at, text);
     }
 }
 
@@ -140,24 +154,23 @@ impl Auth {
         }
     }
 
-    /// Looks up what others are named for. What cannot be read is put into `denied`.
+    /// Looks up what others are named for.
     pub(super) fn settle(
         &mut self,
         namespace: &str,
         cluster: &Cluster<'_>,
-        denied: &mut Vec<Place>,
+        guards: &mut Guards,
         report: &mut Report,
     ) {
-        self.passwords(namespace, cluster, denied, report);
+        self.passwords(namespace, cluster, guards, report);
         if let Some((url, at)) = &self.url {
             match parse(url, *at) {
                 Ok(asked) => {
-                    report.approximated(*at, TOLD);
+                    tell_asked(&asked, report);
                     self.asked = Some(asked);
                 }
                 Err((wrong, why)) => {
-                    denied.push(*at);
-                    if wrong { report.wrong(*at, why) } else { report.not_possible(*at, why) }
+                    refuse(*at, wrong, why, guards, report);
                 }
             }
         } else {
@@ -175,17 +188,13 @@ impl Auth {
         &mut self,
         namespace: &str,
         cluster: &Cluster<'_>,
-        denied: &mut Vec<Place>,
+        guards: &mut Guards,
         report: &mut Report,
     ) {
         let Some((kind, at)) = self.kind.clone() else {
             let rest = [&self.secret, &self.secret_type, &self.realm].into_iter().flatten();
             let places: Vec<Place> = rest.map(|(_, at)| *at).collect();
             return super::alone(&places, "there is no auth-type: nobody is asked for a password", report);
-        };
-        let mut refuse = |at: Place, wrong: bool, text: String, report: &mut Report| {
-            denied.push(at);
-            if wrong { report.wrong(at, text) } else { report.not_possible(at, text) }
         };
         if kind != "basic" {
             let digest = kind == "digest";
@@ -194,28 +203,29 @@ impl Auth {
             } else {
                 "it is basic or digest: the controller answers 503 to all"
             };
-            return refuse(at, !digest, text.to_owned(), report);
+            return refuse(at, !digest, text.to_owned(), guards, report);
         }
         let Some((secret, at)) = self.secret.clone() else {
             return refuse(
                 at,
                 true,
                 "there is no auth-secret: the controller answers 503 to all".to_owned(),
+                guards,
                 report,
             );
         };
         let (space, name) = split_name(&secret, namespace);
         if space != namespace {
             let text = "a Secret of another namespace is not read: the controller answers 503 to all";
-            return refuse(at, true, text.to_owned(), report);
+            return refuse(at, true, text.to_owned(), guards, report);
         }
         let map = self.secret_type.as_ref().is_some_and(|(kind, _)| kind == "auth-map");
         let Some(users) = secret::users(cluster, space, name, map) else {
             let file = secret::file(space, name, "htpasswd");
             let text = format!(
-                "the Secret {space}/{name} with its names and passwords is not in the files, so nobody gets in: write {file}, and basic_auth with it in the place of `respond`"
+                "the Secret {space}/{name} with its names and passwords is not in the files, so nobody gets in: write {file}, and basic_auth with it in the place of `maintenance`"
             );
-            return refuse(at, false, text, report);
+            return refuse(at, false, text, guards, report);
         };
         let file = secret::tell_users(&users, space, name, map, &READ, report);
         self.users = Some((file, at));
@@ -236,7 +246,7 @@ impl Auth {
     pub(in super::super) fn ask_for_all(&mut self, word: Word<'_>, report: &mut Report) -> bool {
         match parse(word.value, word.at) {
             Ok(asked) => {
-                report.approximated(word.at, TOLD);
+                tell_asked(&asked, report);
                 self.asked = Some(asked);
                 true
             }
@@ -297,6 +307,13 @@ impl Auth {
             }
             table.set("forward_auth", Value::inline(pairs), Some(asked.at));
         }
+    }
+}
+
+fn tell_asked(asked: &Asked, report: &mut Report) {
+    report.approximated(asked.at, TOLD);
+    if asked.tls {
+        report.approximated(asked.at, "the certificate of the service is verified, which the controller does not do: ca in tls of its pool is an authority of your own");
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::super::document::{Table, Value};
 use super::super::super::report::{Place, Report};
 use super::super::object::{Cluster, split_name};
 use super::super::secret;
-use super::{Read, Set, Word, as_truth};
+use super::{Closed, Guards, Read, Set, Word, as_truth};
 
 /// What they say.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,6 @@ pub(in super::super) struct Backend {
     clients: Set<String>,
     verify_client: Set<String>,
     about_clients: Vec<Place>,
-    told_of_clients: bool,
     name_of_clients: Option<Place>,
     pub(in super::super) client_tls: Option<ClientTls>,
 }
@@ -46,9 +45,8 @@ pub(in super::super) struct ClientTls {
     /// The file of the authority.
     pub(in super::super) authority: String,
     pub(in super::super) optional: bool,
-    pub(in super::super) told: bool,
     /// More is asked of certificates than can be said: nobody is let in.
-    pub(in super::super) closed: bool,
+    pub(in super::super) closed: Option<Place>,
     pub(in super::super) at: Place,
 }
 
@@ -120,8 +118,7 @@ pub(super) const TABLE: &[(&str, Read)] = &[
     ("auth-tls-pass-certificate-to-upstream", |s, w, r| {
         s.backend.about_clients.push(w.at);
         if as_truth(w, r) == Some(true) {
-            s.backend.told_of_clients = true;
-            r.approximated(w.at, "endpoints are told X-Client-Cert-Subject and X-Client-Cert-SHA256, and not the certificate (ssl-client-cert)");
+            r.approximated(w.at, "endpoints are told the SHA-256 of the certificate (X-Client-Cert-SHA256), and not the certificate (ssl-client-cert)");
         }
     }),
     ("auth-tls-match-cn", |s, w, r| {
@@ -159,20 +156,19 @@ impl Backend {
         self.protocol = Some((protocol, word.at));
     }
 
-    /// Looks up what others are named for. What cannot be read is put into `denied`.
+    /// Looks up what others are named for.
     pub(super) fn settle(
         &mut self,
         namespace: &str,
         cluster: &Cluster<'_>,
-        denied: &mut Vec<Place>,
-        denied_host: &mut Option<Place>,
+        guards: &mut Guards,
         report: &mut Report,
     ) {
         match self.own_secret.clone() {
             Some((secret, at)) => match full(&secret, namespace) {
                 Ok(full) => self.settle_secret(full, at, cluster, report),
                 Err(why) => {
-                    denied.push(at);
+                    guards.denied.push(at);
                     report.wrong(at, format!("{why}: the controller answers 503 to all"));
                 }
             },
@@ -181,7 +177,14 @@ impl Backend {
                 super::alone(&self.about_secret, why, report);
             }
         }
-        *denied_host = denied_host.or(self.settle_clients(namespace, cluster, report));
+        if let Some(at) = self.settle_clients(namespace, cluster, report) {
+            guards.denied_host = guards.denied_host.or(Some(at));
+        }
+        // Nobody has a name whom nobody asks for one.
+        if let (Some(at), Some(_), None) = (self.name_of_clients, &self.clients, &self.client_tls) {
+            let closed = Some(Closed { at, redirects: true });
+            guards.closed_host = Closed::or(guards.closed_host, closed);
+        }
     }
 
     fn settle_secret(
@@ -250,11 +253,11 @@ impl Backend {
             return Some(at);
         }
         secret::tell_file(cluster, space, name, "ca.crt", &file, at, report);
+        report.approximated(at, "endpoints are told X-Client-Cert-Subject and X-Client-Cert-SHA256 in the place of ssl-client-subject-dn, ssl-client-issuer-dn and ssl-client-verify");
         self.client_tls = Some(ClientTls {
             authority: file,
             optional: how == "optional",
-            told: self.told_of_clients,
-            closed: self.name_of_clients.is_some(),
+            closed: self.name_of_clients,
             at,
         });
         None
@@ -275,6 +278,11 @@ impl Backend {
             certificate: of.certificate,
             ..self.clone()
         }
+    }
+
+    /// Whether endpoints are told of the certificates of clients, in fields that no client may send.
+    pub(in super::super) const fn tells_of_clients(&self) -> bool {
+        self.clients.is_some()
     }
 
     /// Whether it says something of TLS to endpoints.

@@ -5,7 +5,7 @@ use super::super::super::report::{Place, Report};
 use super::super::controller::{allowed_fields, field_map};
 use super::super::object::split_name;
 use super::super::variable::template;
-use super::{Read, Set, Settings, Word, as_truth};
+use super::{Closed, Read, Set, Settings, Word, as_truth};
 
 /// What they say.
 #[derive(Debug, Clone, Default)]
@@ -36,14 +36,10 @@ pub(super) const TABLE: &[(&str, Read)] = &[
     }),
     ("custom-headers", custom_headers),
     ("server-snippet", |s, w, r| {
-        if snippet(w, r, "the host, whichever Ingress serves it") {
-            s.denied_host = Some(w.at);
-        }
+        s.guards.closed_host = snippet(w, r, "the host, whichever Ingress serves it");
     }),
     ("configuration-snippet", |s, w, r| {
-        if snippet(w, r, "the Ingress") {
-            s.denied.push(w.at);
-        }
+        s.guards.closed = Closed::or(s.guards.closed, snippet(w, r, "the Ingress"));
     }),
     ("stream-snippet", |_, w, r| {
         r.not_possible(w.at, "it is nginx's own language, for what is no HTTP: write a tcp listener")
@@ -184,11 +180,40 @@ const GUARDS: &[&str] = &[
     "return 444",
 ];
 
-/// Tells of nginx's own language, which is of `whole`. Returns whether it says who may come.
-fn snippet(word: Word<'_>, report: &mut Report, whole: &str) -> bool {
-    let guards = GUARDS.iter().any(|guard| word.value.contains(guard));
-    let closed = if guards {
-        format!(". It says who may come, so until its guards are written nobody is let in to {whole}")
+/// What in nginx's own language says who may come; nothing where nothing does.
+pub(in super::super) fn guard(text: &str, at: Place) -> Option<Closed> {
+    let guards = GUARDS.iter().any(|guard| text.contains(guard));
+    // What is `return`ed outside of locations goes before what they redirect to.
+    guards.then(|| Closed { at, redirects: outside_locations(text).contains("return") })
+}
+
+/// A snippet without the blocks of its locations.
+fn outside_locations(text: &str) -> String {
+    let mut out = String::new();
+    let (mut depth, mut inside) = (0_usize, None);
+    for word in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '{' | '}' | ';')) {
+        if word.trim() == "location" && inside.is_none() {
+            inside = Some(depth);
+        }
+        if inside.is_none() {
+            out.push_str(word);
+        }
+        depth += usize::from(word.ends_with('{'));
+        if word.ends_with('}') {
+            depth = depth.saturating_sub(1);
+            inside = inside.filter(|from| depth > *from);
+        }
+    }
+    out
+}
+
+/// Tells of nginx's own language, which is of `whole`. Returns what of it says who may come.
+fn snippet(word: Word<'_>, report: &mut Report, whole: &str) -> Option<Closed> {
+    let guards = guard(word.value, word.at);
+    let closed = if guards.is_some() {
+        format!(
+            ". It says who may come, so nobody is let in to {whole} (maintenance = true) until that is written"
+        )
     } else {
         String::new()
     };
@@ -215,7 +240,7 @@ fn custom_headers(settings: &mut Settings, word: Word<'_>, report: &mut Report) 
     for (key, value, at) in field_map(map) {
         if allowed.as_ref().is_some_and(|names| !names.contains(&key)) {
             report.wrong(at, format!("global-allowed-response-headers of the controller's ConfigMap does not have {key}: the controller answers 503 to all"));
-            settings.denied.push(at);
+            settings.guards.denied.push(at);
             continue;
         }
         match answer_field(&key, value) {
@@ -225,7 +250,7 @@ fn custom_headers(settings: &mut Settings, word: Word<'_>, report: &mut Report) 
             }
             Err(why) => {
                 report.wrong(at, why);
-                settings.denied.push(at);
+                settings.guards.denied.push(at);
             }
         }
     }
@@ -287,6 +312,9 @@ impl Beside {
             );
         } else {
             report.not_possible(*at, "copies ask for what the request asks for, and not for another path");
+        }
+        if tls {
+            report.approximated(*at, "the certificate of who gets the copies is verified, which the controller does not do: ca in tls of its pool is an authority of your own");
         }
         Some(Mirror { tls, host: host.to_owned(), port, body, at: *at })
     }

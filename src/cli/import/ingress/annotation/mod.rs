@@ -57,10 +57,37 @@ pub(super) struct Settings {
     pub(super) backend: backend::Backend,
     pub(super) cors: cors::Cors,
     pub(super) beside: beside::Beside,
-    /// Why the controller answers 503 to all: an annotation that guards cannot be read.
+    pub(super) guards: Guards,
+}
+
+/// Why nobody is let in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guards {
+    /// The controller answers 503 to all: an annotation that guards cannot be read.
     pub(super) denied: Vec<Place>,
-    /// Why nobody is let in to the whole host, whatever other Ingresses say of it.
+    /// It answers 403 to all who ask for the host, whatever other Ingresses say of it.
     pub(super) denied_host: Option<Place>,
+    /// A guard that cannot be said here.
+    pub(super) closed: Option<Closed>,
+    /// One of the whole host.
+    pub(super) closed_host: Option<Closed>,
+}
+
+/// A guard that cannot be said, so that nobody is let in until it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) at: Place,
+    /// nginx asks it before it redirects too: most guards it asks only about what goes on to a service.
+    pub(super) redirects: bool,
+}
+
+impl Closed {
+    /// Either of two.
+    pub(super) fn or(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let Some(first) = one.or(other) else { return None };
+        let redirects = [one, other].into_iter().flatten().any(|closed| closed.redirects);
+        Some(Self { redirects, ..first })
+    }
 }
 
 /// What begins the names that ingress-nginx reads.
@@ -171,16 +198,10 @@ pub(super) fn read(object: &Object<'_>, cluster: &Cluster<'_>, report: &mut Repo
     settings.proxy.settle(report);
     settings.rewrite.settle(report);
     settings.limit.settle(report);
-    settings.auth.settle(object.namespace, cluster, &mut settings.denied, report);
+    settings.auth.settle(object.namespace, cluster, &mut settings.guards, report);
     settings.affinity.settle(report);
     settings.canary.settle(report);
-    settings.backend.settle(
-        object.namespace,
-        cluster,
-        &mut settings.denied,
-        &mut settings.denied_host,
-        report,
-    );
+    settings.backend.settle(object.namespace, cluster, &mut settings.guards, report);
     settings.cors.settle(report);
     settings.beside.settle(report);
     settings

@@ -23,7 +23,8 @@ pub(in super::super) struct Rewrite {
     pub(in super::super) aliases: Set<Vec<String>>,
     /// `upstream-vhost`: the Host that endpoints get.
     pub(in super::super) host: Set<String>,
-    prefix: Set<String>,
+    /// `x-forwarded-prefix`, which endpoints are told beside a new path.
+    pub(in super::super) prefix: Set<String>,
     relative: Option<Place>,
 }
 
@@ -130,6 +131,24 @@ impl Rewrite {
         }
     }
 
+    /// Says of an Ingress without rules what is not looked at there.
+    pub(in super::super) fn tell_catch_all(&self, report: &mut Report) {
+        let texts = [&self.target, &self.app_root, &self.permanent, &self.temporal, &self.prefix];
+        let places = texts.into_iter().flatten().map(|(_, at)| *at);
+        let switches = [self.force_ssl, self.ssl_redirect].into_iter().flatten().map(|(_, at)| at);
+        for at in places.chain(switches).chain(self.www) {
+            report.ignored(
+                at,
+                "of an Ingress without rules the controller reads neither redirects nor a new path",
+            );
+        }
+    }
+
+    /// Whether a redirect takes the place of the service.
+    pub(in super::super) fn leads_away(&self) -> bool {
+        self.temporal.as_ref().map_or(self.permanent.is_some(), |(to, _)| to.starts_with("http"))
+    }
+
     /// The redirect that takes the place of the service.
     pub(in super::super) fn redirect(&self, report: &mut Report) -> Option<Result<Redirect, Place>> {
         if let (Some(_), Some((_, at))) = (&self.temporal, &self.permanent) {
@@ -180,11 +199,6 @@ impl Rewrite {
                 Some(Err(*at))
             }
         }
-    }
-
-    /// `X-Forwarded-Prefix`, where endpoints are told of it.
-    pub(in super::super) fn told_prefix(&self) -> Option<(&str, Place)> {
-        self.prefix.as_ref().filter(|_| self.target.is_some()).map(|(text, at)| (text.as_str(), *at))
     }
 }
 
