@@ -174,6 +174,10 @@ impl Reader<'_, '_> {
         if nothing {
             return said.about("", at, self.report);
         }
+        if self.clauses.partial && refuses(&effect) {
+            let why = "a route looks at the path without the query: ask for paths (path_sub and the like) or for parameters (urlp)";
+            return self.unsaid(rule, condition, effect, not_possible(why));
+        }
         if rule.stage == Stage::Connection
             && let Some(said) = self.accepted(rule, &mut terms, &effect)
         {
