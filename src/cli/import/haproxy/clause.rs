@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use super::super::report::{Place, Report};
 use super::super::surroundings::Surroundings;
 use super::acl::{self, Acl};
@@ -286,6 +288,43 @@ fn settle(term: &mut Term) {
         }
     }
     term.all.retain(|test| *test != Test::Always);
+}
+
+/// The pool that a condition of `nbsrv` alone asks about.
+pub(super) fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
+    match terms {
+        [Term { all, none }] => match (all.as_slice(), none.as_slice()) {
+            ([Test::Short(pool, fewer)], []) => Some((pool, *fewer)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The networks of clients, where conditions ask for nothing else.
+pub(super) fn sources(terms: &[Term]) -> Option<Vec<IpNet>> {
+    let networks = |term: &Term| match (term.all.as_slice(), term.none.as_slice()) {
+        ([Test::Source(list)], []) => Some(list.clone()),
+        _ => None,
+    };
+    let lists: Option<Vec<Vec<IpNet>>> = terms.iter().map(networks).collect();
+    Some(lists?.into_iter().flatten().collect())
+}
+
+/// The list of users that a term asks against, and the group of it.
+pub(super) fn list_of(term: &Term) -> Option<(String, Option<String>)> {
+    term.none.iter().find_map(|test| match test {
+        Test::Auth(list, group) => Some((list.clone(), group.clone())),
+        _ => None,
+    })
+}
+
+/// The rate that a term asks for.
+pub(super) fn asked(tests: &[Test]) -> Option<&super::limit::Asked> {
+    tests.iter().find_map(|test| match test {
+        Test::Faster(asked) => Some(asked),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
