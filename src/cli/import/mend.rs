@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::document::{Block, Document, Value, write_key};
+use super::document::{Block, Document, Value, place, write_key};
 use super::report::{Place, Report, Verdict};
 use crate::config;
 
@@ -195,10 +195,30 @@ fn take_out(document: &mut Document, (kind, at, key, item): &Spot, message: &str
                     closed(block);
                 }
             }
-            _ => drop(list.remove(*at)),
+            _ => with_it(&list.remove(*at), *kind, from, report),
         }
     }
     tell(from, message, report);
+}
+
+/// Says of the other lines of a listener or a pool that nothing is left of it.
+fn with_it(block: &Block, kind: Kind, from: Option<Place>, report: &mut Report) {
+    let what = match kind {
+        Kind::Listener => "listener",
+        Kind::Pool => "pool",
+        Kind::Single | Kind::Default | Kind::Route => return,
+    };
+    let why = from.map(|at| format!(", see {}", place(at, report))).unwrap_or_default();
+    let mut lines: Vec<Place> = Vec::new();
+    for entry in block.table.entries.iter().filter(|entry| VITAL.contains(&entry.path.as_str())) {
+        match &entry.value {
+            Value::Lines(items) => lines.extend(items.iter().filter_map(|(_, at)| *at)),
+            _ => lines.extend(entry.from),
+        }
+    }
+    for at in lines.into_iter().filter(|at| Some(*at) != from) {
+        report.not_possible(at, format!("the {what} {} is not written{why}", block.name));
+    }
 }
 
 /// Nobody is let in where it is not known who may.

@@ -18,11 +18,13 @@ pub(super) struct Acl {
     pub(super) any: Vec<Test>,
     /// How these differ from what HAProxy asks.
     pub(super) caveat: Option<&'static str>,
+    /// HAProxy also asks of what no route looks at: for a refusal this is too little.
+    pub(super) partial: bool,
 }
 
 impl From<Test> for Acl {
     fn from(test: Test) -> Self {
-        Self { any: vec![test], caveat: None }
+        Self { any: vec![test], caveat: None, partial: false }
     }
 }
 
@@ -342,7 +344,11 @@ fn truth(texts: &[String]) -> bool {
 
 fn path(question: &Question<'_>) -> Result<Acl, Said> {
     let method = question.method.unwrap_or(Method::Exact);
-    let caveat = (question.fetch != "path").then_some("the path is compared, without its query");
+    let of_url = question.fetch != "path";
+    let caveat = of_url.then_some("the path is compared, without its query");
+    // What begins a URL or is all of it is not in a query.
+    let in_query = question.texts.iter().any(|text| text.contains('?'));
+    let partial = of_url && (in_query || !matches!(method, Method::Exact | Method::Start));
     if question.found {
         return Ok(Test::Always.into());
     }
@@ -369,9 +375,9 @@ fn path(question: &Question<'_>) -> Result<Acl, Said> {
     let paths = any.iter().all(|test| !matches!(test, Test::Path(PathTest::Exact(path)) if !is_path(path)));
     if !paths {
         let list = vec![Test::Path(PathTest::Regex(regex(Method::Exact, &question.texts, false)))];
-        return Ok(Acl { any: list, caveat });
+        return Ok(Acl { any: list, caveat, partial });
     }
-    Ok(Acl { any, caveat })
+    Ok(Acl { any, caveat, partial })
 }
 
 fn is_path(text: &str) -> bool {
@@ -395,7 +401,7 @@ fn host(question: &Question<'_>, host_only: bool) -> Result<Acl, Said> {
     let ported = question.texts.iter().any(|text| text.contains(':'));
     let caveat = (ported || !question.any_case && !host_only).then_some(WITHOUT_PORT);
     let hosts = |list: Option<Vec<String>>, caveat| match list {
-        Some(list) if !list.is_empty() => Ok(Acl { any: vec![Test::Hosts(list)], caveat }),
+        Some(list) if !list.is_empty() => Ok(Acl { any: vec![Test::Hosts(list)], caveat, partial: false }),
         _ => Ok(field(question.method.unwrap_or(Method::Exact))),
     };
     match question.method.unwrap_or(Method::Exact) {

@@ -32,6 +32,8 @@ struct Options {
     verify: Option<String>,
     v4v6: bool,
     v6only: bool,
+    /// Clients of one interface alone may come.
+    of_interface: bool,
 }
 
 type Row = (&'static str, usize, fn(&mut Options, &str) -> Said);
@@ -104,9 +106,10 @@ const ROWS: [Row; 19] = [
     ("strict-sni", 0, |_, _| {
         approximated("who asks for an unknown name gets the first certificate, not a failed handshake")
     }),
-    ("interface", 1, |_, _| {
+    ("interface", 1, |o, _| {
+        o.of_interface = true;
         not_possible(
-            "a listener is bound to addresses: write the interface's own, with freebind where it comes later",
+            "a listener is bound to addresses: write the interface's own, with freebind where it comes later. Until then none of another interface is bound",
         )
     }),
 ];
@@ -128,7 +131,8 @@ fn accept_proxy(options: &mut Options, _: &str) -> Said {
     )
 }
 
-const IGNORED: [(&str, usize, &str); 38] = [
+const IGNORED: [(&str, usize, &str); 39] = [
+    ("no-ca-names", 0, "what clients are told of authorities is a hint to them"),
     ("name", 1, "listeners are known by their names"),
     ("id", 1, "listeners are known by their names"),
     ("guid", 1, "listeners are known by their names"),
@@ -259,6 +263,12 @@ fn read(
                 "a listener is bound to an IP address: write the one that the name leads to",
             ));
         }
+        // Of an interface that cannot be said it is not known which addresses it has: nobody else is let in.
+        let host = match host.as_str() {
+            "0.0.0.0" if options.of_interface => "127.0.0.1".to_owned(),
+            "[::]" if options.of_interface => "[::1]".to_owned(),
+            _ => host,
+        };
         // Where the system does not say otherwise, a socket on every IPv6 address takes IPv4 too.
         let both = host == "[::]" && !options.v6only;
         if both {
@@ -333,15 +343,26 @@ fn certificate_list(path: &str, options: &mut Options, reading: &Reading<'_, '_>
             "the list is not here: name each certificate in place of CERTIFICATE.pem, the default first",
         );
     };
-    let mut filtered = false;
+    let (mut filtered, mut verifies) = (false, false);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let file = line.split(['[', ' ', '\t']).next().unwrap_or(line);
         filtered |= file.len() < line.len();
+        let (_, inside) = line.split_once('[').unwrap_or(("", ""));
+        let of_line = inside.split(']').next().unwrap_or("");
+        verifies |= of_line.split_ascii_whitespace().any(|word| word == "verify" || word == "ca-file");
         let full = reading.global.in_base(reading.global.crt_base.as_deref(), file);
         options.certificates.push(with_key(&full, reading));
     }
     if options.certificates.is_empty() {
         return wrong("there is no certificate in the list");
+    }
+    if verifies {
+        // Whose names these are that certificates are asked for is not known: nobody gets in without one.
+        options.verify = Some("required".to_owned());
+        options.ca.get_or_insert_with(|| "CLIENTS.pem".to_owned());
+        return not_possible(
+            "clients are verified for a listener, not for a name: until these names have a listener of their own all clients need a certificate (tls.client_ca)",
+        );
     }
     if filtered {
         approximated(
@@ -381,7 +402,10 @@ fn finish_tls(options: &mut Options, at: Place, reading: &mut Reading<'_, '_>) {
             }
         }
         (None, Some("required" | "optional")) => {
-            reading.report.wrong(at, "clients are to be verified, and no ca-file says by whom");
+            options.set("tls.client_ca", Value::text("CLIENTS.pem"));
+            let what =
+                "clients are to be verified, and no ca-file says by whom: name it in place of CLIENTS.pem";
+            reading.report.wrong(at, what);
         }
         _ => {}
     }

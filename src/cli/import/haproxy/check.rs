@@ -1,5 +1,7 @@
 //! Health checks: `option httpchk` and its kin, `http-check`, `tcp-check`, and the probe that they come to.
 
+use regex::RegexBuilder;
+
 use super::super::document::{Table, Value};
 use super::super::pattern::escape;
 use super::super::report::Place;
@@ -36,6 +38,8 @@ pub(super) struct Check {
     headers: Vec<(String, String, Place)>,
     statuses: Option<(Vec<String>, Place)>,
     body: Option<(String, Place)>,
+    /// Connects of a check, and whether they are those of the defaults.
+    connects: (bool, usize),
     /// A port that `http-check connect` or `tcp-check connect` names.
     pub(super) port: Option<(i64, Place)>,
     /// TLS that they ask for.
@@ -244,6 +248,9 @@ pub(super) fn http_check(reading: &mut Reading<'_, '_>, statement: &Statement) -
     if !reading.inherited {
         check.of_http.push(statement.at);
     }
+    if check.is_next(reading.inherited, statement) {
+        return not_possible(ONCE);
+    }
     match statement.word(1) {
         "send" => send(check, statement),
         "expect" => expect(check, statement),
@@ -326,25 +333,13 @@ fn expect(check: &mut Check, statement: &Statement) -> Said {
             }
             None => wrong("it is no list of statuses"),
         },
-        "rstatus" if !negated => {
-            let known = [
-                ("^[23]", "200-399"),
-                ("^[23][0-9][0-9]$", "200-399"),
-                ("(2|3)[0-9][0-9]", "200-399"),
-                ("^2", "200-299"),
-                ("[23][0-9][0-9]", "200-399"),
-                ("^[23][0-9]{2}$", "200-399"),
-            ];
-            match known.iter().find(|(pattern, _)| pattern == value) {
-                Some((_, statuses)) => {
-                    check.statuses = Some((vec![(*statuses).to_owned()], at));
-                    translated()
-                }
-                None => {
-                    not_possible("write the statuses in health.expect_status: they are numbers and ranges")
-                }
+        "rstatus" => match matching(value, negated) {
+            Some(statuses) => {
+                check.statuses = Some((statuses, at));
+                translated()
             }
-        }
+            None => not_possible("write the statuses in health.expect_status: they are numbers and ranges"),
+        },
         "string" if !negated => {
             check.body = Some((escape(value), at));
             translated()
@@ -354,9 +349,7 @@ fn expect(check: &mut Check, statement: &Statement) -> Said {
             translated()
         }
         "hdr" | "fhdr" => not_possible("a probe looks at the status and the body"),
-        "string" | "rstring" | "rstatus" => {
-            not_possible("a probe says what must be there, not what must not")
-        }
+        "string" | "rstring" => not_possible("a probe says what must be there, not what must not"),
         other => wrong(format!("`{other}` cannot be expected")),
     }
 }
@@ -372,6 +365,20 @@ fn ranges(text: &str) -> Option<Vec<(u16, u16)>> {
         None => status(part).map(|status| (status, status)),
     };
     text.split(',').map(one).collect()
+}
+
+/// The statuses that a regular expression matches, or all others; nothing where these are none.
+fn matching(regex: &str, negated: bool) -> Option<Vec<String>> {
+    let regex = RegexBuilder::new(regex).size_limit(1 << 16).build().ok()?;
+    let fits = |status: &u16| regex.is_match(&status.to_string()) != negated;
+    let mut out: Vec<(u16, u16)> = Vec::new();
+    for status in (100..=599).filter(fits) {
+        match out.last_mut() {
+            Some((_, last)) if *last + 1 == status => *last = status,
+            _ => out.push((status, status)),
+        }
+    }
+    (!out.is_empty()).then(|| out.into_iter().map(|(first, last)| range(first, last)).collect())
 }
 
 /// The statuses that are not in a list.
@@ -390,6 +397,24 @@ fn complement(text: &str) -> Option<Vec<String>> {
         out.push(range(next, 599));
     }
     (!out.is_empty()).then_some(out)
+}
+
+const ONCE: &str = "a probe connects once: give each port a pool of its own, or a program (check = \"exec\")";
+
+impl Check {
+    /// Whether its requests name a host.
+    pub(super) fn has_host(&self) -> bool {
+        self.kind == Kind::Http && self.host.is_some()
+    }
+
+    /// Whether this is of a second connection of the same check.
+    fn is_next(&mut self, inherited: bool, statement: &Statement) -> bool {
+        if self.connects.0 != inherited {
+            self.connects = (inherited, 0);
+        }
+        self.connects.1 += usize::from(statement.word(1) == "connect");
+        self.connects.1 > 1 && statement.word(1) != "comment"
+    }
 }
 
 fn connect(check: &mut Check, statement: &Statement) -> Said {
@@ -427,18 +452,11 @@ fn connect(check: &mut Check, statement: &Statement) -> Said {
 pub(super) fn tcp_check(reading: &mut Reading<'_, '_>, statement: &Statement) -> Said {
     let at = statement.at;
     let check = &mut reading.proxy.check;
+    if check.is_next(reading.inherited, statement) {
+        return not_possible(ONCE);
+    }
     match (statement.word(1), statement.word(2)) {
-        ("connect", _) => {
-            let again = check.port.is_some() && statement.words.iter().any(|word| word == "port");
-            let said = connect(check, statement);
-            if again {
-                not_possible(
-                    "a probe connects once: give each port a pool of its own, or a program (check = \"exec\")",
-                )
-            } else {
-                said
-            }
-        }
+        ("connect", _) => connect(check, statement),
         ("send", text) => {
             check.sends.push((text.to_owned(), at));
             translated()

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use super::super::report::{Place, Report};
 use super::super::surroundings::Surroundings;
 use super::acl::{self, Acl};
@@ -41,6 +43,8 @@ pub(super) struct Clauses<'a> {
     pub(super) acls: &'a HashMap<String, Vec<Statement>>,
     /// What may be looked at.
     pub(super) around: Surroundings<'a>,
+    /// The last condition asked something in part.
+    pub(super) partial: bool,
     /// Those that have been read.
     read: HashMap<String, Result<Acl, Said>>,
 }
@@ -52,7 +56,7 @@ impl<'a> Clauses<'a> {
     /// Reads nothing yet.
     #[must_use]
     pub(super) fn new(acls: &'a HashMap<String, Vec<Statement>>, around: Surroundings<'a>) -> Self {
-        Self { acls, around, read: HashMap::new() }
+        Self { acls, around, partial: false, read: HashMap::new() }
     }
 
     /// The alternatives of a condition; one that always holds where there is none.
@@ -81,6 +85,7 @@ impl<'a> Clauses<'a> {
         at: Place,
         report: &mut Report,
     ) -> Result<Vec<Term>, Said> {
+        self.partial = false;
         let Some((unless, words)) = condition else { return Ok(vec![Term::default()]) };
         let or_unknown = |asked: Result<Vec<Test>, Said>, fetches: &[&str]| match asked {
             // What is known of the client's past is a limit, not a right.
@@ -112,12 +117,19 @@ impl<'a> Clauses<'a> {
                     let acl = acl::read(inside, self.around);
                     acl.iter().for_each(|acl| remark(acl, at, report));
                     let fetch = inside.first().map_or("", String::as_str);
-                    (word == "!{", or_unknown(acl.map(|acl| acl.any), &[fetch])?)
+                    let partial = acl.as_ref().is_ok_and(|acl| acl.partial);
+                    self.partial |= partial;
+                    let any = acl.map(|acl| if at_least && partial { Vec::new() } else { acl.any });
+                    (word == "!{", or_unknown(any, &[fetch])?)
                 }
                 name => {
                     let bare = name.strip_prefix('!');
                     let named = bare.unwrap_or(name);
                     let any = self.named(named, at, report);
+                    let partial =
+                        self.read.get(named).is_some_and(|acl| acl.as_ref().is_ok_and(|acl| acl.partial));
+                    self.partial |= partial;
+                    let any = any.map(|any| if at_least && partial { Vec::new() } else { any });
                     let lines = self.acls.get(named).into_iter().flatten();
                     let fetches: Vec<&str> = lines.map(|line| line.word(2)).collect();
                     (bare.is_some(), or_unknown(any, &fetches)?)
@@ -154,7 +166,7 @@ impl<'a> Clauses<'a> {
             return acl::predefined(name)
                 .ok_or_else(|| wrong(format!("there is no ACL {name}: HAProxy rejects the file")));
         };
-        let mut all = Acl { any: Vec::new(), caveat: None };
+        let mut all = Acl { any: Vec::new(), caveat: None, partial: false };
         let mut failed = None;
         for line in lines {
             match acl::read(line.from(2), self.around) {
@@ -165,6 +177,7 @@ impl<'a> Clauses<'a> {
                         report.translated(line.at);
                     }
                     all.caveat = all.caveat.or(acl.caveat);
+                    all.partial |= acl.partial;
                     all.any.extend(acl.any);
                 }
                 Err(said) => {
@@ -275,6 +288,43 @@ fn settle(term: &mut Term) {
         }
     }
     term.all.retain(|test| *test != Test::Always);
+}
+
+/// The pool that a condition of `nbsrv` alone asks about.
+pub(super) fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
+    match terms {
+        [Term { all, none }] => match (all.as_slice(), none.as_slice()) {
+            ([Test::Short(pool, fewer)], []) => Some((pool, *fewer)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The networks of clients, where conditions ask for nothing else.
+pub(super) fn sources(terms: &[Term]) -> Option<Vec<IpNet>> {
+    let networks = |term: &Term| match (term.all.as_slice(), term.none.as_slice()) {
+        ([Test::Source(list)], []) => Some(list.clone()),
+        _ => None,
+    };
+    let lists: Option<Vec<Vec<IpNet>>> = terms.iter().map(networks).collect();
+    Some(lists?.into_iter().flatten().collect())
+}
+
+/// The list of users that a term asks against, and the group of it.
+pub(super) fn list_of(term: &Term) -> Option<(String, Option<String>)> {
+    term.none.iter().find_map(|test| match test {
+        Test::Auth(list, group) => Some((list.clone(), group.clone())),
+        _ => None,
+    })
+}
+
+/// The rate that a term asks for.
+pub(super) fn asked(tests: &[Test]) -> Option<&super::limit::Asked> {
+    tests.iter().find_map(|test| match test {
+        Test::Faster(asked) => Some(asked),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -141,7 +141,22 @@ const MEMORY: &str =
     "it tunes HAProxy's own memory and threads: limits have names of their own here, with defaults";
 const CIPHERS: &str = "TLS here has safe ciphers and curves only";
 
-const IGNORED: [(&str, &str); 51] = [
+const IGNORED: [(&str, &str); 66] = [
+    ("close-spread-time", "connections end as clients take notice, within [process] drain_timeout"),
+    ("no-memory-trimming", MEMORY),
+    ("prealloc-fd", MACHINE),
+    ("thread-group", MEMORY),
+    ("wurfl-data-file", "nothing here asks for it"),
+    ("h1-accept-payload-with-any-method", "a body of any method is passed on"),
+    ("pp2-never-send-local", "a probe's PROXY header says LOCAL"),
+    ("issuers-chain-path", "a certificate's file has its chain: put the issuers behind it"),
+    ("httpclient.resolvers.id", "nothing here asks for it"),
+    ("httpclient.resolvers.prefer", "nothing here asks for it"),
+    ("httpclient.ssl.ca-file", "nothing here asks for it"),
+    ("httpclient.ssl.verify", "nothing here asks for it"),
+    ("ssl-propquery", CIPHERS),
+    ("ssl-provider", CIPHERS),
+    ("ssl-provider-path", CIPHERS),
     ("daemon", MACHINE),
     ("master-worker", MACHINE),
     ("mworker-max-reloads", MACHINE),
@@ -201,7 +216,9 @@ const IGNORED: [(&str, &str); 51] = [
     ("insecure-setuid-wanted", MACHINE),
 ];
 
-const NOT_POSSIBLE: [(&str, &str); 8] = [
+const NOT_POSSIBLE: [(&str, &str); 10] = [
+    ("set-var", "requests carry no variables: write what is put into it where it is used"),
+    ("set-var-fmt", "requests carry no variables: write what is put into it where it is used"),
     ("lua-load", "Lua is not embedded: do it in an endpoint, or with routes"),
     ("lua-load-per-thread", "Lua is not embedded: do it in an endpoint, or with routes"),
     ("lua-prepend-path", "Lua is not embedded"),

@@ -59,6 +59,19 @@ pub(super) enum Counter {
     Open,
 }
 
+impl Counter {
+    /// How a limit differs from the rule that it is made of.
+    pub(super) const fn difference(self) -> &'static str {
+        match self {
+            Self::Requests => {
+                "a bucket in place of a window: the rate is the same, and what was refused does not count against the client; HAProxy counts it"
+            }
+            Self::Connections => "requests are counted, not connections: one connection may bring many",
+            Self::Open => "requests under way are counted, not connections, idle or not",
+        }
+    }
+}
+
 /// A counter that a condition asks: of the client that a slot tracks, or of the source itself in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {

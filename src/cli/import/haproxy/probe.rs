@@ -233,10 +233,26 @@ fn write_tls(proxy: &Proxy, first: &Server, table: &mut Table, around: &mut Arou
         }
     } else if let Some(name) = of_check.sni.as_deref().or(options.check_sni.as_deref()).filter(|_| asked) {
         table.set("health.tls.server_name", Value::text(name), Some(first.at));
-    } else if let ("{host}", Some(name)) =
-        (options.sni.as_deref().unwrap_or(""), options.check_sni.as_deref())
-        && options.ssl
-    {
+    } else if options.ssl && options.sni.as_deref() == Some("{host}") {
+        match options.check_sni.as_deref() {
+            Some(name) => table.set("health.tls.server_name", Value::text(name), Some(first.at)),
+            None if of_check.has_host() => {}
+            None => unnamed(first, table, around),
+        }
+    } else if let (true, None, Some(name)) = (options.ssl, &options.sni, options.check_sni.as_deref()) {
         table.set("health.tls.server_name", Value::text(name), Some(first.at));
     }
+}
+
+/// A probe without a request names no host. HAProxy's names none either, and holds the certificate against none.
+fn unnamed(first: &Server, table: &mut Table, around: &mut Around<'_>) {
+    let host = first.address.rsplit_once(':').map_or(first.address.as_str(), |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let off = [("off", Value::text("probes have no request that names a host"))];
+    table.set("health.tls.server_name", Value::text(host), Some(first.at));
+    table.set("health.tls.verify", Value::inline(off), Some(first.at));
+    around.report.approximated(
+        first.at,
+        "a probe has no request whose host it could ask for: probes ask for the address and verify nothing; check-sni names a host for them",
+    );
 }

@@ -284,7 +284,15 @@ const DIRECTIVES: [(&str, Directive); 49] = [
     ("fullconn", |r, s| in_back(r, s, |p| p.full = number(s))),
 ];
 
-const IGNORED: [(&str, &str); 15] = [
+const IGNORED: [(&str, &str); 23] = [
+    ("clitcpka-cnt", "keepalive probes are always sent: timeouts.tcp_keepalive"),
+    ("clitcpka-idle", "keepalive probes are always sent: timeouts.tcp_keepalive"),
+    ("clitcpka-intvl", "keepalive probes are always sent: timeouts.tcp_keepalive"),
+    ("srvtcpka-cnt", "keepalive probes are always sent: timeouts.tcp_keepalive"),
+    ("srvtcpka-idle", "keepalive probes are always sent: timeouts.tcp_keepalive"),
+    ("srvtcpka-intvl", "keepalive probes are always sent: timeouts.tcp_keepalive"),
+    ("max-session-srv-conns", "connections to endpoints are shared by all clients"),
+    ("quic-initial", "there is no HTTP/3 yet"),
     (
         "dynamic-cookie-key",
         "the cookie is signed with a key of its own: key_file in sticky shares it between nodes",
@@ -311,7 +319,11 @@ const IGNORED: [(&str, &str); 15] = [
     ("grace", "[process] drain_delay is what it was for"),
 ];
 
-const NOT_POSSIBLE: [(&str, &str); 13] = [
+const NOT_POSSIBLE: [(&str, &str); 14] = [
+    (
+        "http-send-name-header",
+        "endpoints are not told their names: give each a pool and request_headers of its own where it has to know",
+    ),
     (
         "filter",
         "there are no filters: a mirror is `mirror` of a route, an agent that is asked first `forward_auth`, bandwidth limits.bandwidth_out of a listener",

@@ -219,7 +219,15 @@ const ROWS: [Row; 46] = [
 ];
 
 /// What needs nothing, and why.
-const IGNORED: [(&str, usize, &str); 36] = [
+const IGNORED: [(&str, usize, &str); 44] = [
+    ("allow-0rtt", 0, "early data is not sent to endpoints"),
+    ("no-tfo", 0, "connections are made without TCP Fast Open"),
+    ("no-tlsv12", 0, "TLS 1.2 and 1.3 are spoken"),
+    ("no-tlsv13", 0, "TLS 1.2 and 1.3 are spoken"),
+    ("force-tlsv12", 0, "TLS 1.2 and 1.3 are spoken"),
+    ("force-tlsv13", 0, "TLS 1.2 and 1.3 are spoken"),
+    ("tls-tickets", 0, "sessions are resumed"),
+    ("npn", 1, "protocols are agreed on by ALPN"),
     (
         "resolvers",
         1,

@@ -10,7 +10,7 @@ use super::super::region::PathTest;
 use super::super::report::{Place, Report, Verdict};
 use super::super::surroundings::Surroundings;
 use super::answer::{Reply, status};
-use super::clause::{Clauses, Term, split};
+use super::clause::{Clauses, Term, asked, list_of, only_short, sources, split};
 use super::limit::{self, Counter, Counters};
 use super::map;
 use super::proxy::{Proxy, Rule, Stage};
@@ -173,6 +173,10 @@ impl Reader<'_, '_> {
         };
         if nothing {
             return said.about("", at, self.report);
+        }
+        if self.clauses.partial && refuses(&effect) {
+            let why = "a route looks at the path without the query: ask for paths (path_sub and the like) or for parameters (urlp)";
+            return self.unsaid(rule, condition, effect, not_possible(why));
         }
         if rule.stage == Stage::Connection
             && let Some(said) = self.accepted(rule, &mut terms, &effect)
@@ -430,7 +434,7 @@ impl Reader<'_, '_> {
                     // A client of a frontend is counted before rules of other stages are asked.
                     let stage = if rule.stage == Stage::Connection { Stage::Request } else { rule.stage };
                     self.out.steps.push(Step { at, stage, terms: vec![term], effect });
-                    self.report.approximated(at, difference(asked.what));
+                    self.report.approximated(at, asked.what.difference());
                     if part {
                         let how = "only what the rest of the condition leaves is counted; HAProxy counts all that it tracks";
                         self.report.approximated(at, how);
@@ -561,55 +565,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The pool that a condition of `nbsrv` alone asks about.
-fn only_short(terms: &[Term]) -> Option<(&str, i64)> {
-    match terms {
-        [Term { all, none }] => match (all.as_slice(), none.as_slice()) {
-            ([Test::Short(pool, fewer)], []) => Some((pool, *fewer)),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The networks of clients, where conditions ask for nothing else.
-fn sources(terms: &[Term]) -> Option<Vec<IpNet>> {
-    let networks = |term: &Term| match (term.all.as_slice(), term.none.as_slice()) {
-        ([Test::Source(list)], []) => Some(list.clone()),
-        _ => None,
-    };
-    let lists: Option<Vec<Vec<IpNet>>> = terms.iter().map(networks).collect();
-    Some(lists?.into_iter().flatten().collect())
-}
-
 /// Every client.
 fn everybody() -> Vec<IpNet> {
     ["0.0.0.0/0", "::/0"].iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-/// How a limit differs from the rule that it is made of.
-const fn difference(what: Counter) -> &'static str {
-    match what {
-        Counter::Requests => {
-            "a bucket in place of a window: the rate is the same, and what was refused does not count against the client; HAProxy counts it"
-        }
-        Counter::Connections => "requests are counted, not connections: one connection may bring many",
-        Counter::Open => "requests under way are counted, not connections, idle or not",
-    }
-}
-
-/// The list of users that a term asks against, and the group of it.
-fn list_of(term: &Term) -> Option<(String, Option<String>)> {
-    term.none.iter().find_map(|test| match test {
-        Test::Auth(list, group) => Some((list.clone(), group.clone())),
-        _ => None,
-    })
-}
-
-/// The rate that a term asks for.
-fn asked(tests: &[Test]) -> Option<&limit::Asked> {
-    tests.iter().find_map(|test| match test {
-        Test::Faster(asked) => Some(asked),
-        _ => None,
-    })
 }

@@ -142,62 +142,7 @@ pub(super) fn merge(tests: Vec<Test>) -> Vec<Test> {
         match test {
             Test::Never => {}
             Test::Path(path) => paths.push(path),
-            Test::Hosts(more) => extend(
-                &mut out,
-                more,
-                |test| match test {
-                    Test::Hosts(own) => Some(own),
-                    _ => None,
-                },
-                Test::Hosts,
-            ),
-            Test::Methods(more) => extend(
-                &mut out,
-                more,
-                |test| match test {
-                    Test::Methods(own) => Some(own),
-                    _ => None,
-                },
-                Test::Methods,
-            ),
-            Test::Source(more) => extend(
-                &mut out,
-                more,
-                |test| match test {
-                    Test::Source(own) => Some(own),
-                    _ => None,
-                },
-                Test::Source,
-            ),
-            Test::Ports(more) => extend(
-                &mut out,
-                more,
-                |test| match test {
-                    Test::Ports(own) => Some(own),
-                    _ => None,
-                },
-                Test::Ports,
-            ),
-            Test::Sni(more) => extend(
-                &mut out,
-                more,
-                |test| match test {
-                    Test::Sni(own) => Some(own),
-                    _ => None,
-                },
-                Test::Sni,
-            ),
-            Test::TlsHosts(more) => extend(
-                &mut out,
-                more,
-                |test| match test {
-                    Test::TlsHosts(own) => Some(own),
-                    _ => None,
-                },
-                Test::TlsHosts,
-            ),
-            other if !out.contains(&other) => out.push(other),
-            _ => {}
+            other => join(&mut out, other),
         }
     }
     out.iter_mut().for_each(each_once);
@@ -222,15 +167,21 @@ fn once<T: Clone + Eq + Hash>(list: &mut Vec<T>) {
     list.retain(|one| seen.insert(one.clone()));
 }
 
-fn extend<T>(
-    out: &mut Vec<Test>,
-    more: Vec<T>,
-    same: impl Fn(&mut Test) -> Option<&mut Vec<T>>,
-    make: impl Fn(Vec<T>) -> Test,
-) {
-    match out.iter_mut().find_map(same) {
-        Some(own) => own.extend(more),
-        None => out.push(make(more)),
+/// Puts a question to those of its kind.
+fn join(out: &mut Vec<Test>, mut test: Test) {
+    for own in out.iter_mut() {
+        match (own, &mut test) {
+            (Test::Hosts(own), Test::Hosts(more))
+            | (Test::Methods(own), Test::Methods(more))
+            | (Test::Sni(own), Test::Sni(more))
+            | (Test::TlsHosts(own), Test::TlsHosts(more)) => return own.append(more),
+            (Test::Source(own), Test::Source(more)) => return own.append(more),
+            (Test::Ports(own), Test::Ports(more)) => return own.append(more),
+            _ => {}
+        }
+    }
+    if !out.contains(&test) {
+        out.push(test);
     }
 }
 

@@ -230,3 +230,50 @@ fn a_table_that_nothing_counts_in_limits_nobody() {
     let import = web(&format!(" http-request track-sc0 src table t\n {rule}\n default_backend app\n{table}"));
     assert!(import.text.contains("rate_limit = { name = \"t\""), "{}", import.text);
 }
+
+#[test]
+fn a_refusal_that_asks_for_a_query_refuses_whatever_might_have_it() {
+    for rule in [
+        "http-request deny if { path_beg /x } { url_sub -i select }",
+        "http-request deny if { path_beg /x } { url_beg /x?a }",
+    ] {
+        let import = web(&format!(" {rule}"));
+        assert_eq!(said(&import, rule).0, Some(Verdict::NotPossible));
+        assert!(import.text.contains("path_regex = \"^/x\"\nrespond = { status = 403 }"), "{}", import.text);
+    }
+    let led = web(" use_backend app if { url_sub a }");
+    assert_eq!(said(&led, "use_backend app if { url_sub a }").0, Some(Verdict::Approximated));
+}
+
+#[test]
+fn a_listener_lets_nobody_in_whom_haproxy_does_not() {
+    let import = web(" bind :90 interface eth1\n bind :443 ssl crt a.pem verify required");
+    assert!(import.text.contains("\"127.0.0.1:90\""), "{}", import.text);
+    assert!(import.text.contains("client_ca = \"CLIENTS.pem\""), "{}", import.text);
+}
+
+/// What the servers and checks of a backend come to.
+fn backend(lines: &str) -> Import {
+    imported(&format!("{HEAD}frontend web\n bind :80\n default_backend app\nbackend app\n{lines}\n"))
+}
+
+#[test]
+fn probes_need_no_host_of_a_request() {
+    let import = backend(" server a 10.0.0.1:443 ssl verify none sni req.hdr(host) check");
+    for part in ["server_name = \"{host}\"", "tls = { server_name = \"10.0.0.1\", verify = "] {
+        assert!(import.text.contains(part), "{part} is not in\n{}", import.text);
+    }
+    let named = backend(" server a 10.0.0.1:443 ssl verify none sni req.hdr(host) check check-sni a.test");
+    assert!(named.text.contains("server_name = \"a.test\""), "{}", named.text);
+}
+
+#[test]
+fn a_check_is_its_first_connection() {
+    let import = backend(
+        " option tcp-check\n tcp-check connect port 81\n tcp-check send A\n tcp-check connect port 82 ssl\n tcp-check send B\n server a 10.0.0.1:80 check",
+    );
+    assert!(import.text.contains("send = \"A\"") && import.text.contains("port = 81"), "{}", import.text);
+    assert_eq!(said(&import, "tcp-check send B").0, Some(Verdict::NotPossible));
+    let statuses = backend(" option httpchk\n http-check expect ! rstatus ^5\n server a 10.0.0.1:80 check");
+    assert!(statuses.text.contains("expect_status = [\"100-499\"]"), "{}", statuses.text);
+}
