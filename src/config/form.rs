@@ -16,7 +16,7 @@ use super::retry::FailureCause;
 use super::tree::quoted;
 use super::value::Value;
 use crate::model::address::{Address, AddressError, EndpointAddress, UNIX_CLIENT, parse_socket};
-use crate::model::field::{FieldName, FieldValue, is_token_byte};
+use crate::model::field::{FieldName, FieldValue, is_framing, is_token_byte};
 use crate::model::grpc;
 use crate::model::host::HostPattern;
 use crate::model::limit_key::LimitPart;
@@ -378,26 +378,10 @@ fn method(text: &str) -> Result<Value, Fault> {
     Ok(Value::Text(text.to_owned()))
 }
 
-/// Fields that say where a message ends or that concern one connection only (RFC 9110 section 7.6.1): they
-/// are the proxy's.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// A name that an edit may name; `host` says what to write in place of `Host` where that cannot be.
 fn edited_field(text: &str, host: Option<&str>) -> Result<Value, Fault> {
     let name = FieldName::new(text).map_err(|e| Fault::new(e, FIELD_HELP))?;
-    // Some gateways (CGI, WSGI) take an underscore for a hyphen.
-    let spelt = text.replace('_', "-");
-    if FRAMING.iter().any(|framing| spelt.eq_ignore_ascii_case(framing)) {
+    if is_framing(text) {
         return Err(Fault::new(
             "it frames the message or belongs to one connection, and is the proxy's",
             "remove it",
@@ -491,7 +475,6 @@ fn hash_key(text: &str) -> Result<Value, Fault> {
         }
         Some(("cookie", name)) => named(name, HashKey::Cookie),
         Some(("query", name)) => named(name, HashKey::Query),
-        None if text == "sni" => Err(Fault::new("\"sni\" is not supported yet", "write \"source\"")),
         _ => {
             Err(Fault::new("it is none of the possible keys", format!("write {}", Form::HashKey.describe())))
         }

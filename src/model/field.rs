@@ -39,6 +39,28 @@ pub const fn is_token_byte(byte: u8) -> bool {
     ) || byte.is_ascii_alphanumeric()
 }
 
+/// Fields that say where a message ends or that concern one connection only (RFC 9110 section 7.6.1): they are the
+/// proxy's.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a field of this name frames a message or belongs to one connection, also for gateways (CGI, WSGI) that take an
+/// underscore for a hyphen.
+#[must_use]
+pub fn is_framing(name: &str) -> bool {
+    let spelt = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    FRAMING.iter().any(|framing| name.bytes().map(spelt).eq(framing.bytes()))
+}
+
 impl FieldName {
     /// Takes a token as a field name.
     ///

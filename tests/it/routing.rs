@@ -87,12 +87,16 @@ fn tricks_in_a_path_do_not_choose_the_route() {
 fn a_redirect_says_where_to() {
     let (_origin, proxy) = routed(
         "[[route]]\nname = \"r\"\nredirect = { to = \"https://{host}{uri}\", status = 308 }\n\
-         [[route]]\nname = \"p\"\npath_prefix = \"/p\"\nredirect = { to = \"/new{path}?from=old&{query}\", status = 302 }\n",
+         [[route]]\nname = \"p\"\npath_prefix = \"/p\"\nredirect = { to = \"/new{path}?from=old&{query}\", status = 302 }\n\
+         [[route]]\nname = \"q\"\npath_prefix = \"/q\"\nredirect = { to = \"/new{?query}\", status = 302 }\n",
     );
     let answer = proxy.get("/a/b?c=d");
     assert_eq!((answer.status(), answer.field("location").as_deref()), (308, Some("https://a/a/b?c=d")));
     let answer = proxy.get("/p/x?y=z");
     assert_eq!((answer.status(), answer.field("location").as_deref()), (302, Some("/new/p/x?from=old&y=z")));
+    for (asked, to) in [("/q/x?y=z", "/new?y=z"), ("/q/x", "/new")] {
+        assert_eq!(proxy.get(asked).field("location").as_deref(), Some(to));
+    }
 }
 
 #[test]

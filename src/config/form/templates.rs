@@ -78,8 +78,13 @@ fn unknown_in(form: Form, variable: &Variable) -> Option<&'static str> {
         Variable::Group(_) | Variable::NamedGroup(_) if is_value => {
             Some("is a group of a regular expression, which only rewrite, redirect and respond put in")
         }
-        Variable::Query | Variable::Uri if matches!(form, Form::PathTemplate | Form::HostTemplate) => {
+        Variable::Query | Variable::MarkedQuery | Variable::Uri
+            if matches!(form, Form::PathTemplate | Form::HostTemplate) =>
+        {
             Some("has a query in it, which no path and no host has")
+        }
+        Variable::MarkedQuery if form == Form::QueryTemplate => {
+            Some("begins with the question mark that stands before a query, not in it")
         }
         _ => None,
     }
@@ -133,6 +138,8 @@ mod tests {
             (Form::Body, "{colour}", "no variable {colour}", "{{colour}}"),
             (Form::PathTemplate, "x/{path}", "a path starts with '/'", "write \"/x/{path}\""),
             (Form::PathTemplate, "/x?{query}", "{query} has a query in it", "take it out"),
+            (Form::PathTemplate, "/x{?query}", "{?query} has a query in it", "take it out"),
+            (Form::QueryTemplate, "a=b{?query}", "{?query} begins with the question mark", "take it out"),
             (Form::PathTemplate, "/x?a=b", "no query or fragment", "rewrite.query"),
             (Form::HostTemplate, "http://{host}", "cannot contain '/'", "percent-encode"),
             (Form::QueryTemplate, "a=#", "cannot contain '#'", "percent-encode"),
@@ -148,6 +155,7 @@ mod tests {
         for (form, text) in [
             (Form::Location, "https://{hostname}/x{uri}"),
             (Form::Location, "/u/{1}/{group:id}"),
+            (Form::Location, "https://{host}/x{?query}"),
             (Form::Body, "{\"a\":{\"b\":\"{client}\"}}\n"),
             (Form::ResponseValue, "{endpoint} {status} {pool}"),
             (Form::PathTemplate, "{path}/x"),

@@ -7,8 +7,9 @@ use Given::{Default, Optional, Required};
 
 /// What every text with variables says of them.
 pub(super) const VARIABLES: &str = "Variables in it: {client} (the client's address after trust), {client_port}, {peer}, {host} (with \
-     its port), {hostname}, {path}, {query}, {uri} (both), {scheme}, {method}, {request_id}, {listener}, {route}, \
-     {tls_version}, {tls_cipher}, {sni}, {header:NAME}, {cookie:NAME}, {query:NAME}; {{host}} is the text {host}.";
+     its port), {hostname}, {path}, {query}, {?query} (behind its question mark, where there is one), {uri} (both), \
+     {scheme}, {method}, {request_id}, {listener}, {route}, {tls_version}, {tls_cipher}, {sni}, {header:NAME}, \
+     {cookie:NAME}, {query:NAME}; {{host}} is the text {host}.";
 
 pub(super) static REDIRECT: Section = Section::new(
     "A redirect.",
@@ -17,8 +18,8 @@ pub(super) static REDIRECT: Section = Section::new(
             "to",
             Kind::Text(Form::Location),
             Required(r#""https://{host}{uri}""#),
-            "Where to, with variables as in request_headers; {path} has no query, {query} no question mark, {uri} is both. \
-             {1}, {2} and {group:NAME} are groups of the route's path_regex.",
+            "Where to, with variables as in request_headers; {path} has no query, {query} no question mark; {?query} has \
+             it where there is a query, {uri} is both. {1}, {2} and {group:NAME} are groups of the route's path_regex.",
         ),
         Key::new("status", Kind::OneOf(&[301, 302, 303, 307, 308]), Default("308"), "The status."),
     ],

@@ -30,6 +30,8 @@ pub enum Variable {
     Path,
     /// The query, without its question mark.
     Query,
+    /// The query behind its question mark; nothing where the request has none (the `{?query}` of RFC 6570 section 3.2.8).
+    MarkedQuery,
     /// Path and query.
     Uri,
     /// `http` or `https`.
@@ -78,7 +80,7 @@ pub enum Class {
 }
 
 /// Variables that stand alone, by name.
-const PLAIN: [(&str, Variable); 19] = [
+const PLAIN: [(&str, Variable); 20] = [
     ("client", Variable::Client),
     ("client_port", Variable::ClientPort),
     ("peer", Variable::Peer),
@@ -86,6 +88,7 @@ const PLAIN: [(&str, Variable); 19] = [
     ("hostname", Variable::Hostname),
     ("path", Variable::Path),
     ("query", Variable::Query),
+    ("?query", Variable::MarkedQuery),
     ("uri", Variable::Uri),
     ("scheme", Variable::Scheme),
     ("method", Variable::Method),
@@ -107,8 +110,8 @@ const NAMED: [&str; 4] = ["header", "cookie", "query", "group"];
 pub(super) fn name_of(text: &str) -> Option<(&str, &str)> {
     let (name, behind) = text.strip_prefix('{')?.split_once('}')?;
     let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '{' | '"' | '\'');
-    (name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(fits))
-        .then_some((name, behind))
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric()) || name == "?query";
+    (begins && name.chars().all(fits)).then_some((name, behind))
 }
 
 impl Variable {
@@ -142,8 +145,10 @@ impl Variable {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Host | Self::Hostname | Self::Path | Self::Query | Self::Uri | Self::Scheme => Class::Url,
-            Self::Group(_) | Self::NamedGroup(_) => Class::Url,
+            Self::Host | Self::Hostname | Self::Path | Self::Query | Self::MarkedQuery | Self::Uri => {
+                Class::Url
+            }
+            Self::Scheme | Self::Group(_) | Self::NamedGroup(_) => Class::Url,
             Self::QueryParameter(_) => Class::Parameter,
             _ => Class::Text,
         }
@@ -176,12 +181,10 @@ impl Variable {
             Self::Hostname => put(split_authority(request.authority()).map_or(&[][..], |(host, _)| host)),
             Self::Path => put(request.path()),
             Self::Query => put(request.query().unwrap_or_default()),
+            Self::MarkedQuery => put_query(request.query(), put),
             Self::Uri => {
                 put(request.path());
-                if let Some(query) = request.query() {
-                    put(b"?");
-                    put(query);
-                }
+                put_query(request.query(), put);
             }
             Self::Scheme => put(request.scheme().as_bytes()),
             Self::Method => put(request.method_bytes()),
@@ -228,6 +231,14 @@ impl Variable {
             Self::Sni => facts.tls.and_then(|tls| tls.server_name),
             _ => None,
         }
+    }
+}
+
+/// A query behind its question mark.
+fn put_query(query: Option<&[u8]>, put: &mut dyn FnMut(&[u8])) {
+    if let Some(query) = query {
+        put(b"?");
+        put(query);
     }
 }
 

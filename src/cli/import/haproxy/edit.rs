@@ -1,10 +1,11 @@
 //! Changes to heads: fields that are set, added or taken away, and the target that endpoints are asked for.
 
-use super::super::field::{FRAMES, frames};
+use super::super::field::FRAMES;
 use super::super::report::Verdict;
 use super::rule::{Change, Edit, Effect, nothing};
 use super::said::{Said, approximated, ignored, not_possible, translated, wrong};
 use super::template::{self, Where};
+use crate::model::field::is_framing;
 
 /// Another target for a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(super) fn header(
 ) -> (Effect, Said) {
     let [name, value, ..] = words else { return nothing(wrong("a field has a name and a value")) };
     let name = name.to_ascii_lowercase();
-    if frames(&name) {
+    if is_framing(&name) {
         return nothing(ignored(FRAMES));
     }
     if crate::model::field::FieldName::new(&name).is_err() {
@@ -98,7 +99,7 @@ pub(super) fn delete(request: bool, words: &[String]) -> (Effect, Said) {
     if flags.first().is_some_and(|flag| flag == "-m") && flags.get(1).is_none_or(|method| method != "str") {
         return nothing(not_possible("fields are removed by their full names: write one line for each"));
     }
-    if frames(&name) || name == "host" {
+    if is_framing(&name) || name == "host" {
         return nothing(ignored(FRAMES));
     }
     if request && TOLD.iter().any(|(told, _)| *told == name) {

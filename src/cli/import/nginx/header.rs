@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::super::field::frames;
 use super::draft::{Draft, Fields};
 use super::location::Locations;
 use super::scope::Scope;
@@ -11,6 +10,7 @@ use super::units::time;
 use super::variable::{Where, put_in, render};
 use super::walk::{Walker, Way};
 use crate::model::field::FieldName;
+use crate::model::field::is_framing;
 use crate::model::host::split_authority;
 
 /// Fields that every endpoint is told, and what nginx's users write for them.
@@ -34,7 +34,7 @@ const CERTIFICATE: [(&str, &str); 6] = [
 /// Whether a line is about a field that is the proxy's own, whatever it says.
 pub(super) fn is_own(of: &Directive) -> bool {
     let field = of.word(0).to_ascii_lowercase();
-    of.name.ends_with("_set_header") && (frames(&field) || TOLD.iter().any(|(name, _)| *name == field))
+    of.name.ends_with("_set_header") && (is_framing(&field) || TOLD.iter().any(|(name, _)| *name == field))
 }
 
 impl<'t> Walker<'_, 't, '_> {
@@ -151,7 +151,7 @@ impl<'t> Walker<'_, 't, '_> {
         if self.looked_up(of, field, value) {
             return;
         }
-        if frames(field) {
+        if is_framing(field) {
             return self.notes.how(of, "it belongs to one connection, and is the proxy's: upgrades go through, and connections are kept");
         }
         if self.certificate(of, field, value, way, fields) || self.user(of, field, value, way, fields) {
@@ -257,12 +257,12 @@ impl<'t> Walker<'_, 't, '_> {
         for one in std::iter::once(switch.of).chain(switch.of.inside()) {
             self.notes.how(one, "what it is for is the proxy's own here: upgrades go through, and endpoints are told of the client");
         }
-        if !frames(field) {
+        if !is_framing(field) {
             let always =
                 format!("{field} is always sent, as the connection has it, or as a trusted proxy said");
             self.notes.near(of, always);
         }
-        !frames(field)
+        !is_framing(field)
     }
 
     /// Whether all that comes on a way comes by TLS, or none of it.
@@ -325,7 +325,7 @@ impl<'t> Walker<'_, 't, '_> {
                     continue;
                 }
             };
-            if frames(&field) {
+            if is_framing(&field) {
                 self.notes.skip(of, "it belongs to one connection, and is the proxy's");
                 continue;
             }
@@ -403,7 +403,7 @@ impl<'t> Walker<'_, 't, '_> {
         let name = if grpc { "grpc_hide_header" } else { "proxy_hide_header" };
         for of in scope.all(name) {
             let field = of.word(0).to_ascii_lowercase();
-            if FieldName::new(&field).is_err() || frames(&field) {
+            if FieldName::new(&field).is_err() || is_framing(&field) {
                 self.notes.skip(of, "it is no field of an answer that goes on");
                 continue;
             }

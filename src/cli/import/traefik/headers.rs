@@ -1,13 +1,14 @@
 //! `headers`: fields that are set and removed, CORS, and what browsers are told for safety.
 
 use super::super::document::Value;
-use super::super::field::{FRAMES, TOLD, frames};
+use super::super::field::{FRAMES, TOLD};
 use super::super::report::{Place, Report, Verdict};
 use super::fields::Fields;
 use super::middleware::{Around, known};
 use super::said::duration;
 use super::service::Lost;
 use super::treatment::{Treatment, plain};
+use crate::model::field::is_framing;
 use crate::model::field::{FieldName, FieldValue};
 
 pub(super) fn read(
@@ -30,7 +31,7 @@ pub(super) fn read(
 
 /// Why a field cannot be named; nothing when it can.
 fn unnamed(name: &str, report: &mut Report, at: Place) -> bool {
-    if frames(name) {
+    if is_framing(name) {
         report.ignored(at, FRAMES);
         return true;
     }
