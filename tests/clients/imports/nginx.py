@@ -33,7 +33,8 @@ class Nginx(Product):
         ("request-field", "x-forwarded-for|x-forwarded-proto|x-forwarded-host|x-real-ip|x-request-id", "endpoints are told X-Forwarded-For"),
         # A page of nginx's own; what `return` says is the same on both sides.
         ("own-body", "", "our own answers have short texts as their bodies", "", r"original b'<html>"),
-        ("own-field", "content-type", "our own answers have short texts as their bodies", "", r"^original \['text/html'\], import \['text/plain"),
+        ("own-field", "content-type", "our own answers have short texts as their bodies", "", r"^original \['text/html'\], import \[(?:'text/plain[^']*')?\]$"),
+        ("own-field", "content-type", "nginx goes by the end of the path before", r"\.html", r"^original \['text/html'\]"),
         ("own-field", "cache-control|retry-after", "our own answers have short texts as their bodies", "", r"^original \[\],"),
         ("own-field", "server", "our own answers have short texts as their bodies", "", r", import \[\]$"),
         (

@@ -373,6 +373,22 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_another_location_returns_is_the_answer_of_an_error_of_our_own() {
+        let closed = "error_page 503 @closed; location / { return 503; } \
+                      location @closed { default_type text/html; add_header Retry-After 60 always; return 200 \"<b>closed</b>\"; }";
+        let page = "respond = { status = 503, body = \"<b>closed</b>\", content_type = \"text/html\" }";
+        let import = has(closed, &[page, "retry-after = \"60\""]);
+        assert!(!import.report.is_incomplete(), "{}", import.report);
+        has(
+            "error_page 403 =404 /no; location / { return 403; } location = /no { return 404 no; }",
+            &[
+                "path = \"/no\"\nrespond = { status = 404, body = \"no\"",
+                "name = \"not-found\"\nrespond = { status = 404, body = \"no\"",
+            ],
+        );
+    }
+
+    #[test]
     fn statuses_count_as_the_location_says_that_takes_the_rest() {
         let other = has(
             "location = /h { proxy_next_upstream error http_500; proxy_pass http://u; } location / { proxy_pass http://u; }",

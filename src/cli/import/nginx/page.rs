@@ -85,6 +85,38 @@ impl<'t> Walker<'_, 't, '_> {
         }
     }
 
+    /// An error of the proxy's own whose page another location returns: that answers in its place.
+    pub(super) fn paged(&mut self, of: &'t Directive, code: u16, way: &Way<'t>) -> bool {
+        let lines = way.scope.all("error_page");
+        let name = code.to_string();
+        let Some(line) = lines.into_iter().find(|line| line.words.contains(&name)) else { return false };
+        let target = line.words.last().map_or("", String::as_str);
+        let path = target.split('?').next().unwrap_or(target);
+        let found = match target.get(..1) {
+            Some("@") => self.site.locations.named(target),
+            Some("/") if is_plain(target) => self.site.locations.find(path),
+            _ => None,
+        };
+        let location = found.and_then(|at| self.site.locations.all.get(at)).filter(|location| !location.shut);
+        let Some(returned) = location.and_then(|location| location.level.first("return")) else {
+            return false;
+        };
+        let other = line.words.iter().find_map(|word| word.strip_prefix('='));
+        let status = match other {
+            None => Some(code),
+            Some("") => returned.word(0).parse().ok(),
+            Some(other) => other.parse().ok(),
+        };
+        let (Some(at), Some(status), true, None) = (found, status, returned.words.len() == 2, way.status)
+        else {
+            return false;
+        };
+        self.notes.ok(of);
+        self.notes.ok(line);
+        self.enter(at, Way { hops: way.hops + 1, status: Some(status), ..way.clone() });
+        true
+    }
+
     /// Pages that are said further out and do not hold: of them a level has its own alone.
     fn lost_pages(&mut self, way: &Way<'t>, lines: &[&'t Directive]) {
         let Some(first) = lines.first() else { return };

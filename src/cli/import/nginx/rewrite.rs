@@ -39,6 +39,7 @@ impl<'t> Walker<'_, 't, '_> {
         let action = match (code, second) {
             (None, _) => self.redirect(of, 302, &put_in(first, &way.bound), way),
             (Some(code @ (301 | 302 | 303 | 307 | 308)), Some(url)) => self.redirect(of, code, &url, way),
+            (Some(code), None) if self.paged(of, code, way) => return,
             (Some(code), text) => Some(self.answer(of, code, text.as_deref(), way)),
         };
         match action {
@@ -68,7 +69,8 @@ impl<'t> Walker<'_, 't, '_> {
         if let (Some(at), Action::Respond { kind, .. }) = (type_at, &mut draft.action) {
             *kind = Some(draft.answer.add.remove(at).1);
         }
-        if is_error {
+        // What `return` says goes before a page.
+        if is_error && matches!(&draft.action, Action::Respond { body, .. } if body.is_empty()) {
             self.pages(way, &mut draft, false);
         }
         self.out.push(draft);
@@ -108,7 +110,10 @@ impl<'t> Walker<'_, 't, '_> {
                 String::new()
             }
         };
-        let status = match code {
+        if !body.is_empty() && !matches!(way.region.path, Some(PathTest::Exact(_))) {
+            self.notes.report.general("what a `return` says has the type of default_type; nginx goes by the end of the path before (types).");
+        }
+        let status = match way.status.unwrap_or(code) {
             444 => {
                 self.notes.near(of, "nginx closes the connection without an answer; here it is 403");
                 403

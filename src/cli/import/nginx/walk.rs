@@ -95,6 +95,8 @@ pub(super) struct Way<'t> {
     pub(super) stopped: bool,
     pub(super) hops: usize,
     pub(super) depth: usize,
+    /// The status of the error whose page this is.
+    pub(super) status: Option<u16>,
 }
 
 impl<'t> Way<'t> {
@@ -155,6 +157,7 @@ pub(super) fn drafts<'t>(
         stopped: false,
         hops: 0,
         depth: 0,
+        status: None,
     };
     walker.run(vec![site.level.list], way);
     let own = walker.forks.max(walker.out.len() / ROUTES_OF_WAY);
@@ -490,6 +493,9 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
             self.notes.ok(internal);
             if way.hops == 0 && way.target.is_none() {
                 self.notes.ok(location.of);
+                if self.paged(internal, 404, &way) {
+                    return;
+                }
                 let action = Action::Respond { status: 404, body: String::new(), kind: None };
                 let mut draft = Draft::new(internal.at, way.region, action);
                 draft.why = Some("clients cannot ask for it".to_owned());
