@@ -442,10 +442,7 @@ fn location(
         Tail::Uri { .. } | Tail::OfHost => false,
     };
     if queried {
-        text.push_str("?{query}");
-        around
-            .report
-            .approximated(at, "a request without a query is sent on with an empty one, a ? at the end");
+        text.push_str("{?query}");
     }
     text
 }
@@ -526,7 +523,7 @@ mod tests {
         let one = |regex, replacement| leads(regex, replacement, None).pop().expect("it leads somewhere");
         let (tests, to) = one("^http://[^/]+/a", "https://x.test/b");
         assert_eq!(tests, [Test::Path(PathTest::Regex("^/a(?P<rest_of_it>.*)$".to_owned()))]);
-        assert_eq!(to, "https://x.test/b{group:rest_of_it}?{query}");
+        assert_eq!(to, "https://x.test/b{group:rest_of_it}{?query}");
         let (tests, to) = one("^(https?://[^/]+)/a$", "${1}/b");
         assert_eq!(
             (tests, to.as_str()),
@@ -535,7 +532,7 @@ mod tests {
         // What goes for the host may be more than that.
         let (tests, to) = one("^http://(.*)/a/(.*)$", "https://${1}/b/$2");
         assert_eq!(tests, [Test::Path(PathTest::Regex("^(?P<before_it>.*)/a/(.*)$".to_owned()))]);
-        assert_eq!(to, "https://{host}{group:before_it}/b/{2}?{query}");
+        assert_eq!(to, "https://{host}{group:before_it}/b/{2}{?query}");
         assert_eq!(always("^http://.*", "https://new.test", None), "https://new.test");
         assert_eq!(always("^http://(.+)$", "https://$1", None), "https://{host}{uri}");
         // Only by TLS, or where the request is already.
