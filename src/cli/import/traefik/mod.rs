@@ -450,6 +450,33 @@ mod tests {
         assert!(!import.report.is_incomplete(), "{}", import.report);
     }
 
+    /// What comes of one router with these middlewares, `a` before `b`.
+    fn of_two(middlewares: &str) -> Import {
+        let dynamic = format!(
+            "http:\n  routers:\n    r:\n      rule: Host(`a.test`)\n      middlewares: [a, b]\n      service: s\n  middlewares:\n{middlewares}  services:\n    s:\n      \
+             loadBalancer:\n        servers: [{{url: \"http://10.0.0.1\"}}]\n"
+        );
+        imported(&[("traefik.yml", STATIC), ("dynamic.yml", &dynamic)])
+    }
+
+    #[test]
+    fn of_two_middlewares_each_holds_as_far_as_in_traefik() {
+        let import = of_two(
+            "    a: {headers: {frameDeny: true, customResponseHeaders: {X-A: one, X-Frame-Options: ORIGIN}}}\n    \
+             b: {headers: {customResponseHeaders: {X-A: two, X-B: two}}}\n",
+        );
+        let set = "set = { x-a = \"one\", x-frame-options = \"ORIGIN\", x-b = \"two\" }";
+        assert!(import.text.contains(set), "{}", import.text);
+        let import = of_two(
+            "    a: {buffering: {maxRequestBodyBytes: 10}}\n    b: {buffering: {maxRequestBodyBytes: 20}}\n",
+        );
+        assert!(import.text.contains("max_body = \"10B\""), "{}", import.text);
+        let service = |address| format!("{{forwardAuth: {{address: \"http://10.0.0.{address}/\"}}}}\n");
+        let import = of_two(&format!("    a: {}    b: {}", service(8), service(9)));
+        assert!(!import.text.contains("pool = \"s\""), "{}", import.text);
+        assert!(import.report.is_incomplete());
+    }
+
     #[test]
     fn an_answer_to_some_requests_that_cannot_be_told_apart_is_told() {
         let import = guarded(

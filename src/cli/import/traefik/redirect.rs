@@ -138,6 +138,8 @@ struct Parts {
     path: String,
     /// Scheme and host are one group.
     joined: bool,
+    /// The path is in that group as well.
+    whole: bool,
 }
 
 /// Beginnings of an expression: what they say of TLS, and their groups.
@@ -162,7 +164,24 @@ fn take_apart(regex: &str) -> Option<Parts> {
     }
     if let Some((begin, tls)) = JOINED.iter().find(|(begin, _)| rest.starts_with(begin)) {
         let path = rest.get(begin.len()..)?.to_owned();
-        return Some(Parts { tls: *tls, scheme_groups: 0, host: "([^/]+)".to_owned(), path, joined: true });
+        return Some(Parts {
+            tls: *tls,
+            scheme_groups: 0,
+            host: "([^/]+)".to_owned(),
+            path,
+            joined: true,
+            whole: false,
+        });
+    }
+    if let Some((tls, path)) = whole(rest) {
+        return Some(Parts {
+            tls,
+            scheme_groups: 0,
+            host: "([^/]+)".to_owned(),
+            path,
+            joined: true,
+            whole: true,
+        });
     }
     let (begin, tls, scheme_groups) = SCHEMES.iter().find(|(begin, ..)| rest.starts_with(begin))?;
     let rest = rest.get(begin.len()..)?;
@@ -196,7 +215,18 @@ fn take_apart(regex: &str) -> Option<Parts> {
         host: host.to_owned(),
         path: path.to_owned(),
         joined: false,
+        whole: false,
     })
+}
+
+/// The path in an expression that is all one group, up to the end of the URL.
+fn whole(regex: &str) -> Option<(Option<bool>, String)> {
+    let inside = regex.strip_suffix(")$")?;
+    let (begin, tls) = JOINED.iter().find_map(|(begin, tls)| {
+        begin.strip_suffix(')').filter(|begin| inside.starts_with(begin)).map(|begin| (begin, tls))
+    })?;
+    let path = inside.get(begin.len()..).filter(|path| path.starts_with('/') && !path.contains('('))?;
+    Some((*tls, format!("{path}$")))
 }
 
 /// Whether what is taken for the host may go on into the path.
@@ -240,7 +270,7 @@ fn branches(
     // Groups of the host are known where the hosts are; else they are all of it.
     let hosts: Vec<(Vec<Test>, Vec<String>)> = if whole {
         let of = match (parts.host.starts_with('('), parts.joined) {
-            (true, true) => vec![format!("{own}://{{host}}")],
+            (true, true) => vec![format!("{own}://{{host}}{}", if parts.whole { "{path}" } else { "" })],
             (true, false) => vec![format!("{{host}}{of_before}")],
             _ => Vec::new(),
         };
@@ -529,6 +559,9 @@ mod tests {
             (tests, to.as_str()),
             (vec![Test::Path(PathTest::Exact("/a".to_owned()))], "http://{host}/b")
         );
+        let (tests, to) = one("^(https?://[^/]+/[a-z]+)$", "${1}/");
+        assert_eq!(tests, [Test::Path(PathTest::Regex("^/[a-z]+$".to_owned()))]);
+        assert_eq!(to, "http://{host}{path}/");
         // What goes for the host may be more than that.
         let (tests, to) = one("^http://(.*)/a/(.*)$", "https://${1}/b/$2");
         assert_eq!(tests, [Test::Path(PathTest::Regex("^(?P<before_it>.*)/a/(.*)$".to_owned()))]);
