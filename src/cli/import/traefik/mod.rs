@@ -6,13 +6,14 @@
 //! static, `tls` certificates and options. A `router` has a rule (`rule`, `matcher`, with expressions by `regexp` and `gorilla`), a list of middlewares
 //! (`middleware`, with `path`, `redirect`, `headers`, `auth`, `limit` and `breaker` for their kinds, whose sum is a
 //! `treatment`) and a `service`, which comes to pools by `balancer`, `transport` and `probe`. `route` makes routes of
-//! routers, `web` writes them with their listeners (`caption` their names); `bytes` does all of this for TCP and UDP (`sni` reads
+//! routers, `web` writes them with their listeners (`caption` their names, `branch` what is answered before); `bytes` does all of this for TCP and UDP (`sni` reads
 //! their rules, `admission` who may connect, `shares` makes one pool of several). `said` serves all, `differences`
 //! has what no line stands for.
 
 mod admission;
 mod auth;
 mod balancer;
+mod branch;
 mod breaker;
 mod bytes;
 mod caption;
@@ -259,14 +260,19 @@ fn share(
         let http =
             routers.iter().any(|router| router.entries.as_ref().unwrap_or(&defaults).contains(&entry.name));
         let tcp = bytes::is_on(of_bytes, entry, entries);
-        let named = |name: &str| {
+        let of_metrics = |name: &str| {
             parts.statics("metrics").is_some_and(|(_, node)| {
                 let all = node.pairs().iter().flat_map(|(_, below)| below.pairs());
                 all.filter(|(key, _)| key.text.eq_ignore_ascii_case("entryPoint"))
                     .any(|(_, value)| value.text() == Some(name))
             })
         };
+        // Routers that name no entry point are meant for others.
+        let named = routers
+            .iter()
+            .any(|router| router.entries.as_ref().is_some_and(|names| names.contains(&entry.name)));
         match (http, tcp) {
+            (true, true) if !named && bytes::takes_all(of_bytes, entry) => relayed.push(at),
             (true, true) => {
                 bytes::beside_http(of_bytes, entry, entries, report);
                 web.push(at);
@@ -277,7 +283,7 @@ fn share(
                 Some(place) if entry.name == entry::INTERNAL => {
                     report.approximated(place, "no listener is made for what [admin] and [health] have");
                 }
-                Some(place) if metrics && named(&entry.name) => {
+                Some(place) if metrics && of_metrics(&entry.name) => {
                     report.approximated(
                         place,
                         "no listener is made for metrics: they are at /metrics of [admin] bind",
@@ -487,6 +493,20 @@ mod tests {
                        regex: ^http://a.test/x/(.*)$\n        replacement: http://b.test/$1\n  services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
         let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
         assert!(import.report.is_incomplete(), "{}\n{}", import.text, import.report);
+    }
+
+    #[test]
+    fn an_entry_point_for_bytes_is_not_taken_by_routers_that_name_none() {
+        let statics = "entryPoints:\n  web: {address: \":80\"}\n  ssh: {address: \":2222\"}\n";
+        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      service: s\n  services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\ntcp:\n  \
+                       routers:\n    g:\n      entryPoints: [ssh]\n      rule: HostSNI(`*`)\n      service: g\n  services:\n    g:\n      loadBalancer:\n        servers: [{address: \"10.0.0.2:22\"}]\n";
+        let import = imported(&[("traefik.yml", statics), ("dynamic.yml", dynamic)]);
+        assert!(
+            import.text.contains("protocol = \"tcp\"") && import.text.contains("pool = \"g\""),
+            "{}",
+            import.text
+        );
+        assert!(!import.report.is_incomplete(), "{}", import.report);
     }
 
     #[test]

@@ -267,27 +267,7 @@ fn branches(
     // A host that is all of a URL's beginning takes in what is before the path that is asked for.
     let before = simple.is_none() && whole && spans(&parts.host);
     let of_before = if before { "{group:before_it}" } else { "" };
-    // Groups of the host are known where the hosts are; else they are all of it.
-    let hosts: Vec<(Vec<Test>, Vec<String>)> = if whole {
-        let of = match (parts.host.starts_with('('), parts.joined) {
-            (true, true) => vec![format!("{own}://{{host}}{}", if parts.whole { "{path}" } else { "" })],
-            (true, false) => vec![format!("{{host}}{of_before}")],
-            _ => Vec::new(),
-        };
-        vec![(Vec::new(), of)]
-    } else if groups(&parts.host) == 0 {
-        let Some(test) = host_test(&parts.host, around) else {
-            around.report.translated(at);
-            return Ok(());
-        };
-        vec![(test, Vec::new())]
-    } else {
-        let Some(hosts) = around.hosts.clone().filter(|hosts| hosts.len() <= 8) else {
-            around.report.not_possible(at, "what is taken of the host is known for routers of plain hosts only: write routes with `redirect`");
-            return Ok(());
-        };
-        hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
-    };
+    let Some(hosts) = hosts_of(parts, whole, (own, of_before), at, around) else { return Ok(()) };
     for (mut tests, of_host) in hosts {
         let path = match &simple {
             Some(tail) => tail.clone(),
@@ -318,6 +298,37 @@ fn branches(
         to.branches.push(Branch { tests, treatment });
     }
     Ok(())
+}
+
+/// The hosts that are meant, each with what is asked for it and what its groups are; nothing where it is said what becomes of it.
+fn hosts_of(
+    parts: &Parts,
+    whole: bool,
+    (own, of_before): (&str, &str),
+    at: Place,
+    around: &mut Around<'_, '_>,
+) -> Option<Vec<(Vec<Test>, Vec<String>)>> {
+    // Groups of the host are known where the hosts are; else they are all of it.
+    Some(if whole {
+        let of = match (parts.host.starts_with('('), parts.joined) {
+            (true, true) => vec![format!("{own}://{{host}}{}", if parts.whole { "{path}" } else { "" })],
+            (true, false) => vec![format!("{{host}}{of_before}")],
+            _ => Vec::new(),
+        };
+        vec![(Vec::new(), of)]
+    } else if groups(&parts.host) == 0 {
+        let Some(test) = host_test(&parts.host, around) else {
+            around.report.translated(at);
+            return None;
+        };
+        vec![(test, Vec::new())]
+    } else {
+        let Some(hosts) = around.hosts.clone().filter(|hosts| hosts.len() <= 8) else {
+            around.report.not_possible(at, "what is taken of the host is known for routers of plain hosts only: write routes with `redirect`");
+            return None;
+        };
+        hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
+    })
 }
 
 /// What is to be asked of the host; nothing where no host of the router is meant.
