@@ -66,8 +66,7 @@ pub(super) fn basic(
         pairs.push(("keep_authorization", Value::Bool(true)));
     }
     report.approximated(at, "the challenge says charset=\"UTF-8\" as well");
-    to.key("basic_auth", Value::inline(pairs), at);
-    Ok(())
+    to.guard("basic_auth", Value::inline(pairs), at).map_err(Lost::Unsaid)
 }
 
 /// A file of users, or another one where hashes in it are not read here.
@@ -312,8 +311,7 @@ pub(super) fn forward(
     around
         .report
         .approximated(at, "it is asked with the Host of the request; Traefik asks with that of its address");
-    to.key("forward_auth", Value::inline(pairs), at);
-    Ok(())
+    to.guard("forward_auth", Value::inline(pairs), at).map_err(Lost::Unsaid)
 }
 
 /// Options of `forwardAuth` without which somebody would get in, or pass for somebody.

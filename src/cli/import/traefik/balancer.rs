@@ -38,6 +38,8 @@ pub(super) struct Server {
     pub(super) at: Place,
     /// `http`, `https` or `h2c`; `tls` or nothing for bytes.
     pub(super) scheme: String,
+    /// Its host, with a port where one is written.
+    host: String,
     path: String,
 }
 
@@ -90,14 +92,16 @@ fn servers(part: &str, fields: &mut Fields<'_>, report: &mut Report) -> Result<V
         if part == "http" {
             let (scheme, address, path) = url(&text).map_err(|why| format!("the server {text} {why}"))?;
             let path = if preserve.is_some_and(|(yes, _)| yes) { path } else { String::new() };
-            out.push(Server { address, weight, at, scheme, path });
+            let host = authority(&text).to_owned();
+            out.push(Server { address, weight, at, scheme, host, path });
         } else {
             let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             if !has_port || EndpointAddress::parse(&text).is_err() {
                 report.wrong(at, "a server has an address with a port: Traefik leaves it out");
                 continue;
             }
-            out.push(Server { address: text, weight: None, at, scheme, path: String::new() });
+            let (host, path) = (String::new(), String::new());
+            out.push(Server { address: text, weight: None, at, scheme, host, path });
         }
         report.translated(at);
         if let Some(server) = out.pop() {
@@ -119,6 +123,13 @@ pub(super) fn address(text: &str) -> Result<(String, String, String), &'static s
     Ok((scheme, host, path.split('#').next().unwrap_or("").to_owned()))
 }
 
+/// The host of a URL, with a port where one is written.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
 /// Scheme, address with port, and path of a URL.
 fn url(text: &str) -> Result<(String, String, String), &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("has no scheme, such as http://")?;
@@ -127,9 +138,8 @@ fn url(text: &str) -> Result<(String, String, String), &'static str> {
         "https" => 443,
         _ => return Err("has a scheme that is not spoken here"),
     };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = rest.find(['/', '?', '#']).and_then(|at| rest.get(at..)).unwrap_or("");
+    let authority = authority(text);
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
     if EndpointAddress::parse(&address).is_err() {
@@ -234,9 +244,7 @@ fn pass_host(out: &mut Balancer, fields: &mut Fields<'_>, report: &mut Report) {
         return;
     }
     let Some(first) = out.servers.first() else { return };
-    // A port that the scheme has anyway is not written.
-    let default = if first.scheme == "https" { ":443" } else { ":80" };
-    let host = first.address.strip_suffix(default).unwrap_or(&first.address).to_owned();
+    let host = first.host.clone();
     if out.servers.iter().any(|server| server.address != first.address) {
         report.not_possible(
             at,

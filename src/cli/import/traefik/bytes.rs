@@ -388,6 +388,13 @@ pub(super) fn is_on(routers: &[Router], entry: &Entry, entries: &[Entry]) -> boo
     routers.iter().any(|router| router.entries.as_ref().unwrap_or(&defaults).contains(&entry.name))
 }
 
+/// Whether a router that names the entry point takes all connections there, so that none is left for HTTP.
+pub(super) fn takes_all(routers: &[Router], entry: &Entry) -> bool {
+    let all = |router: &&Router| router.tls.is_none() && router.asked.contains(&Asked::default());
+    let named = |router: &Router| router.entries.as_ref().is_some_and(|names| names.contains(&entry.name));
+    routers.iter().filter(all).any(named)
+}
+
 /// Says of routers on an entry point with routers of HTTP that they are not served.
 pub(super) fn beside_http(routers: &[Router], entry: &Entry, entries: &[Entry], report: &mut Report) {
     let defaults = super::router::defaults(entries);

@@ -83,12 +83,12 @@ fn answer(fields: &mut Fields<'_>, around: &mut Around<'_, '_>, to: &mut Treatme
         } else if name == "host" {
             report.wrong(at, "an answer has no Host");
         } else if value.is_empty() {
-            to.answer.remove(&name, at);
+            to.answer.remove_unless_said(&name, at);
             report.translated(at);
         } else if FieldValue::new(&value).is_err() {
             report.wrong(at, "the value of a field has no line breaks and the like");
         } else {
-            to.answer.set(&name, plain(&value), at);
+            to.answer.set_unless_said(&name, plain(&value), at);
             report.translated(at);
         }
     }
@@ -164,7 +164,7 @@ fn cors(fields: &mut Fields<'_>, around: &mut Around<'_, '_>, to: &mut Treatment
     if let Some((seconds, _)) = age.filter(|(seconds, _)| *seconds > 0) {
         pairs.push(("max_age", duration(seconds.saturating_mul(1000))));
     }
-    to.key("cors", Value::inline(pairs), at);
+    to.first("cors", Value::inline(pairs), at);
 }
 
 /// Options that set one field to a fixed value.
@@ -197,7 +197,7 @@ fn safety(fields: &mut Fields<'_>, around: &mut Around<'_, '_>, to: &mut Treatme
         if let Some((yes, at)) = fields.flag(option, report) {
             report.translated(at);
             if yes {
-                to.answer.set(name, value.to_owned(), at);
+                to.answer.set_unless_said(name, value.to_owned(), at);
             }
         }
     }
@@ -207,7 +207,7 @@ fn safety(fields: &mut Fields<'_>, around: &mut Around<'_, '_>, to: &mut Treatme
                 report.wrong(at, "the value of a field has no line breaks and the like");
             } else {
                 report.translated(at);
-                to.answer.set(name, plain(&value), at);
+                to.answer.set_unless_said(name, plain(&value), at);
             }
         }
     }
@@ -254,5 +254,5 @@ fn hsts(fields: &mut Fields<'_>, development: bool, around: &mut Around<'_, '_>,
     if is(preload) {
         value.push_str("; preload");
     }
-    to.answer.set("strict-transport-security", value, at);
+    to.answer.set_unless_said("strict-transport-security", value, at);
 }

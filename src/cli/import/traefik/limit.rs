@@ -359,7 +359,7 @@ pub(super) fn buffering(
     if let Some((bytes, at)) = most {
         report.translated(at);
         if bytes > 0 {
-            to.key("max_body", Value::text(size(bytes)), at);
+            to.body(bytes, at);
         }
     }
     let ahead = "what is taken in ahead is held in memory, and the rest of a larger body streams";

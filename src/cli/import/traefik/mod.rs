@@ -6,13 +6,14 @@
 //! static, `tls` certificates and options. A `router` has a rule (`rule`, `matcher`, with expressions by `regexp` and `gorilla`), a list of middlewares
 //! (`middleware`, with `path`, `redirect`, `headers`, `auth`, `limit` and `breaker` for their kinds, whose sum is a
 //! `treatment`) and a `service`, which comes to pools by `balancer`, `transport` and `probe`. `route` makes routes of
-//! routers, `web` writes them with their listeners (`caption` their names); `bytes` does all of this for TCP and UDP (`sni` reads
+//! routers, `web` writes them with their listeners (`caption` their names, `branch` what is answered before); `bytes` does all of this for TCP and UDP (`sni` reads
 //! their rules, `admission` who may connect, `shares` makes one pool of several). `said` serves all, `differences`
 //! has what no line stands for.
 
 mod admission;
 mod auth;
 mod balancer;
+mod branch;
 mod breaker;
 mod bytes;
 mod caption;
@@ -259,14 +260,19 @@ fn share(
         let http =
             routers.iter().any(|router| router.entries.as_ref().unwrap_or(&defaults).contains(&entry.name));
         let tcp = bytes::is_on(of_bytes, entry, entries);
-        let named = |name: &str| {
+        let of_metrics = |name: &str| {
             parts.statics("metrics").is_some_and(|(_, node)| {
                 let all = node.pairs().iter().flat_map(|(_, below)| below.pairs());
                 all.filter(|(key, _)| key.text.eq_ignore_ascii_case("entryPoint"))
                     .any(|(_, value)| value.text() == Some(name))
             })
         };
+        // Routers that name no entry point are meant for others.
+        let named = routers
+            .iter()
+            .any(|router| router.entries.as_ref().is_some_and(|names| names.contains(&entry.name)));
         match (http, tcp) {
+            (true, true) if !named && bytes::takes_all(of_bytes, entry) => relayed.push(at),
             (true, true) => {
                 bytes::beside_http(of_bytes, entry, entries, report);
                 web.push(at);
@@ -277,7 +283,7 @@ fn share(
                 Some(place) if entry.name == entry::INTERNAL => {
                     report.approximated(place, "no listener is made for what [admin] and [health] have");
                 }
-                Some(place) if metrics && named(&entry.name) => {
+                Some(place) if metrics && of_metrics(&entry.name) => {
                     report.approximated(
                         place,
                         "no listener is made for metrics: they are at /metrics of [admin] bind",
@@ -450,6 +456,33 @@ mod tests {
         assert!(!import.report.is_incomplete(), "{}", import.report);
     }
 
+    /// What comes of one router with these middlewares, `a` before `b`.
+    fn of_two(middlewares: &str) -> Import {
+        let dynamic = format!(
+            "http:\n  routers:\n    r:\n      rule: Host(`a.test`)\n      middlewares: [a, b]\n      service: s\n  middlewares:\n{middlewares}  services:\n    s:\n      \
+             loadBalancer:\n        servers: [{{url: \"http://10.0.0.1\"}}]\n"
+        );
+        imported(&[("traefik.yml", STATIC), ("dynamic.yml", &dynamic)])
+    }
+
+    #[test]
+    fn of_two_middlewares_each_holds_as_far_as_in_traefik() {
+        let import = of_two(
+            "    a: {headers: {frameDeny: true, customResponseHeaders: {X-A: one, X-Frame-Options: ORIGIN}}}\n    \
+             b: {headers: {customResponseHeaders: {X-A: two, X-B: two}}}\n",
+        );
+        let set = "set = { x-a = \"one\", x-frame-options = \"ORIGIN\", x-b = \"two\" }";
+        assert!(import.text.contains(set), "{}", import.text);
+        let import = of_two(
+            "    a: {buffering: {maxRequestBodyBytes: 10}}\n    b: {buffering: {maxRequestBodyBytes: 20}}\n",
+        );
+        assert!(import.text.contains("max_body = \"10B\""), "{}", import.text);
+        let service = |address| format!("{{forwardAuth: {{address: \"http://10.0.0.{address}/\"}}}}\n");
+        let import = of_two(&format!("    a: {}    b: {}", service(8), service(9)));
+        assert!(!import.text.contains("pool = \"s\""), "{}", import.text);
+        assert!(import.report.is_incomplete());
+    }
+
     #[test]
     fn an_answer_to_some_requests_that_cannot_be_told_apart_is_told() {
         let import = guarded(
@@ -460,6 +493,20 @@ mod tests {
                        regex: ^http://a.test/x/(.*)$\n        replacement: http://b.test/$1\n  services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\n";
         let import = imported(&[("traefik.yml", STATIC), ("dynamic.yml", dynamic)]);
         assert!(import.report.is_incomplete(), "{}\n{}", import.text, import.report);
+    }
+
+    #[test]
+    fn an_entry_point_for_bytes_is_not_taken_by_routers_that_name_none() {
+        let statics = "entryPoints:\n  web: {address: \":80\"}\n  ssh: {address: \":2222\"}\n";
+        let dynamic = "http:\n  routers:\n    a:\n      rule: Host(`a.test`)\n      service: s\n  services:\n    s:\n      loadBalancer:\n        servers: [{url: \"http://10.0.0.1\"}]\ntcp:\n  \
+                       routers:\n    g:\n      entryPoints: [ssh]\n      rule: HostSNI(`*`)\n      service: g\n  services:\n    g:\n      loadBalancer:\n        servers: [{address: \"10.0.0.2:22\"}]\n";
+        let import = imported(&[("traefik.yml", statics), ("dynamic.yml", dynamic)]);
+        assert!(
+            import.text.contains("protocol = \"tcp\"") && import.text.contains("pool = \"g\""),
+            "{}",
+            import.text
+        );
+        assert!(!import.report.is_incomplete(), "{}", import.report);
     }
 
     #[test]

@@ -138,6 +138,8 @@ struct Parts {
     path: String,
     /// Scheme and host are one group.
     joined: bool,
+    /// The path is in that group as well.
+    whole: bool,
 }
 
 /// Beginnings of an expression: what they say of TLS, and their groups.
@@ -162,7 +164,24 @@ fn take_apart(regex: &str) -> Option<Parts> {
     }
     if let Some((begin, tls)) = JOINED.iter().find(|(begin, _)| rest.starts_with(begin)) {
         let path = rest.get(begin.len()..)?.to_owned();
-        return Some(Parts { tls: *tls, scheme_groups: 0, host: "([^/]+)".to_owned(), path, joined: true });
+        return Some(Parts {
+            tls: *tls,
+            scheme_groups: 0,
+            host: "([^/]+)".to_owned(),
+            path,
+            joined: true,
+            whole: false,
+        });
+    }
+    if let Some((tls, path)) = whole(rest) {
+        return Some(Parts {
+            tls,
+            scheme_groups: 0,
+            host: "([^/]+)".to_owned(),
+            path,
+            joined: true,
+            whole: true,
+        });
     }
     let (begin, tls, scheme_groups) = SCHEMES.iter().find(|(begin, ..)| rest.starts_with(begin))?;
     let rest = rest.get(begin.len()..)?;
@@ -196,7 +215,18 @@ fn take_apart(regex: &str) -> Option<Parts> {
         host: host.to_owned(),
         path: path.to_owned(),
         joined: false,
+        whole: false,
     })
+}
+
+/// The path in an expression that is all one group, up to the end of the URL.
+fn whole(regex: &str) -> Option<(Option<bool>, String)> {
+    let inside = regex.strip_suffix(")$")?;
+    let (begin, tls) = JOINED.iter().find_map(|(begin, tls)| {
+        begin.strip_suffix(')').filter(|begin| inside.starts_with(begin)).map(|begin| (begin, tls))
+    })?;
+    let path = inside.get(begin.len()..).filter(|path| path.starts_with('/') && !path.contains('('))?;
+    Some((*tls, format!("{path}$")))
 }
 
 /// Whether what is taken for the host may go on into the path.
@@ -237,27 +267,7 @@ fn branches(
     // A host that is all of a URL's beginning takes in what is before the path that is asked for.
     let before = simple.is_none() && whole && spans(&parts.host);
     let of_before = if before { "{group:before_it}" } else { "" };
-    // Groups of the host are known where the hosts are; else they are all of it.
-    let hosts: Vec<(Vec<Test>, Vec<String>)> = if whole {
-        let of = match (parts.host.starts_with('('), parts.joined) {
-            (true, true) => vec![format!("{own}://{{host}}")],
-            (true, false) => vec![format!("{{host}}{of_before}")],
-            _ => Vec::new(),
-        };
-        vec![(Vec::new(), of)]
-    } else if groups(&parts.host) == 0 {
-        let Some(test) = host_test(&parts.host, around) else {
-            around.report.translated(at);
-            return Ok(());
-        };
-        vec![(test, Vec::new())]
-    } else {
-        let Some(hosts) = around.hosts.clone().filter(|hosts| hosts.len() <= 8) else {
-            around.report.not_possible(at, "what is taken of the host is known for routers of plain hosts only: write routes with `redirect`");
-            return Ok(());
-        };
-        hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
-    };
+    let Some(hosts) = hosts_of(parts, whole, (own, of_before), at, around) else { return Ok(()) };
     for (mut tests, of_host) in hosts {
         let path = match &simple {
             Some(tail) => tail.clone(),
@@ -288,6 +298,37 @@ fn branches(
         to.branches.push(Branch { tests, treatment });
     }
     Ok(())
+}
+
+/// The hosts that are meant, each with what is asked for it and what its groups are; nothing where it is said what becomes of it.
+fn hosts_of(
+    parts: &Parts,
+    whole: bool,
+    (own, of_before): (&str, &str),
+    at: Place,
+    around: &mut Around<'_, '_>,
+) -> Option<Vec<(Vec<Test>, Vec<String>)>> {
+    // Groups of the host are known where the hosts are; else they are all of it.
+    Some(if whole {
+        let of = match (parts.host.starts_with('('), parts.joined) {
+            (true, true) => vec![format!("{own}://{{host}}{}", if parts.whole { "{path}" } else { "" })],
+            (true, false) => vec![format!("{{host}}{of_before}")],
+            _ => Vec::new(),
+        };
+        vec![(Vec::new(), of)]
+    } else if groups(&parts.host) == 0 {
+        let Some(test) = host_test(&parts.host, around) else {
+            around.report.translated(at);
+            return None;
+        };
+        vec![(test, Vec::new())]
+    } else {
+        let Some(hosts) = around.hosts.clone().filter(|hosts| hosts.len() <= 8) else {
+            around.report.not_possible(at, "what is taken of the host is known for routers of plain hosts only: write routes with `redirect`");
+            return None;
+        };
+        hosts.into_iter().filter_map(|host| captures(&parts.host, &host)).collect()
+    })
 }
 
 /// What is to be asked of the host; nothing where no host of the router is meant.
@@ -442,10 +483,7 @@ fn location(
         Tail::Uri { .. } | Tail::OfHost => false,
     };
     if queried {
-        text.push_str("?{query}");
-        around
-            .report
-            .approximated(at, "a request without a query is sent on with an empty one, a ? at the end");
+        text.push_str("{?query}");
     }
     text
 }
@@ -526,16 +564,19 @@ mod tests {
         let one = |regex, replacement| leads(regex, replacement, None).pop().expect("it leads somewhere");
         let (tests, to) = one("^http://[^/]+/a", "https://x.test/b");
         assert_eq!(tests, [Test::Path(PathTest::Regex("^/a(?P<rest_of_it>.*)$".to_owned()))]);
-        assert_eq!(to, "https://x.test/b{group:rest_of_it}?{query}");
+        assert_eq!(to, "https://x.test/b{group:rest_of_it}{?query}");
         let (tests, to) = one("^(https?://[^/]+)/a$", "${1}/b");
         assert_eq!(
             (tests, to.as_str()),
             (vec![Test::Path(PathTest::Exact("/a".to_owned()))], "http://{host}/b")
         );
+        let (tests, to) = one("^(https?://[^/]+/[a-z]+)$", "${1}/");
+        assert_eq!(tests, [Test::Path(PathTest::Regex("^/[a-z]+$".to_owned()))]);
+        assert_eq!(to, "http://{host}{path}/");
         // What goes for the host may be more than that.
         let (tests, to) = one("^http://(.*)/a/(.*)$", "https://${1}/b/$2");
         assert_eq!(tests, [Test::Path(PathTest::Regex("^(?P<before_it>.*)/a/(.*)$".to_owned()))]);
-        assert_eq!(to, "https://{host}{group:before_it}/b/{2}?{query}");
+        assert_eq!(to, "https://{host}{group:before_it}/b/{2}{?query}");
         assert_eq!(always("^http://.*", "https://new.test", None), "https://new.test");
         assert_eq!(always("^http://(.+)$", "https://$1", None), "https://{host}{uri}");
         // Only by TLS, or where the request is already.

@@ -21,6 +21,8 @@ pub(super) struct Treatment {
     pub(super) limits: Vec<(&'static str, Value, Place)>,
     /// All other keys.
     pub(super) keys: Vec<(&'static str, Value, Place)>,
+    /// The largest body that a request may have.
+    pub(super) body: Option<i64>,
     /// A breaker of the pool.
     pub(super) breaker: Option<(Table, Place)>,
     /// Answers to some of the requests.
@@ -63,6 +65,24 @@ impl Heads {
     pub(super) fn set(&mut self, name: &str, value: String, at: Place) {
         self.forget(name, at);
         self.set.push((name.to_owned(), value));
+    }
+
+    /// What is said of an answer by whoever it comes to last, which is the first of the middlewares, holds.
+    pub(super) fn remove_unless_said(&mut self, name: &str, at: Place) {
+        if !self.says(name) {
+            self.remove(name, at);
+        }
+    }
+
+    /// The same of a field with a value.
+    pub(super) fn set_unless_said(&mut self, name: &str, value: String, at: Place) {
+        if !self.says(name) {
+            self.set(name, value, at);
+        }
+    }
+
+    fn says(&self, name: &str) -> bool {
+        self.remove.iter().chain(self.set.iter().map(|(other, _)| other)).any(|other| other == name)
     }
 
     fn forget(&mut self, name: &str, at: Place) {
@@ -122,6 +142,30 @@ impl Treatment {
     pub(super) fn key(&mut self, name: &'static str, value: Value, at: Place) {
         self.keys.retain(|(other, ..)| *other != name);
         self.keys.push((name, value, at));
+    }
+
+    /// Sets a key that holds for all that comes behind it.
+    pub(super) fn first(&mut self, name: &'static str, value: Value, at: Place) {
+        if !self.keys.iter().any(|(other, ..)| *other == name) {
+            self.keys.push((name, value, at));
+        }
+    }
+
+    /// Asks who the client is: a route does that once by each key.
+    pub(super) fn guard(&mut self, name: &'static str, value: Value, at: Place) -> Result<(), String> {
+        if self.keys.iter().any(|(other, own, _)| *other == name && *own != value) {
+            return Err(format!("a route has one {name}, and here it would be two, one behind the other"));
+        }
+        self.key(name, value, at);
+        Ok(())
+    }
+
+    /// The largest body, the smallest of several.
+    pub(super) fn body(&mut self, bytes: i64, at: Place) {
+        if self.body.is_none_or(|own| bytes < own) {
+            self.body = Some(bytes);
+            self.key("max_body", Value::text(super::said::size(bytes)), at);
+        }
     }
 
     /// Keeps the clients of both lists.

@@ -6,10 +6,11 @@ use super::super::document::{Block, Document, Table, Value, place};
 use super::super::order::priorities;
 use super::super::region::{Door, PathTest, Region, literal_start};
 use super::super::report::{Place, Report};
+use super::branch::branch;
 use super::caption::{comments, names};
 use super::entry::{Entry, RouterTls};
 use super::limit;
-use super::matcher::{Narrowed, Term, Test};
+use super::matcher::{Term, Test};
 use super::middleware::{Around, Inlet, Read, apply};
 use super::redirect;
 use super::route::{self, Draft};
@@ -39,12 +40,12 @@ pub(super) struct Ready {
     pub(super) treatment: Treatment,
     /// Where they go, unless they are answered.
     pub(super) target: Option<Target>,
-    mirror: Option<(Value, Place)>,
-    service: Option<Place>,
+    pub(super) mirror: Option<(Value, Place)>,
+    pub(super) service: Option<Place>,
     /// The answer where no middleware has one.
-    last: Option<Answer>,
+    pub(super) last: Option<Answer>,
     /// Why nobody is let in.
-    why: Option<String>,
+    pub(super) why: Option<String>,
 }
 
 /// What all parts of the work need.
@@ -263,70 +264,6 @@ fn closed(status: i64, at: Option<Place>) -> Ready {
     let end = Answer::Respond { status, body: String::new(), at };
     let treatment = Treatment { end: Some(end), ..Treatment::default() };
     Ready { treatment, ..Ready::default() }
-}
-
-/// Writes out the answers to some of a draft's requests before the draft.
-fn branch(draft: &Draft, mut ready: Ready, out: &mut Vec<(Draft, Ready)>, report: &mut Report) {
-    let passes = std::mem::take(&mut ready.treatment.passes);
-    let mut inner = draft.clone();
-    let mut answers = Vec::new();
-    for (tests, answer) in passes {
-        let at = answer.at();
-        let rest = Ready {
-            target: None,
-            mirror: None,
-            treatment: ready.treatment.answered(answer),
-            ..ready.clone()
-        };
-        match narrowed(&inner.region, &tests) {
-            Narrowed::To(region) => {
-                answers.push((Draft { region: inner.region.clone(), ..draft.clone() }, rest));
-                inner.region = region;
-            }
-            Narrowed::Empty => return out.push((inner, rest)),
-            Narrowed::Impossible(why) => {
-                if let Some(at) = at {
-                    report.not_possible(at, format!("{why}: all requests get this answer"));
-                }
-                return out.push((inner, rest));
-            }
-        }
-    }
-    for branch in std::mem::take(&mut ready.treatment.branches) {
-        let at = branch.treatment.end.as_ref().and_then(Answer::at);
-        match narrowed(&inner.region, &branch.tests) {
-            Narrowed::To(region) => {
-                let own = Ready { treatment: branch.treatment, target: None, mirror: None, ..ready.clone() };
-                let all = region == inner.region;
-                out.push((Draft { region, ..draft.clone() }, own));
-                if all {
-                    answers.reverse();
-                    return out.extend(answers);
-                }
-            }
-            Narrowed::Empty => {}
-            Narrowed::Impossible(why) => {
-                if let Some(at) = at {
-                    report.not_possible(at, format!("{why}: no request gets this answer"));
-                }
-            }
-        }
-    }
-    out.push((inner, ready));
-    answers.reverse();
-    out.extend(answers);
-}
-
-/// The requests of a region to which the answer to all of these is yes.
-fn narrowed(region: &Region, tests: &[Test]) -> Narrowed {
-    let mut out = region.clone();
-    for test in tests {
-        match out.asked(test) {
-            Narrowed::To(region) => out = region,
-            other => return other,
-        }
-    }
-    Narrowed::To(out)
 }
 
 /// What becomes of the requests of a router that come to an entry point.
