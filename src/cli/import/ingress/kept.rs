@@ -382,3 +382,18 @@ fn snippets_guard_by_what_they_do() {
         assert!(!of(open), "{open}");
     }
 }
+
+#[test]
+fn a_name_with_a_dot_at_its_end_is_no_field() {
+    let text = ingress("a", "a.example", "/", &[("limit-rps", "1")]).replace("annotations:", "annotations.:");
+    assert_eq!(verdict(&translate(&text), "annotations.:"), Verdict::WrongInSource);
+}
+
+#[test]
+fn lines_of_a_lost_text_that_say_nothing_have_no_verdict() {
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: |\n    b\n\n    # c\ndata: {a: b}\n---\n".to_owned()
+        + &ingress("a", "a.example", "/", &[]);
+    let import = translate(&text);
+    let silent = |line: &str| line.is_empty() || line.starts_with('#');
+    assert!(!import.report.verdicts().any(|(at, _)| silent(import.report.source(at))), "{}", import.report);
+}
