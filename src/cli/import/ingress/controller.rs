@@ -10,6 +10,7 @@ use super::annotation::auth::Auth;
 use super::annotation::beside::guard;
 use super::annotation::proxy::Proxy;
 use super::annotation::{Closed, Set, Word, as_networks, as_number, as_seconds, as_size, as_truth};
+use super::leftover::{IDLE, NOT};
 use super::object::{Cluster, Object, split_name};
 use super::service::{PortName, Wanted};
 use super::value::list;
@@ -36,6 +37,8 @@ pub(super) struct Controller {
     pub(super) real_ip: Option<Place>,
     pub(super) networks: Set<Vec<IpNet>>,
     pub(super) field: Set<String>,
+    /// The field in which clients are named is none that can be read.
+    pub(super) unbelieved: bool,
     pub(super) proxy_protocol: Option<Place>,
     pub(super) tls13: Option<Place>,
     pub(super) no_http2: Option<Place>,
@@ -116,8 +119,21 @@ const KEYS: &[(&str, Read)] = &[
             r.approximated(w.at, "lists of trusted peers are extended, not cut to the client");
         }
     }),
-    ("proxy-real-ip-cidr", |c, w, r| c.networks = as_networks(w, r).map(|list| (list, w.at))),
-    ("forwarded-for-header", |c, w, _| c.field = Some((w.value.to_ascii_lowercase(), w.at))),
+    ("proxy-real-ip-cidr", |c, w, r| {
+        let list = as_networks(w, r);
+        if list.is_none() {
+            r.wrong(w.at, "nginx does not start with it: here nobody is believed");
+        }
+        c.networks = Some((list.unwrap_or_default(), w.at));
+    }),
+    ("forwarded-for-header", |c, w, r| {
+        let field = w.value.to_ascii_lowercase();
+        if !["x-forwarded-for", "x-real-ip", "cf-connecting-ip", "forwarded"].contains(&field.as_str()) {
+            c.unbelieved = true;
+            r.not_possible(w.at, "client_address takes x-forwarded-for, x-real-ip, cf-connecting-ip and forwarded: let the proxies in front send one of these. Until then nobody is believed");
+        }
+        c.field = Some((field, w.at));
+    }),
     ("use-proxy-protocol", |c, w, r| c.proxy_protocol = yes(w, r)),
     ("whitelist-source-range", |c, w, r| c.auth.allow = c.networks(w, r)),
     ("denylist-source-range", |c, w, r| c.auth.deny = c.networks(w, r)),
@@ -205,153 +221,6 @@ const KEYS: &[(&str, Read)] = &[
             r.not_possible(w.at, "Secrets of other namespaces are taken for mistakes: name their files in the routes that ask for them");
         }
     }),
-];
-
-/// Keys that nothing has to stand for.
-const IDLE: &[(&str, &str)] = &[
-    ("worker-cpu-affinity", "workers are spread by the system"),
-    ("worker-rlimit-nofile", "descriptors are limited by the service's unit"),
-    ("max-worker-open-files", "descriptors are limited by the service's unit"),
-    ("server-tokens", "answers do not say who made them"),
-    ("server-name-hash-max-size", "there are no tables to size"),
-    ("server-name-hash-bucket-size", "there are no tables to size"),
-    ("proxy-headers-hash-max-size", "there are no tables to size"),
-    ("proxy-headers-hash-bucket-size", "there are no tables to size"),
-    ("map-hash-bucket-size", "there are no tables to size"),
-    ("variables-hash-bucket-size", "there are no tables to size"),
-    ("variables-hash-max-size", "there are no tables to size"),
-    ("reuse-port", "each worker has sockets of its own anyway"),
-    ("enable-multi-accept", "connections are taken as they come"),
-    ("error-log-level", "[log] level is our own"),
-    ("error-log-path", "the log goes to standard error, and on from there"),
-    ("proxy-buffering", "answers go on as they come: buffer_response of a route takes them in"),
-    ("proxy-request-buffering", "request bodies go on as they come: buffer_request of a route takes them in"),
-    ("proxy-buffers-number", "there are no such buffers"),
-    ("proxy-busy-buffers-size", "there are no such buffers"),
-    ("proxy-max-temp-file-size", "nothing is put into files on the way"),
-    ("client-body-buffer-size", "there are no such buffers"),
-    ("client-header-buffer-size", "there are no such buffers: limits.head is the most of a head"),
-    ("keep-alive-requests", "a connection has no number of requests after which it ends"),
-    ("upstream-keepalive-requests", "a connection has no number of requests after which it ends"),
-    ("upstream-keepalive-time", "a connection has no age at which it ends"),
-    ("ssl-session-cache", "sessions are resumed by tickets"),
-    ("ssl-session-cache-size", "sessions are resumed by tickets"),
-    ("ssl-session-tickets", "sessions are resumed by tickets"),
-    ("ssl-session-timeout", "sessions are resumed by tickets"),
-    ("ssl-session-ticket-key", "ticket_keys in tls of the listener shares them between nodes"),
-    ("ssl-buffer-size", "records are as large as what is sent"),
-    ("ssl-dh-param", "keys are agreed on by elliptic curves"),
-    ("ssl-ecdh-curve", "curves are those of the TLS library"),
-    ("ssl-early-data", "there are no early data, which could be replayed"),
-    (
-        "ssl-ciphers",
-        "cipher suites are those of TLS 1.2 and 1.3 with forward secrecy and authenticated encryption",
-    ),
-    ("ssl-prefer-server-ciphers", "the server's order has the word"),
-    ("generate-request-id", "every request has one"),
-    ("ignore-invalid-headers", "a head that breaks the rules is refused"),
-    ("enable-underscores-in-headers", "names of fields may have underscores"),
-    ("use-geoip2", "nothing asks where clients are"),
-    ("strict-validate-path-type", "it is for the controller's own check of Ingresses"),
-    ("annotations-risk-level", "it is for the controller's own check of Ingresses"),
-    ("annotation-value-word-blocklist", "it is for the controller's own check of Ingresses"),
-    ("disable-ipv6", "listeners name their addresses"),
-    ("disable-ipv6-dns", "addresses of both families are asked for"),
-    ("use-http3", "there is no HTTP/3"),
-    ("nginx-status-ipv4-whitelist", "the admin API listens on loopback"),
-    ("nginx-status-ipv6-whitelist", "the admin API listens on loopback"),
-    ("proxy-http-version", "endpoints are spoken to in HTTP/1.1, or 2 where they are told"),
-    ("relative-redirects", "redirects of endpoints go on as they are"),
-    ("use-port-in-redirects", "redirects name the host alone"),
-    ("limit-conn-zone-variable", "clients are told apart by their addresses"),
-    ("proxy-redirect-from", "redirects of endpoints go on as they are"),
-    ("proxy-redirect-to", "redirects of endpoints go on as they are"),
-    ("enable-access-log-for-default-backend", "the access log has every request"),
-    ("log-format-escape-json", "[log] format = \"json\" is escaped"),
-    ("log-format-escape-none", "[log] format = \"json\" is escaped"),
-    ("enable-aio-write", "nothing is put into files on the way"),
-    ("enable-serial-reloads", "a reload does not stop what is under way"),
-    ("default-type", "answers have the types that endpoints give them"),
-    ("debug-connections", "`plimsoll explain` tells what becomes of a request"),
-    ("lua-shared-dicts", "there are no tables to size"),
-    ("gzip-disable", "every client that asks for it gets it"),
-    ("allow-backend-server-header", "the Server field of endpoints goes to clients as it is"),
-    ("http2-max-field-size", "it is gone from nginx: limits.head is the most of a head"),
-    ("http2-max-header-size", "it is gone from nginx: limits.head is the most of a head"),
-    (
-        "http2-max-requests",
-        "it is gone from nginx: a connection has no number of requests after which it ends",
-    ),
-    ("grpc-buffer-size-kb", "there are no such buffers"),
-    (
-        "proxy-protocol-header-timeout",
-        "timeouts.tls_handshake of the listener is the time that a PROXY header has",
-    ),
-    ("geoip2-autoreload-in-minutes", "nothing asks where clients are"),
-    ("use-geoip", "nothing asks where clients are"),
-    ("enable-auth-access-log", "the access log has what clients ask for"),
-    ("access-log-params", "access in [log] is a file"),
-];
-
-/// Keys that nothing can stand for.
-const NOT: &[(&str, &str)] = &[
-    ("log-format-upstream", "the access log has a format of its own: [log] format is text or json"),
-    ("log-format-stream", "the access log has a format of its own: [log] format is text or json"),
-    ("main-snippet", "it is nginx's own language: write what it does as keys"),
-    ("http-snippet", "it is nginx's own language: write what it does as keys"),
-    ("server-snippet", "it is nginx's own language: write what it does as keys of the routes"),
-    ("location-snippet", "it is nginx's own language: write what it does as keys of the routes"),
-    ("stream-snippet", "it is nginx's own language: write what it does as keys of tcp listeners"),
-    ("custom-http-errors", "pages of errors are files: error_pages of the listeners"),
-    ("enable-modsecurity", "requests are not inspected: keep ModSecurity in a proxy of its own"),
-    ("enable-owasp-modsecurity-crs", "requests are not inspected: keep ModSecurity in a proxy of its own"),
-    ("modsecurity-snippet", "requests are not inspected: keep ModSecurity in a proxy of its own"),
-    ("enable-opentelemetry", "traces go by OTLP over HTTP: otlp in [tracing]"),
-    ("otlp-collector-host", "traces go by OTLP over HTTP: otlp in [tracing]"),
-    ("otlp-collector-port", "traces go by OTLP over HTTP: otlp in [tracing]"),
-    ("ssl-reject-handshake", "a client that asks for another name gets the first certificate"),
-    ("bind-address", "write the addresses in `bind` of the listeners"),
-    ("disable-access-log", "access = \"off\" in [log]"),
-    ("access-log-path", "access in [log] is a file"),
-    ("http-access-log-path", "access in [log] is a file"),
-    ("skip-access-log-urls", "the access log has every request"),
-    ("no-auth-locations", "routes of these paths without basic_auth and forward_auth do it"),
-    ("no-tls-redirect-locations", "routes of these paths on the http listener do it"),
-    (
-        "enable-ocsp",
-        "certificates of clients are verified by client_ca alone, and nobody is asked whether they are revoked",
-    ),
-    (
-        "proxy-ssl-location-only",
-        "TLS to endpoints is that of the host's first Ingress that has any: write tls of the pools",
-    ),
-    ("proxy-stream-responses", "limits.udp_answers of the udp listeners"),
-    (
-        "proxy-stream-next-upstream",
-        "a connection that nobody has answered yet goes to another endpoint: retry of the pools",
-    ),
-    (
-        "proxy-stream-next-upstream-timeout",
-        "a connection that nobody has answered yet goes to another endpoint: retry of the pools",
-    ),
-    (
-        "proxy-stream-next-upstream-tries",
-        "a connection that nobody has answered yet goes to another endpoint: retry of the pools",
-    ),
-    (
-        "proxy-add-original-uri-header",
-        "request_headers = { set = { x-original-uri = \"{uri}\" } } in the routes",
-    ),
-    ("forwarded-for-proxy-protocol-header", "PROXY headers of trusted_proxies are believed without a field"),
-    ("stream-access-log-path", "access in [log] is a file"),
-    ("enable-syslog", "the log goes to standard error, from where the journal has it"),
-    ("syslog-host", "the log goes to standard error, from where the journal has it"),
-    ("syslog-port", "the log goes to standard error, from where the journal has it"),
-    ("proxy-stream-timeout", "timeouts.tunnel of the pools"),
-    ("limit-rate", "limits.bandwidth_out of the listeners holds for each connection"),
-    ("limit-rate-after", "limits.bandwidth_out of the listeners holds for each connection"),
-    ("proxy-cookie-path", "Set-Cookie of endpoints is not rewritten"),
-    ("proxy-cookie-domain", "Set-Cookie of endpoints is not rewritten"),
 ];
 
 /// Reads what the files have of the controller's ConfigMaps.

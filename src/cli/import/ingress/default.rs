@@ -110,8 +110,9 @@ impl Controller {
             table.set("max_connections", Value::Integer(i64::from(most.min(10_000_000))), Some(at));
         }
         if let Some(at) = self.forwarded.or(self.real_ip).or(self.proxy_protocol) {
-            let (networks, from) = match &self.networks {
+            let (networks, from) = match self.networks.as_ref().filter(|_| !self.unbelieved) {
                 Some((list, from)) => (list.iter().map(ToString::to_string).collect(), *from),
+                None if self.unbelieved => (Vec::new(), at),
                 None => (vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()], at),
             };
             table.set("trusted_proxies", Value::texts(networks), Some(from));

@@ -487,7 +487,7 @@ impl Walk<'_> {
         let fits = |rule: &str| match rule.strip_suffix("**") {
             Some(start) => path
                 .strip_prefix(start.trim_end_matches('.'))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') && rest.len() > 1),
             None => match rule.strip_suffix(".*") {
                 Some(start) => path.strip_prefix(start).is_some_and(|rest| rest.starts_with('.')),
                 None => rule == path,

@@ -250,16 +250,22 @@ impl Hosts {
     }
 
     fn certificates(&mut self, ingress: &Ingress<'_, '_>, report: &mut Report) {
+        let mut by_host: HashMap<&str, &Tls> = HashMap::new();
+        for tls in &ingress.tls {
+            for host in &tls.hosts {
+                by_host.entry(host).or_insert(tls);
+            }
+        }
+        let other = unnamed(&ingress.tls);
         for rule in &ingress.rules {
             let Some(host) = self.get(&rule.host).filter(|host| host.certificate.is_none()) else { continue };
             let Some(first) = ingress.tls.first() else { continue };
-            let of = |tls: &&Tls| tls.hosts.contains(&rule.host);
-            let named = ingress.tls.iter().find(of);
-            if let (None, Some(tls)) = (named, unnamed(&ingress.tls)) {
+            let named = by_host.get(rule.host.as_str()).copied();
+            if let (None, Some(tls)) = (named, other) {
                 let name = if rule.host.is_empty() { "every other host" } else { &rule.host };
                 report.approximated(tls.at, format!("{name} is not among its hosts: the controller takes this Secret for it only if its certificate has the name, and else one of its own"));
             }
-            host.certificate = Some(match named.or_else(|| unnamed(&ingress.tls)) {
+            host.certificate = Some(match named.or(other) {
                 Some(tls) => match &tls.secret {
                     Some(name) => Certificate::Secret {
                         namespace: ingress.object.namespace.to_owned(),
@@ -271,6 +277,7 @@ impl Hosts {
                 None => Certificate::Default(first.at),
             });
         }
+        let served = served(ingress);
         for tls in &ingress.tls {
             if tls.hosts.is_empty()
                 && tls.secret.is_some()
@@ -279,7 +286,7 @@ impl Hosts {
                 report
                     .ignored(tls.at, "it names no hosts, and those of the Ingress have certificates already");
             }
-            for name in tls.hosts.iter().filter(|name| !has_rule(ingress, name)) {
+            for name in tls.hosts.iter().filter(|name| !served.contains(name.as_str())) {
                 report.wrong(
                     tls.at,
                     format!(
@@ -357,16 +364,16 @@ fn unnamed(all: &[Tls]) -> Option<&Tls> {
     with_secret().find(|tls| tls.hosts.is_empty()).or_else(|| with_secret().next())
 }
 
-/// Whether an Ingress has a rule for a host, or sends it to another one.
-fn has_rule(ingress: &Ingress<'_, '_>, name: &str) -> bool {
+/// The hosts that an Ingress has a rule for, or sends to another one.
+fn served(ingress: &Ingress<'_, '_>) -> HashSet<String> {
     let rewrite = &ingress.settings.rewrite;
-    let aliased = rewrite.aliases.iter().any(|(names, _)| names.iter().any(|own| own == name));
-    aliased
-        || ingress.rules.iter().any(|rule| {
-            let pair = rule.host.strip_prefix("www.") == Some(name)
-                || name.strip_prefix("www.") == Some(rule.host.as_str());
-            rule.host == name || rewrite.www.is_some() && pair
-        })
+    let mut out: HashSet<String> = ingress.rules.iter().map(|rule| rule.host.clone()).collect();
+    out.extend(rewrite.aliases.iter().flat_map(|(names, _)| names.iter().cloned()));
+    for rule in ingress.rules.iter().filter(|_| rewrite.www.is_some()) {
+        let other = rule.host.strip_prefix("www.").map(str::to_owned);
+        out.insert(other.unwrap_or_else(|| format!("www.{}", rule.host)));
+    }
+    out
 }
 
 /// Whether requests for a location are sent to HTTPS.

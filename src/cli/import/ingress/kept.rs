@@ -263,3 +263,137 @@ fn what_differs_of_mirrors_and_times_is_told() {
         assert!(report.contains(told), "{told}: {report}");
     }
 }
+
+/// A Gateway with these listeners, and routes that belong to it.
+fn gateway(listeners: &str, rest: &str) -> Import {
+    translate(&format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec:\n  gatewayClassName: x\n  listeners:\n{listeners}{rest}"
+    ))
+}
+
+/// An HTTPRoute with a rule.
+fn http_route(name: &str, section: &str, rule: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  parentRefs: [{{name: g, sectionName: {section}}}]\n  rules: [{rule}]\n"
+    )
+}
+
+#[test]
+fn who_asks_for_certificates_of_another_authority_lets_nobody_in() {
+    let listener = |name: &str, ca: &str| {
+        format!(
+            "  - {{name: {name}, port: 443, protocol: HTTPS, hostname: {name}.example, tls: {{certificateRefs: [{{name: c}}], frontendValidation: {{caCertificateRefs: [{ca}]}}}}}}\n"
+        )
+    };
+    let rule = "{backendRefs: [{name: s, port: 80}]}";
+    let routes = http_route("a", "a", rule) + &http_route("b", "b", rule) + &http_route("c", "c", rule);
+    let listeners = listener("a", "{kind: ConfigMap, name: one}")
+        + &listener("b", "{kind: ConfigMap, name: two}")
+        + &listener("c", "");
+    let import = gateway(&listeners, &routes);
+    assert!(!route(&import, "a").contains("maintenance"), "{}", import.text);
+    assert!(route(&import, "b").contains("maintenance = true"), "{}", import.text);
+    assert!(!import.text.contains("\"c.example\""), "{}", import.text);
+}
+
+#[test]
+fn a_strange_filter_of_a_backend_is_not_skipped() {
+    let rule = "{backendRefs: [{name: s, port: 80, filters: [{type: ExtensionRef, extensionRef: {group: x, kind: Guard, name: y}}]}]}";
+    let import = gateway("  - {name: a, port: 80, protocol: HTTP}\n", &http_route("a", "a", rule));
+    assert!(route(&import, "a").contains("respond = { status = 500 }"), "{}", import.text);
+}
+
+#[test]
+fn which_labels_a_namespace_has_is_not_guessed() {
+    let listener = "  - {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {x: y}}}}}\n";
+    let import = gateway(listener, &http_route("a", "a", "{backendRefs: [{name: s, port: 80}]}"));
+    assert_eq!(verdict(&import, "parentRefs"), Verdict::NotPossible);
+    assert!(!import.text.contains("[[route]]"), "{}", import.text);
+}
+
+#[test]
+fn a_redirect_ends_with_a_question_mark_only_where_there_is_a_query() {
+    let rule = "{filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /b}}}]}";
+    let import = gateway("  - {name: a, port: 80, protocol: HTTP}\n", &http_route("a", "a", rule));
+    assert!(route(&import, "a").contains("{hostname}/b{?query}"), "{}", import.text);
+}
+
+#[test]
+fn a_class_that_no_file_knows_is_told() {
+    let of = |class: &str, annotations: &[(&str, &str)]| {
+        let own = ingress("a", "a.example", "/", annotations);
+        let own = own.replace("Name: nginx", &format!("Name: {class}"));
+        translate(&(own + &ingress("b", "b.example", "/", &[])))
+    };
+    let import = of("public", &[]);
+    assert!(!import.text.contains("\"a.example\""), "{}", import.text);
+    assert_eq!(verdict(&import, "name: a"), Verdict::NotPossible);
+    assert!(of("public", &[("limit-rps", "1")]).text.contains("\"a.example\""));
+    let import = of("traefik", &[("limit-rps", "1")]);
+    assert_eq!(verdict(&import, "name: a"), Verdict::Ignored);
+}
+
+#[test]
+fn groups_have_numbers_or_names() {
+    let of = |path: &str| {
+        let text = ingress("a", "a.example", path, &[("rewrite-target", "/x/$2")])
+            .replace("Prefix", "ImplementationSpecific");
+        route(&translate(&text), "a").to_owned()
+    };
+    assert!(of("'/a/(?<one>b+)/(c)'").contains("\"/x/{2}\""));
+    assert!(of("'/a/(?:b+)/([(]c)'").contains("\"/x/\""));
+}
+
+#[test]
+fn what_cannot_be_read_of_a_path_closes_all_that_it_could_take() {
+    for (path, taken) in [("'/ab?(?=c)'", "^/a'"), ("'/ab(?=c)'", "^/ab'"), ("'/ab(?=c)|/d'", "^/'")] {
+        let text = ingress("a", "a.example", path, &[("use-regex", "true")])
+            .replace("Prefix", "ImplementationSpecific");
+        let import = translate(&text);
+        let closed = route(&import, "a-closed");
+        assert!(closed.replace('"', "'").contains(taken) && closed.contains("503"), "{}", import.text);
+    }
+}
+
+#[test]
+fn nobody_is_believed_of_whom_it_cannot_be_said() {
+    for (key, value) in [("proxy-real-ip-cidr", "10.0.0/8"), ("forwarded-for-header", "X-Own-Client")] {
+        let map = controller(&[("use-forwarded-headers", "true"), (key, value)]);
+        let import = translate(&(map + &ingress("a", "a.example", "/", &[])));
+        assert!(import.text.contains("trusted_proxies = []"), "{}", import.text);
+    }
+}
+
+#[test]
+fn snippets_guard_by_what_they_do() {
+    let of = |snippet: &str| {
+        let import = translate(&ingress("a", "a.example", "/", &[("configuration-snippet", snippet)]));
+        route(&import, "a").contains("maintenance = true")
+    };
+    for guard in ["deny\tall;", "if ($x) {return 444;}", "auth_jwt x;", "return 503;", "internal;"] {
+        assert!(of(guard), "{guard}");
+    }
+    for open in [
+        "limit_rate 5k;",
+        "# deny all;",
+        "return 301 https://b.example/;",
+        "more_set_headers 'X-Allow: yes';",
+    ] {
+        assert!(!of(open), "{open}");
+    }
+}
+
+#[test]
+fn a_name_with_a_dot_at_its_end_is_no_field() {
+    let text = ingress("a", "a.example", "/", &[("limit-rps", "1")]).replace("annotations:", "annotations.:");
+    assert_eq!(verdict(&translate(&text), "annotations.:"), Verdict::WrongInSource);
+}
+
+#[test]
+fn lines_of_a_lost_text_that_say_nothing_have_no_verdict() {
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: |\n    b\n\n    # c\ndata: {a: b}\n---\n".to_owned()
+        + &ingress("a", "a.example", "/", &[]);
+    let import = translate(&text);
+    let silent = |line: &str| line.is_empty() || line.starts_with('#');
+    assert!(!import.report.verdicts().any(|(at, _)| silent(import.report.source(at))), "{}", import.report);
+}

@@ -1,6 +1,8 @@
 //! From the locations of a host to routes: how paths are compared, who is led elsewhere, and who is let in nowhere. What
 //! becomes of requests that go on is `action`'s.
 
+use std::collections::HashMap;
+
 use super::super::document::{Table, Value};
 use super::super::pattern::fault;
 use super::super::region::{Part, PathTest, Region, ValueTest};
@@ -439,17 +441,15 @@ fn comment(ingress: &Ingress<'_, '_>, location: &Location, report: &Report) -> S
 /// The certificates of hosts, each once, with the hosts that have it.
 pub(super) fn certificates(hosts: &[Host]) -> Vec<(Certificate, Vec<String>)> {
     let mut out: Vec<(Certificate, Vec<String>)> = Vec::new();
+    let mut known: HashMap<Option<(&str, &str)>, usize> = HashMap::new();
     for host in hosts {
         let Some(certificate) = &host.certificate else { continue };
-        let same = |known: &Certificate| match (known, certificate) {
-            (
-                Certificate::Secret { namespace: a, name: b, .. },
-                Certificate::Secret { namespace, name, .. },
-            ) => (a, b) == (namespace, name),
-            (Certificate::Default(_), Certificate::Default(_)) => true,
-            _ => false,
+        let key = match certificate {
+            Certificate::Secret { namespace, name, .. } => Some((namespace.as_str(), name.as_str())),
+            Certificate::Default(_) => None,
         };
-        match out.iter_mut().find(|(known, _)| same(known)) {
+        let at = *known.entry(key).or_insert(out.len());
+        match out.get_mut(at) {
             Some((_, names)) => names.push(host.name.clone()),
             None => out.push((certificate.clone(), vec![host.name.clone()])),
         }

@@ -18,6 +18,7 @@ mod host;
 #[cfg(test)]
 mod kept;
 mod kind;
+mod leftover;
 mod listener;
 mod location;
 mod object;

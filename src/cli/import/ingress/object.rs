@@ -112,7 +112,7 @@ impl<'a> Cluster<'a> {
                     format!("`{}` is there again, on line {again}, and that counts", twice.name),
                 );
                 for at in twice.lost.iter().filter(|at| at.line != again) {
-                    if report.remarks(*at).is_empty() {
+                    if report.says(*at) && report.remarks(*at).is_empty() {
                         report.ignored(*at, format!("as line {first}"));
                     }
                 }

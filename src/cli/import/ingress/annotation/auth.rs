@@ -182,6 +182,12 @@ impl Auth {
             report.ignored(at, "there are no two guards of which one could be enough");
             self.satisfy = None;
         }
+        if let (Some(_), Some((_, at))) = (self.satisfy, &self.deny) {
+            report.approximated(
+                *at,
+                "with satisfy: any a password is enough there for these too; here they are refused",
+            );
+        }
     }
 
     fn passwords(

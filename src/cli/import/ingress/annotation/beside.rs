@@ -159,30 +159,34 @@ fn is_near(own: &str, name: &str) -> bool {
     swapped || rest(a, 1) == rest(b, 1) || rest(a, 1) == rest(b, 0) || rest(a, 0) == rest(b, 1)
 }
 
-/// Words of nginx's that let some in and others not.
-const GUARDS: &[&str] = &[
-    "deny ",
-    "allow ",
-    "auth_basic",
-    "auth_request",
-    "auth_jwt",
-    "satisfy",
-    "limit_req",
+/// Words of nginx's that let some in and others not, and how others of them begin.
+const GUARDS: &[&str] = &["allow", "deny", "internal", "satisfy", "valid_referers"];
+const GUARD_STARTS: &[&str] = &[
+    "access_by_lua",
+    "auth_",
     "limit_conn",
     "limit_except",
-    "valid_referers",
+    "limit_req",
+    "rewrite_by_lua",
     "secure_link",
     "ssl_verify",
-    "access_by_lua",
-    "return 401",
-    "return 403",
-    "return 404",
-    "return 444",
 ];
+
+/// Whether nginx's own language turns anybody away.
+fn turns_away(text: &str) -> bool {
+    let code = text.lines().map(|line| line.split('#').next().unwrap_or(line));
+    let words = code.flat_map(|line| line.split(|c: char| c.is_whitespace() || ";{}".contains(c)));
+    let mut last = "";
+    words.filter(|word| !word.is_empty()).any(|word| {
+        let refused = last == "return" && word.starts_with(['4', '5']);
+        last = word;
+        refused || GUARDS.contains(&word) || GUARD_STARTS.iter().any(|start| word.starts_with(start))
+    })
+}
 
 /// What in nginx's own language says who may come; nothing where nothing does.
 pub(in super::super) fn guard(text: &str, at: Place) -> Option<Closed> {
-    let guards = GUARDS.iter().any(|guard| text.contains(guard));
+    let guards = turns_away(text);
     // What is `return`ed outside of locations goes before what they redirect to.
     guards.then(|| Closed { at, redirects: outside_locations(text).contains("return") })
 }

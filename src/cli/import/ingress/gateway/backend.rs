@@ -112,6 +112,16 @@ pub(super) fn shares(
                 }
             },
         };
+        let strange = |filter: &&Node| {
+            let kind = filter.get("type").and_then(Node::text).unwrap_or("");
+            !["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "URLRewrite"]
+                .contains(&kind)
+        };
+        if let Some(filter) = node.get("filters").map_or(&[][..], Node::items).iter().find(strange) {
+            report.not_possible(first_line(filter), "the filter is no part of Gateway API, or none of a backend: what the backend would get is answered with 500");
+            lost |= weight > 0;
+            continue;
+        }
         match service(node, route, udp, cluster, report) {
             Some((to, at)) => out.push(Share { to, weight, at }),
             None => lost |= weight > 0,
@@ -250,15 +260,24 @@ fn policy(
     let validation = found.spec(&["validation"])?;
     let name = validation.get("hostname").and_then(Node::text)?.to_owned();
     let at = validation.get("hostname").map_or(found.at, |node| node.at);
-    let authority =
-        validation.get("caCertificateRefs").and_then(|list| list.items().first()).and_then(|node| {
-            let own = node.get("name").and_then(Node::text)?;
-            let kind = node.get("kind").and_then(Node::text).unwrap_or("ConfigMap");
-            let file = secret::file(found.namespace, own, "ca.crt");
-            let at = node.get("name").map_or(node.at, |name| name.at);
-            secret::tell_authority(cluster, kind, found.namespace, own, &file, at, report);
-            Some(file)
-        });
+    let references = validation.get("caCertificateRefs").map_or(&[][..], Node::items);
+    let file = |node: &Node| {
+        let own = node.get("name").and_then(Node::text)?;
+        Some(secret::file(found.namespace, own, "ca.crt"))
+    };
+    if let Some(file) = references.first().and_then(file) {
+        for other in references.iter().skip(1) {
+            report.approximated(first_line(other), format!("write it into {file} too, behind the other one"));
+        }
+    }
+    let authority = references.first().and_then(|node| {
+        let own = node.get("name").and_then(Node::text)?;
+        let kind = node.get("kind").and_then(Node::text).unwrap_or("ConfigMap");
+        let file = secret::file(found.namespace, own, "ca.crt");
+        let at = node.get("name").map_or(node.at, |name| name.at);
+        secret::tell_authority(cluster, kind, found.namespace, own, &file, at, report);
+        Some(file)
+    });
     Some((name, authority, at))
 }
 

@@ -41,8 +41,18 @@ pub(super) struct Entry<'c, 'a> {
     /// Files of certificates and keys, with where they come from.
     pub(super) certificates: Vec<(String, String, Place)>,
     pub(super) authority: Option<(String, bool, Place)>,
+    /// Why its routes let nobody in: what it asks of clients cannot be asked beside others.
+    pub(super) closed: Option<Place>,
     pub(super) at: Place,
     allowed: Option<&'a Node>,
+}
+
+/// Why a route does not come to a listener.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) why: String,
+    /// More files could say otherwise.
+    pub(super) unsure: bool,
 }
 
 /// The listeners of all Gateways.
@@ -60,6 +70,17 @@ pub(super) fn read<'c, 'a>(cluster: &'c Cluster<'a>, report: &mut Report) -> Vec
             let Some(entry) = read_one(gateway, node, cluster, report) else { continue };
             let same =
                 |other: &&Entry<'_, '_>| std::ptr::eq(other.gateway, gateway) && other.name == entry.name;
+            let tls = |entry: &Entry<'_, '_>| {
+                !matches!(entry.protocol, Protocol::Http | Protocol::Tcp | Protocol::Udp)
+            };
+            let beside = |other: &&Entry<'_, '_>| {
+                std::ptr::eq(other.gateway, gateway)
+                    && other.port == entry.port
+                    && (other.protocol == Protocol::Https) != (entry.protocol == Protocol::Https)
+                    && tls(other)
+                    && tls(&entry)
+                    && other.host != entry.host
+            };
             let clash = |other: &&Entry<'_, '_>| {
                 std::ptr::eq(other.gateway, gateway)
                     && other.port == entry.port
@@ -71,6 +92,8 @@ pub(super) fn read<'c, 'a>(cluster: &'c Cluster<'a>, report: &mut Report) -> Vec
                     entry.at,
                     "another listener of the Gateway has this name: Kubernetes refuses it. It is left out",
                 );
+            } else if let Some(other) = out.iter().find(|other| beside(other)) {
+                report.not_possible(entry.at, format!("{} (line {}) has this port already, and an address takes TLS for HTTP or for what is relayed: give this listener a port or an address of its own. It is left out", other.name, other.at.line));
             } else if let Some(other) = out.iter().find(|other| clash(other)) {
                 report.wrong(entry.at, format!("{} has this port and protocol already (line {}): the two are in conflict. It is left out", other.name, other.at.line));
             } else {
@@ -148,9 +171,13 @@ fn read_one<'c, 'a>(
     }
     check(node, protocol, name, at, report);
     let certificates = certificates(gateway, node, protocol, at, cluster, report)?;
-    let authority = authority(gateway, node, protocol, cluster, report);
+    let authority = match validation(gateway, node).filter(|_| protocol == Protocol::Https) {
+        None => None,
+        Some(validation) => Some(authority(gateway, validation, at, cluster, report)?),
+    };
     let allowed = node.get("allowedRoutes");
-    Some(Entry { gateway, name, port, protocol, host: text, certificates, authority, at, allowed })
+    let closed = None;
+    Some(Entry { gateway, name, port, protocol, host: text, certificates, authority, closed, at, allowed })
 }
 
 /// Says what Kubernetes does not take of a listener that is made all the same.
@@ -251,37 +278,43 @@ fn certificates(
     Some(out)
 }
 
-/// Certificates that clients must have: of the listener, of its port, or of the whole Gateway.
-fn authority(
-    gateway: &Object<'_>,
-    node: &Node,
-    protocol: Protocol,
-    cluster: &Cluster<'_>,
-    report: &mut Report,
-) -> Option<(String, bool, Place)> {
-    if protocol != Protocol::Https {
-        return None;
-    }
+/// Which certificates clients must have: those of the listener, of its port, or of the whole Gateway.
+fn validation<'a>(gateway: &Object<'a>, node: &'a Node) -> Option<&'a Node> {
     let frontend = gateway.spec(&["tls", "frontend"]);
     let port = node.get("port").and_then(port_number);
     let ports = frontend.and_then(|frontend| frontend.get("perPort")).map_or(&[][..], Node::items);
     let of_port = ports.iter().find(|node| node.get("port").and_then(port_number) == port);
     let own = node.below(&["tls", "frontendValidation"]);
     let all = frontend.and_then(|frontend| frontend.below(&["default", "validation"]));
-    let validation = own.or_else(|| of_port.and_then(|node| node.below(&["tls", "validation"]))).or(all)?;
-    let references = validation.get("caCertificateRefs")?;
-    let first = references.items().first()?;
+    own.or_else(|| of_port.and_then(|node| node.below(&["tls", "validation"]))).or(all)
+}
+
+/// The file of the authority, and whether clients must have a certificate; nothing where the listener cannot come up.
+fn authority(
+    gateway: &Object<'_>,
+    validation: &Node,
+    at: Place,
+    cluster: &Cluster<'_>,
+    report: &mut Report,
+) -> Option<(String, bool, Place)> {
+    let references = validation.get("caCertificateRefs").map_or(&[][..], Node::items);
+    let named = references.first().and_then(|first| Some((first, first.get("name").and_then(Node::text)?)));
+    let Some((first, name)) = named else {
+        report.wrong(at, "no authority is named by which clients could be verified: Kubernetes refuses it. The listener is left out");
+        return None;
+    };
     let text = |name: &str| first.get(name).and_then(Node::text);
-    let (name, namespace) = (text("name")?, text("namespace").unwrap_or(gateway.namespace));
+    let namespace = text("namespace").unwrap_or(gateway.namespace);
     let at = first.get("name").map_or(first.at, |name| name.at);
     let kind = text("kind").unwrap_or("ConfigMap");
     let from = (GROUP, "Gateway", gateway.namespace);
     if !grant::allows(cluster, from, ("", kind, namespace, name)) {
-        report.wrong(at, format!("no ReferenceGrant in {namespace} lets a Gateway of {} have it: clients cannot be verified, and nobody gets in", gateway.namespace));
+        report.wrong(at, format!("no ReferenceGrant in {namespace} lets a Gateway of {} have it: clients cannot be verified, and the listener is left out", gateway.namespace));
+        return None;
     }
     let file = secret::file(namespace, name, "ca.crt");
     secret::tell_authority(cluster, kind, namespace, name, &file, at, report);
-    for other in references.items().iter().skip(1) {
+    for other in references.iter().skip(1) {
         report.approximated(other.at, format!("write it into {file} too, behind the other one"));
     }
     let fallback = validation.get("mode").and_then(Node::text) == Some("AllowInsecureFallback");
@@ -296,15 +329,16 @@ fn authority(
 
 impl Entry<'_, '_> {
     /// Whether a route may come to it, by its kind and its namespace.
-    pub(super) fn allows(&self, kind: &str, namespace: &str, cluster: &Cluster<'_>) -> Result<(), String> {
+    pub(super) fn allows(&self, kind: &str, namespace: &str, cluster: &Cluster<'_>) -> Result<(), Refusal> {
+        let refuse = |why: String, unsure: bool| Err(Refusal { why, unsure });
         let fits = can_have(self.protocol, kind);
         if !fits {
-            return Err(format!("the listener {} speaks something else", self.name));
+            return refuse(format!("the listener {} speaks something else", self.name), false);
         }
         let kinds = self.allowed.and_then(|allowed| allowed.get("kinds")).map_or(&[][..], Node::items);
         let named = |node: &Node| node.get("kind").and_then(Node::text) == Some(kind);
         if !kinds.is_empty() && !kinds.iter().any(named) {
-            return Err(format!("the listener {} takes other kinds of routes", self.name));
+            return refuse(format!("the listener {} takes other kinds of routes", self.name), false);
         }
         let from =
             self.allowed.and_then(|allowed| allowed.below(&["namespaces", "from"])).and_then(Node::text);
@@ -320,6 +354,15 @@ impl Entry<'_, '_> {
         if fits {
             return Ok(());
         }
-        Err(format!("the listener {} takes no routes of the namespace {namespace}", self.name))
+        if from == Some("Selector") && !cluster.of("Namespace").any(|object| object.name == namespace) {
+            return refuse(
+                format!(
+                    "the Namespace {namespace} is not in the files, and the listener {} goes by its labels (kubectl get namespace {namespace} -o yaml)",
+                    self.name
+                ),
+                true,
+            );
+        }
+        refuse(format!("the listener {} takes no routes of the namespace {namespace}", self.name), false)
     }
 }

@@ -1,6 +1,7 @@
 //! Filters of a rule: what is changed on the way, and what takes the place of a backend.
 
 use super::super::super::document::{Table, Value};
+use super::super::super::field::{FRAMES, is_editable};
 use super::super::super::region::PathTest;
 use super::super::super::report::{Place, Report};
 use super::super::super::tree::Node;
@@ -8,6 +9,7 @@ use super::super::draft::{redirect, respond};
 use super::super::value::duration;
 use super::entry::{Entry, Protocol};
 use super::matching::{Match, first_line};
+use crate::model::field::{FieldName, is_framing};
 
 /// The filters of a rule, sorted out.
 #[derive(Debug, Default)]
@@ -116,16 +118,7 @@ impl<'n> Filters<'n> {
         let host = text("hostname").map_or_else(|| "{hostname}".to_owned(), literal);
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let (path, test) = target(node, one, report);
-        let path = path.map_or_else(
-            || "{uri}".to_owned(),
-            |path| {
-                report.approximated(
-                    at,
-                    "a redirect with another path ends with a question mark where there is no query",
-                );
-                format!("{path}?{{query}}")
-            },
-        );
+        let path = path.map_or_else(|| "{uri}".to_owned(), |path| format!("{path}{{?query}}"));
         let to = format!("{}://{host}{port}{path}", scheme.unwrap_or(own));
         Some((redirect(&to, status, Some(at)), test))
     }
@@ -238,8 +231,18 @@ fn target(node: &Node, one: &Match, report: &mut Report) -> (Option<String>, Opt
 
 fn fields(node: &Node, request: bool, report: &mut Report) -> Option<Value> {
     let mut all = Vec::new();
-    let remove = node.get("remove").map_or(&[][..], Node::items).iter().filter_map(Node::text);
-    let remove: Vec<String> = remove.map(str::to_ascii_lowercase).filter(|name| is_editable(name)).collect();
+    let mut remove: Vec<String> = Vec::new();
+    for one in node.get("remove").map_or(&[][..], Node::items) {
+        let name = one.text().unwrap_or("").to_ascii_lowercase();
+        if is_editable(&name) {
+            remove.push(name);
+        } else {
+            report.not_possible(
+                one.at,
+                if is_framing(&name) { FRAMES } else { "no field of this name can be taken away" },
+            );
+        }
+    }
     if !remove.is_empty() {
         all.push(("remove", Value::texts(remove)));
     }
@@ -249,7 +252,10 @@ fn fields(node: &Node, request: bool, report: &mut Report) -> Option<Value> {
             let at = first_line(pair);
             let name = pair.get("name").and_then(Node::text).unwrap_or("").to_ascii_lowercase();
             let value = pair.get("value").and_then(Node::text).unwrap_or("");
-            if !is_editable(&name) || value.chars().any(|c| c.is_control() || !c.is_ascii()) {
+            let valid = FieldName::new(&name).is_ok();
+            if is_framing(&name) {
+                report.not_possible(at, FRAMES);
+            } else if !valid || value.chars().any(|c| c.is_control() || !c.is_ascii()) {
                 report.wrong(at, "it is no field that can be set: it is left out");
             } else if name == "host" && request {
                 report.not_possible(at, "the Host is set by rewrite.host of the route");
@@ -264,21 +270,6 @@ fn fields(node: &Node, request: bool, report: &mut Report) -> Option<Value> {
         }
     }
     (!all.is_empty()).then(|| Value::inline(all))
-}
-
-/// Fields that say how a message is framed are nobody's to change.
-fn is_editable(name: &str) -> bool {
-    let frames = [
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "te",
-        "trailer",
-        "upgrade",
-        "keep-alive",
-        "proxy-connection",
-    ];
-    crate::model::field::FieldName::new(name).is_ok() && !frames.contains(&name)
 }
 
 fn cors(node: &Node, table: &mut Table, report: &mut Report) {

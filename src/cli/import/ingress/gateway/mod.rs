@@ -55,8 +55,11 @@ pub(super) fn write<'c, 'a>(
     report: &mut Report,
 ) {
     classes(cluster, report);
-    let entries = entry::read(cluster, report);
+    let mut entries = entry::read(cluster, report);
     let mut sockets = sockets(&entries, document, report);
+    for socket in &sockets {
+        close_others(socket, &mut entries, document, report);
+    }
     let mut around = Around { cluster, pools, report };
     let mut drafts = Drafts::default();
     let mut streams: Vec<(usize, Stream)> = Vec::new();
@@ -183,6 +186,28 @@ fn sockets(entries: &[Entry<'_, '_>], document: &Document, report: &mut Report) 
         out.push(Socket { bind, protocol: entry.protocol, door, entries: vec![number] });
     }
     out
+}
+
+/// Clients of one address are asked for certificates of one authority: who asks for those of another lets nobody in.
+fn close_others(socket: &Socket, entries: &mut [Entry<'_, '_>], document: &Document, report: &mut Report) {
+    let block = document.listeners.iter().find(|block| block.name == socket.door.listener);
+    let mut first = block.and_then(|block| {
+        let Some(Value::Text(file)) = block.table.get("tls.client_ca") else { return None };
+        let required = block.table.get("tls.client_auth") != Some(&Value::text("request"));
+        Some((file.clone(), required))
+    });
+    for number in &socket.entries {
+        let Some(entry) = entries.get_mut(*number) else { continue };
+        let Some((file, required, at)) = &entry.authority else { continue };
+        match &first {
+            Some((known, asked)) if known != file || *required && !asked => {
+                report.not_possible(*at, "clients of one address are all asked for certificates of one authority, and others here ask for other ones: nobody is let in (maintenance = true) until this listener has an address of its own");
+                entry.closed = Some(*at);
+            }
+            Some(_) => {}
+            None => first = Some((file.clone(), *required)),
+        }
+    }
 }
 
 /// Where a port of a Gateway is bound.
@@ -313,7 +338,14 @@ fn certificates(of: &[&Entry<'_, '_>], table: &mut Table, report: &mut Report) {
     }
     table.set("tls.certificates", Value::Lines(lines), None);
     let mut authorities = of.iter().filter_map(|entry| entry.authority.as_ref());
-    if let Some((file, require, at)) = authorities.next() {
+    if table.get("tls.client_ca").is_some() {
+        for entry in of {
+            report.approximated(
+                entry.at,
+                "Ingresses at this address ask clients for certificates, and so all are asked",
+            );
+        }
+    } else if let Some((file, require, at)) = authorities.next() {
         table.set("tls.client_ca", Value::text(file), Some(*at));
         let word = if *require { "require" } else { "request" };
         table.set("tls.client_auth", Value::text(word), Some(*at));

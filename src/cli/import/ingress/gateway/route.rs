@@ -12,7 +12,7 @@ use super::super::draft::{Draft, respond};
 use super::super::object::Object;
 use super::super::service::port_number;
 use super::backend::{self, Around};
-use super::entry::{Entry as Listener, GROUP, wrong_host};
+use super::entry::{Entry as Listener, GROUP, Refusal, wrong_host};
 use super::filter::Filters;
 use super::matching::{Match, Rank, of_rule};
 
@@ -49,6 +49,8 @@ struct Order {
     /// What is not said is taken for old, in the order of the files.
     born: String,
     name: String,
+    /// The route's own place where nothing else tells two apart.
+    at: Option<Place>,
     number: usize,
 }
 
@@ -106,17 +108,28 @@ pub(super) fn attach(
                         out.push(Attached { entry: number, hosts });
                     }
                 }
-                None => refusals.push(format!("it has no host in common with the listener {}", entry.name)),
+                None => refusals.push(Refusal {
+                    why: format!("it has no host in common with the listener {}", entry.name),
+                    unsure: false,
+                }),
             }
         }
-        if let Some(why) = refusals.first()
-            && (!taken || section.is_some())
-        {
-            around.report.wrong(at, format!("{why}: the route does not come to it"));
-        }
+        tell_refusals(&refusals, !taken || section.is_some(), at, around.report);
     }
     lost_hosts(route, &own, &out, around.report);
     out
+}
+
+/// Says why a route does not come to listeners: of those that it may come to without a name the others are not told.
+fn tell_refusals(refusals: &[Refusal], all: bool, at: Place, report: &mut Report) {
+    let unsure = refusals.iter().find(|refusal| refusal.unsure);
+    match unsure.or_else(|| refusals.first().filter(|_| all)) {
+        Some(Refusal { why, unsure: true }) => {
+            report.not_possible(at, format!("{why}: the route does not come to it here"));
+        }
+        Some(Refusal { why, .. }) => report.wrong(at, format!("{why}: the route does not come to it")),
+        None => {}
+    }
 }
 
 /// The hosts of a route that are valid.
@@ -236,6 +249,7 @@ impl Drafts {
                             } else {
                                 format!("{}/{}", route.namespace, route.name)
                             },
+                            at: Some(route.at),
                             number,
                         };
                         self.0.push((order, draft));
@@ -273,6 +287,9 @@ impl Drafts {
             if nobody {
                 table.entries.retain(|entry| ["respond", "response_headers"].contains(&entry.path.as_str()));
             }
+        }
+        if let (Some(at), None) = (entry.closed, table.get("respond")) {
+            table.set("maintenance", Value::Bool(true), Some(at));
         }
         let line = super::super::super::document::place(route.at, around.report);
         let own = rule.get("name").and_then(Node::text).map(|name| format!("-{name}")).unwrap_or_default();
@@ -322,6 +339,7 @@ impl Drafts {
                 rank: (9, Reverse(0), true, Reverse(0), Reverse(0)),
                 born: String::new(),
                 name: String::new(),
+                at: None,
                 number: 0,
             };
             let draft = Draft {
