@@ -242,7 +242,7 @@ impl<'t> Walker<'_, 't, '_> {
     ) -> bool {
         let asks = way.scope.find("auth_basic").is_some_and(|of| of.word(0) != "off");
         let open = way.bound.get("\u{0}satisfied").is_some_and(|by| by == "address");
-        if value != "${remote_user}" || !asks || open || fields.user.is_some() || frames(field) {
+        if value != "${remote_user}" || !asks || open || fields.user.is_some() || is_framing(field) {
             return false;
         }
         fields.user = Some(field.to_owned());
