@@ -45,7 +45,6 @@ class Nginx(Product):
         ("status", "502-503", "503 where no endpoint can be reached; nginx says 502"),
         ("use", ".*", "an endpoint that fails live traffic", "dead|back"),
         ("own-field", "ratelimit|ratelimit-policy", "rejections by rate have Retry-After and RateLimit"),
-        ("own-field", "location", "a question mark stays", "", r"^original \['([^'?]+)'\], import \['\1\?'\]$"),
         ("own-field", "www-authenticate", "The challenge says charset", "", r"charset=\\?\"UTF-8"),
         ("answer-field", "expires", "there is no Expires beside it", "", r", import \[\]$"),
         ("status", "0-403", "nginx closes the connection without an answer; here it is 403"),

@@ -139,7 +139,7 @@ impl Draft {
             Action::Split(parts, _) => {
                 parts.first().map(|(at, _)| format!("{}-split", pool(*at))).unwrap_or_default()
             }
-            Action::Redirect { to, .. } if to.ends_with("{path}/?{query}") => "slash".to_owned(),
+            Action::Redirect { to, .. } if to.ends_with("{path}/{?query}") => "slash".to_owned(),
             Action::Redirect { to, .. } if to.starts_with("https://{host") => "to-https".to_owned(),
             Action::Redirect { .. } => "redirect".to_owned(),
             Action::Respond { status: 200..=399, .. } => "respond".to_owned(),

@@ -168,7 +168,8 @@ impl<'t> Walker<'_, 't, '_> {
     fn lost_rules(&mut self, scope: &Scope<'t>, lines: &[&'t Directive], rules: &Rules) {
         let Some(first) = lines.first().filter(|_| !rules.closed) else { return };
         let own = |of: &&Directive| lines.iter().any(|own| own.name == of.name && own.words == of.words);
-        let further = scope.inner().filter(|level| level.first("allow").or(level.first("deny")).is_some());
+        let further =
+            scope.inner().filter(|level| level.first("allow").is_some() || level.first("deny").is_some());
         let lost =
             further.skip(1).flat_map(|level| level.all("deny")).any(|of| of.word(0) != "all" && !own(of));
         if lost {

@@ -10,9 +10,6 @@ use super::tree::Directive;
 use super::variable::{Facts, Where, put_in, render};
 use super::walk::{Walker, Way};
 
-/// A question mark stays behind a redirect whose request had no query.
-const QUESTION_MARK: &str = "where a request has no query, a question mark stays at the end";
-
 /// A text where the query is put in as one of our variables does.
 pub(super) fn tidy(text: &str) -> String {
     let mut text = text.to_owned();
@@ -86,11 +83,12 @@ impl<'t> Walker<'_, 't, '_> {
                 None
             }
             Ok(to) => {
-                if to.contains("?{query}") {
-                    self.notes.near(of, QUESTION_MARK);
-                } else {
-                    self.notes.ok(of);
-                }
+                self.notes.ok(of);
+                // What is written with a question mark of its own has it also without a query, as in nginx.
+                let own = |word: &String| {
+                    ["?$args", "?${args}", "?$query_string"].iter().any(|own| word.contains(own))
+                };
+                let to = if of.words.iter().any(own) { to } else { to.replace("?{query}", "{?query}") };
                 Some(Action::Redirect { to, status })
             }
             Err(why) => {

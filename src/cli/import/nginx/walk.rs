@@ -511,8 +511,7 @@ impl<'w, 't, 'r> Walker<'w, 't, 'r> {
     /// The path without its last slash is sent to the one with it.
     fn slash(&mut self, at: usize, way: &Way<'t>) {
         let Some(location) = self.site.locations.all.get(at) else { return };
-        let to = "{scheme}://{host}{path}/?{query}".to_owned();
-        self.notes.report.general("where a location ends with a slash, who leaves it out is sent to the path with it; where there is no query, a question mark stays behind that.");
+        let to = "{scheme}://{host}{path}/{?query}".to_owned();
         let mut draft = Draft::new(location.of.at, way.region.clone(), Action::Redirect { to, status: 301 });
         draft.why = Some("nginx sends who leaves the slash out to the path with it".to_owned());
         self.out.push(draft);
