@@ -1,5 +1,7 @@
 //! Walks a tree along the tables of keys: unknown keys, wrong types and values out of range end here.
 
+use std::collections::HashMap;
+
 use super::diagnostic::Report;
 use super::form::{Form, regex};
 use super::key::{Key, Kind, Section, Word};
@@ -254,18 +256,19 @@ impl Walk<'_> {
 
     fn map(&mut self, table: &Table, form: Form, of: &'static Kind, kind: &Kind, slot: &Slot<'_>) -> Value {
         let mut entries: Vec<(Item, Item)> = Vec::with_capacity(table.entries.len());
-        for (index, entry) in table.entries.iter().enumerate() {
-            let before = table.entries.get(..index).unwrap_or(&[]);
-            let same = |earlier: &&Entry| earlier.key.eq_ignore_ascii_case(&entry.key);
-            let twice = if keys_ignore_case(kind) { before.iter().find(same) } else { None };
-            if let Some(first) = twice {
-                let message = format!("`{}` is written twice: field names have no case", entry.key);
-                self.report.error_beside(
-                    entry.key_span,
-                    message,
-                    ("it is first written at", first.key_span),
-                    "keep one of the two",
-                );
+        let mut first: HashMap<String, Span> = HashMap::new();
+        for entry in &table.entries {
+            if keys_ignore_case(kind) {
+                let first = *first.entry(entry.key.to_ascii_lowercase()).or_insert(entry.key_span);
+                if first != entry.key_span {
+                    let message = format!("`{}` is written twice: field names have no case", entry.key);
+                    self.report.error_beside(
+                        entry.key_span,
+                        message,
+                        ("it is first written at", first),
+                        "keep one of the two",
+                    );
+                }
             }
             let path = format!("{}.{}", slot.path, entry.key);
             let name = format!("{}.{}", slot.key.name, shown(&entry.key));
