@@ -188,8 +188,9 @@ fn take_out(document: &mut Document, (kind, at, key, item): &Spot, message: &str
         let whole = key.is_none()
             || matches!(kind, Kind::Route) && CONDITIONS.contains(&root.as_str())
             || matches!(kind, Kind::Listener | Kind::Pool) && VITAL.contains(&root.as_str());
+        let widened = *kind == Kind::Route && root != "listeners" && refuses(block);
         match key {
-            Some(key) if !whole => {
+            Some(key) if !whole || widened => {
                 block.table.entries.retain(|entry| !below(&entry.path, key));
                 if *kind == Kind::Route && !HARMLESS.contains(&root.as_str()) {
                     closed(block);
@@ -221,6 +222,16 @@ fn with_it(block: &Block, kind: Kind, from: Option<Place>, report: &mut Report) 
     }
 }
 
+/// Whether a route keeps requests out, all or some. Where it is not known which, more are kept out: taken out as a whole it
+/// would leave them to routes behind it.
+fn refuses(block: &Block) -> bool {
+    let roots = block.table.entries.iter().filter_map(|entry| entry.path.split('.').next());
+    let leads = |root: &str| matches!(root, "pool" | "split" | "split_by");
+    let roots: Vec<&str> = roots.collect();
+    !roots.iter().any(|root| leads(root))
+        || roots.iter().any(|root| !leads(root) && !CONDITIONS.contains(root) && !HARMLESS.contains(root))
+}
+
 /// Nobody is let in where it is not known who may.
 fn closed(block: &mut Block) {
     for key in ["pool", "split", "redirect", "respond", "health"] {
@@ -248,6 +259,43 @@ mod tests {
             table.set(key, value.clone(), None);
         }
         Block { name: name.to_owned(), comments: Vec::new(), table }
+    }
+
+    #[test]
+    fn a_route_that_refuses_what_cannot_be_said_refuses_more() {
+        let listener = |name: &str| block(name, &[("bind", Value::texts(["127.0.0.1:80"]))]);
+        let bad = ("path_regex", Value::text("("));
+        let routes = vec![
+            block("", &[bad.clone(), ("host", Value::text("a.test")), ("pool", Value::text("app"))]),
+            block(
+                "",
+                &[
+                    bad.clone(),
+                    ("host", Value::text("b.test")),
+                    ("pool", Value::text("app")),
+                    ("allow", Value::texts(["10.0.0.0/8"])),
+                ],
+            ),
+            block("", &[bad, ("respond", Value::inline([("status", Value::Integer(403))]))]),
+            block(
+                "",
+                &[
+                    ("listeners", Value::texts(["lost"])),
+                    ("respond", Value::inline([("status", Value::Integer(403))])),
+                ],
+            ),
+        ];
+        let endpoints = Value::Lines(vec![(Value::text("10.0.0.1:80"), None)]);
+        let pools = vec![block("app", &[("endpoints", endpoints)])];
+        let mut document =
+            Document { listeners: vec![listener("web")], routes, pools, ..Document::default() };
+        let mut report = Report::default();
+        settle(&mut document, &mut report);
+        let text = document.print(&report);
+        assert!(config::load_text(&text, Path::new("x.toml"), &|_| None).is_ok(), "{text}");
+        assert_eq!(document.routes.len(), 2, "{text}");
+        assert!(text.contains("host = \"b.test\"") && !text.contains("a.test"), "{text}");
+        assert_eq!(text.matches("respond = { status = 503 }").count(), 2, "{text}");
     }
 
     #[test]
