@@ -273,11 +273,17 @@ fn print_block(block: &Block, header: &Header, report: &Report, out: &mut String
     for comment in &block.comments {
         print_comment(comment, out);
     }
+    let start = out.len();
     out.push_str(header.open);
     out.push_str(&header.path);
     out.push_str(header.close);
     out.push('\n');
+    let inside = out.len();
     print_keys(&block.table, "", header, report, out);
+    // What has only tables in it is there by theirs; a route is not.
+    if header.open == "[" && out[inside..].starts_with("\n[") {
+        out.replace_range(start..=inside, "");
+    }
 }
 
 fn print_comment(comment: &str, out: &mut String) {
