@@ -85,8 +85,8 @@ impl Maker<'_, '_, '_> {
                 .and_then(|settings| settings.rewrite.redirect(self.report));
             let first = *leads && redirected.is_none();
             let denied = settings.and_then(|settings| settings.guards.denied.first());
-            let refused = host.denied.map(|at| (403, at)).or(denied.map(|at| (503, *at)));
-            let refused = refused.or(odd.then_some((503, location.at)));
+            let unsaid = denied.copied().or_else(|| odd.then_some(location.at));
+            let refused = host.denied.map(|at| (403, at)).or_else(|| unsaid.map(|at| (503, at)));
             any |= first;
             let nobody = location.is_default && matches!(location.to, Target::Nothing);
             let before = rest.len();

@@ -12,7 +12,6 @@ use super::service::{Endpoint, Found, PortName, Services, Wanted, join, port_num
 /// The pools that are made, and whom they are of.
 #[derive(Debug)]
 pub(super) struct Pools<'c, 'a> {
-    cluster: &'c Cluster<'a>,
     services: Services<'c, 'a>,
     pub(super) blocks: Vec<Block>,
     names: Names,
@@ -59,7 +58,6 @@ pub(super) struct Made<'p, 'a> {
 impl<'c, 'a> Pools<'c, 'a> {
     pub(super) fn new(cluster: &'c Cluster<'a>) -> Self {
         Self {
-            cluster,
             services: Services::new(cluster),
             blocks: Vec::new(),
             names: Names::default(),

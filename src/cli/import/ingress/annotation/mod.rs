@@ -84,7 +84,7 @@ pub(super) struct Closed {
 impl Closed {
     /// Either of two.
     pub(super) fn or(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        let Some(first) = one.or(other) else { return None };
+        let first = one.or(other)?;
         let redirects = [one, other].into_iter().flatten().any(|closed| closed.redirects);
         Some(Self { redirects, ..first })
     }

@@ -146,7 +146,10 @@ impl Rewrite {
 
     /// Whether a redirect takes the place of the service.
     pub(in super::super) fn leads_away(&self) -> bool {
-        self.temporal.as_ref().map_or(self.permanent.is_some(), |(to, _)| to.starts_with("http"))
+        match &self.temporal {
+            Some((to, _)) => to.starts_with("http"),
+            None => self.permanent.is_some(),
+        }
     }
 
     /// The redirect that takes the place of the service.
