@@ -308,6 +308,13 @@ fn identity(listener: &str, fields: &Fields, report: &mut Report) -> Option<Iden
     let trusted = fields.plain_list("trusted_proxies");
     let named_in = NamedIn::ALL.into_iter().find(|n| fields.is_word("client_address", n.word()))?;
     let hops = NonZero::new(fields.get::<u32>("trusted_hops")?);
+    let introduced = fields.get::<bool>("accept_proxy_protocol") == Some(true);
+    if let Some(field) =
+        fields.own("client_address").filter(|_| named_in == NamedIn::ProxyHeader && !introduced)
+    {
+        let what = format!("`{listener}` takes no PROXY headers, so nobody names a client to it");
+        report.error(field.key_span, what, "add accept_proxy_protocol = true, or name the field of requests");
+    }
     let why = if !fields.is_word("protocol", "http") {
         Some((format!("`{listener}` reads no requests"), "remove it, or write protocol = \"http\""))
     } else if !named_in.is_list() {

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 use crate::model::forwarded::{Node, address_of, addresses_from_right, nodes_from_right};
 
-/// The field in which a trusted peer names the client.
+/// Where a trusted peer names the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedIn {
     /// `X-Forwarded-For`, a list.
@@ -30,13 +30,16 @@ pub enum NamedIn {
     CfConnectingIp,
     /// `X-Real-IP`, one address.
     XRealIp,
+    /// The PROXY header of its connection alone: what requests say is nobody's word.
+    ProxyHeader,
 }
 
 impl NamedIn {
-    /// Every field.
-    pub const ALL: [Self; 4] = [Self::XForwardedFor, Self::Forwarded, Self::CfConnectingIp, Self::XRealIp];
+    /// Every place.
+    pub const ALL: [Self; 5] =
+        [Self::XForwardedFor, Self::Forwarded, Self::CfConnectingIp, Self::XRealIp, Self::ProxyHeader];
 
-    /// The field's name, which is its word in a configuration.
+    /// Its word in a configuration, which is the field's name where it is one.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -44,6 +47,7 @@ impl NamedIn {
             Self::Forwarded => "forwarded",
             Self::CfConnectingIp => "cf-connecting-ip",
             Self::XRealIp => "x-real-ip",
+            Self::ProxyHeader => "proxy-protocol",
         }
     }
 
@@ -68,7 +72,7 @@ pub struct Identity {
 /// Why the client is taken to be who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The peer is not trusted, so it is the client itself.
+    /// The peer is not trusted, or not in what requests say, so it is the client itself.
     Stranger,
     /// A trusted peer names it.
     Named,
@@ -79,7 +83,13 @@ pub enum Why {
 }
 
 impl Identity {
-    /// Whether what `peer` says of the client is believed.
+    /// Whether what requests from `peer` say of the client is believed. Whom a PROXY header names is a peer too.
+    #[must_use]
+    pub fn believes(&self, peer: IpAddr) -> bool {
+        self.named_in != NamedIn::ProxyHeader && self.trusts(peer)
+    }
+
+    /// Whether `peer` is one of the proxies that are trusted.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         if self.trusted.is_empty() {
@@ -98,7 +108,7 @@ impl Identity {
         values: impl DoubleEndedIterator<Item = &'a [u8]>,
     ) -> (IpAddr, Why) {
         let peer = peer.to_canonical();
-        if !self.trusts(peer) {
+        if !self.believes(peer) {
             return (peer, Why::Stranger);
         }
         match self.named_in {
@@ -108,6 +118,7 @@ impl Identity {
                 self.walk(peer, values.rev().flat_map(nodes_from_right).map(address))
             }
             NamedIn::CfConnectingIp | NamedIn::XRealIp => single(peer, values),
+            NamedIn::ProxyHeader => (peer, Why::Stranger),
         }
     }
 
@@ -203,6 +214,14 @@ mod tests {
         let (client, why) =
             by.client_of([10, 0, 0, 1].into(), [&b"for=1.1.1.1, for=203.0.113.9, for=_x"[..]].into_iter());
         assert_eq!((client.to_string().as_str(), why), ("203.0.113.9", Why::Named));
+    }
+
+    #[test]
+    fn no_field_is_believed_where_proxy_headers_alone_name_clients() {
+        let by = identity(NamedIn::ProxyHeader, 0);
+        check(&by, "10.0.0.1", &["192.0.2.1"], ("10.0.0.1", Why::Stranger));
+        let peer = "10.0.0.1".parse().expect("an address");
+        assert!(by.trusts(peer) && !by.believes(peer));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn client_of<'a>(
         NamedIn::Forwarded => Kind::Forwarded,
         NamedIn::CfConnectingIp => Kind::CfConnectingIp,
         NamedIn::XRealIp => Kind::XRealIp,
+        NamedIn::ProxyHeader => return peer.to_canonical(),
     };
     let values = fields.filter(|(kind, _)| *kind == named_in).map(|(_, value)| value);
     listener.identity.client_of(peer, values).0

@@ -207,7 +207,7 @@ impl Listener {
     /// Whether connections of `peer` begin with a PROXY header.
     #[must_use]
     pub fn is_introduced(&self, peer: IpAddr) -> bool {
-        self.proxy_header_max.is_some() && self.trusts(peer)
+        self.proxy_header_max.is_some() && self.identity.trusts(peer)
     }
 
     /// Whether a connection from `source` is let in.
@@ -220,10 +220,10 @@ impl Listener {
         self.allow.is_empty() || self.allow.iter().any(|n| n.contains(&source))
     }
 
-    /// Whether what `peer` says of the client is believed.
+    /// Whether what requests from `peer` say of the client is believed.
     #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.identity.trusts(peer)
+    pub fn believes(&self, peer: IpAddr) -> bool {
+        self.identity.believes(peer)
     }
 }
 

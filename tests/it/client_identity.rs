@@ -125,6 +125,32 @@ fn a_proxy_header_and_fields_are_one_chain() {
 }
 
 #[test]
+fn where_a_proxy_header_alone_names_clients_no_field_does() {
+    let origin = Origin::saying("outside");
+    let proxy = Setup::http(&[origin.address()])
+        .listener("accept_proxy_protocol = true")
+        .listener("client_address = \"proxy-protocol\"")
+        .listener("trusted_proxies = [\"0.0.0.0/0\"]")
+        .routes(ROUTES)
+        .start();
+    let get = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\nX-Real-IP: 203.0.113.7\r\n\
+               X-Forwarded-Host: b\r\nX-Forwarded-Proto: https\r\n\r\n";
+    for (source, want) in [("192.0.2.8", "outside"), ("203.0.113.7", "inside")] {
+        let header = format!("PROXY TCP4 {source} 192.0.2.200 4711 443\r\n");
+        assert_eq!(proxy.connect().say(header + get).answer().text(), want, "{source}");
+    }
+    let told = origin.request(0);
+    for (name, want) in [
+        ("x-forwarded-for", "192.0.2.8"),
+        ("x-real-ip", "192.0.2.8"),
+        ("x-forwarded-host", "a"),
+        ("x-forwarded-proto", "http"),
+    ] {
+        assert_eq!(told.fields(name), [want], "{name}");
+    }
+}
+
+#[test]
 fn a_hash_by_source_and_a_split_by_source_go_by_the_client_that_a_trusted_peer_names() {
     let origins: Vec<Origin> = ["a", "b", "c", "d"].into_iter().map(Origin::saying).collect();
     let addresses: Vec<SocketAddr> = origins.iter().map(Origin::address).collect();

@@ -45,10 +45,12 @@ pub(in super::super) static LISTENER: Section = Section::new(
                 Word::new("forwarded"),
                 Word::new("cf-connecting-ip"),
                 Word::new("x-real-ip"),
+                Word::new("proxy-protocol"),
             ]),
             Default(r#""x-forwarded-for""#),
             "In which field a trusted peer names the client: also forwarded, cf-connecting-ip, x-real-ip. A list is walked from the \
-             right to the first address that is not trusted. The address found is the client's for routes, hashes, records and \
+             right to the first address that is not trusted. proxy-protocol: in the PROXY header of its connection alone, and no \
+             field of a request is believed. The address found is the client's for routes, hashes, records and \
              X-Real-IP; allow, deny and max_connections_per_source go by whom the connection is from.",
         ),
         Key::new(

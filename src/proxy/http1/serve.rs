@@ -186,7 +186,7 @@ async fn begin(
         Err(error) => return Err(unread.refuse(input, &error).await),
     };
     let took = start.elapsed();
-    let trusted = listener.trusts(client.source().ip());
+    let trusted = listener.believes(client.source().ip());
     let request = split(client, listener, input, head);
     let mut upload = Upload::new(request.head.framing, body_limits(listener));
     // Before anything is done with the request: a body that is malformed from the start reaches nobody.

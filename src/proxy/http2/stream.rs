@@ -41,7 +41,7 @@ pub async fn run(
     let mut request = Request::new(parts, scheme, client.source().ip().to_canonical());
     let limits = Limits { head: listener.head_max, fields: listener.fields_max, target: listener.target_max };
     let settled = request.settle(&limits, ended, protocol.as_ref().map(Protocol::as_str));
-    let trusted = listener.trusts(client.source().ip());
+    let trusted = listener.believes(client.source().ip());
     if trusted {
         request.source = source(client, listener, &request);
     }
