@@ -127,7 +127,7 @@ fn accept_proxy(options: &mut Options, _: &str) -> Said {
     options.set("accept_proxy_protocol", Value::Bool(true));
     options.set("trusted_proxies", Value::texts(["0.0.0.0/0", "::/0"]));
     approximated(
-        "everybody is believed, as in HAProxy, and what they say in X-Forwarded-* too: write the networks of your balancers in trusted_proxies",
+        "everybody's PROXY header is believed, as in HAProxy: write the networks of your balancers in trusted_proxies",
     )
 }
 

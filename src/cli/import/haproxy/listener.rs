@@ -118,6 +118,11 @@ fn listener(
             table.set(key, value.clone(), first);
         }
     }
+    let introduced = table.get("accept_proxy_protocol").is_some();
+    if front.http && introduced && steps.is_none_or(|steps| steps.client_field.is_none()) {
+        // No rule asks a field of requests who the client is.
+        table.set("client_address", Value::text("proxy-protocol"), first);
+    }
     if let Some((backlog, at)) = front.backlog.filter(|(number, _)| (1..=65_535).contains(number)) {
         table.set("limits.backlog", Value::Integer(backlog), Some(at));
         around.report.translated(at);

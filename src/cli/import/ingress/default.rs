@@ -125,6 +125,9 @@ impl Controller {
         }
         if let Some(at) = self.proxy_protocol {
             table.set("accept_proxy_protocol", Value::Bool(true), Some(at));
+            if self.forwarded.is_none() && self.real_ip.is_none() {
+                table.set("client_address", Value::text("proxy-protocol"), Some(at));
+            }
         }
         let times = [
             ("timeouts.request_header", self.head_time, 60),

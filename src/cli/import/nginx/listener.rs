@@ -107,6 +107,8 @@ fn clients(group: &Group<'_>, scope: &Scope<'_>, table: &mut Table, notes: &mut 
     }
     if known && field != "x-forwarded-for" {
         table.set("client_address", Value::text(&field), header.map(|of| of.at));
+    } else if by_proxy && group.proxy_protocol {
+        table.set("client_address", Value::text("proxy-protocol"), header.map(|of| of.at));
     }
     let recursive = scope.find("real_ip_recursive");
     if let Some(of) = recursive {

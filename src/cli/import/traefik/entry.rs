@@ -282,8 +282,7 @@ fn trust(entry: &mut Entry, fields: &mut Fields<'_>, report: &mut Report) {
                 "trusted peers must send a PROXY header here; Traefik also takes connections without one";
             report.approximated(below.at, how);
             if !entry.believes {
-                let how = "whom that header names is in turn believed in X-Forwarded-* and X-Real-IP where he is of these networks himself; Traefik believes them of nobody here";
-                report.approximated(below.at, how);
+                entry.table.set("client_address", Value::text("proxy-protocol"), from.or(Some(below.at)));
             }
             if entry.trusted.iter().any(|own| !networks.contains(own)) {
                 let how = "trusted_proxies is one list: the networks of forwardedHeaders are in it as well, and have to send PROXY headers";
