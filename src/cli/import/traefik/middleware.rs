@@ -188,10 +188,10 @@ fn one(
     }
     let mut fields = Fields::of(element.at, element.node, around.report);
     let below_chain = fields.table("chain", around.report);
-    let mut kinds: Vec<(Kind, Fields<'_>)> = Vec::new();
+    let mut kinds: Vec<(&str, Kind, Fields<'_>)> = Vec::new();
     for (kind, read) in KINDS {
         if let Some(below) = fields.table(kind, around.report) {
-            kinds.push((read, below));
+            kinds.push((kind, read, below));
         }
     }
     let known = fields.finish(around.report);
@@ -213,10 +213,18 @@ fn one(
                 None => Err(Lost::Refused("its chain is empty".to_owned())),
             }
         }
-        (Some((read, below)), None, None) => {
-            around.report.translated(below.at);
-            (around.middleware, around.at) = (element.name, below.at);
-            read(below, around, treatment)
+        (Some((kind, read, below)), None, None) => {
+            let (at, again) = (below.at, treatment.has(kind));
+            around.report.translated(at);
+            (around.middleware, around.at) = (element.name, at);
+            let found = read(below, around, treatment);
+            if again && found.is_ok() {
+                let but = if kind == "buffering" { ", and of two largest bodies the smaller" } else { "" };
+                let what =
+                    format!("a router has another {kind} before it: of the two this one counts here{but}");
+                around.report.approximated(at, what);
+            }
+            found
         }
         _ => Err(Lost::Refused("it is of no kind, or of several".to_owned())),
     };

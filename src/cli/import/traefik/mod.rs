@@ -477,6 +477,15 @@ mod tests {
             "    a: {buffering: {maxRequestBodyBytes: 10}}\n    b: {buffering: {maxRequestBodyBytes: 20}}\n",
         );
         assert!(import.text.contains("max_body = \"10B\""), "{}", import.text);
+        for (kind, says) in [
+            ("retry", "attempts: "),
+            ("circuitBreaker", "expression: NetworkErrorRatio() > 0."),
+            ("compress", "minResponseBodyBytes: "),
+        ] {
+            let import = of_two(&format!("    a: {{{kind}: {{{says}4}}}}\n    b: {{{kind}: {{{says}5}}}}\n"));
+            let told = format!("a router has another {kind} before it");
+            assert!(import.report.to_string().contains(&told), "{}", import.report);
+        }
         let service = |address| format!("{{forwardAuth: {{address: \"http://10.0.0.{address}/\"}}}}\n");
         let import = of_two(&format!("    a: {}    b: {}", service(8), service(9)));
         assert!(!import.text.contains("pool = \"s\""), "{}", import.text);

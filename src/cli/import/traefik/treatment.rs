@@ -138,6 +138,17 @@ impl Treatment {
         Ok(())
     }
 
+    /// Whether there is a middleware of this kind already that another one takes the place of.
+    pub(super) fn has(&self, kind: &str) -> bool {
+        let key = |name: &str| self.keys.iter().any(|(own, ..)| *own == name);
+        match kind {
+            "circuitBreaker" => self.breaker.is_some(),
+            "buffering" => key("buffer_request") || key("buffer_response"),
+            "retry" | "compress" => key(kind),
+            _ => false,
+        }
+    }
+
     /// Sets a key; what it was is gone.
     pub(super) fn key(&mut self, name: &'static str, value: Value, at: Place) {
         self.keys.retain(|(other, ..)| *other != name);

@@ -179,7 +179,7 @@ impl Auth {
         if let Some((_, at)) = self.satisfy
             && (self.allow.is_none() || self.users.is_none() && self.asked.is_none())
         {
-            report.ignored(at, "there are no two guards of which one could be enough");
+            report.approximated(at, "of its own annotations there are no two guards of which one could be enough; what the ConfigMap asks is asked beside them");
             self.satisfy = None;
         }
         if let (Some(_), Some((_, at))) = (self.satisfy, &self.deny) {
