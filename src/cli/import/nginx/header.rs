@@ -9,8 +9,7 @@ use super::tree::Directive;
 use super::units::time;
 use super::variable::{Where, put_in, render};
 use super::walk::{Walker, Way};
-use crate::model::field::FieldName;
-use crate::model::field::is_framing;
+use crate::model::field::{FieldName, is_framing};
 use crate::model::host::split_authority;
 
 /// Fields that every endpoint is told, and what nginx's users write for them.
